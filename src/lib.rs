@@ -1,0 +1,1 @@
+//! socket-snoop: live TCP connection tracing from one static binary.

@@ -1,0 +1,187 @@
+//! Live: 10,000 connections, counted independently, the memory they take, and
+//! losses that are said to the last event.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+
+use common::event::{self, Value};
+use common::{Run, Tracer, kernel, live, net};
+use nix::sys::signal::Signal;
+
+const EVENTS: [&str; 2] = ["sock/inet_sock_set_state", "tcp/tcp_retransmit_skb"];
+
+/// Tests here count all events of the host: one at a time.
+fn alone() -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let guard = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    live().then_some(guard)
+}
+
+/// So many connections from a few threads; (client, server) of each.
+fn traffic(connections: usize, threads: usize) -> Vec<(SocketAddr, SocketAddr)> {
+    let each = connections / threads;
+    let work = move || {
+        let listener = net::listen(net::own_ip());
+        let server = listener.local_addr().unwrap();
+        (0..each)
+            .map(|_| (net::converse(&listener), server))
+            .collect::<Vec<_>>()
+    };
+    let workers: Vec<_> = (0..threads).map(|_| thread::spawn(work)).collect();
+    workers
+        .into_iter()
+        .flat_map(|w| w.join().unwrap())
+        .collect()
+}
+
+/// How often each tuple had a complete life of this shape; any other life
+/// of these servers fails.
+type Counts = BTreeMap<(SocketAddr, SocketAddr), usize>;
+
+fn complete_lives(all: &[Value], servers: &[SocketAddr]) -> (Counts, Counts) {
+    let own: Vec<Value> = all
+        .iter()
+        .filter(|e| e["event"] == "tcp_state")
+        .filter(|e| servers.contains(&event::local(e)) || servers.contains(&event::peer(e)))
+        .cloned()
+        .collect();
+    let (mut clients, mut at_servers) = (Counts::new(), Counts::new());
+    for life in event::lives(&own) {
+        // The second event has both ports.
+        let second = life.get(1).unwrap_or(&life[0]);
+        let (local, peer) = (event::local(second), event::peer(second));
+        if servers.contains(&peer) {
+            assert_eq!(event::transitions(&life), event::CLIENT, "{life:#?}");
+            *clients.entry((local, peer)).or_default() += 1;
+        } else {
+            assert_eq!(event::transitions(&life), event::SERVER, "{life:#?}");
+            *at_servers.entry((peer, local)).or_default() += 1;
+        }
+    }
+    (clients, at_servers)
+}
+
+#[test]
+fn ten_thousand_connections_none_lost_none_doubled() {
+    let Some(_alone) = alone() else { return };
+    let outer = kernel::Counter::new(&EVENTS);
+    let tracer = Tracer::json("");
+    let inner = kernel::Counter::new(&EVENTS);
+    let made = traffic(10_000, 4);
+    // 100,000 lines: look at their number only until they are there.
+    tracer.until(|lines| lines.len() >= 100_000);
+    let at_least = inner.read();
+    let status = fs::read_to_string(format!("/proc/{}/status", tracer.child.pid())).unwrap();
+    let out = tracer.stop().ok();
+    let at_most = outer.read();
+
+    let mut expected = Counts::new();
+    for tuple in &made {
+        *expected.entry(*tuple).or_default() += 1;
+    }
+    let mut servers: Vec<_> = made.iter().map(|(_, server)| *server).collect();
+    servers.dedup();
+    let all = event::objects(&out.lines());
+    let (clients, at_servers) = complete_lives(&all, &servers);
+    assert!(clients == expected, "{} clients' tuples", clients.len());
+    assert!(
+        at_servers == expected,
+        "{} servers' tuples",
+        at_servers.len()
+    );
+
+    let summary = event::summary(&all);
+    assert_eq!(event::number(summary, "lost.events"), 0, "{summary}");
+    let received = event::number(summary, "events.received");
+    assert!(received >= 100_000);
+    assert!(
+        (at_least..=at_most).contains(&received),
+        "received {received}, the kernel counts {at_least} to {at_most}"
+    );
+    assert!(
+        event::number(summary, "connections.seen") >= 20_000,
+        "{summary}"
+    );
+    memory(&status);
+}
+
+/// Peak memory, of the program as it is shipped: 4 MiB and the two rings.
+fn memory(status: &str) {
+    let kib = |name: &str| -> u64 {
+        let line = status.lines().find(|l| l.starts_with(name)).expect(name);
+        line.split_ascii_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let peak = kib("VmHWM:");
+    if std::env::var_os("SOCKET_SNOOP_BIN").is_some() {
+        let rings = 2 * (1024 + 4);
+        assert!(peak <= 4096 + rings, "peak RSS is {peak} KiB");
+    }
+}
+
+/// The smallest ring and a tracer that is asleep: what is lost is counted by
+/// the last event, in the stream and in the summary.
+#[test]
+fn every_loss_is_said() {
+    let Some(_alone) = alone() else { return };
+    let outer = kernel::Counter::new(&EVENTS);
+    let tracer = Tracer::json("--buffer 4K");
+    let inner = kernel::Counter::new(&EVENTS);
+    tracer.child.signal(Signal::SIGSTOP);
+    traffic(1000, 2);
+    let at_least = inner.read();
+    tracer.child.signal(Signal::SIGCONT);
+    // One more, whole: the stream goes on after a loss.
+    thread::sleep(std::time::Duration::from_millis(500));
+    let last = traffic(1, 1)[0].1;
+    tracer.until(|lines| event::with(&event::objects(lines), last).len() >= 10);
+    let all = event::objects(&tracer.stop().ok().lines());
+    let at_most = outer.read();
+
+    let summary = event::summary(&all);
+    let lost = event::number(summary, "lost.events");
+    assert!(lost > 5000, "{summary}");
+    let said: Vec<&Value> = all.iter().filter(|e| e["event"] == "lost").collect();
+    let in_stream: u64 = said.iter().map(|e| event::number(e, "lost.count")).sum();
+    assert_eq!(in_stream, lost, "{said:#?}");
+    for e in said {
+        assert!(["ring_full", "output_failed"].contains(&event::text(e, "lost.reason")));
+        assert!(e["cpu"].is_u64() && e["time"].is_string(), "{e}");
+    }
+    let sum = event::number(summary, "events.received") + lost;
+    assert!(
+        (at_least..=at_most).contains(&sum),
+        "received and lost {sum}, the kernel counts {at_least} to {at_most}"
+    );
+    assert_eq!(event::with(&all, last).len(), 10);
+}
+
+/// The classic stream and the report say it, too.
+#[test]
+fn the_report_says_what_was_lost() {
+    let Some(_alone) = alone() else { return };
+    let tracer = Run::quiet("--buffer 4K").start();
+    tracer.child.signal(Signal::SIGSTOP);
+    traffic(500, 2);
+    tracer.child.signal(Signal::SIGCONT);
+    let lines = tracer.stop().ok().lines();
+    let in_stream: u64 = event::event_lines(&lines)
+        .iter()
+        .filter_map(|l| event::lost(l))
+        .map(|(count, _)| count)
+        .sum();
+    assert!(in_stream > 2000, "{in_stream}");
+    let last = lines.last().unwrap();
+    assert!(
+        last.ends_with(&format!(" {in_stream} lost.")),
+        "{last}, in the stream {in_stream}"
+    );
+}

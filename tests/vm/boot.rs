@@ -1,0 +1,81 @@
+//! Process 1: mounts, modules, the suite as a child, power off.
+//!
+//! Contract: whatever happens, a RESULT line is printed and the machine goes
+//! down; what can't be mounted or loaded is said and the suite runs all the same.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::process::{Command, ExitCode};
+
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+
+use crate::suite::{Variant, say};
+
+/// Mounts a file system of this kind, making its folder where needed.
+fn attach(kind: &str, at: &str) {
+    let _ = fs::create_dir_all(at);
+    if let Err(e) = mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>) {
+        say(&format!("info cannot mount {kind} at {at}: {e}"));
+    }
+}
+
+/// Loads the modules in the order of their list; absent ones cost the checks
+/// that need them, not the run.
+fn modules() {
+    let list = fs::read_to_string("/modules/list").unwrap_or_default();
+    for name in list.lines() {
+        let path = format!("/modules/{name}");
+        let loaded = File::open(&path)
+            .map_err(|e| e.to_string())
+            .and_then(|file| {
+                finit_module(&file, c"", ModuleInitFlags::empty()).map_err(|e| e.to_string())
+            });
+        if let Err(why) = loaded {
+            say(&format!("info module {name} is not loaded: {why}"));
+        }
+    }
+}
+
+/// As the kernel's init.
+pub fn main() -> ExitCode {
+    let variant = Variant::here();
+    attach("devtmpfs", "/dev");
+    attach("tmpfs", "/tmp");
+    for (word, kind, at) in [("noproc", "proc", "/proc"), ("nosys", "sysfs", "/sys")] {
+        if variant.has(word) {
+            let _ = fs::create_dir_all(at);
+        } else {
+            attach(kind, at);
+        }
+    }
+    modules();
+    let _ = fs::create_dir_all("/bin");
+    for tool in ["ip", "tc"] {
+        let _ = symlink("/init", format!("/bin/{tool}"));
+    }
+    let run = |program: &str, args: &[&str]| {
+        Command::new(program)
+            .args(args)
+            .env("PATH", "/bin")
+            .env("SOCKET_SNOOP_BIN", "/socket-snoop")
+            .status()
+    };
+    let up = run("/bin/ip", &["link", "set", "lo", "up"]);
+    if !up.as_ref().is_ok_and(|status| status.success()) {
+        say(&format!("info lo is not up: {up:?}"));
+    }
+    match run("/init", &["suite"]) {
+        Ok(status) if status.code().is_some() => {}
+        died => {
+            say(&format!("FAIL suite: it ended early: {died:?}"));
+            say("RESULT pass=0 fail=1 skip=0");
+        }
+    }
+    let _ = std::io::stdout().flush();
+    let failed = reboot(RebootMode::RB_POWER_OFF);
+    say(&format!("info cannot power off: {failed:?}"));
+    ExitCode::FAILURE
+}

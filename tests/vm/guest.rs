@@ -1,0 +1,39 @@
+//! The only program in the virtual machines of the kernel matrix, besides the
+//! one under test.
+//!
+//! Contract: as process 1 it mounts what the variant allows, loads the modules
+//! it was given, runs itself as `suite` and powers the machine off. The suite
+//! prints `ok NAME`, `skip NAME: why` or `FAIL NAME: why` for each check and
+//! `RESULT pass=N fail=N skip=N` at the end. Called `ip` or `tc`, it does what
+//! the network parts of the suite need of these tools. Started by anything
+//! else than a kernel it does nothing: `cargo test` passes by.
+//!
+//! The kernel hands over `SNOOP_VARIANT=...` of its command line as
+//! environment: words out of `core` (the short suite), `noproc`, `nosys`,
+//! `hotplug`, `latecpu`, `refused`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod boot;
+mod cpus;
+mod link;
+mod lives;
+mod loss;
+mod report;
+mod retransmit;
+mod suite;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args();
+    let name = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    match name.rsplit('/').next() {
+        Some("ip" | "tc") => link::main(&rest),
+        _ if std::process::id() == 1 => boot::main(),
+        _ if rest == ["suite"] => suite::main(),
+        _ => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,71 @@
+//! The smallest rings and a tracer that is asleep: what was lost is said, to
+//! the last event. The guest is quiet, so the sums are exact.
+
+use nix::sys::signal::Signal;
+
+use crate::common::event::{self, Value};
+use crate::common::{Run, Tracer, net};
+use crate::suite::{Done, counter};
+
+const CONNECTIONS: usize = 400;
+
+fn traffic(connections: usize) -> std::net::SocketAddr {
+    let listener = net::listen(net::own_ip());
+    for _ in 0..connections {
+        net::converse(&listener);
+    }
+    listener.local_addr().unwrap()
+}
+
+/// Received and lost are what the kernel generated.
+pub fn every_loss_is_said() -> Done {
+    let tracer = Tracer::json("--all --buffer 4K");
+    let count = counter();
+    tracer.child.signal(Signal::SIGSTOP);
+    traffic(CONNECTIONS);
+    tracer.child.signal(Signal::SIGCONT);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    // One more, whole: the stream goes on after a loss.
+    let last = traffic(1);
+    let generated = count.read();
+    tracer.until(|lines| event::with(&event::objects(lines), last).len() >= 12);
+    let all = event::objects(&tracer.stop().ok().lines());
+    let summary = event::summary(&all);
+    let lost = event::number(summary, "lost.events");
+    assert!(lost > 1000, "{summary}");
+    let said: Vec<&Value> = all.iter().filter(|e| e["event"] == "lost").collect();
+    let in_stream: u64 = said.iter().map(|e| event::number(e, "lost.count")).sum();
+    assert_eq!(in_stream, lost, "{said:#?}");
+    for e in said {
+        assert!(["ring_full", "output_failed"].contains(&event::text(e, "lost.reason")));
+        assert!(e["cpu"].is_u64() && e["time"].is_string(), "{e}");
+    }
+    let received = event::number(summary, "events.received");
+    assert_eq!(
+        received + lost,
+        generated,
+        "received {received}, lost {lost}"
+    );
+    // Both ends' five, and the listener's own two.
+    assert_eq!(event::with(&all, last).len(), 12);
+    Ok(())
+}
+
+/// The classic stream and the report say it, too.
+pub fn the_report_says_it() -> Done {
+    let tracer = Run::quiet("--buffer 4K").start();
+    tracer.child.signal(Signal::SIGSTOP);
+    traffic(CONNECTIONS);
+    tracer.child.signal(Signal::SIGCONT);
+    let lines = tracer.stop().ok().lines();
+    let in_stream: u64 = event::event_lines(&lines)
+        .iter()
+        .filter_map(|l| event::lost(l))
+        .map(|(count, _)| count)
+        .sum();
+    assert!(in_stream > 1000, "{in_stream}");
+    let last = lines.last().unwrap();
+    let end = format!(" {in_stream} lost.");
+    assert!(last.ends_with(&end), "{last}, in the stream {in_stream}");
+    Ok(())
+}

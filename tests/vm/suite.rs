@@ -1,0 +1,183 @@
+//! Which checks run in which variant, and how their results are printed.
+//!
+//! Contract: a check fails by panicking (in whichever thread), is skipped by
+//! returning the reason, and never keeps the later ones from running. One
+//! line each on the serial console.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use nix::mount::{MsFlags, mount};
+
+use crate::common::{kernel, net};
+use crate::{cpus, lives, loss, report, retransmit};
+
+/// What the kernel's command line asks for.
+#[derive(Debug, Clone)]
+pub struct Variant(String);
+
+impl Variant {
+    /// That of this boot.
+    pub fn here() -> Variant {
+        Variant(std::env::var("SNOOP_VARIANT").unwrap_or_default())
+    }
+
+    /// Whether `word` was given.
+    pub fn has(&self, word: &str) -> bool {
+        self.0.split(',').any(|w| w == word)
+    }
+}
+
+/// Prints one line.
+pub fn say(line: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+/// The end of a check that didn't fail: done, or skipped for a reason.
+pub type Done = Result<(), String>;
+
+/// A check, its name, and whether it is in the short suite.
+type Check = (&'static str, fn() -> Done, bool);
+
+/// Those that need a quiet kernel: each cleans up after itself.
+const QUIET: [Check; 17] = [
+    ("start", report::start, true),
+    ("ipv4", lives::ipv4, true),
+    ("ipv6", lives::ipv6, true),
+    ("mapped_client", lives::mapped_client, false),
+    ("dual_stack_server", lives::dual_stack_server, false),
+    ("refused_connection", lives::refused_connection, false),
+    ("listeners", lives::listeners, false),
+    ("two_hundred", lives::two_hundred, true),
+    ("report_sigint", report::sigint, true),
+    ("report_sigterm", report::sigterm, false),
+    ("json", report::json, true),
+    ("log", report::log, true),
+    ("log_sighup", report::log_sighup, false),
+    ("loss", loss::every_loss_is_said, true),
+    ("loss_report", loss::the_report_says_it, false),
+    ("nothing_left", report::nothing_left, true),
+    ("namespaces", lives::namespaces, false),
+];
+
+/// CPUs that go and come back.
+const HOTPLUG: [Check; 2] = [
+    ("cpu_off_and_on", cpus::off_and_on, true),
+    ("cpu_off_and_on_recovers", cpus::off_and_on_recovers, true),
+];
+
+/// CPUs that come late.
+const LATE_CPU: [Check; 2] = [
+    ("late_cpu", cpus::late, true),
+    ("late_cpu_recovers", cpus::late_recovers, true),
+];
+
+/// Those whose unanswered sockets outlive them for a while.
+const NOISY: [Check; 5] = [
+    ("data_lost", retransmit::data_lost, false),
+    ("lossy_link", retransmit::lossy_link, false),
+    ("syn_dropped", retransmit::syn_dropped, true),
+    ("syn_to_nobody", retransmit::syn_to_nobody, false),
+    ("retransmit_failed", retransmit::failed, false),
+];
+
+/// Where the kernel gives nothing.
+const REFUSED: [Check; 1] = [("refused_in_one_line", report::refused_in_one_line, true)];
+
+/// Opens a mount namespace with what the variant left out, for a look at the
+/// kernel that the program under test doesn't get.
+pub fn with_mounts<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let variant = Variant::here();
+    net::in_mount_ns(move || {
+        for (word, kind, at) in [("noproc", "proc", "/proc"), ("nosys", "sysfs", "/sys")] {
+            if variant.has(word) {
+                mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
+                    .unwrap_or_else(|e| panic!("mount {kind}: {e}"));
+            }
+        }
+        work()
+    })
+    .expect("a mount namespace of our own")
+}
+
+/// The kernel's count of both tracepoints from now on.
+pub fn counter() -> kernel::Counter {
+    const EVENTS: [&str; 2] = ["sock/inet_sock_set_state", "tcp/tcp_retransmit_skb"];
+    with_mounts(|| kernel::Counter::new(&EVENTS))
+}
+
+/// What the first panic of the check said, from whichever thread.
+static SAID: Mutex<Option<String>> = Mutex::new(None);
+
+fn keep_panics() {
+    set_hook(Box::new(|info| {
+        let mut said = SAID.lock().unwrap_or_else(|e| e.into_inner());
+        said.get_or_insert_with(|| info.to_string());
+    }));
+}
+
+/// The results so far.
+#[derive(Default)]
+struct Tally {
+    pass: u32,
+    fail: u32,
+    skip: u32,
+}
+
+impl Tally {
+    fn run(&mut self, name: &str, check: fn() -> Done) {
+        *SAID.lock().unwrap_or_else(|e| e.into_inner()) = None;
+        let started = Instant::now();
+        let end = catch_unwind(AssertUnwindSafe(check));
+        let ms = started.elapsed().as_millis();
+        match end {
+            Ok(Ok(())) => {
+                self.pass += 1;
+                say(&format!("ok {name} ({ms} ms)"));
+            }
+            Ok(Err(why)) => {
+                self.skip += 1;
+                say(&format!("skip {name}: {why}"));
+            }
+            Err(_) => {
+                self.fail += 1;
+                let said = SAID.lock().unwrap_or_else(|e| e.into_inner()).take();
+                let why = said.unwrap_or_else(|| "it panicked".to_owned());
+                say(&format!("FAIL {name}: {}", why.replace('\n', " | ")));
+            }
+        }
+    }
+}
+
+/// Runs what the variant asks for.
+pub fn main() -> ExitCode {
+    keep_panics();
+    let variant = Variant::here();
+    if let Ok(name) = nix::sys::utsname::uname() {
+        let (release, machine) = (name.release(), name.machine());
+        say(&format!("info kernel {release:?} on {machine:?}"));
+    }
+    let mut tally = Tally::default();
+    let sets: [(&[Check], bool); 5] = [
+        (&REFUSED, variant.has("refused")),
+        (&QUIET, !variant.has("refused")),
+        (&HOTPLUG, variant.has("hotplug")),
+        (&LATE_CPU, variant.has("latecpu")),
+        (&NOISY, !variant.has("refused")),
+    ];
+    for (checks, _) in sets.iter().filter(|(_, asked)| *asked) {
+        for (name, check, short) in *checks {
+            if *short || !variant.has("core") {
+                tally.run(name, *check);
+            }
+        }
+    }
+    let Tally { pass, fail, skip } = tally;
+    say(&format!("RESULT pass={pass} fail={fail} skip={skip}"));
+    ExitCode::SUCCESS
+}

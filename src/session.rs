@@ -185,8 +185,11 @@ impl View {
     }
 }
 
-fn runtime(what: &str, errno: Errno) -> Error {
-    Error::new(Kind::Runtime, format!("{what}: {errno}"))
+fn epoll_failed(errno: Errno) -> Error {
+    Error::new(
+        Kind::Runtime,
+        format!("cannot wait for events (epoll): {errno}"),
+    )
 }
 
 /// Traces until told to stop.
@@ -195,7 +198,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let console =
         console.map_err(|e| Error::new(Kind::Runtime, format!("standard output: {e}")))?;
     // Signals first: from here on a stop is orderly.
-    let signals = Signals::install().map_err(|e| runtime("cannot handle signals", e))?;
+    let signals = Signals::install()
+        .map_err(|errno| Error::new(Kind::Runtime, format!("cannot handle signals: {errno}")))?;
     let mut kernel = Kernel::attach(config)?;
     let log = open_log(&config.log);
     let opening = match &log {
@@ -241,7 +245,7 @@ fn deadline(now: u64, after: Duration) -> u64 {
 }
 
 fn watch(kernel: &Kernel, signals: &Signals, output: &Output) -> Result<Epoll, Error> {
-    let failed = |errno| runtime("cannot wait for events (epoll)", errno);
+    let failed = |errno: nix::Error| epoll_failed(errno.into());
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
     for (index, ring) in kernel.rings.iter().enumerate() {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
@@ -277,10 +281,10 @@ fn watch_until(
         let until = deadline.unwrap_or(u64::MAX);
         let wait = pace.min(until.saturating_sub(now)).div_ceil(MILLI);
         let timeout = EpollTimeout::from(wait as u8);
-        let ready = match epoll.wait(&mut events, timeout) {
+        let ready = match epoll.wait(&mut events, timeout).map_err(Errno::from) {
             Ok(count) => &events[..count],
             Err(Errno::EINTR) => &[],
-            Err(errno) => return Err(runtime("cannot wait for events (epoll)", errno)),
+            Err(errno) => return Err(epoll_failed(errno)),
         };
         for event in ready {
             let gone = event

@@ -14,6 +14,8 @@ pub mod ring;
 pub mod signal;
 pub mod time;
 pub mod tracefs;
+#[cfg(all(target_env = "musl", panic = "abort", not(debug_assertions)))]
+mod unwind;
 
 pub use errno::Errno;
 

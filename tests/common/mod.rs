@@ -233,7 +233,8 @@ impl Run {
         });
         let mut tracer = tracer.unwrap();
         if !opened || tracer.child.0.try_wait().unwrap().is_some() {
-            let out = tracer.stop_by(Signal::SIGKILL);
+            let _ = tracer.child.0.kill();
+            let out = tracer.finish(PATIENCE);
             panic!("no opening line: {out:?}");
         }
         tracer

@@ -15,14 +15,13 @@ const OPTIONAL: usize = 10;
 pub(super) fn check(program: &Program, source: &Source) -> Result<(), AsmError> {
     let mut fields: Vec<u16> = Vec::new();
     for (at, item) in program.items.iter().enumerate() {
-        if let Item::If { field, .. } = item
-            && !fields.contains(field)
-        {
-            fields.push(*field);
-            if fields.len() > OPTIONAL {
-                let message = format!("more than {OPTIONAL} optional fields");
-                return Err(source.error(source.items[at], message));
-            }
+        match item {
+            Item::If { field, .. } if !fields.contains(field) => fields.push(*field),
+            _ => continue,
+        }
+        if fields.len() > OPTIONAL {
+            let message = format!("more than {OPTIONAL} optional fields");
+            return Err(source.error(source.items[at], message));
         }
     }
     if program.items.is_empty() {

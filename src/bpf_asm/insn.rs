@@ -19,6 +19,14 @@ pub(super) fn register(word: &str) -> Option<(bool, Option<u8>)> {
     Some((wide, digits.parse().ok().filter(|n| canonical && *n <= FP)))
 }
 
+/// The token's text if it names a register, existing or not.
+fn named_register(tok: Tok<'_>) -> Option<&str> {
+    match tok {
+        Tok::Word(word) if register(word).is_some() => Some(word),
+        _ => None,
+    }
+}
+
 /// What stands behind the base register of an address.
 enum Place {
     Offset(i16),
@@ -117,21 +125,18 @@ impl Parser<'_> {
     /// The second operand: a register as wide as the first, or a number.
     fn operand(&self, line: &mut Line<'_>, wide: bool) -> Read<Operand> {
         let col = line.col();
-        if let Tok::Word(word) = line.peek()
-            && register(word).is_some()
-        {
-            let (same, number) = self.register(line)?;
-            if same != wide {
-                let kind = if wide { 'r' } else { 'w' };
-                return Err((
-                    col,
-                    format!("'{word}' is not as wide as the other operand: use {kind}{number}"),
-                ));
-            }
-            return Ok(Operand::Reg(number));
+        let Some(word) = named_register(line.peek()) else {
+            return self
+                .immediate(line, if wide { 64 } else { 32 })
+                .map(Operand::Imm);
+        };
+        let (same, number) = self.register(line)?;
+        if same != wide {
+            let kind = if wide { 'r' } else { 'w' };
+            let other = "is not as wide as the other operand: use";
+            return Err((col, format!("'{word}' {other} {kind}{number}")));
         }
-        self.immediate(line, if wide { 64 } else { 32 })
-            .map(Operand::Imm)
+        Ok(Operand::Reg(number))
     }
 
     /// `*(u32 *)(r6 + X)`: width, base register and what is behind it.
@@ -163,12 +168,12 @@ impl Parser<'_> {
     /// `r6 + X`, or `r6` alone.
     fn base(&mut self, line: &mut Line<'_>) -> Read<(u8, Place)> {
         let base = self.wide_register(line)?;
-        if line.peek() == Tok::Op("+")
-            && let Tok::Word(name) = line.peek_second()
-            && register(name).is_none()
-        {
+        if let (Tok::Op("+"), Tok::Word(name)) = (line.peek(), line.peek_second()) {
             line.next();
             let col = line.col();
+            if register(name).is_some() {
+                return Err((col, "an address is one register and a number".into()));
+            }
             if let Symbol::Field(field) = *self.symbol(name, col)? {
                 line.next();
                 return Ok((base, Place::Field(field, col)));
@@ -384,7 +389,7 @@ impl Parser<'_> {
                 }
                 self.checked(Insn::swap(swap.starts_with('b'), bits, dst), at)
             }
-            Tok::Op("-") if matches!(line.peek_second(), Tok::Word(w) if register(w).is_some()) => {
+            Tok::Op("-") if named_register(line.peek_second()).is_some() => {
                 line.next();
                 if (wide, dst) != self.register(line)? {
                     return Err((

@@ -5,6 +5,8 @@
 //! files nor panics, whatever the text. A mistake is one [`AsmError`] with file, line, column and the line shown.
 //! Shared with build.rs; nothing of it is in the binary.
 
+mod directive;
+mod expr;
 mod flow;
 mod insn;
 mod lex;

@@ -158,12 +158,19 @@ fn parse_format(text: &str) -> Result<FormatName, String> {
     }
 }
 
+/// Seconds in decimal, to the nanosecond. (std's f64 would do, at 16 KiB.)
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    text.parse::<f64>()
-        .ok()
-        .filter(|s| *s > 0.0)
-        .and_then(|s| Duration::try_from_secs_f64(s).ok())
-        .ok_or_else(|| "must be a number of seconds above 0".into())
+    let bad = || "must be a number of seconds above 0, such as 10 or 0.5".to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let all_digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    if !all_digits(whole) || !all_digits(fraction) || fraction.len() > 9 {
+        return Err(bad());
+    }
+    let seconds = whole.parse().map_err(|_| bad())?;
+    let nanos = format!("{fraction:0<9}").parse().map_err(|_| bad())?;
+    Some(Duration::new(seconds, nanos))
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(bad)
 }
 
 fn parse_positive(text: &str) -> Result<u64, String> {
@@ -321,6 +328,8 @@ mod tests {
             ("--duration", "0"),
             ("--duration", "nan"),
             ("--duration", "1e30"),
+            ("--duration", "."),
+            ("--duration", "0.0000000001"),
             ("--count", "0"),
             ("--buffer", "0"),
             ("--buffer", "2G"),

@@ -9,7 +9,7 @@
 use crate::event::{Event, What};
 use crate::tcp::{Endpoint, State};
 use crate::text;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 /// Transitions kept for one connection. TCP allows at most 7 from the first
 /// state to CLOSE (simultaneous open, then simultaneous close); one more for
@@ -264,9 +264,10 @@ impl Connections {
     /// The connections of which something was shown, oldest first.
     pub fn shown(&self) -> Vec<&Connection> {
         // A slot that is free holds a connection that was not shown.
-        let mut all: Vec<&Connection> = self.slots.iter().filter(|c| c.shown).collect();
-        all.sort_unstable_by_key(|c| c.number);
-        all
+        let slots = self.slots.iter().enumerate().filter(|(_, c)| c.shown);
+        let order: BinaryHeap<(u64, usize)> = slots.map(|(i, c)| (c.number, i)).collect();
+        let order = order.into_sorted_vec();
+        order.into_iter().map(|(_, i)| &self.slots[i]).collect()
     }
 }
 

@@ -109,9 +109,9 @@ pub trait Format {
 
 /// An errno's symbolic name, such as `EBUSY`; a number where it has none.
 pub(crate) fn errno_name(errno: i32) -> Cow<'static, str> {
-    match Errno::from_raw(errno) {
-        Errno::UnknownErrno => Cow::Owned(errno.to_string()),
-        known => Cow::Owned(format!("{known:?}")),
+    match Errno(errno).name() {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(errno.to_string()),
     }
 }
 

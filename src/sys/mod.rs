@@ -8,13 +8,14 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod errno;
 pub mod perf_event;
 pub mod ring;
 pub mod signal;
 pub mod time;
 pub mod tracefs;
 
-pub use nix::errno::Errno;
+pub use errno::Errno;
 
 /// The result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;

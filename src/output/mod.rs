@@ -276,6 +276,10 @@ impl Output {
     /// The end of a run: the report (classic) or the summary object (json).
     pub fn finish(&mut self, connections: &Connections, mut summary: Summary, wall: u64) {
         self.flush();
+        if self.closed {
+            // Nobody reads any more: the end is quiet.
+            return;
+        }
         summary.lost_log_lines = self.lost_log_lines();
         match self.format {
             FormatName::Json => {

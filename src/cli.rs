@@ -88,7 +88,7 @@ struct Args {
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     count: Option<u64>,
 
-    /// ring buffer of each CPU in bytes, such as 256K or 4M (default: 1M, less on hosts with more than 64 CPUs)
+    /// ring buffer of each CPU in bytes, such as 256K or 4M (default: 2M, less on hosts with more than 32 CPUs)
     #[argh(option, arg_name = "SIZE", from_str_fn(parse_size))]
     buffer: Option<usize>,
 

@@ -1,10 +1,32 @@
 //! socket-snoop: live TCP connection tracing from one static binary.
+//!
+//! The library is the program's rooms, made public for its tests; it promises
+//! no stable interface. Modules know only those below them in this list.
+
+pub mod session;
+
+pub mod cli;
+pub mod filter;
+pub mod loss;
+pub mod output;
+pub mod source;
+
+pub mod event;
+pub mod lifecycle;
+pub mod tcp;
+pub mod text;
+
+pub mod perf;
+pub mod program;
+pub mod tracepoint;
 
 pub mod bpf_asm;
 pub mod bpf_insn;
 pub mod bpf_link;
+pub mod error;
+pub mod sys;
 
-/// The programs of `bpf-asm/`, assembled when this crate was built: one [`bpf_link::Template`] for each file.
+/// The programs of bpf-asm/, assembled at build time.
 pub mod programs {
     include!(concat!(env!("OUT_DIR"), "/programs.rs"));
 }

@@ -1,1 +1,44 @@
-fn main() {}
+//! Arguments in, exit code out; nothing else.
+#![allow(clippy::print_stdout)]
+
+use socket_snoop::cli::{self, Command};
+use socket_snoop::error::{Error, Kind};
+use socket_snoop::output::notice;
+use socket_snoop::session;
+use std::io::Write;
+use std::process::ExitCode;
+
+fn arguments() -> Result<Vec<String>, Error> {
+    std::env::args_os()
+        .skip(1)
+        .map(|arg| {
+            arg.into_string().map_err(|bad| {
+                let shown = bad.to_string_lossy().into_owned();
+                let shown = socket_snoop::text::printable(&shown);
+                Error::new(Kind::Usage, format!("argument {shown} is not valid UTF-8"))
+            })
+        })
+        .collect()
+}
+
+fn run() -> Result<(), Error> {
+    let log = std::env::var("SOCKET_SNOOP_LOG").ok();
+    match cli::parse(&arguments()?, log)? {
+        Command::Run(config) => session::run(&config),
+        Command::Print(text) => {
+            // A reader that has left has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(())
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            notice(&error.to_string());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,29 @@
+# Build, run and test socket-snoop. The work is done by the short scripts in scripts/.
+.PHONY: help run test release check setup clean
+
+help:
+	@echo 'make run      build the program and run it, as root (ARGS="--dst-port 443" passes flags)'
+	@echo 'make test     build the release binaries and run all tests (live ones need root)'
+	@echo 'make release  build dist/socket-snoop-x86_64 and dist/socket-snoop-aarch64'
+	@echo 'make check    formatting and lints'
+	@echo 'make setup    install what the tests need from the packages of Debian'
+	@echo 'make clean    remove what was built'
+
+run:
+	@scripts/run $(ARGS)
+
+test:
+	@scripts/test $(ARGS)
+
+release:
+	@scripts/build x86_64
+	@scripts/build aarch64
+
+check:
+	@scripts/check
+
+setup:
+	@scripts/setup
+
+clean:
+	rm -rf target dist

@@ -1,0 +1,368 @@
+//! The command line: argh's structs, then a validated [`Config`].
+//!
+//! Contract: every value is checked here; what comes out can be used as it is.
+
+use crate::error::{Error, Kind};
+use crate::filter::Filter;
+use crate::output::FormatName;
+use crate::text::printable;
+use argh::FromArgs;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The log file of the original.
+pub const DEFAULT_LOG: &str = "/var/log/socket_monitor.log";
+/// Where the log goes when nothing was asked for and the default can't be written.
+pub const FALLBACK_LOG: &str = "./socket_monitor.log";
+/// Connections held for the report by default.
+const DEFAULT_HISTORY: usize = 8192;
+
+/// Show every TCP connection of this host as it happens: who opened it, between which addresses, each state it passes, each retransmission. Ctrl-C ends with a report of all connections.
+#[derive(FromArgs, Debug)]
+#[argh(
+    example = "Everything, on the console and in /var/log/socket_monitor.log:\n  {command_name}",
+    example = "Connections to port 443, ten seconds long, no log file:\n  {command_name} --dst-port 443 --duration 10 --no-log",
+    example = "JSON for another program:\n  {command_name} --format json --no-log | jq .",
+    note = "Exit codes: 0 done, 1 failed while running, 2 bad command line, 3 permission missing, 4 kernel feature missing, 5 program refused by the kernel. SIGHUP reopens the log file."
+)]
+struct Args {
+    /// show only events of this process id
+    #[argh(option, arg_name = "PID")]
+    pid: Option<u32>,
+
+    /// show only this local address (IPv4 or IPv6)
+    #[argh(option, arg_name = "ADDRESS", from_str_fn(parse_address))]
+    src_ip: Option<IpAddr>,
+
+    /// show only this peer address (IPv4 or IPv6)
+    #[argh(option, arg_name = "ADDRESS", from_str_fn(parse_address))]
+    dst_ip: Option<IpAddr>,
+
+    /// show only this local port
+    #[argh(option, arg_name = "PORT")]
+    src_port: Option<u16>,
+
+    /// show only this peer port
+    #[argh(option, arg_name = "PORT")]
+    dst_port: Option<u16>,
+
+    /// show only connections becoming established
+    #[argh(switch)]
+    active_only: bool,
+
+    /// show listeners and half-open sockets too (address 0.0.0.0 or ::)
+    #[argh(switch)]
+    all: bool,
+
+    /// what standard output carries: classic (default) or json
+    #[argh(
+        option,
+        arg_name = "FORMAT",
+        from_str_fn(parse_format),
+        default = "FormatName::Classic"
+    )]
+    format: FormatName,
+
+    /// log file to append to (default: $SOCKET_SNOOP_LOG, else /var/log/socket_monitor.log)
+    #[argh(option, arg_name = "PATH")]
+    log_file: Option<String>,
+
+    /// write no log file
+    #[argh(switch)]
+    no_log: bool,
+
+    /// what the log file holds: classic (default) or json
+    #[argh(
+        option,
+        arg_name = "FORMAT",
+        from_str_fn(parse_format),
+        default = "FormatName::Classic"
+    )]
+    log_format: FormatName,
+
+    /// stop after this time, such as 10 or 0.5
+    #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
+    duration: Option<Duration>,
+
+    /// stop after showing this many events
+    #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
+    count: Option<u64>,
+
+    /// ring buffer of each CPU in bytes, such as 256K or 4M (default: 2M, less on hosts with more than 32 CPUs)
+    #[argh(option, arg_name = "SIZE", from_str_fn(parse_size))]
+    buffer: Option<usize>,
+
+    /// connections held for the report (default: 8192)
+    #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
+    history: Option<u64>,
+
+    /// print the version and exit
+    #[argh(switch)]
+    version: bool,
+}
+
+/// Which log file was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogChoice {
+    /// None.
+    Off,
+    /// Nothing was said: the default, or the fallback.
+    Default,
+    /// This one.
+    Path(String),
+}
+
+/// What a run is to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which events are shown.
+    pub filter: Filter,
+    /// Format on standard output.
+    pub format: FormatName,
+    /// Log file.
+    pub log: LogChoice,
+    /// Format in the log file.
+    pub log_format: FormatName,
+    /// When to stop.
+    pub duration: Option<Duration>,
+    /// After how many shown events to stop.
+    pub count: Option<u64>,
+    /// Ring size in bytes per CPU.
+    pub buffer: Option<usize>,
+    /// Connections held for the report.
+    pub history: usize,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Trace.
+    Run(Box<Config>),
+    /// Print this text and end well.
+    Print(String),
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    bare.unwrap_or(text)
+        .parse::<IpAddr>()
+        .map(|addr| addr.to_canonical())
+        .map_err(|_| "not an IPv4 or IPv6 address".into())
+}
+
+fn parse_format(text: &str) -> Result<FormatName, String> {
+    match text {
+        "classic" => Ok(FormatName::Classic),
+        "json" => Ok(FormatName::Json),
+        _ => Err("must be classic or json".into()),
+    }
+}
+
+/// Seconds in decimal, to the nanosecond. (std's f64 would do, at 16 KiB.)
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let bad = || "must be a number of seconds above 0, such as 10 or 0.5".to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let all_digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    if !all_digits(whole) || !all_digits(fraction) || fraction.len() > 9 {
+        return Err(bad());
+    }
+    let seconds = whole.parse().map_err(|_| bad())?;
+    let nanos = format!("{fraction:0<9}").parse().map_err(|_| bad())?;
+    Some(Duration::new(seconds, nanos))
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(bad)
+}
+
+fn parse_positive(text: &str) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("must be a whole number above 0".into()),
+    }
+}
+
+/// Bytes, with K, M or G for powers of 1024. At most 1 GiB per CPU.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let bad = || "must be a size such as 65536, 256K or 4M, up to 1G".to_string();
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number: usize = digits.parse().map_err(|_| bad())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| (1..=1 << 30).contains(bytes))
+        .ok_or_else(bad)
+}
+
+/// Splits `--name=value`, which argh doesn't know, into two arguments.
+fn split_values(args: &[String]) -> Vec<&str> {
+    let mut out = Vec::with_capacity(args.len());
+    for arg in args {
+        match arg.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => out.extend([name, value]),
+            _ => out.push(arg.as_str()),
+        }
+    }
+    out
+}
+
+/// Understands the arguments (without the program's name). `env_log` is
+/// `SOCKET_SNOOP_LOG`.
+pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error> {
+    let args = match Args::from_args(&["socket-snoop"], &split_values(args)) {
+        Ok(args) => args,
+        Err(exit) if exit.status.is_ok() => return Ok(Command::Print(exit.output)),
+        Err(exit) => {
+            let first = exit.output.lines().find(|line| !line.trim().is_empty());
+            return Err(Error::new(
+                Kind::Usage,
+                format!(
+                    "{}; see socket-snoop --help",
+                    printable(first.unwrap_or("bad usage"))
+                ),
+            ));
+        }
+    };
+    if args.version {
+        let version = concat!("socket-snoop ", env!("CARGO_PKG_VERSION"), "\n");
+        return Ok(Command::Print(version.into()));
+    }
+    let log = match (args.no_log, args.log_file, env_log) {
+        (true, Some(_), _) => {
+            let message = "--no-log and --log-file exclude each other; see socket-snoop --help";
+            return Err(Error::new(Kind::Usage, message));
+        }
+        (true, None, _) => LogChoice::Off,
+        (false, Some(path), _) => LogChoice::Path(path),
+        (false, None, Some(path)) if !path.is_empty() => LogChoice::Path(path),
+        (false, None, _) => LogChoice::Default,
+    };
+    Ok(Command::Run(Box::new(Config {
+        filter: Filter {
+            pid: args.pid,
+            src_ip: args.src_ip,
+            dst_ip: args.dst_ip,
+            src_port: args.src_port,
+            dst_port: args.dst_port,
+            active_only: args.active_only,
+            all: args.all,
+        },
+        format: args.format,
+        log,
+        log_format: args.log_format,
+        duration: args.duration,
+        count: args.count,
+        buffer: args.buffer,
+        history: args.history.map_or(DEFAULT_HISTORY, |n| {
+            usize::try_from(n).unwrap_or(usize::MAX)
+        }),
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str], env: Option<&str>) -> Result<Config, String> {
+        let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
+        match parse(&args, env.map(Into::into)) {
+            Ok(Command::Run(config)) => Ok(*config),
+            Ok(Command::Print(text)) => Err(text),
+            Err(error) => {
+                assert_eq!(error.exit_code(), 2);
+                Err(error.to_string())
+            }
+        }
+    }
+
+    #[test]
+    fn the_originals_flags() {
+        let c = run(
+            &[
+                "--pid",
+                "7",
+                "--src-ip=10.0.0.1",
+                "--dst-ip",
+                "[2001:db8::1]",
+                "--src-port=1",
+                "--dst-port",
+                "443",
+                "--active-only",
+                "--log-file",
+                "/tmp/a=b",
+            ],
+            None,
+        )
+        .expect("valid");
+        assert_eq!(c.filter.pid, Some(7));
+        assert_eq!(c.filter.src_ip, "10.0.0.1".parse().ok());
+        assert_eq!(c.filter.dst_ip, "2001:db8::1".parse().ok());
+        assert_eq!((c.filter.src_port, c.filter.dst_port), (Some(1), Some(443)));
+        assert!(c.filter.active_only);
+        assert_eq!(c.log, LogChoice::Path("/tmp/a=b".into()));
+        let mapped = run(&["--src-ip", "::ffff:10.0.0.1"], None).expect("valid");
+        assert_eq!(mapped.filter.src_ip, "10.0.0.1".parse().ok());
+    }
+
+    #[test]
+    fn the_log_is_chosen_by_flag_then_environment() {
+        let path = |p: &str| LogChoice::Path(p.into());
+        let log = |args: &[&str], env| run(args, env).expect("valid").log;
+        assert_eq!(log(&[], None), LogChoice::Default);
+        assert_eq!(log(&[], Some("")), LogChoice::Default);
+        assert_eq!(log(&[], Some("/e")), path("/e"));
+        assert_eq!(log(&["--log-file", "/f"], Some("/e")), path("/f"));
+        assert_eq!(log(&["--no-log"], Some("/e")), LogChoice::Off);
+        assert!(run(&["--no-log", "--log-file", "/f"], None).is_err());
+    }
+
+    #[test]
+    fn values_are_checked() {
+        for (flag, value) in [
+            ("--pid", "x"),
+            ("--pid", "-1"),
+            ("--src-ip", "10.0.0"),
+            ("--src-port", "65536"),
+            ("--duration", "0"),
+            ("--duration", "nan"),
+            ("--duration", "1e30"),
+            ("--duration", "."),
+            ("--duration", "0.0000000001"),
+            ("--count", "0"),
+            ("--buffer", "0"),
+            ("--buffer", "2G"),
+            ("--buffer", "4X"),
+            ("--buffer", "99999999999999999999"),
+            ("--format", "xml"),
+            ("--history", "0"),
+            ("--nonsense", "1"),
+        ] {
+            let message = run(&[flag, value], None).expect_err(flag);
+            assert!(
+                message.contains(flag) && !message.contains('\n'),
+                "{message}"
+            );
+        }
+        assert!(run(&["--pid"], None).is_err());
+        assert!(run(&["word"], None).is_err());
+        assert_eq!(
+            run(&["--buffer", "256K"], None).expect("valid").buffer,
+            Some(256 << 10)
+        );
+        let half = run(&["--duration", "0.5"], None).expect("valid").duration;
+        assert_eq!(half, Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn help_and_version_are_printed() {
+        let help = run(&["--help"], None).expect_err("text");
+        assert!(help.contains("--src-port") && help.contains("Exit codes"));
+        let version = run(&["--version"], None).expect_err("text");
+        assert_eq!(
+            version,
+            concat!("socket-snoop ", env!("CARGO_PKG_VERSION"), "\n")
+        );
+    }
+}

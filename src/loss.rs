@@ -1,0 +1,88 @@
+//! What the kernel could not deliver, counted per CPU and reported once.
+//!
+//! Contract: every source only ever counts up; [`Losses::poll`] returns what
+//! came since the last call. A full ring is told twice, by the program at once
+//! and by a PERF_RECORD_LOST later; the larger figure is the right one (before
+//! Linux 5.2 only the second exists).
+
+use crate::output::{Lost, Reason};
+use crate::perf::Rings;
+use crate::program::{Maps, Program};
+
+/// What has been reported of one CPU.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    ring_full: u64,
+    other: u64,
+    unreadable: u64,
+}
+
+/// Loss of a whole run.
+#[derive(Debug, Default)]
+pub struct Losses {
+    cpus: Vec<Told>,
+    recursion: u64,
+    undecodable: u64,
+    undecodable_told: u64,
+    total: u64,
+}
+
+impl Losses {
+    /// Events lost so far, as far as reported.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Counts an event that arrived and could not be decoded.
+    pub fn undecodable(&mut self) {
+        self.undecodable += 1;
+    }
+
+    /// Asks all sources and hands out what is new; `wall` is the time to give.
+    pub fn poll(
+        &mut self,
+        rings: &Rings,
+        maps: &Maps,
+        programs: &[Program],
+        wall: u64,
+        tell: &mut dyn FnMut(Lost),
+    ) {
+        let unsent = maps.unsent();
+        self.cpus
+            .resize(unsent.len().max(rings.cpu_ids() as usize), Told::default());
+        let mut total = 0;
+        let mut step = |told: &mut u64, now: u64, cpu: Option<u32>, reason: Reason| {
+            let count = now.saturating_sub(*told);
+            if count > 0 {
+                *told = now;
+                total += count;
+                tell(Lost {
+                    wall,
+                    cpu,
+                    count,
+                    reason,
+                });
+            }
+        };
+        for (cpu, told) in (0u32..).zip(&mut self.cpus) {
+            let unsent = unsent.get(cpu as usize).copied().unwrap_or_default();
+            let ring = rings.iter().find(|ring| ring.cpu() == cpu);
+            let full = unsent.ring_full.max(ring.map_or(0, |ring| ring.lost()));
+            let unreadable = ring.map_or(0, |ring| ring.unreadable());
+            let cpu = Some(cpu);
+            step(&mut told.ring_full, full, cpu, Reason::RingFull);
+            step(&mut told.other, unsent.other, cpu, Reason::OutputFailed);
+            step(&mut told.unreadable, unreadable, cpu, Reason::Unreadable);
+        }
+        let misses = programs.iter().map(Program::recursion_misses).sum();
+        step(&mut self.recursion, misses, None, Reason::Recursion);
+        let undecodable = self.undecodable;
+        step(
+            &mut self.undecodable_told,
+            undecodable,
+            None,
+            Reason::Unreadable,
+        );
+        self.total += total;
+    }
+}

@@ -1,0 +1,51 @@
+//! The log line, as the original's README shows it.
+
+use super::{Format, Lost, Shown, errno_name, escape};
+use crate::event::What;
+use crate::text::{self, Stamps};
+use std::io::Write;
+
+/// `Dec 30 2024 22:05:25.454 State Change: SRC=… DST=… PID=… COMM=… STATE=…`
+#[derive(Debug, Default)]
+pub struct Classic {
+    stamps: Stamps,
+}
+
+impl Format for Classic {
+    fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>) {
+        let event = shown.event;
+        self.stamps.local(out, shown.wall);
+        let (title, state, error) = match event.what {
+            What::State { new, .. } => (" State Change: SRC=", Some(new), None),
+            What::Retransmit { state, error: None } => (" Retransmit: SRC=", state, None),
+            What::Retransmit { state, error } => (" Retransmit Failed: SRC=", state, error),
+        };
+        out.extend_from_slice(title.as_bytes());
+        text::endpoint(out, &event.local);
+        out.extend_from_slice(b" DST=");
+        text::endpoint(out, &event.peer);
+        out.extend_from_slice(b" PID=");
+        text::number(out, u64::from(event.task.pid));
+        out.extend_from_slice(b" COMM=");
+        escape::comm(out, event.task.comm());
+        if let Some(state) = state {
+            out.extend_from_slice(b" STATE=");
+            out.extend_from_slice(state.description().as_bytes());
+        }
+        if let Some(errno) = error {
+            out.extend_from_slice(b" ERROR=");
+            out.extend_from_slice(errno_name(errno).as_bytes());
+        }
+        out.push(b'\n');
+    }
+
+    fn lost(&mut self, out: &mut Vec<u8>, lost: &Lost) {
+        self.stamps.local(out, lost.wall);
+        // Writing to a Vec can't fail.
+        let _ = write!(out, " Lost: COUNT={}", lost.count);
+        if let Some(cpu) = lost.cpu {
+            let _ = write!(out, " CPU={cpu}");
+        }
+        let _ = writeln!(out, " REASON={}", lost.reason.name());
+    }
+}

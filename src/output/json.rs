@@ -1,0 +1,121 @@
+//! One JSON object a line; OpenTelemetry's names where it has one.
+//!
+//! Contract: keys are flat and constant text; what isn't known is left out.
+
+use super::{Format, Lost, Shown, Summary, errno_name, escape};
+use crate::event::What;
+use crate::tcp::{Endpoint, Wire};
+use crate::text::{self, Stamps};
+
+/// JSON lines.
+#[derive(Debug, Default)]
+pub struct Json {
+    stamps: Stamps,
+}
+
+fn key(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    key(out, name);
+    text::number(out, value);
+}
+
+/// A string that needs no escaping: a name of ours, an address.
+fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
+    key(out, name);
+    out.push(b'"');
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'"');
+}
+
+fn end(out: &mut Vec<u8>, names: (&str, &str), end: &Endpoint) {
+    key(out, names.0);
+    out.push(b'"');
+    text::address(out, end.addr);
+    out.push(b'"');
+    if end.port != 0 {
+        number(out, names.1, u64::from(end.port));
+    }
+}
+
+impl Json {
+    fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
+        out.extend_from_slice(b"{\"time\":\"");
+        self.stamps.rfc3339(out, wall);
+        out.push(b'"');
+        plain(out, "event", event);
+    }
+
+    /// The last object of a run.
+    pub fn summary(&mut self, out: &mut Vec<u8>, wall: u64, summary: &Summary) {
+        self.open(out, wall, "summary");
+        number(out, "events.received", summary.received);
+        number(out, "events.shown", summary.shown);
+        number(out, "connections.seen", summary.connections);
+        number(out, "connections.not_held", summary.not_held);
+        number(out, "lost.events", summary.lost);
+        number(out, "lost.log_lines", summary.lost_log_lines);
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+impl Format for Json {
+    fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>) {
+        let event = shown.event;
+        let name = match event.what {
+            What::State { .. } => "tcp_state",
+            What::Retransmit { error: None, .. } => "tcp_retransmit",
+            What::Retransmit { .. } => "tcp_retransmit_failed",
+        };
+        self.open(out, shown.wall, name);
+        let names = ("network.local.address", "network.local.port");
+        end(out, names, &event.local);
+        let names = ("network.peer.address", "network.peer.port");
+        end(out, names, &event.peer);
+        let wire = match event.wire {
+            Wire::Ipv4 => "ipv4",
+            Wire::Ipv6 => "ipv6",
+        };
+        plain(out, "network.type", wire);
+        plain(out, "network.transport", "tcp");
+        match event.what {
+            What::State { old, new } => {
+                plain(out, "tcp.state.old", old.name());
+                plain(out, "tcp.state.new", new.name());
+            }
+            What::Retransmit { state, error } => {
+                if let Some(state) = state {
+                    plain(out, "tcp.state", state.name());
+                }
+                if let Some(errno) = error {
+                    plain(out, "error.type", &errno_name(errno));
+                }
+            }
+        }
+        key(out, "socket.id");
+        out.push(b'"');
+        shown.id.render(out);
+        out.push(b'"');
+        number(out, "process.pid", u64::from(event.task.pid));
+        number(out, "process.thread.id", u64::from(event.task.tid));
+        key(out, "process.name");
+        escape::json_string(out, event.task.comm());
+        number(out, "user.id", u64::from(event.task.uid));
+        number(out, "cpu", u64::from(event.cpu));
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn lost(&mut self, out: &mut Vec<u8>, lost: &Lost) {
+        self.open(out, lost.wall, "lost");
+        number(out, "lost.count", lost.count);
+        plain(out, "lost.reason", lost.reason.name());
+        if let Some(cpu) = lost.cpu {
+            number(out, "cpu", u64::from(cpu));
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}

@@ -1,0 +1,321 @@
+//! What a person or a program sees: console, log file, report.
+//!
+//! Contract: standard output carries the data and, in classic format, the
+//! headings of the report; everything else goes to standard error. Escaping is
+//! all in [`escape`]; formats append whole lines to a buffer and know no file.
+
+pub mod classic;
+pub mod escape;
+pub mod json;
+pub mod log;
+pub mod report;
+pub mod stream;
+
+use crate::event::Event;
+use crate::lifecycle::{Connections, SocketId};
+use crate::sys::Errno;
+use classic::Classic;
+use json::Json;
+use log::Log;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
+use stream::{Flushed, Stream};
+
+/// The formats of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatName {
+    /// The original's log line.
+    Classic,
+    /// JSON lines.
+    Json,
+}
+
+/// An event to be shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// Its time, in nanoseconds since the epoch.
+    pub wall: u64,
+    /// The connection it belongs to.
+    pub id: SocketId,
+}
+
+/// Why something is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The CPU's ring was full.
+    RingFull,
+    /// The program could not send the event, such as on a CPU without a ring.
+    OutputFailed,
+    /// The kernel did not run the program because another one was active.
+    Recursion,
+    /// A record that could not be read.
+    Unreadable,
+    /// Lines that the log file did not take.
+    LogWrite,
+}
+
+impl Reason {
+    /// Its name in the output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::RingFull => "ring_full",
+            Reason::OutputFailed => "output_failed",
+            Reason::Recursion => "recursion",
+            Reason::Unreadable => "unreadable",
+            Reason::LogWrite => "log_write",
+        }
+    }
+}
+
+/// Something is missing from the stream here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// When it was noticed, in nanoseconds since the epoch.
+    pub wall: u64,
+    /// The CPU it happened on, where it can be told.
+    pub cpu: Option<u32>,
+    /// How many events (or log lines).
+    pub count: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The figures of a whole run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Events received from the kernel.
+    pub received: u64,
+    /// Events shown.
+    pub shown: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// Lines that the log file did not take.
+    pub lost_log_lines: u64,
+    /// Connections seen.
+    pub connections: u64,
+    /// Connections shown that are no longer held for the report.
+    pub not_held: u64,
+}
+
+/// Renders lines of one format.
+pub trait Format {
+    /// Appends an event's line.
+    fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>);
+    /// Appends a line that says what is missing.
+    fn lost(&mut self, out: &mut Vec<u8>, lost: &Lost);
+}
+
+/// An errno's symbolic name, such as `EBUSY`; a number where it has none.
+pub(crate) fn errno_name(errno: i32) -> Cow<'static, str> {
+    match Errno(errno).name() {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(errno.to_string()),
+    }
+}
+
+/// Prints one line for a person on standard error.
+pub fn notice(message: &str) {
+    // There is nowhere to say that standard error is gone.
+    let _ = writeln!(std::io::stderr(), "socket-snoop: {message}");
+}
+
+/// Console and log file.
+pub struct Output {
+    console: Stream,
+    format: FormatName,
+    log: Option<Log>,
+    log_format: FormatName,
+    classic: Classic,
+    json: Json,
+    closed: bool,
+}
+
+impl Output {
+    /// Lines in `format` to standard output, and in `log_format` to a log.
+    pub fn new(
+        console: Stream,
+        format: FormatName,
+        log: Option<Log>,
+        log_format: FormatName,
+    ) -> Output {
+        Output {
+            console,
+            format,
+            log,
+            log_format,
+            classic: Classic::default(),
+            json: Json::default(),
+            closed: false,
+        }
+    }
+
+    fn both(&mut self, render: &dyn Fn(&mut dyn Format, &mut Vec<u8>)) {
+        let (classic, json) = (&mut self.classic, &mut self.json);
+        let mut append = |name: FormatName, out: &mut Vec<u8>| match name {
+            FormatName::Classic => render(classic, out),
+            FormatName::Json => render(json, out),
+        };
+        let out = self.console.buffer();
+        let start = out.len();
+        append(self.format, out);
+        if let Some(log) = &mut self.log {
+            if self.log_format == self.format {
+                log.stream
+                    .buffer()
+                    .extend_from_slice(&self.console.buffer()[start..]);
+            } else {
+                append(self.log_format, log.stream.buffer());
+            }
+        }
+        if self.console.is_full() || self.log.as_ref().is_some_and(|l| l.stream.is_full()) {
+            self.flush();
+        }
+    }
+
+    /// Shows an event.
+    pub fn event(&mut self, shown: &Shown<'_>) {
+        self.both(&|format, out| format.event(out, shown));
+    }
+
+    /// Says that something is missing.
+    pub fn lost(&mut self, lost: &Lost) {
+        self.both(&|format, out| format.lost(out, lost));
+    }
+
+    /// A line for the person who started this: on the console where that is
+    /// for people, else on standard error.
+    pub fn say(&mut self, message: &str) {
+        match self.format {
+            FormatName::Classic => {
+                let _ = writeln!(self.console.buffer(), "{message}");
+                self.flush();
+            }
+            FormatName::Json => {
+                let _ = writeln!(std::io::stderr(), "{message}");
+            }
+        }
+    }
+
+    /// Writes everything that is pending.
+    pub fn flush(&mut self) {
+        match self.console.flush() {
+            Flushed::Fine | Flushed::StillFailing => {}
+            Flushed::Closed => self.closed = true,
+            Flushed::Failed(errno) => notice(&format!(
+                "warning: cannot write to standard output: {errno}; lines are lost until it works again"
+            )),
+            Flushed::Recovered(lines) => notice(&format!(
+                "warning: standard output works again; {lines} lines were lost"
+            )),
+        }
+        let Some(log) = &mut self.log else { return };
+        let path = crate::text::printable(log.path());
+        match log.stream.flush() {
+            Flushed::Fine | Flushed::StillFailing => {}
+            Flushed::Failed(errno) => notice(&format!(
+                "warning: cannot write the log {path}: {errno}; its lines are lost until it works again"
+            )),
+            Flushed::Recovered(count) => {
+                notice(&format!(
+                    "warning: the log {path} can be written again; {count} lines are missing in it"
+                ));
+                let lost = Lost {
+                    wall: crate::sys::time::realtime(),
+                    cpu: None,
+                    count,
+                    reason: Reason::LogWrite,
+                };
+                let out = log.stream.buffer();
+                match self.log_format {
+                    FormatName::Classic => self.classic.lost(out, &lost),
+                    FormatName::Json => self.json.lost(out, &lost),
+                }
+            }
+            Flushed::Closed => {
+                notice(&format!("warning: the reader of the log {path} has left"));
+                self.log = None;
+            }
+        }
+    }
+
+    /// Reopens the log after a rotation (SIGHUP).
+    pub fn reopen_log(&mut self) {
+        self.flush();
+        if let Some(log) = &mut self.log {
+            if let Err(errno) = log.reopen() {
+                notice(&format!(
+                    "warning: cannot reopen the log {}: {errno}; going on with the old file",
+                    crate::text::printable(log.path())
+                ));
+            }
+        }
+    }
+
+    /// Whether the reader of standard output has left.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Notes that the reader of standard output has left.
+    pub fn set_closed(&mut self) {
+        self.closed = true;
+    }
+
+    /// Standard output's descriptor.
+    pub fn console(&self) -> &Stream {
+        &self.console
+    }
+
+    /// Lines that the log did not take so far.
+    pub fn lost_log_lines(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.stream.lost())
+    }
+
+    /// The end of a run: the report (classic) or the summary object (json).
+    pub fn finish(&mut self, connections: &Connections, mut summary: Summary, wall: u64) {
+        self.flush();
+        if self.closed {
+            // Nobody reads any more: the end is quiet.
+            return;
+        }
+        summary.lost_log_lines = self.lost_log_lines();
+        match self.format {
+            FormatName::Json => {
+                self.say("Stopping monitoring...");
+                self.json.summary(self.console.buffer(), wall, &summary);
+            }
+            FormatName::Classic => self.report(connections, &summary),
+        }
+        self.flush();
+        if summary.lost_log_lines > 0 {
+            notice(&format!(
+                "warning: {} lines are missing in the log",
+                summary.lost_log_lines
+            ));
+        }
+    }
+
+    fn report(&mut self, connections: &Connections, summary: &Summary) {
+        let mut out = Vec::new();
+        if self.console.file().is_terminal() {
+            // The terminal has just shown ^C.
+            out.push(b'\n');
+        }
+        let console = &mut self.console;
+        report::render(&mut out, connections, &mut |out| {
+            console.buffer().append(out);
+            if console.is_full() {
+                // What goes wrong now shows again at the last flush.
+                console.flush();
+            }
+        });
+        let _ = writeln!(
+            out,
+            "Events: {} received, {} shown, {} lost.",
+            summary.received, summary.shown, summary.lost
+        );
+        self.console.buffer().append(&mut out);
+    }
+}

@@ -1,0 +1,306 @@
+//! Programs and maps in the kernel: fill a template for this host, load it.
+//!
+//! Contract: a load is tried without the verifier's log first; only a refusal
+//! is repeated with it, and its decisive line becomes part of the error.
+
+use crate::bpf_link::{Host, HostField, Template};
+use crate::error::{Error, Kind};
+use crate::perf::Rings;
+use crate::sys::bpf::{self, ArrayMap, MapType, ProgType};
+use crate::sys::caps::{self, Caps};
+use crate::sys::{self, Errno};
+use crate::tracepoint::Tracepoint;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// The verifier's log is tried with this size first, then doubled.
+const LOG_FIRST: usize = 64 * 1024;
+/// The largest log that the kernels before 5.2 accept, in bytes.
+const LOG_LAST: usize = (16 << 20) - 1;
+/// Tries of a load that is interrupted (`EAGAIN`, kernel/bpf/verifier.c:
+/// a pending signal).
+const TRIES: u32 = 10;
+
+/// The maps that the programs share.
+#[derive(Debug)]
+pub struct Maps {
+    events: ArrayMap,
+    lost: ArrayMap,
+    cpu_ids: usize,
+}
+
+/// Events that one CPU's programs could not send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsent {
+    /// The ring was full (ENOSPC). Kernels before 5.2 do not tell.
+    pub ring_full: u64,
+    /// Any other reason.
+    pub other: u64,
+}
+
+/// Checks the capabilities before anything else is tried, so that the error
+/// names them all.
+pub fn check_capabilities() -> Result<(), Error> {
+    let Ok(have) = caps::effective() else {
+        return Ok(());
+    };
+    let load = have.contains(Caps::SYS_ADMIN) || have.contains(Caps::BPF | Caps::PERFMON);
+    let read = have.intersects(Caps::DAC_READ_SEARCH | Caps::DAC_OVERRIDE)
+        || nix::unistd::geteuid().is_root();
+    let missing = match (load, read) {
+        (true, true) => return Ok(()),
+        (false, true) => "CAP_BPF and CAP_PERFMON",
+        (true, false) => "CAP_DAC_READ_SEARCH",
+        (false, false) => "CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH",
+    };
+    Err(Error::new(
+        Kind::Permission,
+        format!(
+            "not permitted to trace: {missing} missing; run as root (sudo), \
+             or give those capabilities (before Linux 5.8: CAP_SYS_ADMIN)"
+        ),
+    ))
+}
+
+/// Runs what may be short of locked memory: kernels before 5.11 charge maps and
+/// programs to RLIMIT_MEMLOCK and answer EPERM.
+fn with_memlock<T>(mut action: impl FnMut() -> sys::Result<T>) -> sys::Result<T> {
+    match action() {
+        Err(Errno::EPERM) => {
+            setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
+                .map_err(|_| Errno::EPERM)?;
+            action()
+        }
+        result => result,
+    }
+}
+
+fn bpf_error(what: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::EPERM => Error::new(
+            Kind::Permission,
+            format!(
+                "cannot {what} (bpf: {errno}): a capability of the initial user namespace is \
+                 missing, locked memory is limited (ulimit -l), or lockdown forbids it"
+            ),
+        ),
+        Errno::ENOSYS => Error::new(
+            Kind::Unsupported,
+            "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
+        ),
+        _ => Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})")),
+    }
+}
+
+impl Maps {
+    /// Creates the maps and connects the rings.
+    pub fn create(rings: &Rings) -> Result<Maps, Error> {
+        let cpu_ids = rings.cpu_ids();
+        let create = |kind, name, size, entries| {
+            with_memlock(|| ArrayMap::create(kind, name, size, entries, cpu_ids as usize))
+                .map_err(|errno| bpf_error(&format!("create the map {name}"), errno))
+        };
+        let maps = Maps {
+            events: create(MapType::PerfEventArray, "events", 4, cpu_ids)?,
+            lost: create(MapType::PerCpuArray, "lost", 16, 1)?,
+            cpu_ids: cpu_ids as usize,
+        };
+        for ring in rings.iter() {
+            let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
+            maps.events
+                .update(ring.cpu(), &fd)
+                .map_err(|errno| bpf_error(&format!("connect CPU {}", ring.cpu()), errno))?;
+        }
+        Ok(maps)
+    }
+
+    /// What each possible CPU's programs could not send so far.
+    pub fn unsent(&self) -> Vec<Unsent> {
+        let mut bytes = vec![0; self.cpu_ids * 16];
+        if self.lost.lookup(0, &mut bytes).is_err() {
+            return Vec::new();
+        }
+        let number = |b: &[u8]| b.try_into().map_or(0, u64::from_ne_bytes);
+        bytes
+            .chunks_exact(16)
+            .map(|pair| Unsent {
+                ring_full: number(&pair[..8]),
+                other: number(&pair[8..]),
+            })
+            .collect()
+    }
+}
+
+/// What a template needs to know of this host.
+struct ThisHost<'a> {
+    tracepoint: &'a Tracepoint,
+    maps: &'a Maps,
+}
+
+impl Host for ThisHost<'_> {
+    fn field(&self, name: &str) -> Option<HostField> {
+        self.tracepoint.format.host_field(name)
+    }
+
+    fn map_fd(&self, name: &str) -> Option<i32> {
+        let map = match name {
+            "events" => &self.maps.events,
+            "lost" => &self.maps.lost,
+            _ => return None,
+        };
+        Some(map.as_fd().as_raw_fd())
+    }
+}
+
+/// A loaded program; unloaded when dropped, unless something still uses it.
+#[derive(Debug)]
+pub struct Program {
+    fd: OwnedFd,
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Program {
+    /// Completes a template for this host's tracepoint and loads it.
+    pub fn load(
+        template: &Template<'_>,
+        tracepoint: &Tracepoint,
+        maps: &Maps,
+    ) -> Result<Program, Error> {
+        let host = ThisHost { tracepoint, maps };
+        let insns = template.link(&host).map_err(|e| {
+            let on = format!("{}:{}", tracepoint.group, tracepoint.name);
+            Error::new(
+                Kind::Unsupported,
+                format!("cannot use tracepoint {on} of this kernel: {e}"),
+            )
+        })?;
+        let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
+        let license = CString::new(template.license).unwrap_or_default();
+        let name = template.name;
+        let load = |mut log: Option<&mut [u8]>| {
+            let mut tries = 0;
+            loop {
+                let log = log.as_deref_mut();
+                match bpf::prog_load(ProgType::Tracepoint, name, &insns, &license, log) {
+                    Err(Errno::EAGAIN) if tries < TRIES => tries += 1,
+                    result => return result,
+                }
+            }
+        };
+        match with_memlock(|| load(None)) {
+            Ok(fd) => Ok(Program { fd }),
+            Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => {
+                Err(bpf_error(&format!("load the program {name}"), errno))
+            }
+            Err(errno) => {
+                let mut size = LOG_FIRST;
+                let log = loop {
+                    let mut log = vec![0; size];
+                    match load(Some(&mut log)) {
+                        Ok(fd) => return Ok(Program { fd }),
+                        Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
+                        Err(_) => break log,
+                    }
+                };
+                Err(Error::new(
+                    Kind::Refused,
+                    format!(
+                        "the kernel refused the program {name} (bpf: {errno}): {}; please report this kernel",
+                        verifier_line(&log)
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Runs that the kernel skipped.
+    pub fn recursion_misses(&self) -> u64 {
+        // A kernel that can't tell has told of none.
+        bpf::recursion_misses(self.fd.as_fd()).unwrap_or(0)
+    }
+}
+
+/// The line of a verifier's log that says what is wrong: the last one before
+/// the statistics that is neither an instruction nor a dump of registers, with
+/// the instruction it is about.
+pub fn verifier_line(log: &[u8]) -> String {
+    let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
+    let text = String::from_utf8_lossy(&log[..end]);
+    let mut instruction = "";
+    let mut reason = "";
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with("processed ") {
+            continue;
+        }
+        if is_instruction(line) {
+            instruction = line;
+            reason = "";
+        } else if !is_chatter(line) {
+            reason = line;
+        }
+    }
+    let escape = crate::text::printable;
+    match (instruction, reason) {
+        ("", "") => "the verifier gave no reason".into(),
+        (at, "") => format!("at {}", escape(at)),
+        ("", reason) => escape(reason),
+        (at, reason) => format!("{} (at {})", escape(reason), escape(at)),
+    }
+}
+
+/// `12: (61) r2 = *(u32 *)(r1 +8)`
+fn is_instruction(line: &str) -> bool {
+    line.split_once(": (")
+        .is_some_and(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Lines that say where the verifier is, not what it found.
+fn is_chatter(line: &str) -> bool {
+    const STARTS: [&str; 12] = [
+        "verification time",
+        "stack depth",
+        "from ",
+        "; ",
+        "R0",
+        "R1=",
+        "R6",
+        "frame",
+        "last_idx",
+        "regs=",
+        "parent ",
+        "func#",
+    ];
+    let registers = |rest: &str| rest.starts_with("R") && rest.contains('=');
+    STARTS.iter().any(|start| line.starts_with(start))
+        && !line.contains(" invalid ")
+        && !line.contains(" !")
+        || line
+            .split_once(": ")
+            .is_some_and(|(n, rest)| n.bytes().all(|b| b.is_ascii_digit()) && registers(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifiers_reason_in_one_line() {
+        let log = b"func#0 @0\n0: R1=ctx() R10=fp0\n0: (61) r2 = *(u32 *)(r1 +0)\n\
+            invalid bpf_context access off=0 size=4\n\
+            processed 1 insns (limit 1000000) max_states_per_insn 0\n\0junk";
+        assert_eq!(
+            verifier_line(log),
+            "invalid bpf_context access off=0 size=4 (at 0: (61) r2 = *(u32 *)(r1 +0))"
+        );
+        assert_eq!(verifier_line(b"\0"), "the verifier gave no reason");
+        let log = b"0: (95) exit\nR0 !read_ok\nprocessed 1 insns\n";
+        assert_eq!(verifier_line(log), "R0 !read_ok (at 0: (95) exit)");
+        assert_eq!(verifier_line(b"unreachable insn 5\n"), "unreachable insn 5");
+    }
+}

@@ -1,0 +1,247 @@
+//! bpf(2): maps, program loading, program information.
+//!
+//! Contract: attributes are `repr(C)` without padding and as long as their
+//! last used field, so that kernels which know fewer fields accept them.
+//! Layouts: include/uapi/linux/bpf.h, union bpf_attr.
+#![allow(unsafe_code)]
+
+use super::{Errno, Result, check, own};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+
+/// Map types (enum bpf_map_type).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MapType {
+    /// BPF_MAP_TYPE_PERF_EVENT_ARRAY: one perf event a CPU, the output rings.
+    PerfEventArray = 4,
+    /// BPF_MAP_TYPE_PERCPU_ARRAY: one copy of every value a possible CPU.
+    PerCpuArray = 6,
+}
+
+/// Program types (enum bpf_prog_type).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ProgType {
+    /// BPF_PROG_TYPE_TRACEPOINT
+    Tracepoint = 5,
+}
+
+/// BPF_OBJ_NAME_LEN: an object's name with its terminating NUL, in bytes.
+pub const OBJ_NAME_LEN: usize = 16;
+
+fn obj_name(name: &str) -> [u8; OBJ_NAME_LEN] {
+    let mut out = [0; OBJ_NAME_LEN];
+    let len = name.len().min(OBJ_NAME_LEN - 1);
+    out[..len].copy_from_slice(&name.as_bytes()[..len]);
+    out
+}
+
+/// Calls bpf(2) with an attribute.
+///
+/// # Safety
+/// Every pointer in `attr` must be valid for what `cmd` reads or writes there.
+unsafe fn bpf<T>(cmd: libc::c_int, attr: &mut T) -> Result<libc::c_long> {
+    // SAFETY: attr is a live object of the size given; its pointers are the caller's promise.
+    check(unsafe { libc::syscall(libc::SYS_bpf, cmd, attr as *mut T, size_of::<T>()) })
+}
+
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; OBJ_NAME_LEN],
+}
+
+#[repr(C)]
+struct MapElem {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; OBJ_NAME_LEN],
+}
+
+#[repr(C)]
+struct ObjInfo {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// An array map with `u32` keys.
+#[derive(Debug)]
+pub struct ArrayMap {
+    fd: OwnedFd,
+    /// Bytes that the kernel reads or writes at a lookup or update.
+    transfer: usize,
+    entries: u32,
+}
+
+impl AsFd for ArrayMap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl ArrayMap {
+    /// Creates a map. `value_size` is in bytes; for a per-CPU map it must be a
+    /// multiple of 8, and `possible_cpus` values of it are transferred at once
+    /// (kernel/bpf/arraymap.c, bpf_percpu_array_copy).
+    pub fn create(
+        map_type: MapType,
+        name: &str,
+        value_size: u32,
+        entries: u32,
+        possible_cpus: usize,
+    ) -> Result<ArrayMap> {
+        let copies = match map_type {
+            MapType::PerCpuArray if value_size % 8 != 0 => return Err(Errno::EINVAL),
+            MapType::PerCpuArray => possible_cpus,
+            MapType::PerfEventArray => 1,
+        };
+        let mut attr = MapCreate {
+            map_type: map_type as u32,
+            key_size: 4,
+            value_size,
+            max_entries: entries,
+            map_flags: 0,
+            inner_map_fd: 0,
+            numa_node: 0,
+            map_name: obj_name(name),
+        };
+        // SAFETY: the attribute holds no pointer; the result is a new descriptor.
+        let fd = unsafe { own(bpf(BPF_MAP_CREATE, &mut attr)?) };
+        Ok(ArrayMap {
+            fd,
+            transfer: value_size as usize * copies,
+            entries,
+        })
+    }
+
+    /// Stores a value.
+    pub fn update(&self, key: u32, value: &[u8]) -> Result<()> {
+        if value.len() != self.transfer || key >= self.entries {
+            return Err(Errno::EINVAL);
+        }
+        let mut attr = MapElem {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: &raw const key as u64,
+            value: value.as_ptr() as u64,
+            flags: 0,
+        };
+        // SAFETY: key is 4 bytes, value is as long as the map transfers (checked above).
+        unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// Reads a value; of a per-CPU map, those of all possible CPUs in a row.
+    pub fn lookup(&self, key: u32, value: &mut [u8]) -> Result<()> {
+        if value.len() != self.transfer {
+            return Err(Errno::EINVAL);
+        }
+        let mut attr = MapElem {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: &raw const key as u64,
+            value: value.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        // SAFETY: key is 4 bytes, value is as long as the map transfers (checked above).
+        unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
+    }
+}
+
+/// Loads a program. `insns` are instructions of 8 bytes as the host orders
+/// them. With a `log`, the verifier writes its log there (level 1), ended by a
+/// NUL; `ENOSPC` says that it was too small.
+pub fn prog_load(
+    prog_type: ProgType,
+    name: &str,
+    insns: &[u64],
+    license: &CStr,
+    log: Option<&mut [u8]>,
+) -> Result<OwnedFd> {
+    let (log_level, log_size, log_buf) = match log {
+        Some(buf) => (1, buf.len() as u32, buf.as_mut_ptr() as u64),
+        None => (0, 0, 0),
+    };
+    let mut attr = ProgLoad {
+        prog_type: prog_type as u32,
+        insn_cnt: insns.len() as u32,
+        insns: insns.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level,
+        log_size,
+        log_buf,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: obj_name(name),
+    };
+    // SAFETY: insns, license and the log buffer outlive the call and have the
+    // lengths given; the result is a new descriptor.
+    Ok(unsafe { own(bpf(BPF_PROG_LOAD, &mut attr)?) })
+}
+
+/// Runs of a program that the kernel skipped because another BPF program was
+/// active on that CPU (`bpf_prog_info.recursion_misses`, Linux 5.12 and later;
+/// 0 before).
+pub fn recursion_misses(prog: BorrowedFd<'_>) -> Result<u64> {
+    /// Offset of recursion_misses in struct bpf_prog_info, in u64 words.
+    const RECURSION_MISSES: usize = 208 / 8;
+    let mut info = [0u64; RECURSION_MISSES + 1];
+    let mut attr = ObjInfo {
+        bpf_fd: prog.as_raw_fd() as u32,
+        info_len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    // SAFETY: info has the length given; all its inner lengths are zero, so the
+    // kernel follows no inner pointer.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info[RECURSION_MISSES])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_have_the_kernels_layout() {
+        assert_eq!(size_of::<MapCreate>(), 44);
+        assert_eq!(size_of::<MapElem>(), 32);
+        assert_eq!(size_of::<ProgLoad>(), 64);
+        assert_eq!(std::mem::offset_of!(ProgLoad, prog_name), 48);
+        assert_eq!(size_of::<ObjInfo>(), 16);
+    }
+
+    #[test]
+    fn names_are_cut_and_terminated() {
+        assert_eq!(&obj_name("events")[..7], b"events\0");
+        assert_eq!(obj_name("a_name_that_is_too_long")[15], 0);
+    }
+}

@@ -1,0 +1,158 @@
+//! perf_event_open(2) and its ioctls.
+//!
+//! Layout: include/uapi/linux/perf_event.h, struct perf_event_attr, up to
+//! PERF_ATTR_SIZE_VER5 (Linux 4.1).
+#![allow(unsafe_code)]
+
+use super::{Result, check, own};
+use bitflags::bitflags;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// PERF_TYPE_SOFTWARE
+pub const TYPE_SOFTWARE: u32 = 1;
+/// PERF_TYPE_TRACEPOINT
+pub const TYPE_TRACEPOINT: u32 = 2;
+/// PERF_COUNT_SW_BPF_OUTPUT: the event behind a ring of bpf_perf_event_output.
+pub const COUNT_SW_BPF_OUTPUT: u64 = 10;
+
+bitflags! {
+    /// What a sample carries (enum perf_event_sample_format).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct SampleType: u64 {
+        /// PERF_SAMPLE_TIME: u64 nanoseconds of the chosen clock.
+        const TIME = 1 << 2;
+        /// PERF_SAMPLE_RAW: u32 size, then that many bytes.
+        const RAW = 1 << 10;
+    }
+
+    /// The bit field of struct perf_event_attr.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct AttrFlags: u64 {
+        /// Start disabled.
+        const DISABLED = 1 << 0;
+        /// `wakeup` counts bytes, not events.
+        const WATERMARK = 1 << 14;
+        /// Timestamps are of `clockid`.
+        const USE_CLOCKID = 1 << 25;
+    }
+}
+
+/// struct perf_event_attr.
+#[repr(C)]
+#[derive(Clone, Debug)]
+pub struct Attr {
+    /// PERF_TYPE_…
+    pub kind: u32,
+    size: u32,
+    /// Event number within its type; of a tracepoint, its tracefs id.
+    pub config: u64,
+    /// Events between two samples; 0 only counts.
+    pub sample_period: u64,
+    /// What a sample carries.
+    pub sample_type: SampleType,
+    read_format: u64,
+    /// Flags.
+    pub flags: AttrFlags,
+    /// Bytes (WATERMARK) or events until poll wakes up.
+    pub wakeup: u32,
+    bp_type: u32,
+    config1: u64,
+    config2: u64,
+    branch_sample_type: u64,
+    sample_regs_user: u64,
+    sample_stack_user: u32,
+    /// CLOCK_… of the timestamps (USE_CLOCKID).
+    pub clockid: i32,
+    sample_regs_intr: u64,
+    aux_watermark: u32,
+    sample_max_stack: u16,
+    reserved_2: u16,
+}
+
+impl Attr {
+    /// An attribute of this type and event number; everything else is zero.
+    pub fn new(kind: u32, config: u64) -> Attr {
+        Attr {
+            kind,
+            size: size_of::<Attr>() as u32,
+            config,
+            sample_period: 0,
+            sample_type: SampleType::empty(),
+            read_format: 0,
+            flags: AttrFlags::empty(),
+            wakeup: 0,
+            bp_type: 0,
+            config1: 0,
+            config2: 0,
+            branch_sample_type: 0,
+            sample_regs_user: 0,
+            sample_stack_user: 0,
+            clockid: 0,
+            sample_regs_intr: 0,
+            aux_watermark: 0,
+            sample_max_stack: 0,
+            reserved_2: 0,
+        }
+    }
+}
+
+const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
+/// _IO('$', 0) and _IO('$', 1), the same on x86-64 and arm64.
+const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
+const PERF_EVENT_IOC_DISABLE: libc::c_ulong = 0x2401;
+/// _IOW('$', 8, __u32)
+const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+
+/// Opens an event for all tasks on one CPU.
+pub fn open(attr: &Attr, cpu: u32) -> Result<OwnedFd> {
+    // SAFETY: attr is a live struct perf_event_attr whose `size` is its own;
+    // the result is a new descriptor.
+    unsafe {
+        Ok(own(check(libc::syscall(
+            libc::SYS_perf_event_open,
+            attr as *const Attr,
+            -1 as libc::pid_t,
+            cpu as libc::c_int,
+            -1 as libc::c_int,
+            PERF_FLAG_FD_CLOEXEC,
+        ))?))
+    }
+}
+
+fn ioctl(fd: BorrowedFd<'_>, request: libc::c_ulong, arg: libc::c_ulong) -> Result<()> {
+    // SAFETY: the requests of this module take their argument by value.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), request, arg) }).map(drop)
+}
+
+/// PERF_EVENT_IOC_ENABLE
+pub fn enable(event: BorrowedFd<'_>) -> Result<()> {
+    ioctl(event, PERF_EVENT_IOC_ENABLE, 0)
+}
+
+/// PERF_EVENT_IOC_DISABLE
+pub fn disable(event: BorrowedFd<'_>) -> Result<()> {
+    ioctl(event, PERF_EVENT_IOC_DISABLE, 0)
+}
+
+/// PERF_EVENT_IOC_SET_BPF: attaches a program to a tracepoint event. One event
+/// covers every CPU (kernel/events/core.c, perf_event_set_bpf_prog). `EACCES`
+/// here means that the program reads past the end of the record.
+pub fn set_bpf(event: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> Result<()> {
+    ioctl(
+        event,
+        PERF_EVENT_IOC_SET_BPF,
+        prog.as_raw_fd() as libc::c_ulong,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attribute_has_the_kernels_layout() {
+        assert_eq!(size_of::<Attr>(), 112);
+        assert_eq!(std::mem::offset_of!(Attr, flags), 40);
+        assert_eq!(std::mem::offset_of!(Attr, clockid), 92);
+    }
+}

@@ -1,0 +1,164 @@
+//! The mmap pages of a perf event: one control page, then the data ring.
+//!
+//! Contract: bytes between tail and head belong to us, the rest to the kernel
+//! (kernel/events/ring_buffer.c, "data_head / data_tail" barriers). A
+//! [`RingMap`] hands out only the former, and only while its tail can't move.
+#![allow(unsafe_code)]
+
+use super::{Errno, Result};
+use std::cell::Cell;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Offsets in struct perf_event_mmap_page, in bytes.
+const DATA_HEAD: usize = 1024;
+const DATA_TAIL: usize = 1032;
+const DATA_OFFSET: usize = 1040;
+const DATA_SIZE: usize = 1048;
+
+/// The size of a page of memory, in bytes.
+pub fn page_size() -> usize {
+    // SAFETY: sysconf has no memory effects.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}
+
+/// A mapped perf ring.
+#[derive(Debug)]
+pub struct RingMap {
+    base: NonNull<u8>,
+    len: usize,
+    data_offset: usize,
+    data_size: usize,
+}
+
+// SAFETY: the mapping is owned by this value alone and stays where it is.
+unsafe impl Send for RingMap {}
+
+impl RingMap {
+    /// Maps the ring of a perf event with `data_size` bytes of data, a power
+    /// of two and a multiple of the page size. `EPERM` means that the locked
+    /// memory limit (perf_event_mlock_kb, RLIMIT_MEMLOCK) is reached.
+    pub fn new(event: BorrowedFd<'_>, data_size: usize) -> Result<RingMap> {
+        let page = page_size();
+        if !data_size.is_power_of_two() || data_size % page != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let len = data_size.checked_add(page).ok_or(Errno::EINVAL)?;
+        // SAFETY: a new shared mapping of a descriptor, placed by the kernel.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                event.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::EINVAL)?;
+        let mut map = RingMap {
+            base,
+            len,
+            data_offset: 0,
+            data_size: 0,
+        };
+        let offset = map.control(DATA_OFFSET).load(Ordering::Relaxed) as usize;
+        let size = map.control(DATA_SIZE).load(Ordering::Relaxed) as usize;
+        // Before Linux 4.1 both are 0; what lies outside of the mapping is a lie.
+        (map.data_offset, map.data_size) = match (offset, size) {
+            (0, 0) => (page, data_size),
+            (o, s) if s.is_power_of_two() && o.checked_add(s).is_some_and(|e| e <= len) => (o, s),
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(map)
+    }
+
+    fn control(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: offset is one of the four above, 8-aligned and within the
+        // control page; the kernel accesses these words atomically.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(offset).cast()) }
+    }
+
+    /// Size of the data ring in bytes.
+    pub fn data_size(&self) -> usize {
+        self.data_size
+    }
+
+    /// The unread bytes, oldest first, in two slices (the second is empty
+    /// unless the unread part wraps around the ring's end).
+    pub fn unread(&self) -> (&[u8], &[u8]) {
+        let head = self.control(DATA_HEAD).load(Ordering::Acquire);
+        let tail = self.control(DATA_TAIL).load(Ordering::Relaxed);
+        let len = usize::try_from(head.wrapping_sub(tail)).unwrap_or(usize::MAX);
+        let len = len.min(self.data_size);
+        let start = (tail as usize) & (self.data_size - 1);
+        let first = len.min(self.data_size - start);
+        // SAFETY: both slices lie within the data area, between tail and head,
+        // where the kernel writes nothing until `consume` moves the tail; that
+        // takes `&mut self`, which the slices' lifetimes forbid.
+        unsafe {
+            let data = self.base.as_ptr().add(self.data_offset);
+            (
+                std::slice::from_raw_parts(data.add(start), first),
+                std::slice::from_raw_parts(data, len - first),
+            )
+        }
+    }
+
+    /// Gives `len` bytes, the oldest unread ones, back to the kernel.
+    pub fn consume(&mut self, len: usize) {
+        let head = self.control(DATA_HEAD).load(Ordering::Relaxed);
+        let tail = self.control(DATA_TAIL).load(Ordering::Relaxed);
+        let len = (len as u64).min(head.wrapping_sub(tail));
+        self.control(DATA_TAIL)
+            .store(tail.wrapping_add(len), Ordering::Release);
+    }
+}
+
+/// A ring being read: what was used of it goes back to the kernel once, when
+/// this is dropped, also by a panic.
+#[derive(Debug)]
+pub struct Drain<'a> {
+    map: &'a mut RingMap,
+    used: Cell<usize>,
+}
+
+impl RingMap {
+    /// Starts to read.
+    pub fn drain(&mut self) -> Drain<'_> {
+        Drain {
+            map: self,
+            used: Cell::new(0),
+        }
+    }
+}
+
+impl Drain<'_> {
+    /// The unread bytes; see [`RingMap::unread`].
+    pub fn unread(&self) -> (&[u8], &[u8]) {
+        self.map.unread()
+    }
+
+    /// How many of the unread bytes are done with.
+    pub fn used(&self) -> &Cell<usize> {
+        &self.used
+    }
+}
+
+impl Drop for Drain<'_> {
+    fn drop(&mut self) {
+        self.map.consume(self.used.get());
+    }
+}
+
+impl Drop for RingMap {
+    fn drop(&mut self) {
+        // SAFETY: base and len are of the mapping made in `new`, unmapped once.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}

@@ -1,0 +1,83 @@
+//! Signals: remembered in atomics, announced through an eventfd.
+//!
+//! Handlers are installed without SA_RESTART. A second SIGINT or SIGTERM ends
+//! the process at once, so that a blocked write to a reader that has stopped
+//! reading can't hold it.
+#![allow(unsafe_code)]
+
+use super::Result;
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static HANGUP: AtomicBool = AtomicBool::new(false);
+static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+/// What signals have asked for; pollable.
+#[derive(Debug)]
+pub struct Signals {
+    wake: EventFd,
+}
+
+extern "C" fn on_signal(signal: libc::c_int) {
+    let errno = Errno::last_raw();
+    if signal == libc::SIGHUP {
+        HANGUP.store(true, Ordering::Release);
+    } else if STOP.swap(true, Ordering::AcqRel) {
+        // SAFETY: _exit is async-signal-safe.
+        unsafe { libc::_exit(128 + signal) };
+    }
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: write is async-signal-safe; a full or closed eventfd is harmless.
+    unsafe { libc::write(WAKE.load(Ordering::Acquire), one.as_ptr().cast(), one.len()) };
+    Errno::set_raw(errno);
+}
+
+impl Signals {
+    /// Takes over SIGINT, SIGTERM and SIGHUP.
+    pub fn install() -> Result<Signals> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        WAKE.store(wake.as_fd().as_raw_fd(), Ordering::Release);
+        let action = SigAction::new(
+            SigHandler::Handler(on_signal),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            // SAFETY: the handler only touches atomics and async-signal-safe calls.
+            unsafe { sigaction(signal, &action) }?;
+        }
+        Ok(Signals { wake })
+    }
+
+    /// Forgets that the descriptor was readable.
+    pub fn acknowledge(&self) {
+        // Nothing to read is what a false wake-up looks like.
+        let _ = self.wake.read();
+    }
+
+    /// Whether SIGINT or SIGTERM came.
+    pub fn stop(&self) -> bool {
+        STOP.load(Ordering::Acquire)
+    }
+
+    /// Whether SIGHUP came since the last call.
+    pub fn take_hangup(&self) -> bool {
+        HANGUP.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        WAKE.store(-1, Ordering::Release);
+    }
+}

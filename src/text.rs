@@ -1,0 +1,264 @@
+//! Numbers, addresses and times as text, appended without allocating.
+
+use crate::sys::time::{self, Civil};
+use crate::tcp::Endpoint;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Appends a number in decimal.
+pub fn number(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends the last `width` decimal digits of a number, with leading zeros.
+pub fn padded(out: &mut Vec<u8>, value: u32, width: usize) {
+    let start = out.len();
+    out.resize(start + width, b'0');
+    let mut rest = value;
+    for digit in out[start..].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+}
+
+/// Appends a number in hexadecimal.
+pub fn hex(out: &mut Vec<u8>, value: u64) {
+    // Writing to a Vec can't fail.
+    let _ = write!(out, "{value:x}");
+}
+
+/// Appends an address.
+pub fn address(out: &mut Vec<u8>, addr: IpAddr) {
+    match addr {
+        IpAddr::V4(v4) => ipv4(out, v4),
+        // Writing to a Vec can't fail.
+        IpAddr::V6(v6) => drop(write!(out, "{v6}")),
+    }
+}
+
+fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr) {
+    for (i, octet) in addr.octets().into_iter().enumerate() {
+        if i > 0 {
+            out.push(b'.');
+        }
+        number(out, u64::from(octet));
+    }
+}
+
+/// Appends `10.0.0.1:80` or `[2001:db8::1]:443`.
+pub fn endpoint(out: &mut Vec<u8>, end: &Endpoint) {
+    match end.addr {
+        IpAddr::V4(v4) => ipv4(out, v4),
+        IpAddr::V6(_) => {
+            out.push(b'[');
+            address(out, end.addr);
+            out.push(b']');
+        }
+    }
+    out.push(b':');
+    number(out, u64::from(end.port));
+}
+
+/// A path or message for a person, control characters escaped.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+const NANOS: u64 = 1_000_000_000;
+const MONTHS: [&[u8; 3]; 12] = [
+    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+];
+
+/// Renders times; remembers the last second, since breaking one down is slow.
+#[derive(Debug, Default)]
+pub struct Stamps {
+    local: (u64, Vec<u8>),
+    utc: (u64, Vec<u8>),
+}
+
+impl Stamps {
+    /// Appends `Dec 30 2024 22:05:25.454`, local time. `nanos` is nanoseconds
+    /// since the epoch.
+    pub fn local(&mut self, out: &mut Vec<u8>, nanos: u64) {
+        let (seconds, rest) = (nanos / NANOS, nanos % NANOS);
+        let (cached, text) = &mut self.local;
+        if *cached != seconds || text.is_empty() {
+            *cached = seconds;
+            text.clear();
+            let civil = time::local(seconds);
+            text.extend_from_slice(MONTHS[usize::from(civil.month)]);
+            text.push(b' ');
+            padded(text, u32::from(civil.day), 2);
+            text.push(b' ');
+            number(text, civil.year.max(0) as u64);
+            text.push(b' ');
+            clock(text, &civil);
+        }
+        out.extend_from_slice(text);
+        out.push(b'.');
+        padded(out, (rest / 1_000_000) as u32, 3);
+    }
+
+    /// Appends `2024-12-30T22:05:25.454123456Z` (RFC 3339, UTC).
+    pub fn rfc3339(&mut self, out: &mut Vec<u8>, nanos: u64) {
+        let (seconds, rest) = (nanos / NANOS, nanos % NANOS);
+        let (cached, text) = &mut self.utc;
+        if *cached != seconds || text.is_empty() {
+            *cached = seconds;
+            text.clear();
+            let civil = time::utc(seconds);
+            padded(text, civil.year.max(0) as u32, 4);
+            text.push(b'-');
+            padded(text, u32::from(civil.month) + 1, 2);
+            text.push(b'-');
+            padded(text, u32::from(civil.day), 2);
+            text.push(b'T');
+            clock(text, &civil);
+        }
+        out.extend_from_slice(text);
+        out.push(b'.');
+        padded(out, rest as u32, 9);
+        out.push(b'Z');
+    }
+}
+
+fn clock(out: &mut Vec<u8>, civil: &Civil) {
+    for (i, part) in [civil.hour, civil.minute, civil.second]
+        .into_iter()
+        .enumerate()
+    {
+        if i > 0 {
+            out.push(b':');
+        }
+        padded(out, u32::from(part), 2);
+    }
+}
+
+/// Turns the event clock into wall time.
+///
+/// CLOCK_REALTIME and CLOCK_MONOTONIC run at one rate and differ by an offset
+/// that changes only when the wall clock is set or the host sleeps
+/// (kernel/time/timekeeping.c, tk_set_wall_to_mono). The offset is looked at
+/// again at every drain and replaced only when it has really moved, so that the
+/// jitter of reading two clocks can't reorder events.
+#[derive(Debug)]
+pub struct WallClock {
+    offset: u64,
+}
+
+/// Reading the clocks apart takes less than this, unless interrupted.
+const JITTER: u64 = 50_000;
+
+impl WallClock {
+    /// Reads the offset.
+    pub fn new() -> WallClock {
+        WallClock { offset: offset().0 }
+    }
+
+    /// Looks whether the wall clock was set.
+    pub fn refresh(&mut self) {
+        let (offset, width) = offset();
+        if offset.abs_diff(self.offset) > JITTER + width {
+            self.offset = offset;
+        }
+    }
+
+    /// Nanoseconds since the epoch for nanoseconds of the event clock.
+    pub fn wall(&self, event: u64) -> u64 {
+        event.saturating_add(self.offset)
+    }
+}
+
+impl Default for WallClock {
+    fn default() -> Self {
+        WallClock::new()
+    }
+}
+
+/// The offset, and within what time it was read.
+fn offset() -> (u64, u64) {
+    let read = || {
+        let before = time::monotonic();
+        let wall = time::realtime();
+        let after = time::monotonic();
+        let middle = before + (after - before) / 2;
+        (wall.saturating_sub(middle), after - before)
+    };
+    let (first, second) = (read(), read());
+    if second.1 < first.1 { second } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(f: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        f(&mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn numbers() {
+        for value in [0, 7, 10, 65535, u64::MAX] {
+            assert_eq!(text(|o| number(o, value)), value.to_string());
+        }
+        assert_eq!(text(|o| padded(o, 7, 3)), "007");
+        assert_eq!(text(|o| padded(o, 12345, 3)), "345");
+    }
+
+    #[test]
+    fn endpoints() {
+        let end = |addr: &str, port| {
+            let addr = addr.parse().expect("address");
+            text(|o| endpoint(o, &Endpoint { addr, port }))
+        };
+        assert_eq!(end("10.100.10.150", 39134), "10.100.10.150:39134");
+        assert_eq!(end("2001:db8::1", 443), "[2001:db8::1]:443");
+        assert_eq!(end("::", 0), "[::]:0");
+    }
+
+    #[test]
+    fn times() {
+        let mut stamps = Stamps::default();
+        let nanos = 1_735_596_325 * NANOS + 454_123_456;
+        for _ in 0..2 {
+            let utc = text(|o| stamps.rfc3339(o, nanos));
+            assert_eq!(utc, "2024-12-30T22:05:25.454123456Z");
+        }
+        let later = text(|o| stamps.rfc3339(o, nanos + NANOS - 454_123_456));
+        assert_eq!(later, "2024-12-30T22:05:26.000000000Z");
+        let local = text(|o| stamps.local(o, nanos));
+        assert!(local.ends_with(".454") && local.len() == 24, "{local}");
+    }
+
+    #[test]
+    fn the_wall_clock_follows_the_event_clock() {
+        let clock = WallClock::new();
+        let apart = clock.wall(time::monotonic()).abs_diff(time::realtime());
+        assert!(apart < NANOS, "{apart}");
+    }
+
+    #[test]
+    fn printable_escapes_controls() {
+        assert_eq!(printable("/a\n\x1b[1mb"), "/a\\n\\u{1b}[1mb");
+    }
+}

@@ -1,0 +1,230 @@
+//! Independent witnesses in the kernel: a counter and a sampler on a
+//! tracepoint (plain perf events without any BPF program) and the list of
+//! loaded BPF programs.
+//!
+//! # Safety
+//! The system calls here get pointers to live, zero-initialised memory of the
+//! size they are told; the mapped ring is unmapped with the size it was mapped
+//! with and is only read through atomics and raw reads inside its bounds.
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io::{Error, Read};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::mount::{MsFlags, mount};
+
+use super::net::in_mount_ns;
+
+/// A file under tracefs, mounted only for this look.
+pub fn tracefs(path: &str) -> String {
+    let path = format!("/sys/kernel/tracing/{path}");
+    let read = move || {
+        if fs::metadata("/sys/kernel/tracing/events").is_err() {
+            let none = None::<&str>;
+            mount(
+                Some("tracefs"),
+                "/sys/kernel/tracing",
+                Some("tracefs"),
+                MsFlags::empty(),
+                none,
+            )
+            .expect("mount tracefs");
+        }
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+    };
+    in_mount_ns(read).expect("a mount namespace of our own")
+}
+
+fn online_cpus() -> Vec<i32> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/online").expect("online CPUs");
+    text.trim()
+        .split(',')
+        .flat_map(|part| {
+            let (from, to) = part.split_once('-').unwrap_or((part, part));
+            from.parse::<i32>().unwrap()..=to.parse::<i32>().unwrap()
+        })
+        .collect()
+}
+
+/// PERF_TYPE_TRACEPOINT on one CPU, all processes (perf_event_open(2)).
+fn open(id: u64, cpu: i32, sample: bool) -> File {
+    const PERF_TYPE_TRACEPOINT: u64 = 2;
+    const PERF_ATTR_SIZE_VER0: u64 = 64;
+    const PERF_SAMPLE_RAW: u64 = 1 << 10;
+    const PERF_FLAG_FD_CLOEXEC: u64 = 1 << 3;
+    let mut attr = [0u64; 8];
+    attr[0] = PERF_TYPE_TRACEPOINT | PERF_ATTR_SIZE_VER0 << 32;
+    attr[1] = id;
+    if sample {
+        attr[2] = 1;
+        attr[3] = PERF_SAMPLE_RAW;
+    }
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            attr.as_ptr(),
+            -1,
+            cpu,
+            -1,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    };
+    assert!(fd >= 0, "perf_event_open: {}", Error::last_os_error());
+    unsafe { File::from_raw_fd(fd as i32) }
+}
+
+fn id_of(event: &str) -> u64 {
+    tracefs(&format!("events/{event}/id"))
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+/// The kernel's own count of the passes through tracepoints, host-wide.
+pub struct Counter(Vec<File>);
+
+impl Counter {
+    /// Starts to count; `events` such as `sock/inet_sock_set_state`.
+    pub fn new(events: &[&str]) -> Counter {
+        let mut files = Vec::new();
+        for event in events {
+            let id = id_of(event);
+            files.extend(online_cpus().into_iter().map(|cpu| open(id, cpu, false)));
+        }
+        Counter(files)
+    }
+
+    /// The count so far.
+    pub fn read(&self) -> u64 {
+        let one = |mut file: &File| {
+            let mut count = [0; 8];
+            file.read_exact(&mut count).expect("read the counter");
+            u64::from_ne_bytes(count)
+        };
+        self.0.iter().map(one).sum()
+    }
+}
+
+/// Another perf user: samples of a tracepoint with their raw data.
+pub struct Sampler(Vec<Ring>);
+
+struct Ring {
+    _event: File,
+    base: *mut u8,
+    tail: u64,
+}
+
+const PAGE: usize = 4096;
+const RING: usize = 256 * PAGE;
+
+impl Sampler {
+    /// Starts to sample one event such as `sock/inet_sock_set_state`.
+    pub fn new(event: &str) -> Sampler {
+        let id = id_of(event);
+        let ring = |cpu| {
+            let file = open(id, cpu, true);
+            let base = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    PAGE + RING,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_SHARED,
+                    file.as_raw_fd(),
+                    0,
+                )
+            };
+            assert!(base != libc::MAP_FAILED, "{}", Error::last_os_error());
+            Ring {
+                _event: file,
+                base: base.cast(),
+                tail: 0,
+            }
+        };
+        Sampler(online_cpus().into_iter().map(ring).collect())
+    }
+
+    /// Samples since the last call; none may be lost.
+    pub fn drain(&mut self) -> u64 {
+        self.0.iter_mut().map(Ring::drain).sum()
+    }
+}
+
+impl Ring {
+    fn drain(&mut self) -> u64 {
+        const DATA_HEAD: usize = 1024;
+        const DATA_TAIL: usize = 1032;
+        const PERF_RECORD_LOST: u32 = 2;
+        const PERF_RECORD_SAMPLE: u32 = 9;
+        let at = |offset| unsafe { &*self.base.add(offset).cast::<AtomicU64>() };
+        let head = at(DATA_HEAD).load(Ordering::Acquire);
+        let mut samples = 0;
+        while self.tail < head {
+            // Records are 8-byte aligned, so their header never straddles.
+            let offset = PAGE + (self.tail as usize & (RING - 1));
+            let header = unsafe { self.base.add(offset).cast::<u64>().read() };
+            let kind = header as u32;
+            assert_ne!(kind, PERF_RECORD_LOST, "the sampler's own ring was full");
+            samples += u64::from(kind == PERF_RECORD_SAMPLE);
+            let size = header >> 48;
+            assert!(size >= 8, "a record of {size} bytes");
+            self.tail += size;
+        }
+        at(DATA_TAIL).store(self.tail, Ordering::Release);
+        samples
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        unsafe { libc::munmap(self.base.cast(), PAGE + RING) };
+    }
+}
+
+fn bpf(command: i32, attr: &mut [u64; 8]) -> Result<i32, Error> {
+    let size = size_of_val(attr);
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size) };
+    if result < 0 {
+        return Err(Error::last_os_error());
+    }
+    Ok(result as i32)
+}
+
+/// Id and name of every loaded BPF program, as `bpftool prog` lists them.
+pub fn programs() -> Result<Vec<(u32, String)>, Error> {
+    const BPF_PROG_GET_NEXT_ID: i32 = 11;
+    const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+    const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+    // struct bpf_prog_info, include/uapi/linux/bpf.h: name is at 64.
+    const NAME: usize = 64;
+    let mut list = Vec::new();
+    let mut id = 0u32;
+    loop {
+        let mut attr = [0; 8];
+        attr[0] = u64::from(id);
+        match bpf(BPF_PROG_GET_NEXT_ID, &mut attr) {
+            Ok(_) => id = (attr[0] >> 32) as u32,
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(list),
+            Err(e) => return Err(e),
+        }
+        let mut attr = [0; 8];
+        attr[0] = u64::from(id);
+        // One that went away in the meantime is none of ours.
+        let Ok(fd) = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr) else {
+            continue;
+        };
+        let file = unsafe { File::from_raw_fd(fd) };
+        let mut info = [0u8; 80];
+        let mut attr = [0; 8];
+        attr[0] = file.as_raw_fd() as u64 | (info.len() as u64) << 32;
+        attr[1] = info.as_mut_ptr() as u64;
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        let name: Vec<u8> = info[NAME..]
+            .iter()
+            .copied()
+            .take_while(|&b| b != 0)
+            .collect();
+        list.push((id, String::from_utf8_lossy(&name).into_owned()));
+    }
+}

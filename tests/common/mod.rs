@@ -1,0 +1,360 @@
+//! Harness of the live suites: starts the program under test, waits until it
+//! is attached, collects what it prints and stops it by signal.
+//!
+//! Contract: a [`Tracer`] never outlives its test (the child is killed on
+//! drop), every wait has an end, and a suite that can't run here says why
+//! through [`skip`], which fails where `CI=true`. The program is the one that
+//! cargo built, or the one named by `SOCKET_SNOOP_BIN`.
+
+// Each suite is a crate of its own and uses only a part of the harness.
+#![allow(dead_code)]
+
+pub mod event;
+pub mod kernel;
+pub mod net;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+
+/// What the opening line starts with, on standard output or (JSON) standard error.
+pub const OPENING: &str = "Monitoring socket connections with enhanced metrics.";
+
+/// How long a start, an expected line or an end may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The program under test.
+pub fn binary() -> PathBuf {
+    std::env::var_os("SOCKET_SNOOP_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_socket-snoop").into(), PathBuf::from)
+}
+
+/// Says why a test can't run here; fails instead where `CI=true`.
+pub fn skip(reason: &str) {
+    assert!(
+        std::env::var_os("CI").is_none_or(|v| v != "true"),
+        "skipped in CI: {reason}"
+    );
+    // Past the capture of the test runner: a skip is to be seen.
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
+
+/// Whether live tests can run: root is needed. Says so where it is missing.
+pub fn live() -> bool {
+    let root = Uid::effective().is_root();
+    if !root {
+        skip("live tests need root");
+    }
+    root
+}
+
+/// Polls until `done` holds; false when [`PATIENCE`] is used up.
+pub fn eventually(mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() > end {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A folder of the test's own, removed on drop.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// Makes an empty folder that every user may enter.
+    pub fn new() -> TempDir {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let path = std::env::temp_dir().join(format!("socket-snoop-test-{pid}-{n}"));
+        std::fs::create_dir_all(&path).expect("make a folder for the test");
+        TempDir(path)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path in the folder.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A child that is killed and reaped when the test lets go of it.
+pub struct Guard(pub Child);
+
+impl Guard {
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).expect("a pid fits i32");
+        kill(Pid::from_raw(pid), signal).expect("signal the tracer");
+    }
+
+    /// Waits for the end; `None` when it takes longer than `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.0.try_wait().expect("wait for the tracer") {
+                return Some(status);
+            }
+            if Instant::now() > end {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One stream of the child, growing while it runs.
+#[derive(Clone, Default)]
+struct Collected(Arc<Mutex<Vec<u8>>>);
+
+impl Collected {
+    fn from(
+        mut stream: impl Read + Send + 'static,
+        readers: &mut Vec<JoinHandle<()>>,
+    ) -> Collected {
+        let collected = Collected::default();
+        let into = collected.clone();
+        readers.push(thread::spawn(move || {
+            let mut block = vec![0; 1 << 16];
+            while let Ok(n @ 1..) = stream.read(&mut block) {
+                into.0.lock().unwrap().extend_from_slice(&block[..n]);
+            }
+        }));
+        collected
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).expect("the output is UTF-8")
+    }
+
+    fn has(&self, what: &str) -> bool {
+        let bytes = self.0.lock().unwrap();
+        bytes.windows(what.len()).any(|w| w == what.as_bytes())
+    }
+}
+
+/// How the program is to be run.
+pub struct Run {
+    command: Command,
+}
+
+impl Run {
+    /// The program with these arguments, separated by spaces, and no log.
+    pub fn quiet(args: &str) -> Run {
+        Run::new(args).arg("--no-log")
+    }
+
+    /// The program with these arguments, separated by spaces.
+    pub fn new(args: &str) -> Run {
+        Run::of(binary(), args)
+    }
+
+    /// Another copy of the program with these arguments.
+    pub fn of(program: PathBuf, args: &str) -> Run {
+        let mut command = Command::new(program);
+        command
+            .args(args.split_ascii_whitespace())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .env_remove("SOCKET_SNOOP_LOG");
+        Run { command }
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Run {
+        self.command.arg(arg.into());
+        self
+    }
+
+    /// One environment variable.
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Run {
+        self.command.env(name, value.into());
+        self
+    }
+
+    /// The folder to run in.
+    pub fn dir(mut self, dir: &Path) -> Run {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// As this user and group.
+    pub fn user(mut self, id: u32) -> Run {
+        self.command.uid(id).gid(id);
+        self
+    }
+
+    /// Standard output into a file: no reader competes for the CPUs.
+    pub fn stdout_to(mut self, path: &Path) -> Run {
+        self.command.stdout(File::create(path).expect("the file"));
+        self
+    }
+
+    /// Starts it with its streams left to the test.
+    pub fn spawn(mut self) -> Guard {
+        Guard(self.command.spawn().expect("start the program"))
+    }
+
+    /// Starts it and waits for the opening line.
+    pub fn start(self) -> Tracer {
+        let tracer = self.launch();
+        let mut tracer = Some(tracer);
+        let opened = eventually(|| {
+            let t = tracer.as_mut().unwrap();
+            t.out.has(OPENING) || t.err.has(OPENING) || t.child.0.try_wait().unwrap().is_some()
+        });
+        let mut tracer = tracer.unwrap();
+        if !opened || tracer.child.0.try_wait().unwrap().is_some() {
+            let _ = tracer.child.0.kill();
+            let out = tracer.finish(PATIENCE);
+            panic!("no opening line: {out:?}");
+        }
+        tracer
+    }
+
+    /// Runs it to its end, which must come by itself.
+    pub fn run(self) -> Output {
+        self.launch().finish(PATIENCE)
+    }
+
+    fn launch(self) -> Tracer {
+        let mut child = self.spawn();
+        let mut readers = Vec::new();
+        let out = match child.0.stdout.take() {
+            Some(stdout) => Collected::from(stdout, &mut readers),
+            None => Collected::default(),
+        };
+        let err = Collected::from(child.0.stderr.take().expect("piped"), &mut readers);
+        Tracer {
+            child,
+            out,
+            err,
+            readers,
+        }
+    }
+}
+
+/// The running program.
+pub struct Tracer {
+    /// The process.
+    pub child: Guard,
+    out: Collected,
+    err: Collected,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Tracer {
+    /// The usual one: JSON lines on standard output, no log.
+    pub fn json(args: &str) -> Tracer {
+        Run::quiet(args).arg("--format=json").start()
+    }
+
+    /// The lines of standard output so far, without an unfinished one.
+    pub fn lines(&self) -> Vec<String> {
+        let text = self.out.text();
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        text[..whole].lines().map(str::to_owned).collect()
+    }
+
+    /// Standard error so far.
+    pub fn stderr(&self) -> String {
+        self.err.text()
+    }
+
+    /// Waits until the output so far satisfies `done`; false on time-out,
+    /// which the test's own assertions then explain.
+    pub fn until(&self, mut done: impl FnMut(&[String]) -> bool) -> bool {
+        eventually(|| done(&self.lines()))
+    }
+
+    /// Stops it as Ctrl-C does.
+    pub fn stop(self) -> Output {
+        self.stop_by(Signal::SIGINT)
+    }
+
+    /// Stops it by a signal and collects everything.
+    pub fn stop_by(self, signal: Signal) -> Output {
+        self.child.signal(signal);
+        self.finish(PATIENCE * 3)
+    }
+
+    /// Waits for the end and collects everything.
+    pub fn finish(mut self, limit: Duration) -> Output {
+        let status = self.child.wait(limit);
+        if status.is_none() {
+            let _ = self.child.0.kill();
+        }
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        let out = Output {
+            code: status.and_then(|s| s.code()),
+            stdout: self.out.text(),
+            stderr: self.err.text(),
+        };
+        assert!(status.is_some(), "no end after {limit:?}: {out:?}");
+        out
+    }
+}
+
+/// What a finished run left.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Everything on standard output.
+    pub stdout: String,
+    /// Everything on standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The run was a success.
+    pub fn ok(self) -> Output {
+        assert_eq!(self.code, Some(0), "stderr: {}", self.stderr);
+        self
+    }
+
+    /// The lines of standard output.
+    pub fn lines(&self) -> Vec<String> {
+        self.stdout.lines().map(str::to_owned).collect()
+    }
+}

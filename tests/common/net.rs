@@ -1,0 +1,177 @@
+//! Connections and namespaces made by the tests themselves.
+//!
+//! Contract: traffic is bounded and stays on loopback or in namespaces of the
+//! test's own. A namespace belongs to a thread and goes away with it: nothing
+//! is bound to a path, nothing has to be cleaned up.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::gettid;
+
+/// A loopback address that no other test uses.
+pub fn own_ip() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let third = (std::process::id() % 251) as u8;
+    Ipv4Addr::new(127, 77, third, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The IPv6 loopback address.
+pub const LOOPBACK6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// Nanoseconds since 1970 now.
+pub fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_nanos()).unwrap()
+}
+
+/// A listening socket on this address, at a port of the kernel's choice.
+pub fn listen(ip: impl Into<IpAddr>) -> TcpListener {
+    TcpListener::bind((ip.into(), 0)).expect("listen")
+}
+
+/// One connection from open to close, client first; the client's address.
+/// Both ends are in this thread.
+pub fn converse(listener: &TcpListener) -> SocketAddr {
+    converse_at(listener, listener.local_addr().unwrap())
+}
+
+/// As [`converse`], by another of the listener's addresses.
+pub fn converse_at(listener: &TcpListener, server: SocketAddr) -> SocketAddr {
+    let mut client = TcpStream::connect(server).expect("connect");
+    let (accepted, _) = listener.accept().expect("accept");
+    let address = client.local_addr().unwrap();
+    client.write_all(b"hello").expect("send");
+    drop(client);
+    drain(accepted);
+    address
+}
+
+/// Reads until the peer closes, then closes.
+pub fn drain(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("read to the end");
+}
+
+/// Closes at once and for good (RST): nothing of it is sent or waits any more.
+pub fn abort(stream: TcpStream) {
+    let now = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(&stream, sockopt::Linger, &now).expect("SO_LINGER");
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A network namespace, held by a thread that runs what it is given.
+pub struct Netns {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    tid: i32,
+}
+
+impl Netns {
+    /// A new namespace with its loopback up; an error where the kernel refuses.
+    pub fn new() -> Result<Netns, nix::Error> {
+        let (jobs, todo) = channel::<Job>();
+        let (ready, answer) = channel();
+        let thread = thread::spawn(move || {
+            let made = unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid().as_raw());
+            let go_on = made.is_ok();
+            ready.send(made).unwrap();
+            if go_on {
+                todo.iter().for_each(|job| job());
+            }
+        });
+        let netns = Netns {
+            tid: answer.recv().unwrap()?,
+            jobs: Some(jobs),
+            thread: Some(thread),
+        };
+        netns.ip("link set lo up");
+        Ok(netns)
+    }
+
+    /// Runs `work` in the namespace; threads it starts are in it, too.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = channel();
+        let job = Box::new(move || {
+            let _ = done.send(work());
+        });
+        self.jobs.as_ref().unwrap().send(job).unwrap();
+        result.recv().expect("the work in the namespace panicked")
+    }
+
+    /// Runs `ip` with these arguments in the namespace; it must succeed.
+    pub fn ip(&self, args: &str) {
+        if let Err(why) = self.tool("ip", args) {
+            panic!("ip {args}: {why}");
+        }
+    }
+
+    /// Runs a program with these arguments in the namespace.
+    pub fn tool(&self, program: &'static str, args: &str) -> Result<(), String> {
+        let args = args.to_owned();
+        self.run(move || {
+            let out = Command::new(program)
+                .args(args.split_ascii_whitespace())
+                .output()
+                .map_err(|e| e.to_string())?;
+            if out.status.success() {
+                return Ok(());
+            }
+            Err(String::from_utf8_lossy(&out.stderr).into_owned())
+        })
+    }
+
+    /// Two namespaces joined by a veth pair `v0` - `v0`: 10.77.0.1 and
+    /// fd77::1 in the first, 10.77.0.2 and fd77::2 in the second.
+    pub fn joined() -> Result<(Netns, Netns), nix::Error> {
+        let (a, b) = (Netns::new()?, Netns::new()?);
+        a.ip(&format!(
+            "link add v0 type veth peer name v0 netns {}",
+            b.tid
+        ));
+        for (netns, n) in [(&a, 1), (&b, 2)] {
+            netns.ip(&format!("addr add 10.77.0.{n}/24 dev v0"));
+            netns.ip(&format!("addr add fd77::{n}/64 dev v0 nodad"));
+            netns.ip("link set v0 up");
+        }
+        Ok((a, b))
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs `work` in a private mount namespace: what it mounts, only it and the
+/// processes it starts can see.
+pub fn in_mount_ns<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, nix::Error> {
+    let private = move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        Ok(work())
+    };
+    match thread::spawn(private).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}

@@ -1,0 +1,195 @@
+//! Live: what goes wrong is said in one line that helps, with its exit code.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use common::{Output, Run, TempDir, binary, live, skip};
+
+const NOBODY: u32 = 65534;
+
+/// One line on standard error, none on standard output.
+fn one_line(out: &Output, code: i32, what: &str) {
+    assert_eq!(out.code, Some(code), "{what}: {out:?}");
+    assert_eq!(out.stdout, "", "{what}");
+    assert_eq!(out.stderr.lines().count(), 1, "{what}: {:?}", out.stderr);
+    assert!(
+        out.stderr.ends_with('\n') && out.stderr.len() > 20,
+        "{what}: {out:?}"
+    );
+}
+
+/// A copy of the program that every user may run.
+fn for_everyone(dir: &TempDir) -> std::path::PathBuf {
+    let copy = dir.join("socket-snoop");
+    fs::copy(binary(), &copy).expect("copy the program");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    copy
+}
+
+#[test]
+fn an_unprivileged_user_is_told_what_to_do() {
+    if !live() {
+        return;
+    }
+    let dir = TempDir::new();
+    let out = Run::of(for_everyone(&dir), "--no-log").user(NOBODY).run();
+    one_line(&out, 3, "nobody");
+    let helps = ["root", "sudo", "CAP_BPF"]
+        .iter()
+        .any(|w| out.stderr.contains(w));
+    assert!(helps, "{:?}", out.stderr);
+}
+
+/// Nor is a log left behind by one that couldn't start.
+#[test]
+fn an_unprivileged_user_leaves_no_log() {
+    if !live() {
+        return;
+    }
+    let dir = TempDir::new();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let copy = for_everyone(&dir);
+    let out = Run::of(copy, "").dir(dir.path()).user(NOBODY).run();
+    one_line(&out, 3, "nobody with a log");
+    assert!(!dir.join("socket_monitor.log").exists());
+}
+
+/// Root in name only.
+#[test]
+fn root_without_capabilities_is_told_which() {
+    if !live() {
+        return;
+    }
+    let dropped = |caps: &str| {
+        let out = Command::new("setpriv")
+            .args([&format!("--bounding-set={caps}"), "--inh-caps=-all"])
+            .arg(binary())
+            .args(["--no-log", "--duration=0.1"])
+            .output();
+        out.map(|out| Output {
+            code: out.status.code(),
+            stdout: String::from_utf8(out.stdout).unwrap(),
+            stderr: String::from_utf8(out.stderr).unwrap(),
+        })
+    };
+    let Ok(out) = dropped("-all") else {
+        return skip("no setpriv");
+    };
+    one_line(&out, 3, "no capability at all");
+    assert!(out.stderr.contains("CAP_"), "{:?}", out.stderr);
+    // CAP_SYS_ADMIN stands for both, so it has to go as well.
+    for missing in ["bpf", "perfmon"] {
+        let out = dropped(&format!("-sys_admin,-{missing}")).unwrap();
+        one_line(&out, 3, missing);
+        let name = format!("CAP_{}", missing.to_uppercase());
+        assert!(out.stderr.contains(&name), "{:?}", out.stderr);
+    }
+}
+
+#[test]
+fn a_bad_command_line_is_one_line_and_code_2() {
+    let bad = [
+        "--nope",
+        "stray",
+        "--pid x",
+        "--pid -1",
+        "--pid 99999999999",
+        "--src-port 65536",
+        "--src-port -1",
+        "--dst-port http",
+        "--src-ip 300.1.1.1",
+        "--src-ip 10.0.0.1/8",
+        "--dst-ip ::g",
+        "--dst-ip=",
+        "--buffer 0",
+        "--buffer 1X",
+        "--buffer 99999999999999999999",
+        "--buffer 999999999999M",
+        "--duration -1",
+        "--duration nan",
+        "--duration inf",
+        "--duration 1e300",
+        "--duration x",
+        "--count -1",
+        "--count x",
+        "--history x",
+        "--format xml",
+        "--log-format xml",
+        "--log-file",
+        "--pid",
+        "--pid 1 --pid 2",
+        "--format=json --nope=1",
+    ];
+    let mut wrong = Vec::new();
+    for args in bad {
+        let out = Run::new(args).run();
+        let fine = out.code == Some(2) && out.stdout.is_empty() && out.stderr.lines().count() == 1;
+        if !fine {
+            wrong.push((args, out));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What was wrong is in the line.
+#[test]
+fn a_bad_value_is_named() {
+    for (args, part) in [
+        ("--src-port 70000", "70000"),
+        ("--src-ip 300.1.1.1", "300.1.1.1"),
+        ("--format xml", "xml"),
+        ("--nope", "--nope"),
+    ] {
+        let out = Run::new(args).run();
+        one_line(&out, 2, args);
+        assert!(out.stderr.contains(part), "{args}: {:?}", out.stderr);
+    }
+}
+
+/// An argument that is no UTF-8 is a bad one, not a crash.
+#[test]
+fn an_argument_that_is_not_utf8() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let out = Run::new("--src-ip")
+        .arg(OsString::from_vec(vec![0xff]))
+        .run();
+    one_line(&out, 2, "not UTF-8");
+}
+
+#[test]
+fn help_names_every_flag() {
+    let out = Run::new("--help").run().ok();
+    assert_eq!(out.stderr, "");
+    for flag in [
+        "--pid",
+        "--src-ip",
+        "--dst-ip",
+        "--src-port",
+        "--dst-port",
+        "--active-only",
+        "--all",
+        "--format",
+        "--log-file",
+        "--no-log",
+        "--log-format",
+        "--duration",
+        "--count",
+        "--buffer",
+        "--history",
+        "--version",
+        "--help",
+    ] {
+        assert!(out.stdout.contains(flag), "{flag} is not in --help");
+    }
+}
+
+#[test]
+fn version_is_one_line() {
+    let out = Run::new("--version").run().ok();
+    let expected = format!("socket-snoop {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((out.stdout, out.stderr), (expected, String::new()));
+}

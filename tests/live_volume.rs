@@ -1,0 +1,254 @@
+//! Live: 10,000 connections, counted independently, the memory they take, and
+//! losses that are said to the last event.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use common::event::{self, Value};
+use common::{Run, TempDir, Tracer, eventually, kernel, live, net};
+use nix::sys::signal::Signal;
+
+const EVENTS: [&str; 2] = ["sock/inet_sock_set_state", "tcp/tcp_retransmit_skb"];
+
+/// Tests here count all events of the host: one at a time.
+fn alone() -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let guard = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    live().then_some(guard)
+}
+
+/// Not more than some 30,000 events a second with four threads: what one without
+/// optimisation can take on a CPU that it shares.
+const STEADY: Duration = Duration::from_millis(30);
+
+/// So many connections from a few threads, with a pause after every 25;
+/// (client, server) of each.
+fn traffic(connections: usize, threads: usize, pause: Duration) -> Vec<(SocketAddr, SocketAddr)> {
+    let each = connections / threads;
+    let work = move || {
+        let listener = net::listen(net::own_ip());
+        let server = listener.local_addr().unwrap();
+        let one = |n| {
+            if n % 25 == 0 {
+                thread::sleep(pause);
+            }
+            (net::converse(&listener), server)
+        };
+        (0..each).map(one).collect::<Vec<_>>()
+    };
+    let workers: Vec<_> = (0..threads).map(|_| thread::spawn(work)).collect();
+    workers
+        .into_iter()
+        .flat_map(|w| w.join().unwrap())
+        .collect()
+}
+
+/// How often each tuple had a complete life of its side's shape.
+type Counts = BTreeMap<(SocketAddr, SocketAddr), usize>;
+
+fn complete_lives(all: &[Value], servers: &[SocketAddr]) -> (Counts, Counts) {
+    let own: Vec<Value> = all
+        .iter()
+        .filter(|e| e["event"] == "tcp_state")
+        .filter(|e| servers.contains(&event::local(e)) || servers.contains(&event::peer(e)))
+        .cloned()
+        .collect();
+    let (mut clients, mut at_servers) = (Counts::new(), Counts::new());
+    let mut wrong: BTreeMap<Vec<String>, (usize, Vec<Value>)> = BTreeMap::new();
+    for life in event::lives(&own) {
+        // The second event has both ports.
+        let second = life.get(1).unwrap_or(&life[0]);
+        let (local, peer) = (event::local(second), event::peer(second));
+        let transitions = event::transitions(&life);
+        if transitions == event::CLIENT {
+            *clients.entry((local, peer)).or_default() += 1;
+        } else if transitions == event::SERVER {
+            *at_servers.entry((peer, local)).or_default() += 1;
+        } else {
+            wrong.entry(transitions).or_insert((0, life)).0 += 1;
+        }
+    }
+    let summary = event::summary(all);
+    assert!(
+        wrong.is_empty(),
+        "{} wrong, with the first of each kind: {wrong:#?} {summary}",
+        wrong.len()
+    );
+    (clients, at_servers)
+}
+
+#[test]
+fn ten_thousand_connections_none_lost_none_doubled() {
+    let Some(_alone) = alone() else { return };
+    let outer = kernel::Counter::new(&EVENTS);
+    let dir = TempDir::new();
+    let shown = dir.join("shown");
+    let tracer = Run::quiet("--format=json").stdout_to(&shown).start();
+    let inner = kernel::Counter::new(&EVENTS);
+    let made = traffic(10_000, 4, STEADY);
+    let at_least = inner.read();
+    // Longer than the tracer lets anything wait.
+    thread::sleep(Duration::from_millis(300));
+    let peak = peak_rss(tracer.child.pid());
+    tracer.stop().ok();
+    let at_most = outer.read();
+
+    let mut expected = Counts::new();
+    for tuple in &made {
+        *expected.entry(*tuple).or_default() += 1;
+    }
+    let mut servers: Vec<_> = made.iter().map(|(_, server)| *server).collect();
+    servers.dedup();
+    let all = event::objects(
+        &fs::read_to_string(&shown)
+            .unwrap()
+            .lines()
+            .collect::<Vec<_>>(),
+    );
+    let (clients, at_servers) = complete_lives(&all, &servers);
+    assert!(clients == expected, "{} clients' tuples", clients.len());
+    assert!(
+        at_servers == expected,
+        "{} servers' tuples",
+        at_servers.len()
+    );
+
+    let summary = event::summary(&all);
+    assert_eq!(event::number(summary, "lost.events"), 0, "{summary}");
+    let received = event::number(summary, "events.received");
+    assert!(received >= 100_000);
+    assert!(
+        (at_least..=at_most).contains(&received),
+        "received {received}, the kernel counts {at_least} to {at_most}"
+    );
+    assert!(
+        event::number(summary, "connections.seen") >= 20_000,
+        "{summary}"
+    );
+    // The budget is that of the program as it is shipped.
+    if std::env::var_os("SOCKET_SNOOP_BIN").is_some() {
+        assert!(peak <= 4096, "peak RSS without the rings is {peak} KiB");
+    }
+}
+
+/// Peak memory of a process in KiB, without what it has mapped of rings
+/// (on Linux 6.18 their pages don't count as resident at all).
+fn peak_rss(pid: u32) -> u64 {
+    let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    let kib = |line: &str| -> u64 {
+        line.split_ascii_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let status = read("status");
+    let peak = status.lines().find(|l| l.starts_with("VmHWM:"));
+    let mut in_ring = false;
+    let mut rings = 0;
+    for line in read("smaps").lines() {
+        if line.starts_with("Rss:") && in_ring {
+            rings += kib(line);
+        } else if line.starts_with("Size:") {
+            continue;
+        } else if line.contains('-') {
+            in_ring = line.ends_with("[perf_event]");
+        }
+    }
+    kib(peak.expect("VmHWM")) - rings
+}
+
+/// The smallest ring and a tracer that is asleep: what is lost is counted by
+/// the last event, in the stream and in the summary.
+#[test]
+fn every_loss_is_said() {
+    let Some(_alone) = alone() else { return };
+    let outer = kernel::Counter::new(&EVENTS);
+    let tracer = Tracer::json("--buffer 4K");
+    let inner = kernel::Counter::new(&EVENTS);
+    tracer.child.signal(Signal::SIGSTOP);
+    traffic(1000, 2, Duration::ZERO);
+    let at_least = inner.read();
+    tracer.child.signal(Signal::SIGCONT);
+    // The stream goes on after a loss: with so small a ring others on the host
+    // can take the room of a connection, but not of every one.
+    let goes_on = eventually(|| {
+        let server = traffic(1, 1, Duration::ZERO)[0].1;
+        thread::sleep(Duration::from_millis(300));
+        event::with(&event::objects(&tracer.lines()), server).len() == 10
+    });
+    assert!(goes_on, "no connection is whole any more");
+    let all = event::objects(&tracer.stop().ok().lines());
+    let at_most = outer.read();
+
+    let summary = event::summary(&all);
+    let lost = event::number(summary, "lost.events");
+    assert!(lost > 5000, "{summary}");
+    let said: Vec<&Value> = all.iter().filter(|e| e["event"] == "lost").collect();
+    let in_stream: u64 = said.iter().map(|e| event::number(e, "lost.count")).sum();
+    assert_eq!(in_stream, lost, "{said:#?}");
+    for e in said {
+        assert!(["ring_full", "output_failed"].contains(&event::text(e, "lost.reason")));
+        assert!(e["cpu"].is_u64() && e["time"].is_string(), "{e}");
+    }
+    let sum = event::number(summary, "events.received") + lost;
+    assert!(
+        (at_least..=at_most).contains(&sum),
+        "received and lost {sum}, the kernel counts {at_least} to {at_most}"
+    );
+}
+
+/// At whatever speed the host can make connections: each event is either
+/// received or counted as lost, and neither twice.
+#[test]
+fn at_full_speed_nothing_goes_uncounted() {
+    let Some(_alone) = alone() else { return };
+    let dir = TempDir::new();
+    let shown = dir.join("shown");
+    let outer = kernel::Counter::new(&EVENTS);
+    let tracer = Run::quiet("--format=json").stdout_to(&shown).start();
+    let inner = kernel::Counter::new(&EVENTS);
+    traffic(10_000, 4, Duration::ZERO);
+    let at_least = inner.read();
+    tracer.stop().ok();
+    let at_most = outer.read();
+    let text = fs::read_to_string(&shown).unwrap();
+    let last = text.lines().last().expect("a summary");
+    let all = event::objects(&[last]);
+    let summary = event::summary(&all);
+    let received = event::number(summary, "events.received");
+    let sum = received + event::number(summary, "lost.events");
+    assert!(
+        (at_least..=at_most).contains(&sum),
+        "received and lost {sum}, the kernel counts {at_least} to {at_most}"
+    );
+    assert!(received > 10_000, "{summary}");
+}
+
+/// The classic stream and the report say it, too.
+#[test]
+fn the_report_says_what_was_lost() {
+    let Some(_alone) = alone() else { return };
+    let tracer = Run::quiet("--buffer 4K").start();
+    tracer.child.signal(Signal::SIGSTOP);
+    traffic(500, 2, Duration::ZERO);
+    tracer.child.signal(Signal::SIGCONT);
+    let lines = tracer.stop().ok().lines();
+    let in_stream: u64 = event::event_lines(&lines)
+        .iter()
+        .filter_map(|l| event::lost(l))
+        .map(|(count, _)| count)
+        .sum();
+    assert!(in_stream > 2000, "{in_stream}");
+    let last = lines.last().unwrap();
+    assert!(
+        last.ends_with(&format!(" {in_stream} lost.")),
+        "{last}, in the stream {in_stream}"
+    );
+}

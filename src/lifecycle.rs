@@ -275,10 +275,12 @@ impl Connections {
         self.hand as u32
     }
 
-    /// The connections of which something was shown, oldest first.
+    /// The connections of which something was shown and a transition is known,
+    /// oldest first.
     pub fn shown(&self) -> Vec<&Connection> {
         // A slot that is free holds a connection that was not shown.
-        let slots = self.slots.iter().enumerate().filter(|(_, c)| c.shown);
+        let slots = self.slots.iter().enumerate();
+        let slots = slots.filter(|(_, c)| c.shown && c.count > 0);
         let order: BinaryHeap<(u64, usize)> = slots.map(|(i, c)| (c.number, i)).collect();
         let order = order.into_sorted_vec();
         order.into_iter().map(|(_, i)| &self.slots[i]).collect()

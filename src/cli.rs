@@ -17,9 +17,10 @@ pub const FALLBACK_LOG: &str = "./socket_monitor.log";
 /// Connections held for the report by default.
 const DEFAULT_HISTORY: usize = 8192;
 
-/// Show every TCP connection of this host as it happens: who opened it, between which addresses, each state it passes, each retransmission. Ctrl-C ends with a report of all connections.
+/// Show every TCP connection of this host live; Ctrl-C ends with a report.
 #[derive(FromArgs, Debug)]
 #[argh(
+    usage = "[OPTIONS]",
     example = "Everything, on the console and in /var/log/socket_monitor.log:\n  {command_name}",
     example = "Connections to port 443, ten seconds long, no log file:\n  {command_name} --dst-port 443 --duration 10 --no-log",
     example = "JSON for another program:\n  {command_name} --format json --no-log | jq .",
@@ -88,7 +89,7 @@ struct Args {
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     count: Option<u64>,
 
-    /// ring buffer of each CPU in bytes, such as 256K or 4M (default: 1M, less on hosts with more than 64 CPUs)
+    /// ring buffer of each CPU in bytes, such as 256K or 4M, rounded up to a power of two of pages (default: 2M, less on hosts with more than 32 CPUs)
     #[argh(option, arg_name = "SIZE", from_str_fn(parse_size))]
     buffer: Option<usize>,
 
@@ -158,12 +159,19 @@ fn parse_format(text: &str) -> Result<FormatName, String> {
     }
 }
 
+/// Seconds in decimal, to the nanosecond. (std's f64 would do, at 16 KiB.)
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    text.parse::<f64>()
-        .ok()
-        .filter(|s| *s > 0.0)
-        .and_then(|s| Duration::try_from_secs_f64(s).ok())
-        .ok_or_else(|| "must be a number of seconds above 0".into())
+    let bad = || "must be a number of seconds above 0, such as 10 or 0.5".to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let all_digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    if !all_digits(whole) || !all_digits(fraction) || fraction.len() > 9 {
+        return Err(bad());
+    }
+    let seconds = whole.parse().map_err(|_| bad())?;
+    let nanos = format!("{fraction:0<9}").parse().map_err(|_| bad())?;
+    Some(Duration::new(seconds, nanos))
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(bad)
 }
 
 fn parse_positive(text: &str) -> Result<u64, String> {
@@ -321,6 +329,8 @@ mod tests {
             ("--duration", "0"),
             ("--duration", "nan"),
             ("--duration", "1e30"),
+            ("--duration", "."),
+            ("--duration", "0.0000000001"),
             ("--count", "0"),
             ("--buffer", "0"),
             ("--buffer", "2G"),

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod filter;
 pub mod loss;
 pub mod output;
+pub mod source;
 
 pub mod event;
 pub mod lifecycle;

@@ -10,17 +10,13 @@ use crate::error::{Error, Kind};
 use crate::event::Event;
 use crate::filter::{Filter, Verdict};
 use crate::lifecycle::Connections;
-use crate::loss::Losses;
 use crate::output::log::Log;
 use crate::output::stream::Stream;
 use crate::output::{Output, Shown, Summary, notice};
-use crate::perf::{Rings, Sample};
-use crate::program::{Maps, Program, check_capabilities};
-use crate::programs;
+use crate::source::Source;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, time};
 use crate::text::{WallClock, printable};
-use crate::tracepoint::{Attached, TraceFs};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -80,67 +76,21 @@ fn open_log(choice: &LogChoice) -> Option<Log> {
     }
 }
 
-/// What is attached in the kernel.
-struct Kernel {
-    rings: Rings,
-    maps: Maps,
-    programs: Vec<Program>,
-    attached: Vec<Attached>,
-}
-
-impl Kernel {
-    fn attach(config: &Config) -> Result<Kernel, Error> {
-        check_capabilities()?;
-        let tracefs = TraceFs::open()?;
-        let rings = Rings::open(config.buffer)?;
-        if rings.size() < rings.wanted() {
-            notice(&format!(
-                "warning: rings of {} KiB per CPU instead of {} KiB: locked memory is limited; \
-                 raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK",
-                rings.size() / 1024,
-                rings.wanted() / 1024
-            ));
-        }
-        let maps = Maps::create(&rings)?;
-        let cpus = rings.cpus();
-        let mut programs = Vec::new();
-        let mut attached = Vec::new();
-        for template in [&programs::STATE, &programs::RETRANSMIT] {
-            let tracepoint = tracefs.event(template.group, template.event)?;
-            let program = Program::load(template, &tracepoint, &maps)?;
-            attached.push(tracepoint.attach(program.as_fd(), &cpus)?);
-            programs.push(program);
-        }
-        Ok(Kernel {
-            rings,
-            maps,
-            programs,
-            attached,
-        })
-    }
-}
-
 /// What the events go through.
 struct View {
     output: Output,
     connections: Connections,
     filter: Filter,
     clock: WallClock,
-    losses: Losses,
     summary: Summary,
     left: u64,
 }
 
 impl View {
-    /// Takes a sample; whether more are wanted.
-    fn sample(&mut self, sample: Sample<'_>) -> bool {
-        let mut buffer = [0; crate::event::WIRE_LEN];
-        let bytes = sample.data.flatten(&mut buffer);
+    /// Takes an event; whether more are wanted.
+    fn take(&mut self, event: &Event) -> bool {
         self.summary.received += 1;
-        match Event::decode(sample.time, sample.cpu, bytes) {
-            Ok(event) => self.event(&event),
-            Err(_) => self.losses.undecodable(),
-        }
+        self.event(event);
         self.left > 0 && !self.output.is_closed()
     }
 
@@ -177,16 +127,17 @@ impl View {
         self.connections.finish(event);
     }
 
-    fn report_losses(&mut self, kernel: &Kernel) {
-        let (output, wall) = (&mut self.output, time::realtime());
-        let (rings, maps) = (&kernel.rings, &kernel.maps);
-        let tell = &mut |lost| output.lost(&lost);
-        self.losses.poll(rings, maps, &kernel.programs, wall, tell);
+    fn report_losses(&mut self, source: &mut Source) {
+        let output = &mut self.output;
+        source.losses(time::realtime(), &mut |lost| output.lost(&lost));
     }
 }
 
-fn runtime(what: &str, errno: Errno) -> Error {
-    Error::new(Kind::Runtime, format!("{what}: {errno}"))
+fn epoll_failed(errno: Errno) -> Error {
+    Error::new(
+        Kind::Runtime,
+        format!("cannot wait for events (epoll): {errno}"),
+    )
 }
 
 /// Traces until told to stop.
@@ -195,8 +146,9 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let console =
         console.map_err(|e| Error::new(Kind::Runtime, format!("standard output: {e}")))?;
     // Signals first: from here on a stop is orderly.
-    let signals = Signals::install().map_err(|e| runtime("cannot handle signals", e))?;
-    let mut kernel = Kernel::attach(config)?;
+    let signals = Signals::install()
+        .map_err(|errno| Error::new(Kind::Runtime, format!("cannot handle signals: {errno}")))?;
+    let mut source = Source::open(config.buffer)?;
     let log = open_log(&config.log);
     let opening = match &log {
         Some(log) => format!(
@@ -213,22 +165,19 @@ pub fn run(config: &Config) -> Result<(), Error> {
         connections: Connections::new(config.history, time::realtime()),
         filter: config.filter.clone(),
         clock: WallClock::new(),
-        losses: Losses::default(),
         summary: Summary::default(),
         left: config.count.unwrap_or(u64::MAX),
     };
-    let epoll = watch(&kernel, &signals, &view.output)?;
+    let epoll = watch(&source, &signals, &view.output)?;
     view.output.say(&opening);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
-    watch_until(&mut kernel, &mut view, &epoll, &signals, deadline)?;
+    watch_until(&mut source, &mut view, &epoll, &signals, deadline)?;
 
     // Detached first: what is in the rings then is all there will be.
-    kernel.attached.clear();
-    kernel
-        .rings
-        .drain(u64::MAX, &mut |sample| view.sample(sample));
-    view.report_losses(&kernel);
-    view.summary.lost = view.losses.total();
+    source.detach();
+    source.drain(u64::MAX, &mut |event| view.take(event));
+    view.report_losses(&mut source);
+    view.summary.lost = source.lost();
     view.summary.connections = view.connections.seen();
     view.summary.not_held = view.connections.not_held();
     view.output
@@ -240,10 +189,10 @@ fn deadline(now: u64, after: Duration) -> u64 {
     now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn watch(kernel: &Kernel, signals: &Signals, output: &Output) -> Result<Epoll, Error> {
-    let failed = |errno| runtime("cannot wait for events (epoll)", errno);
+fn watch(source: &Source, signals: &Signals, output: &Output) -> Result<Epoll, Error> {
+    let failed = |errno: nix::Error| epoll_failed(errno.into());
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-    for (index, ring) in kernel.rings.iter().enumerate() {
+    for (index, ring) in source.rings().enumerate() {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
         epoll.add(ring, event).map_err(failed)?;
     }
@@ -257,7 +206,7 @@ fn watch(kernel: &Kernel, signals: &Signals, output: &Output) -> Result<Epoll, E
 }
 
 fn watch_until(
-    kernel: &mut Kernel,
+    source: &mut Source,
     view: &mut View,
     epoll: &Epoll,
     signals: &Signals,
@@ -277,10 +226,10 @@ fn watch_until(
         let until = deadline.unwrap_or(u64::MAX);
         let wait = pace.min(until.saturating_sub(now)).div_ceil(MILLI);
         let timeout = EpollTimeout::from(wait as u8);
-        let ready = match epoll.wait(&mut events, timeout) {
+        let ready = match epoll.wait(&mut events, timeout).map_err(Errno::from) {
             Ok(count) => &events[..count],
             Err(Errno::EINTR) => &[],
-            Err(errno) => return Err(runtime("cannot wait for events (epoll)", errno)),
+            Err(errno) => return Err(epoll_failed(errno)),
         };
         for event in ready {
             let gone = event
@@ -291,7 +240,7 @@ fn watch_until(
                 WAKE_CONSOLE => view.output.set_closed(),
                 // The ring's CPU went away; it would be ready for ever.
                 index if gone => {
-                    if let Some(ring) = kernel.rings.iter().nth(index as usize) {
+                    if let Some(ring) = source.rings().nth(index as usize) {
                         let _ = epoll.delete(ring);
                     }
                 }
@@ -304,14 +253,10 @@ fn watch_until(
         view.clock.refresh();
         let now = time::monotonic();
         let stop = signals.stop() || now >= until;
-        held = kernel
-            .rings
-            .drain(now.saturating_sub(SETTLE), &mut |sample| {
-                view.sample(sample)
-            });
+        held = source.drain(now.saturating_sub(SETTLE), &mut |event| view.take(event));
         if now - losses_at >= IDLE {
             losses_at = now;
-            view.report_losses(kernel);
+            view.report_losses(source);
         }
         view.output.flush();
         if stop || view.left == 0 || view.output.is_closed() {

@@ -146,7 +146,7 @@ fn read_at(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, Errno> {
     File::from(fd)
         .take(FILE_LIMIT)
         .read_to_end(&mut bytes)
-        .map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        .map_err(|e| Errno::from_io(&e))?;
     Ok(bytes)
 }
 

@@ -127,8 +127,13 @@ fn data_that_gets_lost() {
 }
 
 /// Where the kernel's record has `err`, a retransmission that failed is no
-/// retransmission.
-fn failed(name: &str, break_it: impl Fn(&Netns) -> Result<(), String>) {
+/// retransmission. The way to the peer is damaged before data is sent, and
+/// once more when it has been.
+fn failed(
+    name: &str,
+    before: impl Fn(&Netns) -> Result<(), String>,
+    after: impl Fn(&Netns) -> Result<(), String>,
+) {
     let Some((here, there)) = joined() else {
         return;
     };
@@ -137,12 +142,17 @@ fn failed(name: &str, break_it: impl Fn(&Netns) -> Result<(), String>) {
     }
     let tracer = Tracer::json("");
     let classic = Run::quiet("").start();
-    let (mut client, _accepted, server) = connected(&here, &there, "10.77.0.2");
-    if let Err(why) = break_it(&here) {
+    let (mut client, accepted, server) = connected(&here, &there, "10.77.0.2");
+    if let Err(why) = before(&here) {
+        net::abort(client);
+        net::abort(accepted);
         return skip(&why);
     }
     client.write_all(&[7; 20_000]).unwrap();
-    until(&tracer, server, "tcp_retransmit_failed", 2);
+    after(&here).expect("after the data");
+    until(&tracer, server, "tcp_retransmit_failed", 1);
+    net::abort(client);
+    net::abort(accepted);
     let all = event::objects(&tracer.stop().ok().lines());
     let lines = classic.stop().ok().lines();
     let again = of_kind(&all, server, "tcp_retransmit_failed");
@@ -160,20 +170,19 @@ fn failed(name: &str, break_it: impl Fn(&Netns) -> Result<(), String>) {
 /// The original still waits in the device's queue.
 #[test]
 fn a_retransmission_while_the_original_is_queued() {
-    failed("EBUSY", |here| {
-        here.tool(
-            "tc",
-            "qdisc add dev v0 root tbf rate 8kbit burst 2000 latency 60s",
-        )
-        .map_err(|why| format!("no token bucket: {why}"))
-    });
+    let slow = "qdisc add dev v0 root tbf rate 8kbit burst 2000 latency 60s";
+    let slow_down = |here: &Netns| {
+        let result = here.tool("tc", slow);
+        result.map_err(|why| format!("no token bucket: {why}"))
+    };
+    failed("EBUSY", slow_down, |_| Ok(()));
 }
 
 /// There is no way to the peer any more.
 #[test]
 fn a_retransmission_without_a_route() {
-    failed("EHOSTUNREACH", |here| {
-        here.ip("link set v0 down");
-        Ok(())
-    });
+    let lose = format!("neigh replace 10.77.0.2 lladdr {NOBODY} nud permanent dev v0");
+    let lose = |here: &Netns| here.tool("ip", &lose);
+    let cut = |here: &Netns| here.tool("ip", "link set v0 down");
+    failed("EHOSTUNREACH", lose, cut);
 }

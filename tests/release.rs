@@ -257,7 +257,7 @@ fn each_check_can_fail() {
             ("no PIE", with_dynamic(&data, elf::DT_FLAGS_1, 0)),
             (
                 "wants an interpreter",
-                with_segment(&data, elf::PT_GNU_EH_FRAME, 0, elf::PT_INTERP),
+                with_segment(&data, elf::PT_PHDR, 0, elf::PT_INTERP),
             ),
             (
                 "needs a library",

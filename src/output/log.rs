@@ -33,8 +33,8 @@ fn open(path: &str, follow: bool) -> io::Result<File> {
         .open(path)?;
     if file.metadata()?.is_file() {
         // Has no effect on regular files, but would be seen in /proc.
-        let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
-        fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+        let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL).map_err(Errno::from)?);
+        fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK)).map_err(Errno::from)?;
     }
     Ok(file)
 }
@@ -43,7 +43,7 @@ impl Log {
     /// Opens or makes the log. With `follow` unset, a symbolic link at `path`
     /// is refused: in a folder that others can write to, it could lead anywhere.
     pub fn open(path: &str, follow: bool) -> Result<Log, Errno> {
-        let file = open(path, follow).map_err(errno)?;
+        let file = open(path, follow).map_err(|e| Errno::from_io(&e))?;
         Ok(Log {
             path: path.into(),
             follow,
@@ -59,12 +59,8 @@ impl Log {
     /// Opens the path again, after a rotation. Where that fails, the old file
     /// stays in use.
     pub fn reopen(&mut self) -> Result<(), Errno> {
-        let file = open(&self.path, self.follow).map_err(errno)?;
+        let file = open(&self.path, self.follow).map_err(|e| Errno::from_io(&e))?;
         self.stream.replace(file);
         Ok(())
     }
-}
-
-fn errno(error: io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

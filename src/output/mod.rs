@@ -109,9 +109,9 @@ pub trait Format {
 
 /// An errno's symbolic name, such as `EBUSY`; a number where it has none.
 pub(crate) fn errno_name(errno: i32) -> Cow<'static, str> {
-    match Errno::from_raw(errno) {
-        Errno::UnknownErrno => Cow::Owned(errno.to_string()),
-        known => Cow::Owned(format!("{known:?}")),
+    match Errno(errno).name() {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(errno.to_string()),
     }
 }
 
@@ -276,6 +276,10 @@ impl Output {
     /// The end of a run: the report (classic) or the summary object (json).
     pub fn finish(&mut self, connections: &Connections, mut summary: Summary, wall: u64) {
         self.flush();
+        if self.closed {
+            // Nobody reads any more: the end is quiet.
+            return;
+        }
         summary.lost_log_lines = self.lost_log_lines();
         match self.format {
             FormatName::Json => {

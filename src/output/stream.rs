@@ -132,8 +132,7 @@ impl Stream {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait(),
                 Err(e) => {
-                    let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-                    return (at, Err(errno));
+                    return (at, Err(Errno::from_io(&e)));
                 }
             }
         }

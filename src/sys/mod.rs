@@ -8,13 +8,16 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod errno;
 pub mod perf_event;
 pub mod ring;
 pub mod signal;
 pub mod time;
 pub mod tracefs;
+#[cfg(all(target_env = "musl", panic = "abort", not(debug_assertions)))]
+mod unwind;
 
-pub use nix::errno::Errno;
+pub use errno::Errno;
 
 /// The result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;

@@ -5,7 +5,8 @@
 //! reading can't hold it.
 #![allow(unsafe_code)]
 
-use super::{Errno, Result};
+use super::Result;
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

@@ -53,27 +53,26 @@ impl Civil {
     }
 }
 
-fn broken_down(
-    seconds: u64,
-    convert: unsafe extern "C" fn(*const libc::time_t, *mut libc::tm) -> *mut libc::tm,
-) -> Civil {
-    let time = seconds as libc::time_t;
+fn empty_tm() -> libc::tm {
     // SAFETY: all-zero is a valid struct tm.
-    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live objects of the right type.
-    unsafe { convert(&time, &mut tm) };
-    Civil::from_tm(&tm)
+    unsafe { std::mem::zeroed() }
 }
 
 /// Seconds since the epoch in the zone of `TZ` or /etc/localtime (UTC where
 /// neither is there).
 pub fn local(seconds: u64) -> Civil {
-    broken_down(seconds, libc::localtime_r)
+    let mut tm = empty_tm();
+    // SAFETY: both pointers are to live objects of the right type.
+    unsafe { libc::localtime_r(&(seconds as _), &mut tm) };
+    Civil::from_tm(&tm)
 }
 
 /// Seconds since the epoch in UTC.
 pub fn utc(seconds: u64) -> Civil {
-    broken_down(seconds, libc::gmtime_r)
+    let mut tm = empty_tm();
+    // SAFETY: both pointers are to live objects of the right type.
+    unsafe { libc::gmtime_r(&(seconds as _), &mut tm) };
+    Civil::from_tm(&tm)
 }
 
 #[cfg(test)]

@@ -163,6 +163,21 @@ pub fn days(year: u64, month: u64, day: u64) -> u64 {
     year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468
 }
 
+/// What STATE can be, and how the original words it.
+const STATES: [&str; 11] = [
+    "Connection Established",
+    "Connection Opening (SYN_SENT)",
+    "Connection Opening (SYN_RECV)",
+    "Connection Closing (FIN_WAIT1)",
+    "Connection Closing (FIN_WAIT2)",
+    "Connection Closed (TIME_WAIT)",
+    "Connection Closed",
+    "Connection Closing (CLOSE_WAIT)",
+    "Connection Closing (LAST_ACK)",
+    "Listening for Connections",
+    "Connection Closing (CLOSING)",
+];
+
 /// A classic event line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -232,7 +247,7 @@ pub fn line(line: &str) -> Option<Line> {
         Some((state, error)) => (state, Some(error.to_owned())),
         None => (state, None),
     };
-    if (kind == "Retransmit Failed") != error.is_some() {
+    if (kind == "Retransmit Failed") != error.is_some() || !STATES.contains(&state) {
         return None;
     }
     Some(Line {

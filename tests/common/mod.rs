@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod net;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -139,21 +140,24 @@ impl Drop for Guard {
     }
 }
 
-/// Bytes of one stream of the child, growing while it runs.
+/// One stream of the child, growing while it runs.
 #[derive(Clone, Default)]
 struct Collected(Arc<Mutex<Vec<u8>>>);
 
 impl Collected {
-    fn from(mut stream: impl Read + Send + 'static) -> (Collected, JoinHandle<()>) {
+    fn from(
+        mut stream: impl Read + Send + 'static,
+        readers: &mut Vec<JoinHandle<()>>,
+    ) -> Collected {
         let collected = Collected::default();
         let into = collected.clone();
-        let reader = thread::spawn(move || {
+        readers.push(thread::spawn(move || {
             let mut block = vec![0; 1 << 16];
             while let Ok(n @ 1..) = stream.read(&mut block) {
                 into.0.lock().unwrap().extend_from_slice(&block[..n]);
             }
-        });
-        (collected, reader)
+        }));
+        collected
     }
 
     fn text(&self) -> String {
@@ -218,6 +222,12 @@ impl Run {
         self
     }
 
+    /// Standard output into a file: no reader competes for the CPUs.
+    pub fn stdout_to(mut self, path: &Path) -> Run {
+        self.command.stdout(File::create(path).expect("the file"));
+        self
+    }
+
     /// Starts it with its streams left to the test.
     pub fn spawn(mut self) -> Guard {
         Guard(self.command.spawn().expect("start the program"))
@@ -233,7 +243,8 @@ impl Run {
         });
         let mut tracer = tracer.unwrap();
         if !opened || tracer.child.0.try_wait().unwrap().is_some() {
-            let out = tracer.stop_by(Signal::SIGKILL);
+            let _ = tracer.child.0.kill();
+            let out = tracer.finish(PATIENCE);
             panic!("no opening line: {out:?}");
         }
         tracer
@@ -246,13 +257,17 @@ impl Run {
 
     fn launch(self) -> Tracer {
         let mut child = self.spawn();
-        let (out, out_reader) = Collected::from(child.0.stdout.take().expect("piped"));
-        let (err, err_reader) = Collected::from(child.0.stderr.take().expect("piped"));
+        let mut readers = Vec::new();
+        let out = match child.0.stdout.take() {
+            Some(stdout) => Collected::from(stdout, &mut readers),
+            None => Collected::default(),
+        };
+        let err = Collected::from(child.0.stderr.take().expect("piped"), &mut readers);
         Tracer {
             child,
             out,
             err,
-            readers: vec![out_reader, err_reader],
+            readers,
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::gettid;
 
 /// A loopback address that no other test uses.
@@ -58,6 +59,15 @@ pub fn converse_at(listener: &TcpListener, server: SocketAddr) -> SocketAddr {
 pub fn drain(mut stream: TcpStream) {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("read to the end");
+}
+
+/// Closes at once and for good (RST): nothing of it is sent or waits any more.
+pub fn abort(stream: TcpStream) {
+    let now = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(&stream, sockopt::Linger, &now).expect("SO_LINGER");
 }
 
 type Job = Box<dyn FnOnce() + Send>;

@@ -6,7 +6,7 @@
 //! prints `ok NAME`, `skip NAME: why` or `FAIL NAME: why` for each check and
 //! `RESULT pass=N fail=N skip=N` at the end. Called `ip` or `tc`, it does what
 //! the network parts of the suite need of these tools. Started by anything
-//! else than a kernel it does nothing: `cargo test` passes by.
+//! else than a kernel it does nothing and says so: `cargo test` passes by.
 //!
 //! The kernel hands over `SNOOP_VARIANT=...` of its command line as
 //! environment: words out of `core` (the short suite), `noproc`, `nosys`,
@@ -34,6 +34,10 @@ fn main() -> ExitCode {
         Some("ip" | "tc") => link::main(&rest),
         _ if std::process::id() == 1 => boot::main(),
         _ if rest == ["suite"] => suite::main(),
-        _ => ExitCode::SUCCESS,
+        _ => {
+            // As cargo's own harness ends, for who counts such lines.
+            suite::say("test result: ok. 0 passed; 0 failed; it runs as init only");
+            ExitCode::SUCCESS
+        }
     }
 }

@@ -20,6 +20,8 @@ pub mod perf;
 pub mod program;
 pub mod tracepoint;
 
+pub mod lockdown;
+
 pub mod bpf_asm;
 pub mod bpf_insn;
 pub mod bpf_link;

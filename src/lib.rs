@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod tcp;
 pub mod text;
 
+pub mod btf;
 pub mod perf;
 pub mod program;
 pub mod tracepoint;

@@ -18,9 +18,10 @@ pub const FALLBACK_LOG: &str = "./socket_monitor.log";
 /// Connections held for the report by default.
 const DEFAULT_HISTORY: usize = 8192;
 
-/// Show every TCP connection of this host as it happens: who opened it, between which addresses, each state it passes, each retransmission. Ctrl-C ends with a report of all connections.
+/// Show every TCP connection of this host live; Ctrl-C ends with a report.
 #[derive(FromArgs, Debug)]
 #[argh(
+    usage = "[OPTIONS]",
     example = "Everything, on the console and in /var/log/socket_monitor.log:\n  {command_name}",
     example = "Connections to port 443, ten seconds long, no log file:\n  {command_name} --dst-port 443 --duration 10 --no-log",
     example = "JSON for another program:\n  {command_name} --format json --no-log | jq .",
@@ -89,7 +90,7 @@ struct Args {
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     count: Option<u64>,
 
-    /// ring buffer of each CPU in bytes, such as 256K or 4M (default: 1M, less on hosts with more than 64 CPUs)
+    /// ring buffer of each CPU in bytes, such as 256K or 4M, rounded up to a power of two of pages (default: 2M, less on hosts with more than 32 CPUs)
     #[argh(option, arg_name = "SIZE", from_str_fn(parse_size))]
     buffer: Option<usize>,
 

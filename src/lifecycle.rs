@@ -113,6 +113,8 @@ impl Connection {
 pub struct Connections {
     run: u64,
     capacity: usize,
+    /// Sockets so far: the last number given.
+    sockets: u64,
     seen: u64,
     not_held: u64,
     slots: Vec<Connection>,
@@ -129,6 +131,7 @@ impl Connections {
         Connections {
             run: run / 1_000_000,
             capacity: capacity.clamp(1, u32::MAX as usize),
+            sockets: 0,
             seen: 0,
             not_held: 0,
             slots: Vec::new(),
@@ -139,7 +142,7 @@ impl Connections {
         }
     }
 
-    /// Connections seen so far.
+    /// Connections seen so far; listening sockets are none.
     pub fn seen(&self) -> u64 {
         self.seen
     }
@@ -220,10 +223,21 @@ impl Connections {
     }
 
     fn insert(&mut self, event: &Event) -> u32 {
-        self.seen += 1;
+        self.sockets += 1;
+        let listener = matches!(
+            event.what,
+            What::State {
+                new: State::Listen,
+                ..
+            } | What::State {
+                old: State::Listen,
+                new: State::Close
+            }
+        );
+        self.seen += u64::from(!listener);
         let connection = Connection {
             socket: event.socket,
-            number: self.seen,
+            number: self.sockets,
             local: event.local,
             peer: event.peer,
             transitions: [Packed::default(); TRANSITIONS],
@@ -261,10 +275,12 @@ impl Connections {
         self.hand as u32
     }
 
-    /// The connections of which something was shown, oldest first.
+    /// The connections of which something was shown and a transition is known,
+    /// oldest first.
     pub fn shown(&self) -> Vec<&Connection> {
         // A slot that is free holds a connection that was not shown.
-        let slots = self.slots.iter().enumerate().filter(|(_, c)| c.shown);
+        let slots = self.slots.iter().enumerate();
+        let slots = slots.filter(|(_, c)| c.shown && c.count > 0);
         let order: BinaryHeap<(u64, usize)> = slots.map(|(i, c)| (c.number, i)).collect();
         let order = order.into_sorted_vec();
         order.into_iter().map(|(_, i)| &self.slots[i]).collect()
@@ -324,6 +340,29 @@ mod tests {
         // Its CLOSE was lost: the next first event still begins anew.
         assert_eq!(feed(&mut table, &open), 3);
         assert_eq!((table.seen(), table.shown().len()), (3, 3));
+    }
+
+    #[test]
+    fn a_listener_is_no_connection() {
+        let mut table = Connections::new(4, 0);
+        feed(
+            &mut table,
+            &state(1, 1, State::Close, State::Listen, (80, 0)),
+        );
+        feed(
+            &mut table,
+            &state(2, 2, State::Listen, State::SynRecv, (80, 4000)),
+        );
+        feed(
+            &mut table,
+            &state(3, 1, State::Listen, State::Close, (80, 0)),
+        );
+        // One that was there before us, and is closed now.
+        feed(
+            &mut table,
+            &state(4, 3, State::Listen, State::Close, (81, 0)),
+        );
+        assert_eq!(table.seen(), 1);
     }
 
     #[test]

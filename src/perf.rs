@@ -18,9 +18,9 @@ use record::{Record, Span};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Ring bytes of all CPUs together up to which each CPU gets 1 MiB by default.
+/// Ring bytes of all CPUs together up to which each CPU gets 2 MiB by default.
 const DEFAULT_TOTAL: usize = 64 << 20;
-const DEFAULT_MAX: usize = 1 << 20;
+const DEFAULT_MAX: usize = 2 << 20;
 const DEFAULT_MIN: usize = 128 << 10;
 
 /// Unread bytes at which poll wakes up: few wake-ups, and far from a full ring.
@@ -97,8 +97,8 @@ fn output_attr(size: usize) -> Attr {
 
 impl Rings {
     /// Opens a ring on every online CPU. `size` is in bytes per CPU, rounded up
-    /// to a power of two of pages; `None` is 1 MiB, less on hosts with more
-    /// than 64 CPUs. Where locked memory runs out, all rings are made smaller:
+    /// to a power of two of pages; `None` is 2 MiB, less on hosts with more
+    /// than 32 CPUs. Where locked memory runs out, all rings are made smaller:
     /// compare [`Rings::size`] with [`Rings::wanted`].
     pub fn open(size: Option<usize>) -> Result<Rings, Error> {
         let page = page_size();

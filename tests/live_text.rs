@@ -218,12 +218,11 @@ fn the_history_is_bounded() {
     json.until(|lines| event::with(&event::objects(lines), server).len() >= 100);
     let all = event::objects(&json.stop().ok().lines());
     let summary = event::summary(&all);
+    // Other tests' listeners are seen, too, but no report would show them.
     let seen = event::number(summary, "connections.seen");
+    let not_held = event::number(summary, "connections.not_held");
     assert!(seen >= 20, "{summary}");
-    assert!(
-        event::number(summary, "connections.not_held") >= seen - 4,
-        "{summary}"
-    );
+    assert!((16..=seen - 4).contains(&not_held), "{summary}");
 }
 
 /// JSON on standard output and nothing else, the summary last.

@@ -486,16 +486,10 @@ impl Parser<'_> {
                         ),
                     ));
                 }
-                let first = declared.widths[0];
-                if first != size.bytes() {
-                    let name = &declared.name;
-                    return Err((
-                        size_col,
-                        format!(
-                            "field '{name}' is declared u{0}: write *(u{0} *)",
-                            first * 8
-                        ),
-                    ));
+                let (name, bits) = (&declared.name, declared.widths[0] * 8);
+                if bits != size.bytes() * 8 {
+                    let wrong = format!("field '{name}' is declared u{bits}: write *(u{bits} *)");
+                    return Err((size_col, wrong));
                 }
                 self.push(Item::Load { dst, src, field }, at);
                 Ok(())

@@ -116,6 +116,10 @@ pub trait Host {
     fn field(&self, name: &str) -> Option<HostField>;
     /// The descriptor of the map of that name, if it has been made.
     fn map_fd(&self, name: &str) -> Option<i32>;
+    /// Bytes at the start that no program may read: none of what BTF describes.
+    fn hidden(&self) -> u16 {
+        HIDDEN
+    }
 }
 
 /// Why a program does not fit the host. The text is one line.
@@ -289,7 +293,7 @@ impl Template<'_> {
                     })
                 }
                 Some(HostField { offset, size })
-                    if offset < HIDDEN
+                    if offset < host.hidden()
                         || i32::from(offset) + i32::from(size) > i32::from(i16::MAX) + 1 =>
                 {
                     Err(LinkError::Offset {

@@ -5,6 +5,7 @@
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
 use crate::output::FormatName;
+use crate::source::Transport;
 use crate::text::printable;
 use argh::FromArgs;
 use std::net::IpAddr;
@@ -97,6 +98,10 @@ struct Args {
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     history: Option<u64>,
 
+    /// how events are obtained: tracepoint, btf or perf (default: the first that works)
+    #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
+    transport: Option<Transport>,
+
     /// print the version and exit
     #[argh(switch)]
     version: bool,
@@ -132,6 +137,8 @@ pub struct Config {
     pub buffer: Option<usize>,
     /// Connections held for the report.
     pub history: usize,
+    /// How events are obtained; `None` is the first way that works.
+    pub transport: Option<Transport>,
 }
 
 /// What the command line asks for.
@@ -156,6 +163,15 @@ fn parse_format(text: &str) -> Result<FormatName, String> {
         "classic" => Ok(FormatName::Classic),
         "json" => Ok(FormatName::Json),
         _ => Err("must be classic or json".into()),
+    }
+}
+
+fn parse_transport(text: &str) -> Result<Transport, String> {
+    match text {
+        "tracepoint" => Ok(Transport::Tracepoint),
+        "btf" => Ok(Transport::Btf),
+        "perf" => Ok(Transport::Perf),
+        _ => Err("must be tracepoint, btf or perf".into()),
     }
 }
 
@@ -259,6 +275,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         history: args.history.map_or(DEFAULT_HISTORY, |n| {
             usize::try_from(n).unwrap_or(usize::MAX)
         }),
+        transport: args.transport,
     })))
 }
 
@@ -338,6 +355,7 @@ mod tests {
             ("--buffer", "99999999999999999999"),
             ("--format", "xml"),
             ("--history", "0"),
+            ("--transport", "ftrace"),
             ("--nonsense", "1"),
         ] {
             let message = run(&[flag, value], None).expect_err(flag);

@@ -16,9 +16,12 @@ pub mod lifecycle;
 pub mod tcp;
 pub mod text;
 
+pub mod btf;
 pub mod perf;
 pub mod program;
 pub mod tracepoint;
+
+pub mod lockdown;
 
 pub mod bpf_asm;
 pub mod bpf_insn;

@@ -3,13 +3,14 @@
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
-use crate::bpf_link::{Host, HostField, Template};
+use crate::bpf_link::{HIDDEN, Host, HostField, Template};
+use crate::btf::BtfTracepoint;
 use crate::error::{Error, Kind};
 use crate::perf::Rings;
 use crate::sys::bpf::{self, ArrayMap, MapType, ProgType};
 use crate::sys::caps::{self, Caps};
 use crate::sys::{self, Errno};
-use crate::tracepoint::Tracepoint;
+use crate::tracepoint::{Attached, Tracepoint};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -40,8 +41,8 @@ pub struct Unsent {
 }
 
 /// Checks the capabilities before anything else is tried, so that the error
-/// names them all.
-pub fn check_capabilities() -> Result<(), Error> {
+/// names them all. `tracefs` says whether its files must be readable.
+pub fn check_capabilities(tracefs: bool) -> Result<(), Error> {
     let Ok(have) = caps::effective() else {
         return Ok(());
     };
@@ -50,6 +51,7 @@ pub fn check_capabilities() -> Result<(), Error> {
         || nix::unistd::geteuid().is_root();
     let missing = match (load, read) {
         (true, true) => return Ok(()),
+        (true, false) if !tracefs => return Ok(()),
         (false, true) => "CAP_BPF and CAP_PERFMON",
         (true, false) => "CAP_DAC_READ_SEARCH",
         (false, false) => "CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH",
@@ -132,15 +134,46 @@ impl Maps {
     }
 }
 
+/// What a program is loaded for.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A tracepoint's record, as tracefs describes it.
+    Record(&'a Tracepoint),
+    /// A tracepoint's arguments, as BTF describes them.
+    Arguments(&'a BtfTracepoint<'a>),
+}
+
+impl Target<'_> {
+    fn prog_type(&self) -> ProgType {
+        match self {
+            Target::Record(_) => ProgType::Tracepoint,
+            Target::Arguments(tracepoint) => ProgType::Tracing {
+                attach_type: bpf::TRACE_RAW_TP,
+                btf_id: tracepoint.id,
+            },
+        }
+    }
+}
+
 /// What a template needs to know of this host.
 struct ThisHost<'a> {
-    tracepoint: &'a Tracepoint,
+    target: Target<'a>,
     maps: &'a Maps,
 }
 
 impl Host for ThisHost<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
-        self.tracepoint.format.host_field(name)
+        match self.target {
+            Target::Record(tracepoint) => tracepoint.format.host_field(name),
+            Target::Arguments(tracepoint) => tracepoint.field(name),
+        }
+    }
+
+    fn hidden(&self) -> u16 {
+        match self.target {
+            Target::Record(_) => HIDDEN,
+            Target::Arguments(_) => 0,
+        }
     }
 
     fn map_fd(&self, name: &str) -> Option<i32> {
@@ -169,12 +202,12 @@ impl Program {
     /// Completes a template for this host's tracepoint and loads it.
     pub fn load(
         template: &Template<'_>,
-        tracepoint: &Tracepoint,
+        target: Target<'_>,
         maps: &Maps,
     ) -> Result<Program, Error> {
-        let host = ThisHost { tracepoint, maps };
+        let host = ThisHost { target, maps };
         let insns = template.link(&host).map_err(|e| {
-            let on = format!("{}:{}", tracepoint.group, tracepoint.name);
+            let on = format!("{}:{}", template.group, template.event);
             Error::new(
                 Kind::Unsupported,
                 format!("cannot use tracepoint {on} of this kernel: {e}"),
@@ -183,11 +216,12 @@ impl Program {
         let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
         let license = CString::new(template.license).unwrap_or_default();
         let name = template.name;
+        let prog_type = target.prog_type();
         let load = |mut log: Option<&mut [u8]>| {
             let mut tries = 0;
             loop {
                 let log = log.as_deref_mut();
-                match bpf::prog_load(ProgType::Tracepoint, name, &insns, &license, log) {
+                match bpf::prog_load(prog_type, name, &insns, &license, log) {
                     Err(Errno::EAGAIN) if tries < TRIES => tries += 1,
                     result => return result,
                 }
@@ -217,6 +251,15 @@ impl Program {
                 ))
             }
         }
+    }
+
+    /// Attaches a program that was loaded for a tracepoint's arguments; `what`
+    /// is the tracepoint, for the error.
+    pub fn attach(&self, what: &str) -> Result<Attached, Error> {
+        let attached = bpf::raw_tracepoint_open(self.fd.as_fd());
+        attached
+            .map(Attached::from)
+            .map_err(|errno| bpf_error(&format!("attach to {what} by BTF"), errno))
     }
 
     /// Runs that the kernel skipped.

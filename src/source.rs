@@ -4,15 +4,28 @@
 //! no event is missed. However the events are obtained, they leave here as
 //! [`Event`]s, in the order of time, and what got lost is asked for here.
 
-use crate::error::Error;
+use crate::btf::Btf;
+use crate::error::{Error, Kind};
 use crate::event::{DecodeError, Event, WIRE_LEN};
 use crate::loss::Losses;
 use crate::output::{Lost, notice};
 use crate::perf::{Ring, Rings, Sample};
-use crate::program::{Maps, Program, check_capabilities};
+use crate::program::{Maps, Program, Target, check_capabilities};
 use crate::programs;
 use crate::tracepoint::{Attached, TraceFs};
 use std::os::fd::AsFd;
+
+/// How the events are obtained: the rungs of a ladder, the first one best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// BPF programs on the tracepoints of tracefs.
+    Tracepoint,
+    /// BPF programs on the same tracepoints by BTF, where tracefs is refused or
+    /// empty (lockdown=confidentiality).
+    Btf,
+    /// Plain perf samples of the tracepoints, where bpf(2) is refused.
+    Perf,
+}
 
 /// What is attached in the kernel; all of it is gone when this is dropped.
 #[derive(Debug)]
@@ -26,10 +39,16 @@ pub struct Source {
 
 impl Source {
     /// Loads and attaches everything. `buffer` is the ring size in bytes per
-    /// CPU, `None` for the default.
-    pub fn open(buffer: Option<usize>) -> Result<Source, Error> {
-        check_capabilities()?;
-        let tracefs = TraceFs::open()?;
+    /// CPU, `None` for the default; `transport` the rung to use, `None` for the
+    /// first that works. Says which one it is if it is not the first.
+    pub fn open(buffer: Option<usize>, transport: Option<Transport>) -> Result<Source, Error> {
+        if transport == Some(Transport::Perf) {
+            return Err(Error::new(
+                Kind::Unsupported,
+                "plain perf samples are not among what this version can do; leave out --transport",
+            ));
+        }
+        check_capabilities(transport == Some(Transport::Tracepoint))?;
         let rings = Rings::open(buffer)?;
         if rings.size() < rings.wanted() {
             notice(&format!(
@@ -40,15 +59,24 @@ impl Source {
             ));
         }
         let maps = Maps::create(&rings)?;
-        let cpus = rings.cpus();
-        let mut programs = Vec::new();
-        let mut attached = Vec::new();
-        for template in [&programs::STATE, &programs::RETRANSMIT] {
-            let tracepoint = tracefs.event(template.group, template.event)?;
-            let program = Program::load(template, &tracepoint, &maps)?;
-            attached.push(tracepoint.attach(program.as_fd(), &cpus)?);
-            programs.push(program);
-        }
+        let (programs, attached) = match transport {
+            Some(Transport::Btf) => {
+                let all = by_btf(&maps)?;
+                notice("note: tracing by BTF (--transport btf)");
+                all
+            }
+            Some(_) => by_tracefs(&maps, &rings.cpus())?,
+            None => by_tracefs(&maps, &rings.cpus()).or_else(|first| match by_btf(&maps) {
+                Ok(all) => {
+                    notice(&format!("note: tracing by BTF: {first}"));
+                    Ok(all)
+                }
+                Err(second) => Err(Error::new(
+                    first.kind(),
+                    format!("{first}; nor by BTF: {second}"),
+                )),
+            })?,
+        };
         Ok(Source {
             rings,
             maps,
@@ -92,6 +120,41 @@ impl Source {
     pub fn lost(&self) -> u64 {
         self.losses.total()
     }
+}
+
+/// Programs, and what keeps them attached.
+type Loaded = (Vec<Program>, Vec<Attached>);
+
+fn by_tracefs(maps: &Maps, cpus: &[u32]) -> Result<Loaded, Error> {
+    let tracefs = TraceFs::open()?;
+    let (mut programs, mut attached) = (Vec::new(), Vec::new());
+    for template in [&programs::STATE, &programs::RETRANSMIT] {
+        let tracepoint = tracefs.event(template.group, template.event)?;
+        let program = Program::load(template, Target::Record(&tracepoint), maps)?;
+        attached.push(tracepoint.attach(program.as_fd(), cpus)?);
+        programs.push(program);
+    }
+    Ok((programs, attached))
+}
+
+fn by_btf(maps: &Maps) -> Result<Loaded, Error> {
+    let btf = Btf::of_kernel()?;
+    let (mut programs, mut attached) = (Vec::new(), Vec::new());
+    for template in [&programs::STATE_BTF, &programs::RETRANSMIT_BTF] {
+        let what = format!("{}:{}", template.group, template.event);
+        let tracepoint = btf.tracepoint(template.event).ok_or_else(|| {
+            Error::new(
+                Kind::Unsupported,
+                format!(
+                    "the BTF of this kernel has no tracepoint {what}; it needs Linux 5.9 or later"
+                ),
+            )
+        })?;
+        let program = Program::load(template, Target::Arguments(&tracepoint), maps)?;
+        attached.push(program.attach(&what)?);
+        programs.push(program);
+    }
+    Ok((programs, attached))
 }
 
 fn decode(sample: Sample<'_>) -> Result<Event, DecodeError> {

@@ -7,6 +7,7 @@
 
 use crate::bpf_link::HostField;
 use crate::error::{Error, Kind};
+use crate::lockdown;
 use crate::sys::{Errno, perf_event, tracefs};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
@@ -59,8 +60,16 @@ impl TraceFs {
         TraceFs::private()
     }
 
-    /// Opens tracefs by a private mount, wherever else it may be mounted.
+    /// Opens tracefs by a private mount, wherever else it may be mounted. Not
+    /// under lockdown=confidentiality, where it would be empty, and to let go
+    /// of it dangerous: see [`lockdown`].
     pub fn private() -> Result<TraceFs, Error> {
+        if lockdown::is_confidential() {
+            return Err(Error::new(
+                Kind::Unsupported,
+                "tracefs has no tracepoints: lockdown=confidentiality hides them",
+            ));
+        }
         let root = tracefs::detached().or_else(|first| match first {
             Errno::ENOSYS => tracefs::in_own_namespace(),
             other => Err(other),
@@ -341,6 +350,12 @@ pub struct Tracepoint {
 #[derive(Debug)]
 pub struct Attached {
     _event: OwnedFd,
+}
+
+impl From<OwnedFd> for Attached {
+    fn from(fd: OwnedFd) -> Attached {
+        Attached { _event: fd }
+    }
 }
 
 impl Tracepoint {

@@ -180,6 +180,7 @@ fn help_names_every_flag() {
         "--count",
         "--buffer",
         "--history",
+        "--transport",
         "--version",
         "--help",
     ] {

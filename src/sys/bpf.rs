@@ -7,6 +7,7 @@
 
 use super::{Errno, Result, check, own};
 use std::ffi::CStr;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
@@ -14,6 +15,7 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 
 /// Map types (enum bpf_map_type).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +27,24 @@ pub enum MapType {
     PerCpuArray = 6,
 }
 
-/// Program types (enum bpf_prog_type).
+/// Program types (enum bpf_prog_type) with what they are attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum ProgType {
     /// BPF_PROG_TYPE_TRACEPOINT
-    Tracepoint = 5,
+    Tracepoint,
+    /// BPF_PROG_TYPE_TRACING (Linux 5.5 and later)
+    Tracing {
+        /// BPF_TRACE_…
+        attach_type: u32,
+        /// The type in the kernel's BTF: a function, or the typedef of a tracepoint.
+        btf_id: u32,
+    },
 }
+
+const BPF_PROG_TYPE_TRACEPOINT: u32 = 5;
+const BPF_PROG_TYPE_TRACING: u32 = 26;
+/// BPF_TRACE_RAW_TP (enum bpf_attach_type): a tracepoint by its BTF typedef.
+pub const TRACE_RAW_TP: u32 = 23;
 
 /// BPF_OBJ_NAME_LEN: an object's name with its terminating NUL, in bytes.
 pub const OBJ_NAME_LEN: usize = 16;
@@ -48,8 +61,18 @@ fn obj_name(name: &str) -> [u8; OBJ_NAME_LEN] {
 /// # Safety
 /// Every pointer in `attr` must be valid for what `cmd` reads or writes there.
 unsafe fn bpf<T>(cmd: libc::c_int, attr: &mut T) -> Result<libc::c_long> {
-    // SAFETY: attr is a live object of the size given; its pointers are the caller's promise.
-    check(unsafe { libc::syscall(libc::SYS_bpf, cmd, attr as *mut T, size_of::<T>()) })
+    // SAFETY: the caller's promise.
+    unsafe { bpf_part(cmd, attr, size_of::<T>()) }
+}
+
+/// Calls bpf(2) with the first `size` bytes of an attribute.
+///
+/// # Safety
+/// As for [`bpf`].
+unsafe fn bpf_part<T>(cmd: libc::c_int, attr: &mut T, size: usize) -> Result<libc::c_long> {
+    let size = size.min(size_of::<T>());
+    // SAFETY: attr is a live object of at least that size; its pointers are the caller's promise.
+    check(unsafe { libc::syscall(libc::SYS_bpf, cmd, attr as *mut T, size) })
 }
 
 #[repr(C)]
@@ -85,6 +108,24 @@ struct ProgLoad {
     kern_version: u32,
     prog_flags: u32,
     prog_name: [u8; OBJ_NAME_LEN],
+    // From here on for BPF_PROG_TYPE_TRACING only.
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+}
+
+#[repr(C)]
+struct RawTracepoint {
+    name: u64,
+    prog_fd: u32,
+    pad: u32,
 }
 
 #[repr(C)]
@@ -191,8 +232,25 @@ pub fn prog_load(
         Some(buf) => (1, buf.len() as u32, buf.as_mut_ptr() as u64),
         None => (0, 0, 0),
     };
+    let (kind, expected_attach_type, attach_btf_id, size) = match prog_type {
+        ProgType::Tracepoint => (
+            BPF_PROG_TYPE_TRACEPOINT,
+            0,
+            0,
+            offset_of!(ProgLoad, prog_ifindex),
+        ),
+        ProgType::Tracing {
+            attach_type,
+            btf_id,
+        } => (
+            BPF_PROG_TYPE_TRACING,
+            attach_type,
+            btf_id,
+            size_of::<ProgLoad>(),
+        ),
+    };
     let mut attr = ProgLoad {
-        prog_type: prog_type as u32,
+        prog_type: kind,
         insn_cnt: insns.len() as u32,
         insns: insns.as_ptr() as u64,
         license: license.as_ptr() as u64,
@@ -202,10 +260,34 @@ pub fn prog_load(
         kern_version: 0,
         prog_flags: 0,
         prog_name: obj_name(name),
+        prog_ifindex: 0,
+        expected_attach_type,
+        prog_btf_fd: 0,
+        func_info_rec_size: 0,
+        func_info: 0,
+        func_info_cnt: 0,
+        line_info_rec_size: 0,
+        line_info: 0,
+        line_info_cnt: 0,
+        attach_btf_id,
     };
     // SAFETY: insns, license and the log buffer outlive the call and have the
     // lengths given; the result is a new descriptor.
-    Ok(unsafe { own(bpf(BPF_PROG_LOAD, &mut attr)?) })
+    Ok(unsafe { own(bpf_part(BPF_PROG_LOAD, &mut attr, size)?) })
+}
+
+/// Attaches a program to the tracepoint that it was loaded for
+/// ([`ProgType::Tracing`] with [`TRACE_RAW_TP`]); detached when the descriptor
+/// is closed.
+pub fn raw_tracepoint_open(prog: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut attr = RawTracepoint {
+        name: 0,
+        prog_fd: prog.as_raw_fd() as u32,
+        pad: 0,
+    };
+    // SAFETY: the name is NULL, as for every program that names its tracepoint
+    // by BTF; the result is a new descriptor.
+    Ok(unsafe { own(bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attr)?) })
 }
 
 /// Runs of a program that the kernel skipped because another BPF program was
@@ -234,8 +316,12 @@ mod tests {
     fn attributes_have_the_kernels_layout() {
         assert_eq!(size_of::<MapCreate>(), 44);
         assert_eq!(size_of::<MapElem>(), 32);
-        assert_eq!(size_of::<ProgLoad>(), 64);
-        assert_eq!(std::mem::offset_of!(ProgLoad, prog_name), 48);
+        assert_eq!(offset_of!(ProgLoad, prog_name), 48);
+        assert_eq!(offset_of!(ProgLoad, prog_ifindex), 64);
+        assert_eq!(offset_of!(ProgLoad, expected_attach_type), 68);
+        assert_eq!(offset_of!(ProgLoad, attach_btf_id), 108);
+        assert_eq!(size_of::<ProgLoad>(), 112);
+        assert_eq!(size_of::<RawTracepoint>(), 16);
         assert_eq!(size_of::<ObjInfo>(), 16);
     }
 

@@ -1,4 +1,4 @@
-//! Mounting tracefs so that nobody else sees it.
+//! Mounting tracefs, or sysfs, so that nobody else sees it.
 #![allow(unsafe_code)]
 
 use super::{Errno, Result, check, own};
@@ -8,6 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe, read, write};
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
@@ -18,11 +19,16 @@ const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 /// Linux 5.2 and later) and returns its root. It is gone when the descriptor
 /// is closed.
 pub fn detached() -> Result<OwnedFd> {
+    detached_of(c"tracefs")
+}
+
+/// The same with another kind of file system, such as `sysfs`.
+pub fn detached_of(kind: &CStr) -> Result<OwnedFd> {
     // SAFETY: the name is a NUL-terminated string; the result is a new descriptor.
     let fs = unsafe {
         own(check(libc::syscall(
             libc::SYS_fsopen,
-            c"tracefs".as_ptr(),
+            kind.as_ptr(),
             FSOPEN_CLOEXEC,
         ))?)
     };

@@ -1,0 +1,40 @@
+; Every TCP retransmission of the host, as retransmit.s tells it, where tracefs doesn't; see state_btf.s.
+; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
+;
+; Registers                            Stack
+;   r6  the context: the arguments,      r10-88 … r10-5  the event, see event.inc
+;       8 bytes each                     r10-4  … r10-1  send.inc: the key of the map lost
+;   r7  struct sock; then in send.inc
+;       the output's error
+;   r8  struct tcp_sock, the same
+;   r0 to r5  scratch
+
+.program    socket_snoop_rt
+.tracepoint tcp:tcp_retransmit_skb
+.license    "Dual MIT/GPL"
+
+.field arg0.ptr  u64                        ; const struct sock *sk
+.field arg2.int  u64 optional               ; int err, since Linux 6.17; arg1 is the skb
+.field sock.__sk_common.skc_state  u8
+
+.include "event.inc"
+
+    r6 = r1
+    r7 = *(u64 *)(r6 + arg0.ptr)
+
+.include "socket_btf.inc"
+
+    *(u8 *)(r10 + EV_KIND) = KIND_RETRANS
+    *(u8 *)(r10 + EV_OLDSTATE) = 0
+    r1 = *(u8 *)(r7 + sock.__sk_common.skc_state)
+    *(u8 *)(r10 + EV_NEWSTATE) = r1
+.ifdef arg2.int
+    r1 = *(u64 *)(r6 + arg2.int)
+    *(u32 *)(r10 + EV_ERR) = r1
+    *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY + FLAG_ERR
+.else
+    *(u32 *)(r10 + EV_ERR) = 0
+    *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY
+.endif
+
+.include "send.inc"

@@ -222,7 +222,8 @@ fn the_history_is_bounded() {
     let seen = event::number(summary, "connections.seen");
     let not_held = event::number(summary, "connections.not_held");
     assert!(seen >= 20, "{summary}");
-    assert!((16..=seen - 4).contains(&not_held), "{summary}");
+    // Up to three of the four places may be held by what is not shown.
+    assert!((16..seen).contains(&not_held), "{summary}");
 }
 
 /// JSON on standard output and nothing else, the summary last.

@@ -66,7 +66,7 @@ impl Losses {
         };
         for (cpu, told) in (0u32..).zip(&mut self.cpus) {
             let unsent = unsent.get(cpu as usize).copied().unwrap_or_default();
-            let ring = rings.iter().find(|ring| ring.cpu() == cpu);
+            let ring = rings.of(cpu);
             let full = unsent.ring_full.max(ring.map_or(0, |ring| ring.lost()));
             let unreadable = ring.map_or(0, |ring| ring.unreadable());
             let cpu = Some(cpu);

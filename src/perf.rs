@@ -166,6 +166,38 @@ impl Rings {
         self.rings.iter().map(Ring::cpu).collect()
     }
 
+    /// Opens the ring of a CPU that came up, for the first time or again: a
+    /// ring dies with its CPU (kernel/events/core.c, perf_event_exit_cpu). A
+    /// dead ring that still holds something is left alone. Returns whether
+    /// there is a new one, which the programs and poll must get to know.
+    pub fn revive(&mut self, cpu: u32) -> Result<bool, Errno> {
+        let old = self.rings.iter_mut().find(|ring| ring.cpu == cpu);
+        if old
+            .as_ref()
+            .is_some_and(|ring| !ring.map.unread().0.is_empty())
+        {
+            return Ok(false);
+        }
+        let event = perf_event::open(&output_attr(self.size), cpu)?;
+        let map = RingMap::new(event.as_fd(), self.size)?;
+        match old {
+            Some(ring) => (ring.event, ring.map) = (event, map),
+            None => self.rings.push(Ring {
+                cpu,
+                event,
+                map,
+                lost: Cell::new(0),
+                unreadable: Cell::new(0),
+            }),
+        }
+        Ok(true)
+    }
+
+    /// The ring of a CPU.
+    pub fn of(&self, cpu: u32) -> Option<&Ring> {
+        self.rings.iter().find(|ring| ring.cpu == cpu)
+    }
+
     /// Hands out, in the order of time, every sample older than `until`
     /// (CLOCK_MONOTONIC, nanoseconds), until `sink` returns false. Returns
     /// whether samples are left.

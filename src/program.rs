@@ -6,7 +6,7 @@
 use crate::bpf_link::{HIDDEN, Host, HostField, Template};
 use crate::btf::BtfTracepoint;
 use crate::error::{Error, Kind};
-use crate::perf::Rings;
+use crate::perf::{Ring, Rings};
 use crate::sys::bpf::{self, ArrayMap, MapType, ProgType};
 use crate::sys::caps::{self, Caps};
 use crate::sys::{self, Errno};
@@ -109,12 +109,16 @@ impl Maps {
             cpu_ids: cpu_ids as usize,
         };
         for ring in rings.iter() {
-            let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
-            maps.events
-                .update(ring.cpu(), &fd)
+            maps.connect(ring)
                 .map_err(|errno| bpf_error(&format!("connect CPU {}", ring.cpu()), errno))?;
         }
         Ok(maps)
+    }
+
+    /// Tells the programs the ring of a CPU.
+    pub fn connect(&self, ring: &Ring) -> sys::Result<()> {
+        let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
+        self.events.update(ring.cpu(), &fd)
     }
 
     /// What each possible CPU's programs could not send so far.

@@ -13,6 +13,7 @@ use crate::lifecycle::Connections;
 use crate::output::log::Log;
 use crate::output::stream::Stream;
 use crate::output::{Output, Shown, Summary, notice};
+use crate::perf::Ring;
 use crate::source::Source;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, time};
@@ -127,9 +128,10 @@ impl View {
         self.connections.finish(event);
     }
 
-    fn report_losses(&mut self, source: &mut Source) {
+    /// Says what was lost; whether the source has new rings.
+    fn report_losses(&mut self, source: &mut Source) -> bool {
         let output = &mut self.output;
-        source.losses(time::realtime(), &mut |lost| output.lost(&lost));
+        source.losses(time::realtime(), &mut |lost| output.lost(&lost))
     }
 }
 
@@ -189,12 +191,15 @@ fn deadline(now: u64, after: Duration) -> u64 {
     now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 
+fn readable(ring: &Ring) -> EpollEvent {
+    EpollEvent::new(EpollFlags::EPOLLIN, u64::from(ring.cpu()))
+}
+
 fn watch(source: &Source, signals: &Signals, output: &Output) -> Result<Epoll, Error> {
     let failed = |errno: nix::Error| epoll_failed(errno.into());
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-    for (index, ring) in source.rings().enumerate() {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
-        epoll.add(ring, event).map_err(failed)?;
+    for ring in source.rings() {
+        epoll.add(ring, readable(ring)).map_err(failed)?;
     }
     let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_SIGNAL);
     epoll.add(signals, event).map_err(failed)?;
@@ -239,8 +244,8 @@ fn watch_until(
                 WAKE_SIGNAL => signals.acknowledge(),
                 WAKE_CONSOLE => view.output.set_closed(),
                 // The ring's CPU went away; it would be ready for ever.
-                index if gone => {
-                    if let Some(ring) = source.rings().nth(index as usize) {
+                cpu if gone => {
+                    for ring in source.rings().filter(|r| u64::from(r.cpu()) == cpu) {
                         let _ = epoll.delete(ring);
                     }
                 }
@@ -256,7 +261,12 @@ fn watch_until(
         held = source.drain(now.saturating_sub(SETTLE), &mut |event| view.take(event));
         if now - losses_at >= IDLE {
             losses_at = now;
-            view.report_losses(source);
+            if view.report_losses(source) {
+                // Those that are waited for already are refused, which is fine.
+                for ring in source.rings() {
+                    let _ = epoll.add(ring, readable(ring));
+                }
+            }
         }
         view.output.flush();
         if stop || view.left == 0 || view.output.is_closed() {

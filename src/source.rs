@@ -8,10 +8,11 @@ use crate::btf::Btf;
 use crate::error::{Error, Kind};
 use crate::event::{DecodeError, Event, WIRE_LEN};
 use crate::loss::Losses;
-use crate::output::{Lost, notice};
+use crate::output::{Lost, Reason, notice};
 use crate::perf::{Ring, Rings, Sample};
 use crate::program::{Maps, Program, Target, check_capabilities};
 use crate::programs;
+use crate::sys;
 use crate::tracepoint::{Attached, TraceFs};
 use std::os::fd::AsFd;
 
@@ -111,9 +112,36 @@ impl Source {
     }
 
     /// Hands out what was lost since the last call; `wall` is the time to give.
-    pub fn losses(&mut self, wall: u64, tell: &mut dyn FnMut(Lost)) {
+    /// An output that failed may mean that a CPU came up: it gets a ring.
+    /// Returns whether there are new rings to be waited for.
+    pub fn losses(&mut self, wall: u64, tell: &mut dyn FnMut(Lost)) -> bool {
+        let mut failing = Vec::new();
+        let mut note = |lost: Lost| {
+            if lost.reason == Reason::OutputFailed {
+                failing.extend(lost.cpu);
+            }
+            tell(lost);
+        };
         self.losses
-            .poll(&self.rings, &self.maps, &self.programs, wall, tell);
+            .poll(&self.rings, &self.maps, &self.programs, wall, &mut note);
+        let mut new = false;
+        for cpu in failing {
+            match self.revive(cpu) {
+                Ok(revived) => new |= revived,
+                Err(errno) => notice(&format!(
+                    "warning: CPU {cpu} has no ring ({errno}); its events are lost until a restart"
+                )),
+            }
+        }
+        new
+    }
+
+    fn revive(&mut self, cpu: u32) -> sys::Result<bool> {
+        let new = self.rings.revive(cpu)?;
+        if let (true, Some(ring)) = (new, self.rings.of(cpu)) {
+            self.maps.connect(ring)?;
+        }
+        Ok(new)
     }
 
     /// Events lost so far, as far as handed out.

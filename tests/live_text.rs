@@ -1,95 +1,11 @@
-//! Live: the classic lines and the report, and process names that try to
-//! break or forge them.
+//! Live: the classic lines and the report.
 
 mod common;
 
-use std::ffi::CString;
 use std::net::SocketAddr;
 
 use common::event::{self, Line};
 use common::{OPENING, Output, Run, Tracer, live, net};
-use nix::sys::prctl;
-
-/// What the log line shows for a name: see the README's table.
-fn shown(comm: &[u8]) -> String {
-    let bare = |b: &u8| b.is_ascii_graphic() && !b"\"\\=".contains(b);
-    if !comm.is_empty() && comm.iter().all(bare) {
-        return String::from_utf8(comm.to_vec()).unwrap();
-    }
-    let mut text = String::from("\"");
-    for &b in comm {
-        match b {
-            b'\n' => text += "\\n",
-            b'\t' => text += "\\t",
-            b'"' => text += "\\\"",
-            b'\\' => text += "\\\\",
-            b' '..=b'~' => text.push(b.into()),
-            _ => text += &format!("\\x{b:02x}"),
-        }
-    }
-    text + "\""
-}
-
-/// One connection made by a thread of this name.
-fn named(comm: &'static [u8], server: std::net::TcpListener) {
-    let work = move || {
-        prctl::set_name(&CString::new(comm).unwrap()).unwrap();
-        net::converse(&server);
-    };
-    std::thread::spawn(work).join().unwrap();
-}
-
-const NAMES: [&[u8]; 13] = [
-    b"",
-    b"plain-name_1.2",
-    b"tmux: server",
-    b"a\"b\\c",
-    b"x=y",
-    b"two\nlines",
-    b"tab\there",
-    b"\xff\xfe\x80",
-    b" STATE=x",
-    b"\" STATE=x",
-    b" SRC=1.2.3.4:5",
-    "n\u{e4}me \u{20ac}".as_bytes(),
-    b"\x1b[31m\x7f\x01",
-];
-
-#[test]
-fn a_hostile_name_breaks_no_line() {
-    if !live() {
-        return;
-    }
-    let classic = Run::quiet("").start();
-    let json = Tracer::json("");
-    for name in NAMES {
-        let listener = net::listen(net::own_ip());
-        let server = listener.local_addr().unwrap();
-        named(name, listener);
-        classic.until(|lines| event::lines_with(lines, server).len() >= 10);
-        let lines = event::lines_with(&classic.lines(), server);
-        assert_eq!(lines.len(), 10, "{name:?}: {lines:#?}");
-        let own = |state: &str| {
-            let found: Vec<_> = lines.iter().filter(|l| l.state == state).collect();
-            assert_eq!(found.len(), 1, "{state}: {lines:#?}");
-            found[0].comm.clone()
-        };
-        assert_eq!(own("Connection Opening (SYN_SENT)"), shown(name));
-        assert_eq!(own("Connection Closing (FIN_WAIT1)"), shown(name));
-
-        json.until(|lines| event::with(&event::objects(lines), server).len() >= 10);
-        let all = event::objects(&json.lines());
-        let (of_client, _) = event::pair(&all, server);
-        // A name that is empty may as well be absent.
-        let text = of_client[0]["process.name"].as_str().unwrap_or_default();
-        match std::str::from_utf8(name) {
-            Ok(name) => assert_eq!(text, name),
-            Err(_) => assert!(!text.is_empty() && text != "?"),
-        }
-    }
-    classic.stop().ok();
-    json.stop().ok();
-}
 
 /// Runs one connection under the classic format and stops.
 fn one_connection(ip: impl Into<std::net::IpAddr>) -> (Output, SocketAddr, SocketAddr) {

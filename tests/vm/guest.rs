@@ -10,7 +10,7 @@
 //!
 //! The kernel hands over `SNOOP_VARIANT=...` of its command line as
 //! environment: words out of `core` (the short suite), `noproc`, `nosys`,
-//! `hotplug`, `latecpu`, `refused`.
+//! `hotplug`, `latecpu`, `hidden` (the kernel hides its tracepoints).
 
 #[path = "../common/mod.rs"]
 mod common;

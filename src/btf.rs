@@ -258,6 +258,18 @@ impl Btf {
         })
     }
 
+    /// Whether an enumeration of that name has a value of that name.
+    pub fn has_enumerator(&self, of: &str, name: &str) -> bool {
+        let values = self.find(Kind::Enum, of).and_then(|id| self.get(id));
+        values.is_some_and(|values| {
+            // struct btf_enum: name, value.
+            (0..values.count).any(|n| {
+                let at = u32_at(&self.bytes, values.rest + n * 8);
+                at.is_some_and(|at| self.is_named(at, name.as_bytes()))
+            })
+        })
+    }
+
     /// The type behind its other names, `const`, `volatile` and the like.
     fn resolve(&self, mut id: u32) -> Option<(u32, Type)> {
         for _ in 0..DEPTH {
@@ -296,9 +308,13 @@ impl Btf {
         None
     }
 
-    /// A member of a structure or union, also within members without a name.
+    /// A member of a structure or union, also within members without a name;
+    /// of an array of structures, that of its first one.
     fn member(&self, of: u32, name: &[u8], depth: u32, budget: &mut u32) -> Option<Found> {
-        let (_, whole) = self.resolve(of)?;
+        let (_, mut whole) = self.resolve(of)?;
+        if whole.kind == Kind::Array {
+            (_, whole) = self.resolve(u32_at(&self.bytes, whole.rest)?)?;
+        }
         if depth == 0 || !matches!(whole.kind, Kind::Struct | Kind::Union) {
             return None;
         }

@@ -6,14 +6,15 @@
 
 use crate::btf::Btf;
 use crate::error::{Error, Kind};
-use crate::event::{DecodeError, Event, WIRE_LEN};
+use crate::event::{Event, Known};
 use crate::loss::Losses;
 use crate::output::{Lost, Reason, notice};
 use crate::perf::{Ring, Rings, Sample};
-use crate::program::{Maps, Program, Target, check_capabilities};
+use crate::program::{Extras, Maps, Program, Target, check_capabilities};
 use crate::programs;
 use crate::sys;
 use crate::tracepoint::{Attached, TraceFs};
+use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
 use std::os::fd::AsFd;
 
 /// How the events are obtained: the rungs of a ladder, the first one best.
@@ -36,6 +37,7 @@ pub struct Source {
     programs: Vec<Program>,
     attached: Vec<Attached>,
     losses: Losses,
+    known: Known,
 }
 
 impl Source {
@@ -78,7 +80,10 @@ impl Source {
                 )),
             })?,
         };
+        // The first program is that of the state changes, which reads most.
+        let known = programs.first().map_or(Known::empty(), Program::known);
         Ok(Source {
+            known,
             rings,
             maps,
             programs,
@@ -101,14 +106,15 @@ impl Source {
     /// in the order of time, until `sink` returns false. Returns whether events
     /// are left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event) -> bool) -> bool {
-        let losses = &mut self.losses;
-        self.rings.drain(until, &mut |sample| match decode(sample) {
-            Ok(event) => sink(&event),
-            Err(_) => {
-                losses.undecodable();
-                true
-            }
-        })
+        let (losses, known) = (&mut self.losses, self.known);
+        self.rings
+            .drain(until, &mut |sample| match decode(sample, known) {
+                Ok(event) => sink(&event),
+                Err(_) => {
+                    losses.undecodable();
+                    true
+                }
+            })
     }
 
     /// Hands out what was lost since the last call; `wall` is the time to give.
@@ -155,10 +161,15 @@ type Loaded = (Vec<Program>, Vec<Attached>);
 
 fn by_tracefs(maps: &Maps, cpus: &[u32]) -> Result<Loaded, Error> {
     let tracefs = TraceFs::open()?;
+    let btf = Btf::of_kernel().ok();
+    let extras = Extras {
+        members: btf.as_ref(),
+        cgroup: true,
+    };
     let (mut programs, mut attached) = (Vec::new(), Vec::new());
     for template in [&programs::STATE, &programs::RETRANSMIT] {
         let tracepoint = tracefs.event(template.group, template.event)?;
-        let program = Program::load(template, Target::Record(&tracepoint), maps)?;
+        let program = Program::load(template, Target::Record(&tracepoint), maps, extras)?;
         attached.push(tracepoint.attach(program.as_fd(), cpus)?);
         programs.push(program);
     }
@@ -167,6 +178,10 @@ fn by_tracefs(maps: &Maps, cpus: &[u32]) -> Result<Loaded, Error> {
 
 fn by_btf(maps: &Maps) -> Result<Loaded, Error> {
     let btf = Btf::of_kernel()?;
+    let extras = Extras {
+        members: Some(&btf),
+        cgroup: true,
+    };
     let (mut programs, mut attached) = (Vec::new(), Vec::new());
     for template in [&programs::STATE_BTF, &programs::RETRANSMIT_BTF] {
         let what = format!("{}:{}", template.group, template.event);
@@ -178,14 +193,15 @@ fn by_btf(maps: &Maps) -> Result<Loaded, Error> {
                 ),
             )
         })?;
-        let program = Program::load(template, Target::Arguments(&tracepoint), maps)?;
+        let program = Program::load(template, Target::Arguments(&tracepoint), maps, extras)?;
         attached.push(program.attach(&what)?);
         programs.push(program);
     }
     Ok((programs, attached))
 }
 
-fn decode(sample: Sample<'_>) -> Result<Event, DecodeError> {
-    let mut buffer = [0; WIRE_LEN];
-    Event::decode(sample.time, sample.cpu, sample.data.flatten(&mut buffer))
+fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {
+    let mut buffer = [0; WIRE_CLOSE_LEN];
+    let bytes = sample.data.flatten(&mut buffer);
+    Event::decode(sample.time, sample.cpu, bytes, known)
 }

@@ -7,7 +7,7 @@
 
 use crate::output::{Lost, Reason};
 use crate::perf::Rings;
-use crate::program::{Maps, Program};
+use crate::program::Unsent;
 
 /// What has been reported of one CPU.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,16 +38,16 @@ impl Losses {
         self.undecodable += 1;
     }
 
-    /// Asks all sources and hands out what is new; `wall` is the time to give.
+    /// Hands out what is new: what the rings say, what the programs could not
+    /// send (by CPU) and how often they were skipped. `wall` is the time to give.
     pub fn poll(
         &mut self,
         rings: &Rings,
-        maps: &Maps,
-        programs: &[Program],
+        unsent: &[Unsent],
+        skipped: u64,
         wall: u64,
         tell: &mut dyn FnMut(Lost),
     ) {
-        let unsent = maps.unsent();
         self.cpus
             .resize(unsent.len().max(rings.cpu_ids() as usize), Told::default());
         let mut total = 0;
@@ -74,8 +74,7 @@ impl Losses {
             step(&mut told.other, unsent.other, cpu, Reason::OutputFailed);
             step(&mut told.unreadable, unreadable, cpu, Reason::Unreadable);
         }
-        let misses = programs.iter().map(Program::recursion_misses).sum();
-        step(&mut self.recursion, misses, None, Reason::Recursion);
+        step(&mut self.recursion, skipped, None, Reason::Recursion);
         let undecodable = self.undecodable;
         step(
             &mut self.undecodable_told,

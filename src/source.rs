@@ -9,10 +9,13 @@ use crate::error::{Error, Kind};
 use crate::event::{Event, Known};
 use crate::loss::Losses;
 use crate::output::{Lost, Reason, notice};
+use crate::perf::feed::Feed;
+use crate::perf::record::Body;
 use crate::perf::{Ring, Rings, Sample};
 use crate::program::{Extras, Maps, Program, Target, check_capabilities};
 use crate::programs;
-use crate::sys;
+use crate::sampler::Sampler;
+use crate::sys::{self, Errno};
 use crate::tracepoint::{Attached, TraceFs};
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
 use std::os::fd::AsFd;
@@ -29,14 +32,44 @@ pub enum Transport {
     Perf,
 }
 
+impl Transport {
+    /// Its name on the command line and in the output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tracepoint => "tracepoint",
+            Transport::Btf => "btf",
+            Transport::Perf => "perf",
+        }
+    }
+
+    fn check_capabilities(self) -> Result<(), Error> {
+        check_capabilities(self != Transport::Perf, self != Transport::Btf)
+    }
+}
+
 /// What is attached in the kernel; all of it is gone when this is dropped.
 #[derive(Debug)]
 pub struct Source {
     rings: Rings,
+    transport: Transport,
+    way: Way,
+    losses: Losses,
+}
+
+/// How the rings are filled.
+#[derive(Debug)]
+enum Way {
+    /// By programs.
+    Programs(Programs),
+    /// By the tracepoints themselves.
+    Samples(Box<Sampler>),
+}
+
+#[derive(Debug)]
+struct Programs {
     maps: Maps,
     programs: Vec<Program>,
     attached: Vec<Attached>,
-    losses: Losses,
     known: Known,
 }
 
@@ -45,51 +78,115 @@ impl Source {
     /// CPU, `None` for the default; `transport` the rung to use, `None` for the
     /// first that works. Says which one it is if it is not the first.
     pub fn open(buffer: Option<usize>, transport: Option<Transport>) -> Result<Source, Error> {
-        if transport == Some(Transport::Perf) {
-            return Err(Error::new(
-                Kind::Unsupported,
-                "plain perf samples are not among what this version can do; leave out --transport",
-            ));
-        }
-        check_capabilities(transport == Some(Transport::Tracepoint))?;
-        let rings = Rings::open(buffer)?;
-        if rings.size() < rings.wanted() {
+        let (source, why) = match transport {
+            Some(transport) => {
+                transport.check_capabilities()?;
+                let source = match transport {
+                    Transport::Perf => Source::by_samples(buffer)?,
+                    _ => Source::by_programs(buffer, &[transport])?.0,
+                };
+                (source, format!("(--transport {})", transport.name()))
+            }
+            None => Source::first_that_works(buffer)?,
+        };
+        let (size, wanted) = (source.rings.size(), source.rings.wanted());
+        if size < wanted {
             notice(&format!(
                 "warning: rings of {} KiB per CPU instead of {} KiB: locked memory is limited; \
                  raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK",
-                rings.size() / 1024,
-                rings.wanted() / 1024
+                size / 1024,
+                wanted / 1024
             ));
         }
-        let maps = Maps::create(&rings)?;
-        let (programs, attached) = match transport {
-            Some(Transport::Btf) => {
-                let all = by_btf(&maps)?;
-                notice("note: tracing by BTF (--transport btf)");
-                all
-            }
-            Some(_) => by_tracefs(&maps, &rings.cpus())?,
-            None => by_tracefs(&maps, &rings.cpus()).or_else(|first| match by_btf(&maps) {
-                Ok(all) => {
-                    notice(&format!("note: tracing by BTF: {first}"));
-                    Ok(all)
+        match source.transport {
+            Transport::Tracepoint => {}
+            Transport::Btf => notice(&format!("note: tracing by BTF {why}")),
+            Transport::Perf => notice(&format!("note: tracing by plain perf samples {why}")),
+        }
+        Ok(source)
+    }
+
+    /// Also says why it isn't the first, where it isn't.
+    fn first_that_works(buffer: Option<usize>) -> Result<(Source, String), Error> {
+        let all = [Transport::Tracepoint, Transport::Btf, Transport::Perf];
+        // Without the rights to any of them, one line tells of the best one.
+        if !all.iter().any(|t| t.check_capabilities().is_ok()) {
+            Transport::Tracepoint.check_capabilities()?;
+        }
+        Source::by_programs(buffer, &all[..2]).or_else(|first| {
+            match Source::by_samples(buffer) {
+                Ok(source) => Ok((source, format!("({first})"))),
+                Err(last) => {
+                    let (first_said, last) = (first.to_string(), last.to_string());
+                    // The same may stand in the way of both.
+                    let last = match first_said.contains(&last) {
+                        true => "for the same reason",
+                        false => &last,
+                    };
+                    let message = format!("{first_said}; nor by plain perf samples: {last}");
+                    Err(Error::new(first.kind(), message))
                 }
-                Err(second) => Err(Error::new(
-                    first.kind(),
-                    format!("{first}; nor by BTF: {second}"),
-                )),
-            })?,
-        };
-        // The first program is that of the state changes, which reads most.
-        let known = programs.first().map_or(Known::empty(), Program::known);
+            }
+        })
+    }
+
+    /// By the first of these ways that works, and why not by those before it.
+    fn by_programs(buffer: Option<usize>, ways: &[Transport]) -> Result<(Source, String), Error> {
+        // What must hold for any of them.
+        check_capabilities(true, false)?;
+        let rings = Rings::open(buffer, Feed::Programs)?;
+        let maps = Maps::create(&rings)?;
+        let mut failed: Option<Error> = None;
+        for &transport in ways {
+            let loaded = transport
+                .check_capabilities()
+                .and_then(|()| match transport {
+                    Transport::Btf => by_btf(&maps),
+                    _ => by_tracefs(&maps, &rings.cpus()),
+                });
+            match (loaded, failed) {
+                (Ok((programs, attached)), failed) => {
+                    // The first program is that of the state changes, which
+                    // reads most.
+                    let known = programs.first().map_or(Known::empty(), Program::known);
+                    let programs = Programs {
+                        maps,
+                        programs,
+                        attached,
+                        known,
+                    };
+                    let source = Source {
+                        rings,
+                        transport,
+                        way: Way::Programs(programs),
+                        losses: Losses::default(),
+                    };
+                    return Ok((source, failed.map_or(String::new(), |e| format!("({e})"))));
+                }
+                (Err(error), None) => failed = Some(error),
+                (Err(second), Some(first)) => {
+                    let message = format!("{first}; nor by BTF: {second}");
+                    failed = Some(Error::new(first.kind(), message));
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::new(Kind::Usage, "no way to trace was asked for")))
+    }
+
+    fn by_samples(buffer: Option<usize>) -> Result<Source, Error> {
+        Transport::Perf.check_capabilities()?;
+        let (sampler, rings) = Sampler::open(buffer)?;
         Ok(Source {
-            known,
             rings,
-            maps,
-            programs,
-            attached,
+            transport: Transport::Perf,
+            way: Way::Samples(Box::new(sampler)),
             losses: Losses::default(),
         })
+    }
+
+    /// The rung in use.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// The rings, to be waited for.
@@ -99,39 +196,63 @@ impl Source {
 
     /// Detaches: what is in the rings then is all there will be.
     pub fn detach(&mut self) {
-        self.attached.clear();
+        match &mut self.way {
+            Way::Programs(programs) => programs.attached.clear(),
+            Way::Samples(_) => {
+                // A CPU that has gone has taken its tracepoints with it.
+                let _ = self.rings.switch(false);
+                self.rings.count_lost();
+            }
+        }
     }
 
     /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
     /// in the order of time, until `sink` returns false. Returns whether events
     /// are left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event) -> bool) -> bool {
-        let (losses, known) = (&mut self.losses, self.known);
-        self.rings
-            .drain(until, &mut |sample| match decode(sample, known) {
-                Ok(event) => sink(&event),
+        let (losses, way) = (&mut self.losses, &mut self.way);
+        self.rings.drain(until, &mut |sample| {
+            let decoded = match way {
+                Way::Programs(programs) => decode(sample, programs.known).map(Some),
+                Way::Samples(sampler) => sampler.decode(sample),
+            };
+            match decoded {
+                Ok(Some(event)) => sink(&event),
+                Ok(None) => true,
                 Err(_) => {
                     losses.undecodable();
                     true
                 }
-            })
+            }
+        })
     }
 
     /// Hands out what was lost since the last call; `wall` is the time to give.
-    /// An output that failed may mean that a CPU came up: it gets a ring.
-    /// Returns whether there are new rings to be waited for.
+    /// A CPU that came up gets a ring: an output that failed tells of it, or a
+    /// look once in a while. Returns whether there are new rings to be waited
+    /// for.
     pub fn losses(&mut self, wall: u64, tell: &mut dyn FnMut(Lost)) -> bool {
-        let mut failing = Vec::new();
+        let mut came = Vec::new();
         let mut note = |lost: Lost| {
             if lost.reason == Reason::OutputFailed {
-                failing.extend(lost.cpu);
+                came.extend(lost.cpu);
             }
             tell(lost);
         };
+        let (unsent, skipped) = match &mut self.way {
+            Way::Programs(Programs { maps, programs, .. }) => {
+                let skipped = programs.iter().map(Program::recursion_misses).sum();
+                (maps.unsent(), skipped)
+            }
+            Way::Samples(_) => (Vec::new(), 0),
+        };
         self.losses
-            .poll(&self.rings, &self.maps, &self.programs, wall, &mut note);
+            .poll(&self.rings, &unsent, skipped, wall, &mut note);
+        if let Way::Samples(sampler) = &mut self.way {
+            came = sampler.came(&mut self.rings);
+        }
         let mut new = false;
-        for cpu in failing {
+        for cpu in came {
             match self.revive(cpu) {
                 Ok(revived) => new |= revived,
                 Err(errno) => notice(&format!(
@@ -143,9 +264,18 @@ impl Source {
     }
 
     fn revive(&mut self, cpu: u32) -> sys::Result<bool> {
-        let new = self.rings.revive(cpu)?;
+        let new = match (self.rings.revive(cpu), &self.way) {
+            // Not up yet, which is no news here.
+            (Err(Errno::ENODEV), Way::Samples(_)) => false,
+            (result, _) => result?,
+        };
         if let (true, Some(ring)) = (new, self.rings.of(cpu)) {
-            self.maps.connect(ring)?;
+            match &self.way {
+                Way::Programs(programs) => programs.maps.connect(ring)?,
+                Way::Samples(_) => notice(&format!(
+                    "warning: CPU {cpu} has come up; up to a second of its events is missing"
+                )),
+            }
         }
         Ok(new)
     }
@@ -202,6 +332,9 @@ fn by_btf(maps: &Maps) -> Result<Loaded, Error> {
 
 fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {
     let mut buffer = [0; WIRE_CLOSE_LEN];
-    let bytes = sample.data.flatten(&mut buffer);
+    let Body::Sample { data, .. } = sample.body else {
+        return Err(DecodeError::Kind);
+    };
+    let bytes = data.flatten(&mut buffer);
     Event::decode(sample.time, sample.cpu, bytes, known)
 }

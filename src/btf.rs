@@ -422,9 +422,9 @@ impl fmt::Debug for BtfTracepoint<'_> {
 }
 
 impl BtfTracepoint<'_> {
-    /// Where its programs find something: `argN.ptr` and `argN.int` are the
-    /// arguments, 8 bytes each in the context and there only if they are a
-    /// pointer or an `int`; all else are members, see [`Btf::field`].
+    /// Where its programs find something: `argN.ptr`, `argN.int` and `argN.enum` are
+    /// the arguments, 8 bytes each in the context and there only if they are a
+    /// pointer, an `int` or an enumeration; all else are members, see [`Btf::field`].
     pub fn field(&self, name: &str) -> Option<HostField> {
         let Some(argument) = name.strip_prefix("arg") else {
             return self.btf.field(name);
@@ -441,6 +441,7 @@ impl BtfTracepoint<'_> {
         let fits = match kind {
             "ptr" => found.kind == Kind::Ptr,
             "int" => found.kind == Kind::Int && found.size_or_type == 4,
+            "enum" => found.kind == Kind::Enum && found.size_or_type == 4,
             _ => false,
         };
         fits.then_some(HostField {

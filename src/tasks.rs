@@ -208,3 +208,143 @@ fn idle(cpu: u32) -> Task {
         name,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: u32 = 70_000_001;
+
+    /// Without a /proc, so that nothing but news tells.
+    fn deaf() -> Tasks {
+        Tasks {
+            proc: None,
+            known: Recent::new(TASKS),
+        }
+    }
+
+    fn name(text: &str) -> Name {
+        let mut name = [0; COMM_LEN];
+        name[..text.len()].copy_from_slice(text.as_bytes());
+        name
+    }
+
+    fn comm(tid: u32, text: &str) -> News {
+        News::Comm {
+            tid,
+            comm: name(text),
+            exec: false,
+        }
+    }
+
+    fn seen(tasks: &mut Tasks, tid: u32, time: u64) -> String {
+        let task = tasks.task(Ids { pid: tid, tid }, tid, 0, time);
+        assert_eq!((task.pid, task.tid), (tid, tid));
+        String::from_utf8(task.comm().to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn names_follow_what_becomes_of_tasks() {
+        let mut tasks = deaf();
+        assert_eq!(seen(&mut tasks, ME, 5), "");
+        tasks.observe(10, &comm(ME, "sh"));
+        assert_eq!(seen(&mut tasks, ME, 10), "sh");
+        // Not before: an event that comes late.
+        assert_eq!(seen(&mut tasks, ME, 9), "");
+        let child = ME + 1;
+        tasks.observe(
+            20,
+            &News::Fork {
+                tid: child,
+                parent: ME,
+            },
+        );
+        assert_eq!(seen(&mut tasks, child, 20), "sh");
+        tasks.observe(30, &comm(child, "curl"));
+        assert_eq!(seen(&mut tasks, child, 30), "curl");
+        assert_eq!(seen(&mut tasks, ME, 30), "sh");
+        tasks.observe(40, &News::Exit { tid: child });
+        assert_eq!(seen(&mut tasks, child, 41), "");
+        // The number is used again, by a child of somebody unknown.
+        tasks.observe(
+            50,
+            &News::Fork {
+                tid: ME,
+                parent: ME + 7,
+            },
+        );
+        assert_eq!(seen(&mut tasks, ME, 51), "");
+    }
+
+    #[test]
+    fn where_news_are_missing_no_name_is_told() {
+        let mut tasks = deaf();
+        tasks.observe(10, &comm(ME, "sh"));
+        tasks.observe(0, &News::Missing);
+        assert_eq!(seen(&mut tasks, ME, 20), "");
+        tasks.observe(30, &comm(ME, "curl"));
+        assert_eq!(seen(&mut tasks, ME, 30), "curl");
+    }
+
+    #[test]
+    fn what_was_read_stands_against_older_news_only() {
+        let mut tasks = deaf();
+        let read = Known {
+            name: name("read"),
+            since: 120,
+            news_from: 100,
+            ..NOTHING
+        };
+        tasks.known.insert(ME.into(), read);
+        // Read at some time from 100 to 120; before 120 it may be another.
+        assert_eq!(seen(&mut tasks, ME, 110), "");
+        tasks.observe(90, &comm(ME, "older"));
+        tasks.observe(90, &News::Exit { tid: ME });
+        assert_eq!(seen(&mut tasks, ME, 120), "read");
+        tasks.observe(105, &comm(ME, "newer"));
+        assert_eq!(seen(&mut tasks, ME, 106), "newer");
+    }
+
+    #[test]
+    fn the_idle_task_and_those_out_of_sight() {
+        let mut tasks = deaf();
+        let zero = Ids { pid: 0, tid: 0 };
+        let task = tasks.task(zero, 0, 11, 1);
+        assert_eq!(
+            (task.comm(), task.pid, task.uid),
+            (&b"swapper/11"[..], 0, Some(0))
+        );
+        let gone = Ids {
+            pid: u32::MAX,
+            tid: u32::MAX,
+        };
+        for ids in [zero, gone] {
+            assert_eq!(tasks.task(ids, 4242, 0, 1), Task::default());
+        }
+    }
+
+    #[test]
+    fn this_task_is_known_from_proc() {
+        let mut tasks = Tasks::open();
+        let ids = Ids {
+            pid: std::process::id(),
+            tid: nix::unistd::gettid().as_raw() as u32,
+        };
+        let now = time::monotonic();
+        let task = tasks.task(ids, ids.tid, 0, now);
+        let comm = std::fs::read("/proc/thread-self/comm").expect("comm");
+        assert_eq!(task.comm(), comm.trim_ascii_end());
+        assert_eq!(task.uid, Some(nix::unistd::getuid().as_raw()));
+        // Another process has that number by now, or the same another name.
+        let other = Ids { pid: ME, ..ids };
+        tasks.observe(now, &News::Missing);
+        assert_eq!(tasks.task(other, ids.tid, 0, now).uid, None);
+        tasks.observe(now, &News::Missing);
+        tasks.observe(now, &comm_of(ids.tid));
+        assert_eq!(tasks.task(ids, ids.tid, 0, now).uid, None);
+    }
+
+    fn comm_of(tid: u32) -> News {
+        comm(tid, "somebody else")
+    }
+}

@@ -166,23 +166,21 @@ impl Btf {
     /// mount that nobody else sees.
     pub fn of_kernel() -> Result<Btf, Error> {
         let bytes = read_file().map_err(|errno| {
-            let (kind, why) = match errno {
-                Errno::ENOENT => (
+            let failed = |kind, why: &str| Error::new(kind, format!("cannot read {PATH}: {why}"));
+            match errno {
+                Errno::ENOENT => failed(
                     ErrorKind::Unsupported,
-                    "this kernel shows no BTF (CONFIG_DEBUG_INFO_BTF)".to_string(),
+                    "this kernel shows no BTF (CONFIG_DEBUG_INFO_BTF)",
                 ),
                 Errno::EACCES | Errno::EPERM => {
-                    (ErrorKind::Permission, format!("{errno}; run as root"))
+                    failed(ErrorKind::Permission, &errno.to_string()).advise("run as root")
                 }
-                _ => (ErrorKind::Runtime, errno.to_string()),
-            };
-            Error::new(kind, format!("cannot read {PATH}: {why}"))
+                _ => failed(ErrorKind::Runtime, &errno.to_string()),
+            }
         })?;
         Btf::parse(bytes).map_err(|e| {
-            Error::new(
-                ErrorKind::Unsupported,
-                format!("cannot use {PATH}: {e}; please report this kernel"),
-            )
+            Error::new(ErrorKind::Unsupported, format!("cannot use {PATH}: {e}"))
+                .advise("please report this kernel")
         })
     }
 

@@ -102,6 +102,10 @@ struct Args {
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
     transport: Option<Transport>,
 
+    /// say what this host gives and what will be on, and exit: 0 all, 1 some, 2 can't run
+    #[argh(switch)]
+    check: bool,
+
     /// print the version and exit
     #[argh(switch)]
     version: bool,
@@ -146,6 +150,8 @@ pub struct Config {
 pub enum Command {
     /// Trace.
     Run(Box<Config>),
+    /// Say what a run would do.
+    Check(Box<Config>),
     /// Print this text and end well.
     Print(String),
 }
@@ -256,7 +262,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         (false, None, Some(path)) if !path.is_empty() => LogChoice::Path(path),
         (false, None, _) => LogChoice::Default,
     };
-    Ok(Command::Run(Box::new(Config {
+    let config = Box::new(Config {
         filter: Filter {
             pid: args.pid,
             src_ip: args.src_ip,
@@ -276,7 +282,11 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             usize::try_from(n).unwrap_or(usize::MAX)
         }),
         transport: args.transport,
-    })))
+    });
+    Ok(match args.check {
+        true => Command::Check(config),
+        false => Command::Run(config),
+    })
 }
 
 #[cfg(test)]
@@ -286,7 +296,7 @@ mod tests {
     fn run(args: &[&str], env: Option<&str>) -> Result<Config, String> {
         let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
         match parse(&args, env.map(Into::into)) {
-            Ok(Command::Run(config)) => Ok(*config),
+            Ok(Command::Run(config) | Command::Check(config)) => Ok(*config),
             Ok(Command::Print(text)) => Err(text),
             Err(error) => {
                 assert_eq!(error.exit_code(), 2);

@@ -3,6 +3,7 @@
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
+use crate::bpf_insn::{Alu, Insn, Operand};
 use crate::bpf_link::{HIDDEN, Host, HostField, Template};
 use crate::btf::BtfTracepoint;
 use crate::error::{Error, Kind};
@@ -58,11 +59,9 @@ pub fn check_capabilities(tracefs: bool) -> Result<(), Error> {
     };
     Err(Error::new(
         Kind::Permission,
-        format!(
-            "not permitted to trace: {missing} missing; run as root (sudo), \
-             or give those capabilities (before Linux 5.8: CAP_SYS_ADMIN)"
-        ),
-    ))
+        format!("not permitted to trace: {missing} missing"),
+    )
+    .advise("run as root (sudo), or give those capabilities (before Linux 5.8: CAP_SYS_ADMIN)"))
 }
 
 /// Runs what may be short of locked memory: kernels before 5.11 charge maps and
@@ -79,7 +78,13 @@ fn with_memlock<T>(mut action: impl FnMut() -> sys::Result<T>) -> sys::Result<T>
 }
 
 fn bpf_error(what: &str, errno: Errno) -> Error {
+    let filtered = caps::is_filtered() == Ok(true);
     match errno {
+        Errno::EPERM if filtered => Error::new(
+            Kind::Permission,
+            format!("cannot {what} (bpf: {errno}): a seccomp filter is in force, or a capability is missing"),
+        )
+        .advise("run it outside of the container or service that sets the filter"),
         Errno::EPERM => Error::new(
             Kind::Permission,
             format!(
@@ -87,12 +92,34 @@ fn bpf_error(what: &str, errno: Errno) -> Error {
                  missing, locked memory is limited (ulimit -l), or lockdown forbids it"
             ),
         ),
+        Errno::ENOSYS if filtered => Error::new(
+            Kind::Unsupported,
+            "no bpf(2): this kernel has none (CONFIG_BPF_SYSCALL), or the seccomp filter in force hides it",
+        ),
         Errno::ENOSYS => Error::new(
             Kind::Unsupported,
             "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
         ),
         _ => Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})")),
     }
+}
+
+/// Tries whether a program can be loaded at all, by one that does nothing; it
+/// is gone again. Whether it became machine code is `None` where the kernel
+/// doesn't tell.
+pub fn try_load() -> Result<Option<bool>, Error> {
+    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::encode);
+    let load = || {
+        bpf::prog_load(
+            ProgType::Tracepoint,
+            "probe",
+            &nothing,
+            c"Dual MIT/GPL",
+            None,
+        )
+    };
+    let prog = with_memlock(load).map_err(|errno| bpf_error("load a program", errno))?;
+    Ok(bpf::is_jited(prog.as_fd()).ok())
 }
 
 impl Maps {
@@ -194,6 +221,7 @@ impl Host for ThisHost<'_> {
 #[derive(Debug)]
 pub struct Program {
     fd: OwnedFd,
+    without: Vec<String>,
 }
 
 impl AsFd for Program {
@@ -217,6 +245,11 @@ impl Program {
                 format!("cannot use tracepoint {on} of this kernel: {e}"),
             )
         })?;
+        let optional = template.fields.iter().filter(|field| field.optional);
+        let without = optional
+            .filter(|field| host.field(field.name).is_none())
+            .map(|field| field.name.to_string())
+            .collect();
         let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
         let license = CString::new(template.license).unwrap_or_default();
         let name = template.name;
@@ -232,7 +265,7 @@ impl Program {
             }
         };
         match with_memlock(|| load(None)) {
-            Ok(fd) => Ok(Program { fd }),
+            Ok(fd) => Ok(Program { fd, without }),
             Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => {
                 Err(bpf_error(&format!("load the program {name}"), errno))
             }
@@ -241,7 +274,7 @@ impl Program {
                 let log = loop {
                     let mut log = vec![0; size];
                     match load(Some(&mut log)) {
-                        Ok(fd) => return Ok(Program { fd }),
+                        Ok(fd) => return Ok(Program { fd, without }),
                         Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
                         Err(_) => break log,
                     }
@@ -249,10 +282,11 @@ impl Program {
                 Err(Error::new(
                     Kind::Refused,
                     format!(
-                        "the kernel refused the program {name} (bpf: {errno}): {}; please report this kernel",
+                        "the kernel refused the program {name} (bpf: {errno}): {}",
                         verifier_line(&log)
                     ),
-                ))
+                )
+                .advise("please report this kernel"))
             }
         }
     }
@@ -264,6 +298,12 @@ impl Program {
         attached
             .map(Attached::from)
             .map_err(|errno| bpf_error(&format!("attach to {what} by BTF"), errno))
+    }
+
+    /// Whether it does without this optional field of its template, which the
+    /// host has not.
+    pub fn is_without(&self, field: &str) -> bool {
+        self.without.iter().any(|name| name == field)
     }
 
     /// Runs that the kernel skipped.

@@ -151,6 +151,9 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let signals = Signals::install()
         .map_err(|errno| Error::new(Kind::Runtime, format!("cannot handle signals: {errno}")))?;
     let mut source = Source::open(config.buffer, config.transport)?;
+    for note in source.notes() {
+        notice(note);
+    }
     let log = open_log(&config.log);
     let opening = match &log {
         Some(log) => format!(

@@ -4,6 +4,7 @@
 //! no event is missed. However the events are obtained, they leave here as
 //! [`Event`]s, in the order of time, and what got lost is asked for here.
 
+use crate::bpf_link::Template;
 use crate::btf::Btf;
 use crate::error::{Error, Kind};
 use crate::event::{DecodeError, Event, WIRE_LEN};
@@ -28,6 +29,34 @@ pub enum Transport {
     Perf,
 }
 
+impl Transport {
+    /// The rungs, the best first.
+    pub const LADDER: [Transport; 2] = [Transport::Tracepoint, Transport::Btf];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tracepoint => "tracepoint",
+            Transport::Btf => "btf",
+            Transport::Perf => "perf",
+        }
+    }
+}
+
+/// What may be missing alone: a run goes on without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Rings as large as they are wanted.
+    Rings,
+    /// Retransmissions that could not be sent.
+    FailedRetransmissions,
+}
+
+/// The programs on the tracepoints of tracefs.
+pub const BY_TRACEFS: [&Template<'static>; 2] = [&programs::STATE, &programs::RETRANSMIT];
+/// The programs on the same tracepoints by BTF.
+pub const BY_BTF: [&Template<'static>; 2] = [&programs::STATE_BTF, &programs::RETRANSMIT_BTF];
+
 /// What is attached in the kernel; all of it is gone when this is dropped.
 #[derive(Debug)]
 pub struct Source {
@@ -36,12 +65,16 @@ pub struct Source {
     programs: Vec<Program>,
     attached: Vec<Attached>,
     losses: Losses,
+    transport: Transport,
+    absent: Vec<(Part, Error)>,
+    notes: Vec<String>,
 }
 
 impl Source {
     /// Loads and attaches everything. `buffer` is the ring size in bytes per
     /// CPU, `None` for the default; `transport` the rung to use, `None` for the
-    /// first that works. Says which one it is if it is not the first.
+    /// first that works. [`Source::notes`] say which one it is if it is not the
+    /// first.
     pub fn open(buffer: Option<usize>, transport: Option<Transport>) -> Result<Source, Error> {
         if transport == Some(Transport::Perf) {
             return Err(Error::new(
@@ -51,40 +84,67 @@ impl Source {
         }
         check_capabilities(transport == Some(Transport::Tracepoint))?;
         let rings = Rings::open(buffer)?;
-        if rings.size() < rings.wanted() {
-            notice(&format!(
-                "warning: rings of {} KiB per CPU instead of {} KiB: locked memory is limited; \
-                 raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK",
-                rings.size() / 1024,
-                rings.wanted() / 1024
-            ));
+        let (mut absent, mut notes) = (Vec::new(), Vec::new());
+        if let Some(why) = rings.shortfall() {
+            notes.push(format!("warning: {why}"));
+            absent.push((Part::Rings, why));
         }
         let maps = Maps::create(&rings)?;
-        let (programs, attached) = match transport {
+        let by_tracefs = || by_tracefs(&maps, &rings.cpus());
+        let (transport, (programs, attached)) = match transport {
             Some(Transport::Btf) => {
-                let all = by_btf(&maps)?;
-                notice("note: tracing by BTF (--transport btf)");
-                all
+                notes.push("note: tracing by BTF (--transport btf)".into());
+                (Transport::Btf, by_btf(&maps)?)
             }
-            Some(_) => by_tracefs(&maps, &rings.cpus())?,
-            None => by_tracefs(&maps, &rings.cpus()).or_else(|first| match by_btf(&maps) {
-                Ok(all) => {
-                    notice(&format!("note: tracing by BTF: {first}"));
-                    Ok(all)
+            Some(_) => (Transport::Tracepoint, by_tracefs()?),
+            None => match by_tracefs() {
+                Ok(all) => (Transport::Tracepoint, all),
+                Err(first) => {
+                    let all = by_btf(&maps).map_err(|second| {
+                        Error::new(first.kind(), format!("{first}; nor by BTF: {second}"))
+                    })?;
+                    notes.push(format!("note: tracing by BTF: {first}"));
+                    (Transport::Btf, all)
                 }
-                Err(second) => Err(Error::new(
-                    first.kind(),
-                    format!("{first}; nor by BTF: {second}"),
-                )),
-            })?,
+            },
         };
+        // By either way, see bpf-asm/retransmit.s and retransmit_btf.s.
+        let untold = |p: &Program| p.is_without("err") || p.is_without("arg2.int");
+        if programs.iter().any(untold) {
+            let why = "this kernel does not tell which retransmissions failed";
+            let error = Error::new(Kind::Unsupported, why).advise("it takes Linux 6.17 or later");
+            absent.push((Part::FailedRetransmissions, error));
+        }
         Ok(Source {
             rings,
             maps,
             programs,
             attached,
             losses: Losses::default(),
+            transport,
+            absent,
+            notes,
         })
+    }
+
+    /// The way that was taken.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// What this run goes without, and why.
+    pub fn absent(&self) -> &[(Part, Error)] {
+        &self.absent
+    }
+
+    /// What a person should know from the start, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Bytes of the ring of each CPU.
+    pub fn ring_size(&self) -> usize {
+        self.rings.size()
     }
 
     /// The rings, to be waited for.
@@ -156,7 +216,7 @@ type Loaded = (Vec<Program>, Vec<Attached>);
 fn by_tracefs(maps: &Maps, cpus: &[u32]) -> Result<Loaded, Error> {
     let tracefs = TraceFs::open()?;
     let (mut programs, mut attached) = (Vec::new(), Vec::new());
-    for template in [&programs::STATE, &programs::RETRANSMIT] {
+    for template in BY_TRACEFS {
         let tracepoint = tracefs.event(template.group, template.event)?;
         let program = Program::load(template, Target::Record(&tracepoint), maps)?;
         attached.push(tracepoint.attach(program.as_fd(), cpus)?);
@@ -168,15 +228,14 @@ fn by_tracefs(maps: &Maps, cpus: &[u32]) -> Result<Loaded, Error> {
 fn by_btf(maps: &Maps) -> Result<Loaded, Error> {
     let btf = Btf::of_kernel()?;
     let (mut programs, mut attached) = (Vec::new(), Vec::new());
-    for template in [&programs::STATE_BTF, &programs::RETRANSMIT_BTF] {
+    for template in BY_BTF {
         let what = format!("{}:{}", template.group, template.event);
         let tracepoint = btf.tracepoint(template.event).ok_or_else(|| {
             Error::new(
                 Kind::Unsupported,
-                format!(
-                    "the BTF of this kernel has no tracepoint {what}; it needs Linux 5.9 or later"
-                ),
+                format!("the BTF of this kernel has no tracepoint {what}"),
             )
+            .advise("it needs Linux 5.9 or later")
         })?;
         let program = Program::load(template, Target::Arguments(&tracepoint), maps)?;
         attached.push(program.attach(&what)?);

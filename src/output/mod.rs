@@ -8,6 +8,7 @@ pub mod classic;
 pub mod escape;
 pub mod json;
 pub mod log;
+pub mod preflight;
 pub mod report;
 pub mod stream;
 

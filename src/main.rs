@@ -6,6 +6,7 @@ use socket_snoop::cli::{self, Command};
 use socket_snoop::error::{Error, Kind};
 use socket_snoop::output::notice;
 use socket_snoop::session;
+use socket_snoop::sys::Errno;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -22,10 +23,14 @@ fn arguments() -> Result<Vec<String>, Error> {
         .collect()
 }
 
-/// Prints something whole.
+/// Prints something whole. A reader that has left has seen enough.
 fn print(text: &[u8]) {
-    // A reader that has left has seen enough.
-    let _ = std::io::stdout().write_all(text);
+    if let Err(e) = std::io::stdout().write_all(text) {
+        if e.kind() != std::io::ErrorKind::BrokenPipe {
+            let errno = Errno::from_io(&e);
+            notice(&format!("cannot write to standard output: {errno}"));
+        }
+    }
 }
 
 /// Does what was asked for; the exit code.

@@ -100,7 +100,11 @@ fn bpf_error(what: &str, errno: Errno) -> Error {
             Kind::Unsupported,
             "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
         ),
-        _ => Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})")),
+        // A command, type, flag or way to attach that it does not know.
+        Errno::EINVAL | Errno::E2BIG | Errno::ENOTSUPP => {
+            Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})"))
+        }
+        _ => Error::new(Kind::Runtime, format!("cannot {what} (bpf: {errno})")),
     }
 }
 

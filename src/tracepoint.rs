@@ -86,11 +86,16 @@ impl TraceFs {
                 ),
             )
             .advise("run as root, or mount it: mount -t tracefs tracefs /sys/kernel/tracing")),
-            Err(errno) => Err(Error::new(
+            Err(errno @ Errno::ENODEV) => Err(Error::new(
                 Kind::Unsupported,
-                format!("cannot open tracefs: not mounted and no private mount ({errno})"),
+                format!("cannot open tracefs: this kernel has none ({errno})"),
             )
-            .advise("this kernel may be built without tracing (CONFIG_FTRACE)")),
+            .advise("it takes one built with tracing (CONFIG_FTRACE)")),
+            Err(errno) => Err(Error::new(
+                Kind::Runtime,
+                format!("cannot open tracefs: it is not mounted and no private mount ({errno})"),
+            )
+            .advise("mount it: mount -t tracefs tracefs /sys/kernel/tracing")),
         }
     }
 

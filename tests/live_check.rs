@@ -267,6 +267,27 @@ fn without_proc_sys_and_etc() {
     assert_eq!(report.verdict("BPF"), "yes");
 }
 
+/// Where nobody may look, nothing is said to be absent.
+#[test]
+fn nobody_without_proc_and_sys() {
+    if !live() {
+        return;
+    }
+    let dir = TempDir::new();
+    let copy = for_everyone(&dir);
+    let look = move || truth(&|args| Run::of(copy.clone(), args).user(65534).run(), "");
+    let report = confine::with_empty(&["/sys", "/proc"], look).expect("empty folders");
+    for what in [
+        "BTF",
+        "BPF",
+        "tracefs",
+        "lockdown",
+        "sock:inet_sock_set_state",
+    ] {
+        assert_eq!(report.verdict(what), "unknown", "{}", report.of(what));
+    }
+}
+
 /// A way that is asked for is the only one that counts.
 #[test]
 fn a_way_that_is_asked_for() {

@@ -44,40 +44,40 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What it comes to.
     pub outcome: Outcome,
-    /// What a run would end with.
-    pub error: Option<Error>,
+    /// The way that a run takes, or what it would end with.
+    pub taken: Result<Transport, Error>,
 }
 
 /// Looks at the host as a run with this configuration would find it.
 pub fn look(config: &Config) -> Report {
     // First of all as a run does it: what was tried before might be in its way.
     let opened = Source::open(config.buffer, config.transport);
-    let (taken, features, error) = match &opened {
-        Ok(source) => (Some(source.transport()), features::of(source), None),
-        Err(error) => (None, features::none(), Some(error.clone())),
+    let (features, taken) = match opened {
+        Ok(source) => (features::of(&source), Ok(source.transport())),
+        Err(error) => (features::none(), Err(error)),
     };
-    drop(opened);
     let mut findings = host::findings();
-    findings.extend(Transport::LADDER.map(|transport| way(config.buffer, transport, taken)));
+    let ways = Transport::LADDER;
+    findings.extend(ways.map(|transport| way(config.buffer, transport, taken.as_ref().ok())));
     let off = features.iter().any(|f| f.verdict != Verdict::Yes);
     findings.extend(features);
-    let outcome = match (&error, off) {
-        (Some(_), _) => Outcome::CannotRun,
-        (None, true) => Outcome::Degraded,
-        (None, false) => Outcome::All,
+    let outcome = match (&taken, off) {
+        (Err(_), _) => Outcome::CannotRun,
+        (Ok(_), true) => Outcome::Degraded,
+        (Ok(_), false) => Outcome::All,
     };
     Report {
         findings,
         outcome,
-        error,
+        taken,
     }
 }
 
 /// A way to the events, tried.
-fn way(buffer: Option<usize>, transport: Transport, taken: Option<Transport>) -> Finding {
+fn way(buffer: Option<usize>, transport: Transport, taken: Option<&Transport>) -> Finding {
     match Source::open(buffer, Some(transport)) {
         Ok(_) => {
-            let evidence = match taken == Some(transport) {
+            let evidence = match taken == Some(&transport) {
                 true => "a run takes this one",
                 false => "works, too",
             };
@@ -96,19 +96,21 @@ pub fn run(config: &Config) -> (Vec<u8>, u8) {
         FormatName::Json => {
             let wall = time::realtime();
             preflight::json(&mut out, wall, &report.findings);
-            let error = report.error.map(|error| error.to_string());
-            let end = (outcome.name(), outcome as u8, error.as_deref());
-            preflight::json_result(&mut out, wall, end);
+            let error = report.taken.as_ref().err().map(Error::to_string);
+            let conclusion = preflight::Conclusion {
+                result: outcome.name(),
+                code: outcome as u8,
+                transport: report.taken.as_ref().ok().map(|taken| taken.name()),
+                error: error.as_deref(),
+            };
+            preflight::json_result(&mut out, wall, &conclusion);
         }
         FormatName::Classic => {
             preflight::classic(&mut out, &report.findings);
-            let line = match (outcome, report.error) {
-                (Outcome::All, _) => "Everything will be on.".into(),
-                (Outcome::Degraded, _) => "It will run, but without what says no above.".into(),
-                (Outcome::CannotRun, error) => {
-                    let why = error.map(|error| error.to_string()).unwrap_or_default();
-                    format!("It can't run: {why}")
-                }
+            let line = match (report.taken, outcome) {
+                (Err(error), _) => format!("It can't run: {error}"),
+                (Ok(_), Outcome::All) => "Everything will be on.".into(),
+                (Ok(_), _) => "It will run, but without what says no above.".into(),
             };
             preflight::classic_result(&mut out, &line);
         }

@@ -114,12 +114,30 @@ pub fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
     }
 }
 
-/// The last object: the outcome, the exit code, and what a run would end with.
-pub fn json_result(out: &mut Vec<u8>, wall: u64, (name, code, error): (&str, u8, Option<&str>)) {
+/// What the findings come to.
+#[derive(Clone, Copy, Debug)]
+pub struct Conclusion<'a> {
+    /// Its name.
+    pub result: &'a str,
+    /// The exit code.
+    pub code: u8,
+    /// The way that a run takes.
+    pub transport: Option<&'a str>,
+    /// What a run would end with.
+    pub error: Option<&'a str>,
+}
+
+/// The last object.
+pub fn json_result(out: &mut Vec<u8>, wall: u64, conclusion: &Conclusion<'_>) {
     Json::default().open(out, wall, "check_result");
-    plain(out, "check.result", name);
-    number(out, "check.exit_code", u64::from(code));
-    string(out, "check.error", error.unwrap_or_default());
+    plain(out, "check.result", conclusion.result);
+    number(out, "check.exit_code", u64::from(conclusion.code));
+    string(
+        out,
+        "check.transport",
+        conclusion.transport.unwrap_or_default(),
+    );
+    string(out, "check.error", conclusion.error.unwrap_or_default());
     out.extend_from_slice(b"}\n");
 }
 
@@ -159,7 +177,13 @@ mod tests {
     fn a_program_gets_one_object_each() {
         let mut out = Vec::new();
         json(&mut out, 0, &hostile());
-        json_result(&mut out, 0, ("all", 0, None));
+        let conclusion = Conclusion {
+            result: "all",
+            code: 0,
+            transport: Some("btf"),
+            error: None,
+        };
+        json_result(&mut out, 0, &conclusion);
         let text = String::from_utf8(out).expect("UTF-8");
         let all: Vec<serde_json::Value> = text
             .lines()
@@ -170,5 +194,7 @@ mod tests {
         assert_eq!(all[0]["check.fields.used"][1], "two");
         assert!(all[1].get("check.remedy").is_none());
         assert_eq!(all[2]["check.exit_code"], 0);
+        assert_eq!(all[2]["check.transport"], "btf");
+        assert!(all[2].get("check.error").is_none());
     }
 }

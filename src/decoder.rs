@@ -221,6 +221,12 @@ impl Decoder {
         self.longest
     }
 
+    /// Whether it can be told which retransmissions failed.
+    pub fn tells_failures(&self) -> bool {
+        let tells = |l: &Layout| matches!(l.kind, LayoutKind::Retransmit { err: Some(_), .. });
+        self.layouts.iter().any(tells)
+    }
+
     /// Decodes a record; `None` where it is not of TCP. Trailing bytes are
     /// passed over.
     pub fn decode(

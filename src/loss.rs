@@ -5,9 +5,9 @@
 //! and by a PERF_RECORD_LOST later; the larger figure is the right one (before
 //! Linux 5.2 only the second exists).
 
+use crate::maps::Unsent;
 use crate::output::{Lost, Reason};
 use crate::perf::Rings;
-use crate::program::Unsent;
 
 /// What has been reported of one CPU.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +15,7 @@ struct Told {
     ring_full: u64,
     other: u64,
     unreadable: u64,
+    owners: u64,
 }
 
 /// Loss of a whole run.
@@ -55,7 +56,12 @@ impl Losses {
             let count = now.saturating_sub(*told);
             if count > 0 {
                 *told = now;
-                total += count;
+                // Of an owner that isn't kept no event is lost.
+                total += if reason == Reason::OwnersFull {
+                    0
+                } else {
+                    count
+                };
                 tell(Lost {
                     wall,
                     cpu,
@@ -72,6 +78,7 @@ impl Losses {
             let cpu = Some(cpu);
             step(&mut told.ring_full, full, cpu, Reason::RingFull);
             step(&mut told.other, unsent.other, cpu, Reason::OutputFailed);
+            step(&mut told.owners, unsent.owners, cpu, Reason::OwnersFull);
             step(&mut told.unreadable, unreadable, cpu, Reason::Unreadable);
         }
         step(&mut self.recursion, skipped, None, Reason::Recursion);

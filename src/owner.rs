@@ -257,7 +257,7 @@ mod tests {
     fn a_wildcard_stands_for_every_address_of_its_kind() {
         let mut owners = Owners::default();
         let listen = |pid, socket, addr: &str| local(at(pid, socket, Close, Listen), addr, 80);
-        let mut heir = |owners: &mut Owners, addr: &str| {
+        let heir = |owners: &mut Owners, addr: &str| {
             let child = local(at(99, 9, Listen, SynRecv), addr, 80);
             told(owners.observe(&child, false)).map(|(pid, _)| pid)
         };

@@ -5,8 +5,9 @@
 //! was on the CPU, with a name only where it is known, and the owner as far as
 //! the events tell.
 
+use crate::attach::Part;
 use crate::decoder::Decoder;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::event::Event;
 use crate::owner::Owners;
 use crate::perf::feed::Feed;
@@ -58,6 +59,32 @@ impl Sampler {
             looked: time::monotonic(),
         };
         Ok((sampler, rings))
+    }
+
+    /// What this way goes without, and why.
+    pub fn absent(&self) -> Vec<(Part, Error)> {
+        let mut absent = Vec::new();
+        if !self.decoder.tells_failures() {
+            let why = "this kernel does not tell which retransmissions failed";
+            let error = Error::new(Kind::Unsupported, why).advise("it takes Linux 6.17 or later");
+            absent.push((Part::FailedRetransmissions, error));
+        }
+        for part in [
+            Part::SynAcks,
+            Part::ResetsSent,
+            Part::ResetReasons,
+            Part::ResetsReceived,
+            Part::Netns,
+            Part::Parent,
+            Part::Cgroup,
+            Part::SocketError,
+            Part::Counters,
+        ] {
+            let why = "perf samples do not tell it";
+            let error = Error::new(Kind::Unsupported, why).advise("allow bpf(2)");
+            absent.push((part, error));
+        }
+        absent
     }
 
     /// The event of a sample, if it is one of TCP.

@@ -4,21 +4,19 @@
 //! no event is missed. However the events are obtained, they leave here as
 //! [`Event`]s, in the order of time, and what got lost is asked for here.
 
-use crate::btf::Btf;
+use crate::attach::{self, Loaded, Part, Wants};
 use crate::error::{Error, Kind};
 use crate::event::{Event, Known};
 use crate::loss::Losses;
+use crate::maps::Maps;
 use crate::output::{Lost, Reason, notice};
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
 use crate::perf::{Ring, Rings, Sample};
-use crate::program::{Extras, Maps, Program, Target, check_capabilities};
-use crate::programs;
+use crate::program::{Program, check_capabilities};
 use crate::sampler::Sampler;
 use crate::sys::{self, Errno};
-use crate::tracepoint::{Attached, TraceFs};
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
-use std::os::fd::AsFd;
 
 /// How the events are obtained: the rungs of a ladder, the first one best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +31,10 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Its name on the command line and in the output.
+    /// The rungs, the best first.
+    pub const LADDER: [Transport; 3] = [Transport::Tracepoint, Transport::Btf, Transport::Perf];
+
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Transport::Tracepoint => "tracepoint",
@@ -51,142 +52,141 @@ impl Transport {
 #[derive(Debug)]
 pub struct Source {
     rings: Rings,
-    transport: Transport,
     way: Way,
     losses: Losses,
+    transport: Transport,
+    absent: Vec<(Part, Error)>,
+    notes: Vec<String>,
 }
 
-/// How the rings are filled.
+/// What fills the rings.
 #[derive(Debug)]
 enum Way {
-    /// By programs.
-    Programs(Programs),
-    /// By the tracepoints themselves.
+    /// Programs.
+    Programs { maps: Maps, loaded: Loaded },
+    /// The tracepoints themselves.
     Samples(Box<Sampler>),
 }
 
-#[derive(Debug)]
-struct Programs {
-    maps: Maps,
-    programs: Vec<Program>,
-    attached: Vec<Attached>,
-    known: Known,
-}
+/// A source, and why it is none of those that would be better.
+type Found = (Source, Option<Error>);
 
 impl Source {
     /// Loads and attaches everything. `buffer` is the ring size in bytes per
     /// CPU, `None` for the default; `transport` the rung to use, `None` for the
-    /// first that works. Says which one it is if it is not the first.
-    pub fn open(buffer: Option<usize>, transport: Option<Transport>) -> Result<Source, Error> {
-        let (source, why) = match transport {
-            Some(transport) => {
-                transport.check_capabilities()?;
-                let source = match transport {
-                    Transport::Perf => Source::by_samples(buffer)?,
-                    _ => Source::by_programs(buffer, &[transport])?.0,
-                };
-                (source, format!("(--transport {})", transport.name()))
-            }
-            None => Source::first_that_works(buffer)?,
+    /// first that works. [`Source::notes`] say which one it is if it is not the
+    /// first.
+    pub fn open(
+        buffer: Option<usize>,
+        transport: Option<Transport>,
+        wants: Wants,
+    ) -> Result<Source, Error> {
+        let (mut source, why) = match transport {
+            Some(Transport::Perf) => (Source::by_samples(buffer)?, None),
+            Some(way) => Source::by_programs(buffer, &[way], wants)?,
+            None => Source::by_the_first(buffer, wants)?,
         };
-        let (size, wanted) = (source.rings.size(), source.rings.wanted());
-        if size < wanted {
-            notice(&format!(
-                "warning: rings of {} KiB per CPU instead of {} KiB: locked memory is limited; \
-                 raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK",
-                size / 1024,
-                wanted / 1024
-            ));
+        if let Some(why) = source.rings.shortfall() {
+            source.notes.push(format!("warning: {why}"));
+            source.absent.insert(0, (Part::Rings, why));
         }
-        match source.transport {
-            Transport::Tracepoint => {}
-            Transport::Btf => notice(&format!("note: tracing by BTF {why}")),
-            Transport::Perf => notice(&format!("note: tracing by plain perf samples {why}")),
-        }
+        let name = match source.transport {
+            Transport::Tracepoint => return Ok(source),
+            Transport::Btf => "by BTF",
+            Transport::Perf => "by perf samples",
+        };
+        source.notes.push(match why {
+            Some(why) => format!("note: tracing {name}: {why}"),
+            None => format!(
+                "note: tracing {name} (--transport {})",
+                source.transport.name()
+            ),
+        });
         Ok(source)
     }
 
-    /// Also says why it isn't the first, where it isn't.
-    fn first_that_works(buffer: Option<usize>) -> Result<(Source, String), Error> {
-        let all = [Transport::Tracepoint, Transport::Btf, Transport::Perf];
+    fn by_the_first(buffer: Option<usize>, wants: Wants) -> Result<Found, Error> {
         // Without the rights to any of them, one line tells of the best one.
-        if !all.iter().any(|t| t.check_capabilities().is_ok()) {
+        if Transport::LADDER
+            .iter()
+            .all(|t| t.check_capabilities().is_err())
+        {
             Transport::Tracepoint.check_capabilities()?;
         }
-        Source::by_programs(buffer, &all[..2]).or_else(|first| {
+        let programs = [Transport::Tracepoint, Transport::Btf];
+        Source::by_programs(buffer, &programs, wants).or_else(|first| {
             match Source::by_samples(buffer) {
-                Ok(source) => Ok((source, format!("({first})"))),
-                Err(last) => {
-                    let (first_said, last) = (first.to_string(), last.to_string());
-                    // The same may stand in the way of both.
-                    let last = match first_said.contains(&last) {
-                        true => "for the same reason",
-                        false => &last,
-                    };
-                    let message = format!("{first_said}; nor by plain perf samples: {last}");
-                    Err(Error::new(first.kind(), message))
-                }
+                Ok(source) => Ok((source, Some(first))),
+                Err(last) => Err(nor(first, "by perf samples", last)),
             }
         })
     }
 
-    /// By the first of these ways that works, and why not by those before it.
-    fn by_programs(buffer: Option<usize>, ways: &[Transport]) -> Result<(Source, String), Error> {
-        // What must hold for any of them.
-        check_capabilities(true, false)?;
+    /// By the first of these ways that works.
+    fn by_programs(
+        buffer: Option<usize>,
+        ways: &[Transport],
+        wants: Wants,
+    ) -> Result<Found, Error> {
+        check_capabilities(true, ways == [Transport::Tracepoint])?;
+        let mut failed: Option<Error> = None;
         let rings = Rings::open(buffer, Feed::Programs)?;
         let maps = Maps::create(&rings)?;
-        let mut failed: Option<Error> = None;
         for &transport in ways {
-            let loaded = transport
-                .check_capabilities()
-                .and_then(|()| match transport {
-                    Transport::Btf => by_btf(&maps),
-                    _ => by_tracefs(&maps, &rings.cpus()),
-                });
+            let loaded = match transport {
+                Transport::Btf => attach::by_btf(&maps, wants),
+                _ => attach::by_tracefs(&maps, &rings.cpus(), wants),
+            };
             match (loaded, failed) {
-                (Ok((programs, attached)), failed) => {
-                    // The first program is that of the state changes, which
-                    // reads most.
-                    let known = programs.first().map_or(Known::empty(), Program::known);
-                    let programs = Programs {
-                        maps,
-                        programs,
-                        attached,
-                        known,
-                    };
-                    let source = Source {
-                        rings,
-                        transport,
-                        way: Way::Programs(programs),
-                        losses: Losses::default(),
-                    };
-                    return Ok((source, failed.map_or(String::new(), |e| format!("({e})"))));
+                (Ok(mut loaded), failed) => {
+                    let absent = std::mem::take(&mut loaded.absent);
+                    let way = Way::Programs { maps, loaded };
+                    return Ok((Source::new(rings, way, transport, absent), failed));
                 }
                 (Err(error), None) => failed = Some(error),
-                (Err(second), Some(first)) => {
-                    let message = format!("{first}; nor by BTF: {second}");
-                    failed = Some(Error::new(first.kind(), message));
-                }
+                (Err(second), Some(first)) => failed = Some(nor(first, "by BTF", second)),
             }
         }
-        Err(failed.unwrap_or_else(|| Error::new(Kind::Usage, "no way to trace was asked for")))
+        Err(failed.unwrap_or_else(|| Error::new(Kind::Usage, "no way to the events was asked for")))
     }
 
     fn by_samples(buffer: Option<usize>) -> Result<Source, Error> {
         Transport::Perf.check_capabilities()?;
         let (sampler, rings) = Sampler::open(buffer)?;
-        Ok(Source {
-            rings,
-            transport: Transport::Perf,
-            way: Way::Samples(Box::new(sampler)),
-            losses: Losses::default(),
-        })
+        let absent = sampler.absent();
+        let way = Way::Samples(Box::new(sampler));
+        Ok(Source::new(rings, way, Transport::Perf, absent))
     }
 
-    /// The rung in use.
+    fn new(rings: Rings, way: Way, transport: Transport, absent: Vec<(Part, Error)>) -> Source {
+        Source {
+            rings,
+            way,
+            losses: Losses::default(),
+            transport,
+            absent,
+            notes: Vec::new(),
+        }
+    }
+
+    /// The way that was taken.
     pub fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// What this run goes without, and why.
+    pub fn absent(&self) -> &[(Part, Error)] {
+        &self.absent
+    }
+
+    /// What a person should know from the start, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Bytes of the ring of each CPU.
+    pub fn ring_size(&self) -> usize {
+        self.rings.size()
     }
 
     /// The rings, to be waited for.
@@ -197,7 +197,7 @@ impl Source {
     /// Detaches: what is in the rings then is all there will be.
     pub fn detach(&mut self) {
         match &mut self.way {
-            Way::Programs(programs) => programs.attached.clear(),
+            Way::Programs { loaded, .. } => loaded.attached.clear(),
             Way::Samples(_) => {
                 // A CPU that has gone has taken its tracepoints with it.
                 let _ = self.rings.switch(false);
@@ -213,7 +213,7 @@ impl Source {
         let (losses, way) = (&mut self.losses, &mut self.way);
         self.rings.drain(until, &mut |sample| {
             let decoded = match way {
-                Way::Programs(programs) => decode(sample, programs.known).map(Some),
+                Way::Programs { loaded, .. } => decode(sample, loaded.known).map(Some),
                 Way::Samples(sampler) => sampler.decode(sample),
             };
             match decoded {
@@ -240,8 +240,9 @@ impl Source {
             tell(lost);
         };
         let (unsent, skipped) = match &mut self.way {
-            Way::Programs(Programs { maps, programs, .. }) => {
-                let skipped = programs.iter().map(Program::recursion_misses).sum();
+            Way::Programs { maps, loaded } => {
+                let skipped = loaded.programs.iter().map(Program::recursion_misses);
+                let skipped = skipped.sum();
                 (maps.unsent(), skipped)
             }
             Way::Samples(_) => (Vec::new(), 0),
@@ -271,7 +272,7 @@ impl Source {
         };
         if let (true, Some(ring)) = (new, self.rings.of(cpu)) {
             match &self.way {
-                Way::Programs(programs) => programs.maps.connect(ring)?,
+                Way::Programs { maps, .. } => maps.connect(ring)?,
                 Way::Samples(_) => notice(&format!(
                     "warning: CPU {cpu} has come up; up to a second of its events is missing"
                 )),
@@ -286,48 +287,15 @@ impl Source {
     }
 }
 
-/// Programs, and what keeps them attached.
-type Loaded = (Vec<Program>, Vec<Attached>);
-
-fn by_tracefs(maps: &Maps, cpus: &[u32]) -> Result<Loaded, Error> {
-    let tracefs = TraceFs::open()?;
-    let btf = Btf::of_kernel().ok();
-    let extras = Extras {
-        members: btf.as_ref(),
-        cgroup: true,
+/// Two ways that failed, the first one's kind counting.
+fn nor(first: Error, how: &str, second: Error) -> Error {
+    let (first_said, second) = (first.to_string(), second.to_string());
+    // The same may stand in the way of both.
+    let second = match first_said.contains(&second) {
+        true => "for the same reason",
+        false => &second,
     };
-    let (mut programs, mut attached) = (Vec::new(), Vec::new());
-    for template in [&programs::STATE, &programs::RETRANSMIT] {
-        let tracepoint = tracefs.event(template.group, template.event)?;
-        let program = Program::load(template, Target::Record(&tracepoint), maps, extras)?;
-        attached.push(tracepoint.attach(program.as_fd(), cpus)?);
-        programs.push(program);
-    }
-    Ok((programs, attached))
-}
-
-fn by_btf(maps: &Maps) -> Result<Loaded, Error> {
-    let btf = Btf::of_kernel()?;
-    let extras = Extras {
-        members: Some(&btf),
-        cgroup: true,
-    };
-    let (mut programs, mut attached) = (Vec::new(), Vec::new());
-    for template in [&programs::STATE_BTF, &programs::RETRANSMIT_BTF] {
-        let what = format!("{}:{}", template.group, template.event);
-        let tracepoint = btf.tracepoint(template.event).ok_or_else(|| {
-            Error::new(
-                Kind::Unsupported,
-                format!(
-                    "the BTF of this kernel has no tracepoint {what}; it needs Linux 5.9 or later"
-                ),
-            )
-        })?;
-        let program = Program::load(template, Target::Arguments(&tracepoint), maps, extras)?;
-        attached.push(program.attach(&what)?);
-        programs.push(program);
-    }
-    Ok((programs, attached))
+    Error::new(first.kind(), format!("{first_said}; nor {how}: {second}"))
 }
 
 fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {

@@ -165,19 +165,18 @@ pub(super) fn open_error(cpu: u32, errno: Errno) -> Error {
     match errno {
         Errno::EPERM | Errno::EACCES => Error::new(
             Kind::Permission,
-            format!(
-                "cannot open a perf ring on CPU {cpu} (perf_event_open: {errno}); \
-                 run as root or with CAP_PERFMON"
-            ),
-        ),
+            format!("cannot open a perf ring on CPU {cpu} (perf_event_open: {errno})"),
+        )
+        .advise("run as root or with CAP_PERFMON"),
         Errno::ENOSYS => Error::new(
             Kind::Unsupported,
             "this kernel has no perf_event_open(2) (CONFIG_PERF_EVENTS)",
         ),
         Errno::EMFILE => Error::new(
             Kind::Runtime,
-            format!("cannot open a perf ring on CPU {cpu} ({errno}); raise the limit: ulimit -n"),
-        ),
+            format!("cannot open a perf ring on CPU {cpu} ({errno})"),
+        )
+        .advise("raise the limit: ulimit -n"),
         _ => Error::new(
             Kind::Runtime,
             format!("cannot open a perf ring on CPU {cpu} (perf_event_open: {errno})"),

@@ -1,19 +1,20 @@
-//! Programs and maps in the kernel: fill a template for this host, load it.
+//! Programs in the kernel: fill a template for this host, load it.
 //!
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
-use crate::bpf_link::{HIDDEN, Host, HostField, Template};
-use crate::btf::BtfTracepoint;
+use crate::bpf_insn::{Alu, Insn, Operand};
+use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
+use crate::btf::{Btf, BtfTracepoint};
 use crate::error::{Error, Kind};
-use crate::perf::{Ring, Rings};
-use crate::sys::bpf::{self, ArrayMap, MapType, ProgType};
+use crate::event::Known;
+use crate::maps::{Maps, bpf_error, with_memlock};
+use crate::sys::Errno;
+use crate::sys::bpf::{self, ProgType};
 use crate::sys::caps::{self, Caps};
-use crate::sys::{self, Errno};
 use crate::tracepoint::{Attached, Tracepoint};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The verifier's log is tried with this size first, then doubled.
 const LOG_FIRST: usize = 64 * 1024;
@@ -22,23 +23,6 @@ const LOG_LAST: usize = (16 << 20) - 1;
 /// Tries of a load that is interrupted (`EAGAIN`, kernel/bpf/verifier.c:
 /// a pending signal).
 const TRIES: u32 = 10;
-
-/// The maps that the programs share.
-#[derive(Debug)]
-pub struct Maps {
-    events: ArrayMap,
-    lost: ArrayMap,
-    cpu_ids: usize,
-}
-
-/// Events that one CPU's programs could not send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unsent {
-    /// The ring was full (ENOSPC). Kernels before 5.2 do not tell.
-    pub ring_full: u64,
-    /// Any other reason.
-    pub other: u64,
-}
 
 /// Checks the capabilities before anything else is tried, so that the error
 /// names them all. `tracefs` says whether its files must be readable.
@@ -58,84 +42,27 @@ pub fn check_capabilities(tracefs: bool) -> Result<(), Error> {
     };
     Err(Error::new(
         Kind::Permission,
-        format!(
-            "not permitted to trace: {missing} missing; run as root (sudo), \
-             or give those capabilities (before Linux 5.8: CAP_SYS_ADMIN)"
-        ),
-    ))
+        format!("not permitted to trace: {missing} missing"),
+    )
+    .advise("run as root (sudo), or give those capabilities (before Linux 5.8: CAP_SYS_ADMIN)"))
 }
 
-/// Runs what may be short of locked memory: kernels before 5.11 charge maps and
-/// programs to RLIMIT_MEMLOCK and answer EPERM.
-fn with_memlock<T>(mut action: impl FnMut() -> sys::Result<T>) -> sys::Result<T> {
-    match action() {
-        Err(Errno::EPERM) => {
-            setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
-                .map_err(|_| Errno::EPERM)?;
-            action()
-        }
-        result => result,
-    }
-}
-
-fn bpf_error(what: &str, errno: Errno) -> Error {
-    match errno {
-        Errno::EPERM => Error::new(
-            Kind::Permission,
-            format!(
-                "cannot {what} (bpf: {errno}): a capability of the initial user namespace is \
-                 missing, locked memory is limited (ulimit -l), or lockdown forbids it"
-            ),
-        ),
-        Errno::ENOSYS => Error::new(
-            Kind::Unsupported,
-            "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
-        ),
-        _ => Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})")),
-    }
-}
-
-impl Maps {
-    /// Creates the maps and connects the rings.
-    pub fn create(rings: &Rings) -> Result<Maps, Error> {
-        let cpu_ids = rings.cpu_ids();
-        let create = |kind, name, size, entries| {
-            with_memlock(|| ArrayMap::create(kind, name, size, entries, cpu_ids as usize))
-                .map_err(|errno| bpf_error(&format!("create the map {name}"), errno))
-        };
-        let maps = Maps {
-            events: create(MapType::PerfEventArray, "events", 4, cpu_ids)?,
-            lost: create(MapType::PerCpuArray, "lost", 16, 1)?,
-            cpu_ids: cpu_ids as usize,
-        };
-        for ring in rings.iter() {
-            maps.connect(ring)
-                .map_err(|errno| bpf_error(&format!("connect CPU {}", ring.cpu()), errno))?;
-        }
-        Ok(maps)
-    }
-
-    /// Tells the programs the ring of a CPU.
-    pub fn connect(&self, ring: &Ring) -> sys::Result<()> {
-        let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
-        self.events.update(ring.cpu(), &fd)
-    }
-
-    /// What each possible CPU's programs could not send so far.
-    pub fn unsent(&self) -> Vec<Unsent> {
-        let mut bytes = vec![0; self.cpu_ids * 16];
-        if self.lost.lookup(0, &mut bytes).is_err() {
-            return Vec::new();
-        }
-        let number = |b: &[u8]| b.try_into().map_or(0, u64::from_ne_bytes);
-        bytes
-            .chunks_exact(16)
-            .map(|pair| Unsent {
-                ring_full: number(&pair[..8]),
-                other: number(&pair[8..]),
-            })
-            .collect()
-    }
+/// Tries whether a program can be loaded at all, by one that does nothing; it
+/// is gone again. Whether it became machine code is `None` where the kernel
+/// doesn't tell.
+pub fn try_load() -> Result<Option<bool>, Error> {
+    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::encode);
+    let load = || {
+        bpf::prog_load(
+            ProgType::Tracepoint,
+            "probe",
+            &nothing,
+            c"Dual MIT/GPL",
+            None,
+        )
+    };
+    let prog = with_memlock(load).map_err(|errno| bpf_error("load a program", errno))?;
+    Ok(bpf::is_jited(prog.as_fd()).ok())
 }
 
 /// What a program is loaded for.
@@ -159,18 +86,56 @@ impl Target<'_> {
     }
 }
 
+/// What a program may use beyond the tracepoint itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Extras<'a> {
+    /// The members of kernel structures, where BTF tells their places.
+    pub members: Option<&'a Btf>,
+    /// The helper bpf_get_current_cgroup_id (CONFIG_CGROUPS).
+    pub cgroup: bool,
+    /// Whether the socket's lock tells if the task on the CPU is its owner;
+    /// else the transitions do that are always the owner's own doing.
+    pub lock: bool,
+}
+
 /// What a template needs to know of this host.
 struct ThisHost<'a> {
     target: Target<'a>,
     maps: &'a Maps,
+    extras: Extras<'a>,
+}
+
+impl ThisHost<'_> {
+    /// A member of a kernel structure, or a helper as `helper.NAME`.
+    fn member(&self, name: &str) -> Option<HostField> {
+        if let Some(helper) = name.strip_prefix("helper.") {
+            let has = helper == "cgroup_id" && self.extras.cgroup;
+            return has.then_some(HostField { offset: 0, size: 8 });
+        }
+        if name == "sock.sk_lock.owned" && !self.extras.lock {
+            return None;
+        }
+        let btf = self.extras.members?;
+        // By BTF alone a task can be looked at only through this helper (5.11).
+        let reachable = !name.starts_with("task_struct.")
+            || matches!(self.target, Target::Record(_))
+            || btf.has_enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
+        reachable.then(|| btf.field(name))?
+    }
 }
 
 impl Host for ThisHost<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
         match self.target {
+            Target::Arguments(tracepoint) if name.starts_with("arg") => tracepoint.field(name),
+            _ if is_member(name) => self.member(name),
             Target::Record(tracepoint) => tracepoint.format.host_field(name),
-            Target::Arguments(tracepoint) => tracepoint.field(name),
+            Target::Arguments(_) => None,
         }
+    }
+
+    fn loads_members(&self) -> bool {
+        matches!(self.target, Target::Arguments(_))
     }
 
     fn hidden(&self) -> u16 {
@@ -181,12 +146,7 @@ impl Host for ThisHost<'_> {
     }
 
     fn map_fd(&self, name: &str) -> Option<i32> {
-        let map = match name {
-            "events" => &self.maps.events,
-            "lost" => &self.maps.lost,
-            _ => return None,
-        };
-        Some(map.as_fd().as_raw_fd())
+        self.maps.fd(name)
     }
 }
 
@@ -194,6 +154,8 @@ impl Host for ThisHost<'_> {
 #[derive(Debug)]
 pub struct Program {
     fd: OwnedFd,
+    known: Known,
+    without: Vec<String>,
 }
 
 impl AsFd for Program {
@@ -208,8 +170,14 @@ impl Program {
         template: &Template<'_>,
         target: Target<'_>,
         maps: &Maps,
+        extras: Extras<'_>,
     ) -> Result<Program, Error> {
-        let host = ThisHost { target, maps };
+        let host = ThisHost {
+            target,
+            maps,
+            extras,
+        };
+        let known = known(template, &host);
         let insns = template.link(&host).map_err(|e| {
             let on = format!("{}:{}", template.group, template.event);
             Error::new(
@@ -217,6 +185,11 @@ impl Program {
                 format!("cannot use tracepoint {on} of this kernel: {e}"),
             )
         })?;
+        let optional = template.fields.iter().filter(|field| field.optional);
+        let without = optional
+            .filter(|field| host.field(field.name).is_none())
+            .map(|field| field.name.to_string())
+            .collect();
         let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
         let license = CString::new(template.license).unwrap_or_default();
         let name = template.name;
@@ -232,7 +205,7 @@ impl Program {
             }
         };
         match with_memlock(|| load(None)) {
-            Ok(fd) => Ok(Program { fd }),
+            Ok(fd) => Ok(Program { fd, known, without }),
             Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => {
                 Err(bpf_error(&format!("load the program {name}"), errno))
             }
@@ -241,7 +214,7 @@ impl Program {
                 let log = loop {
                     let mut log = vec![0; size];
                     match load(Some(&mut log)) {
-                        Ok(fd) => return Ok(Program { fd }),
+                        Ok(fd) => return Ok(Program { fd, known, without }),
                         Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
                         Err(_) => break log,
                     }
@@ -249,12 +222,18 @@ impl Program {
                 Err(Error::new(
                     Kind::Refused,
                     format!(
-                        "the kernel refused the program {name} (bpf: {errno}): {}; please report this kernel",
+                        "the kernel refused the program {name} (bpf: {errno}): {}",
                         verifier_line(&log)
                     ),
-                ))
+                )
+                .advise("please report this kernel"))
             }
         }
+    }
+
+    /// What it reads beyond what every host has.
+    pub fn known(&self) -> Known {
+        self.known
     }
 
     /// Attaches a program that was loaded for a tracepoint's arguments; `what`
@@ -266,11 +245,56 @@ impl Program {
             .map_err(|errno| bpf_error(&format!("attach to {what} by BTF"), errno))
     }
 
+    /// Whether it does without this optional field of its template, which the
+    /// host has not.
+    pub fn is_without(&self, field: &str) -> bool {
+        self.without.iter().any(|name| name == field)
+    }
+
     /// Runs that the kernel skipped.
     pub fn recursion_misses(&self) -> u64 {
         // A kernel that can't tell has told of none.
         bpf::recursion_misses(self.fd.as_fd()).unwrap_or(0)
     }
+}
+
+/// What must be there for each part of an event; see bpf-asm/.
+const PARTS: [(Known, &[&str]); 11] = [
+    (Known::LOCK, &["sock.sk_lock.owned"]),
+    (
+        Known::NETNS,
+        &["sock.__sk_common.skc_net.net", "net.ns.inum"],
+    ),
+    (
+        Known::PARENT,
+        &["task_struct.real_parent", "task_struct.tgid"],
+    ),
+    (Known::CGROUP, &["helper.cgroup_id"]),
+    (Known::ERROR, &["sock.sk_err"]),
+    (
+        Known::BYTES_SENT,
+        &["tcp_sock.bytes_sent", "tcp_sock.bytes_retrans"],
+    ),
+    (
+        Known::BYTES_RECEIVED,
+        &["tcp_sock.bytes_received", "sock.__sk_common.skc_flags"],
+    ),
+    (Known::SEGMENTS_SENT, &["tcp_sock.segs_out"]),
+    (Known::SEGMENTS_RECEIVED, &["tcp_sock.segs_in"]),
+    (Known::RTT, &["tcp_sock.srtt_us"]),
+    (Known::MIN_RTT, &["tcp_sock.rtt_min.s.v"]),
+];
+
+fn known(template: &Template<'_>, host: &dyn Host) -> Known {
+    let has = |name: &&str| {
+        let field = template.fields.iter().find(|field| field.name == *name);
+        field.is_some_and(|field| {
+            let found = host.field(name);
+            found.is_some_and(|found| field.widths.contains(&found.size))
+        })
+    };
+    let parts = PARTS.iter().filter(|(_, names)| names.iter().all(has));
+    parts.fold(Known::empty(), |all, (part, _)| all | *part)
 }
 
 /// The line of a verifier's log that says what is wrong: the last one before

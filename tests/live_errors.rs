@@ -181,6 +181,7 @@ fn help_names_every_flag() {
         "--buffer",
         "--history",
         "--transport",
+        "--check",
         "--version",
         "--help",
     ] {

@@ -4,7 +4,7 @@
 
 use super::{Format, Lost, Shown, Summary, errno_name, escape};
 use crate::event::What;
-use crate::tcp::{Endpoint, Wire};
+use crate::tcp::{Endpoint, State, Wire};
 use crate::text::{self, Stamps};
 
 /// JSON lines.
@@ -13,19 +13,19 @@ pub struct Json {
     stamps: Stamps,
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
+pub(super) fn key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+pub(super) fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     key(out, name);
     text::number(out, value);
 }
 
 /// A string that needs no escaping: a name of ours, an address.
-fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(super) fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
     key(out, name);
     out.push(b'"');
     out.extend_from_slice(value.as_bytes());
@@ -43,7 +43,7 @@ fn end(out: &mut Vec<u8>, names: (&str, &str), end: &Endpoint) {
 }
 
 impl Json {
-    fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
+    pub(super) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
         out.extend_from_slice(b"{\"time\":\"");
         self.stamps.rfc3339(out, wall);
         out.push(b'"');
@@ -68,8 +68,9 @@ impl Format for Json {
         let event = shown.event;
         let name = match event.what {
             What::State { .. } => "tcp_state",
-            What::Retransmit { error: None, .. } => "tcp_retransmit",
+            What::Retransmit { error: None, .. } | What::SynAck => "tcp_retransmit",
             What::Retransmit { .. } => "tcp_retransmit_failed",
+            What::ResetSent { .. } | What::ResetReceived | What::Accepted => return,
         };
         self.open(out, shown.wall, name);
         let names = ("network.local.address", "network.local.port");
@@ -95,16 +96,20 @@ impl Format for Json {
                     plain(out, "error.type", &errno_name(errno));
                 }
             }
+            What::SynAck => plain(out, "tcp.state", State::SynRecv.name()),
+            What::ResetSent { .. } | What::ResetReceived | What::Accepted => {}
         }
         key(out, "socket.id");
         out.push(b'"');
         shown.id.render(out);
         out.push(b'"');
-        number(out, "process.pid", u64::from(event.task.pid));
-        number(out, "process.thread.id", u64::from(event.task.tid));
+        number(out, "process.pid", u64::from(event.on_cpu.pid));
+        number(out, "process.thread.id", u64::from(event.on_cpu.tid));
         key(out, "process.name");
-        escape::json_string(out, event.task.comm());
-        number(out, "user.id", u64::from(event.task.uid));
+        escape::json_string(out, event.on_cpu.comm());
+        if let Some(uid) = event.on_cpu.uid {
+            number(out, "user.id", u64::from(uid));
+        }
         number(out, "cpu", u64::from(event.cpu));
         out.extend_from_slice(b"}\n");
     }

@@ -228,35 +228,3 @@ pub fn programs() -> Result<Vec<(u32, String)>, Error> {
         list.push((id, String::from_utf8_lossy(&name).into_owned()));
     }
 }
-
-/// Has a system call answered with this error from now on, in this thread and
-/// in the programs that it becomes (seccomp(2), a filter of classic BPF).
-pub fn refuse(call: libc::c_long, errno: i32) -> Result<(), Error> {
-    let statement = |code: u32, jt, jf, k: u32| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
-    let (load, equal, give) = (
-        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-        libc::BPF_RET | libc::BPF_K,
-    );
-    let mut filter = [
-        // The call's number is the first member of struct seccomp_data.
-        statement(load, 0, 0, 0),
-        statement(equal, 0, 1, call as u32),
-        statement(give, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        statement(give, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
-    let mode = libc::SECCOMP_MODE_FILTER;
-    match unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) } {
-        0 => Ok(()),
-        _ => Err(Error::last_os_error()),
-    }
-}

@@ -13,7 +13,7 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::{kernel, net};
-use crate::{cpus, lives, loss, report, retransmit, transport};
+use crate::{cpus, lives, loss, preflight, report, retransmit, transport};
 
 /// What the kernel's command line asks for.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 20] = [
+const QUIET: [Check; 22] = [
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
     ("transport", transport::in_use, true),
@@ -79,6 +79,8 @@ const QUIET: [Check; 20] = [
     ("loss", loss::every_loss_is_said, true),
     ("loss_report", loss::the_report_says_it, false),
     ("nothing_left", report::nothing_left, true),
+    ("preflight", preflight::true_answer, true),
+    ("preflight_leaves_nothing", preflight::nothing_left, false),
     ("namespaces", lives::namespaces, false),
 ];
 

@@ -9,7 +9,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use crate::common::kernel;
+use crate::common::confine;
 use crate::suite::{Variant, say};
 
 /// The program under test.
@@ -37,13 +37,10 @@ fn refused(variant: &Variant) -> Vec<(i64, i32)> {
 /// Becomes the program under test; returns only where that fails.
 pub fn main(args: &[String]) -> ExitCode {
     let variant = Variant::here();
-    for (call, errno) in refused(&variant) {
-        if let Err(e) = kernel::refuse(call, errno) {
-            say(&format!("cannot refuse system call {call}: {e}"));
-            return ExitCode::FAILURE;
-        }
-    }
     let mut command = Command::new(PROGRAM);
+    for (call, errno) in refused(&variant) {
+        confine::refuse(&mut command, call, errno);
+    }
     // What a check asks for itself comes first.
     if !args.iter().any(|arg| arg.starts_with("--transport")) {
         if let Some(name) = variant.value("transport") {

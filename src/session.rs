@@ -172,7 +172,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
         connections: Connections::new(config.history, time::realtime()),
         filter: config.filter.clone(),
         clock: WallClock::new(),
-        summary: Summary::default(),
+        summary: Summary {
+            transport: source.transport().name(),
+            ..Summary::default()
+        },
         left: config.count.unwrap_or(u64::MAX),
     };
     let epoll = watch(&source, &signals, &view.output)?;

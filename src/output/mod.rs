@@ -89,6 +89,8 @@ pub struct Lost {
 /// The figures of a whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// How the events were obtained.
+    pub transport: &'static str,
     /// Events received from the kernel.
     pub received: u64,
     /// Events shown.

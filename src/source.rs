@@ -169,6 +169,22 @@ impl Source {
         }
     }
 
+    /// What the programs read beyond what every host has.
+    pub fn known(&self) -> Known {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.known,
+            Way::Samples(_) => Known::empty(),
+        }
+    }
+
+    /// The names of the reasons of resets, by number, where they are known.
+    pub fn reset_reasons(&self) -> Vec<(u32, String)> {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.reset_reasons.clone(),
+            Way::Samples(_) => Vec::new(),
+        }
+    }
+
     /// The way that was taken.
     pub fn transport(&self) -> Transport {
         self.transport

@@ -10,6 +10,7 @@
 pub mod cause;
 pub mod connection;
 mod embryo;
+mod keeper;
 pub mod totals;
 
 use crate::event::{Counters, Event, What};
@@ -53,6 +54,10 @@ pub struct Tells {
     pub accepts: bool,
     /// Resets that are sent.
     pub resets: bool,
+    /// SYN+ACKs that are sent again.
+    pub synacks: bool,
+    /// Retransmissions that failed.
+    pub failed: bool,
 }
 
 /// The end of a connection.
@@ -123,6 +128,11 @@ impl Connections {
             ended: VecDeque::new(),
             embryos: Embryos::default(),
         }
+    }
+
+    /// What this host tells.
+    pub fn tells(&self) -> Tells {
+        self.tells
     }
 
     /// Connections seen so far; listening sockets are none.
@@ -367,8 +377,11 @@ impl Connections {
             self.not_held += 1;
             self.totals.add(victim);
         }
-        self.by_socket.remove(&victim.socket);
-        self.hand as u32
+        let slot = self.hand as u32;
+        if self.by_socket.get(&victim.socket) == Some(&slot) {
+            self.by_socket.remove(&victim.socket);
+        }
+        slot
     }
 
     /// Takes a SYN+ACK that was sent again for a connection without a socket:

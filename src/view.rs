@@ -33,8 +33,11 @@ impl View {
         let tells = |part| source.absent().iter().all(|(absent, _)| *absent != part);
         let tells = Tells {
             lock: source.known().contains(Known::LOCK),
-            accepts: tells(Part::Accepts),
+            // A first read looks like an accept.
+            accepts: tells(Part::Accepts) && !config.wants.reads,
             resets: tells(Part::ResetsSent),
+            synacks: tells(Part::SynAcks),
+            failed: tells(Part::FailedRetransmissions),
         };
         View {
             output,
@@ -161,6 +164,7 @@ impl View {
                     id,
                     connection,
                     ended: &ended,
+                    tells: self.connections.tells(),
                 };
                 if self.output.connection(&record) {
                     self.summary.records += 1;

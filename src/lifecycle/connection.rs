@@ -4,7 +4,8 @@
 //! wall clock meanwhile. The struct is kept small: thousands are held.
 
 use super::cause::Cause;
-use crate::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
+use super::keeper::Keeper;
+use crate::event::{Event, Owner, OwnerSource, What};
 use crate::tcp::{Endpoint, State, Wire};
 use bitflags::bitflags;
 
@@ -72,29 +73,6 @@ impl Packed {
     }
 }
 
-/// An owner without room for what isn't known.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    pid: u32,
-    tid: u32,
-    uid: Option<u32>,
-    /// 0 where it isn't known.
-    parent: u32,
-    cgroup: u64,
-    name: [u8; COMM_LEN],
-    source: OwnerSource,
-}
-
-/// How far a source is to be believed: the process itself, else the one that
-/// listened, else what /proc said at the start.
-fn rank(source: OwnerSource) -> u8 {
-    match source {
-        OwnerSource::Task | OwnerSource::Cached | OwnerSource::Accept => 3,
-        OwnerSource::Listener => 2,
-        OwnerSource::Snapshot => 1,
-    }
-}
-
 bitflags! {
     /// What was seen of it.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +110,7 @@ pub struct Connection {
     start_wall: u64,
     /// How far the wall clock was set later, and from which transition on.
     shift: i64,
-    owner: Option<Kept>,
+    owner: Keeper,
     transitions: [Packed; TRANSITIONS],
     /// Since the first event, plus one; 0 for not.
     accepted: u64,
@@ -175,7 +153,7 @@ impl Connection {
             start: event.time,
             start_wall: wall,
             shift: 0,
-            owner: None,
+            owner: Keeper::default(),
             transitions: [Packed::default(); TRANSITIONS],
             accepted: 0,
             local: event.local,
@@ -217,44 +195,17 @@ impl Connection {
 
     /// Whose it is, as far as it is known now.
     pub fn owner(&self) -> Option<Owner> {
-        self.owner.map(|kept| Owner {
-            task: Task {
-                pid: kept.pid,
-                tid: kept.tid,
-                uid: kept.uid,
-                name: kept.name,
-            },
-            parent: Some(kept.parent).filter(|n| *n != 0),
-            cgroup: Some(kept.cgroup).filter(|n| *n != 0),
-            source: kept.source,
-        })
+        self.owner.get()
     }
 
     /// Whether a process is known to have had it itself.
     pub(super) fn was_owned(&self) -> bool {
-        self.accepted != 0 || self.owner.is_some_and(|o| rank(o.source) == 3)
+        self.accepted != 0 || self.owner.is_its_process()
     }
 
     /// Takes an owner, if it is better known than the one before.
     pub(super) fn learn(&mut self, owner: Option<&Owner>) {
-        let Some(new) = owner else { return };
-        let known = self.owner.map_or(0, |old| rank(old.source));
-        if rank(new.source) < known {
-            return;
-        }
-        self.owner = Some(Kept {
-            pid: new.task.pid,
-            tid: new.task.tid,
-            uid: new.task.uid,
-            parent: new.parent.unwrap_or(0),
-            cgroup: new.cgroup.unwrap_or(0),
-            name: new.task.name,
-            // What is learned in an event of its own is cached from then on.
-            source: match new.source {
-                OwnerSource::Task => OwnerSource::Cached,
-                other => other,
-            },
-        });
+        self.owner.learn(owner);
     }
 
     /// Whether it is a listener, and no connection.
@@ -476,32 +427,12 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::tests::{owner, state};
+    use crate::wire::tests::state;
 
     #[test]
     fn it_stays_small() {
         let size = size_of::<Connection>();
         assert!(size <= 256, "{size} bytes");
-    }
-
-    #[test]
-    fn the_better_knowledge_stays() {
-        let event = state(1, 1, State::Close, State::SynSent, (0, 80));
-        let mut connection = Connection::new(&event, 1, 1);
-        let mut told = |pid, source| {
-            connection.learn(Some(&owner(pid, source)));
-            connection
-                .owner()
-                .map(|owner| (owner.task.pid, owner.source))
-        };
-        use OwnerSource::*;
-        assert_eq!(told(1, Snapshot), Some((1, Snapshot)));
-        assert_eq!(told(2, Listener), Some((2, Listener)));
-        assert_eq!(told(3, Snapshot), Some((2, Listener)));
-        assert_eq!(told(4, Accept), Some((4, Accept)));
-        assert_eq!(told(5, Listener), Some((4, Accept)));
-        // Passed on to another process.
-        assert_eq!(told(6, Task), Some((6, Cached)));
     }
 
     #[test]

@@ -9,6 +9,8 @@ const ALL: Tells = Tells {
     lock: true,
     accepts: true,
     resets: true,
+    synacks: true,
+    failed: true,
 };
 
 fn feed(table: &mut Connections, event: &Event) -> u64 {

@@ -9,11 +9,11 @@ use crate::text::{self, Stamps};
 
 const NANOS: u64 = 1_000_000_000;
 
-/// Appends seconds with three digits behind the point.
+/// Appends seconds to the microsecond.
 pub(super) fn seconds(out: &mut Vec<u8>, nanos: u64) {
     text::number(out, nanos / NANOS);
     out.push(b'.');
-    text::padded(out, (nanos % NANOS / 1_000_000) as u32, 3);
+    text::padded(out, (nanos % NANOS / 1_000) as u32, 6);
 }
 
 fn reason_name<'a>(record: &Record<'_>, reasons: &'a Reasons) -> Option<&'a str> {
@@ -101,14 +101,20 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
         }
         out.push(b'}');
     }
-    let sent_again = connection.retransmits();
+    let (sent_again, tells) = (connection.retransmits(), record.tells);
     for (name, value) in [
         ("tcp.connect_ns", connection.connect_time()),
         ("tcp.accept_delay_ns", connection.accept_delay()),
         ("tcp.retransmits.syn", Some(sent_again.syn.into())),
-        ("tcp.retransmits.synack", Some(sent_again.synack.into())),
+        (
+            "tcp.retransmits.synack",
+            tells.synacks.then_some(sent_again.synack.into()),
+        ),
         ("tcp.retransmits.data", Some(sent_again.data.into())),
-        ("tcp.retransmits.failed", Some(sent_again.failed.into())),
+        (
+            "tcp.retransmits.failed",
+            tells.failed.then_some(sent_again.failed.into()),
+        ),
         ("tcp.bytes.sent", counters.bytes_sent),
         ("tcp.bytes.received", counters.bytes_received),
         ("tcp.segments.sent", counters.segments_sent.map(u64::from)),

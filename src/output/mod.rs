@@ -15,7 +15,7 @@ pub mod stream;
 
 use crate::event::Event;
 use crate::lifecycle::connection::Connection;
-use crate::lifecycle::{Connections, Ended, SocketId};
+use crate::lifecycle::{Connections, Ended, SocketId, Tells};
 use crate::sys::Errno;
 use classic::Classic;
 use json::Json;
@@ -56,6 +56,8 @@ pub struct Record<'a> {
     pub connection: &'a Connection,
     /// Its end.
     pub ended: &'a Ended,
+    /// What this host tells of connections.
+    pub tells: Tells,
 }
 
 /// What lines there are, and what they hold.

@@ -5,6 +5,7 @@
 
 use crate::attach::Part;
 use crate::error::Error;
+use crate::event::Known;
 use crate::finding::{Finding, Section, Verdict};
 use crate::source::{Source, Transport};
 
@@ -34,9 +35,13 @@ const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "owner",
-        probe: |source| match source.transport() {
-            Transport::Perf => Ok("by the context of the events".into()),
-            _ => part(source, Part::OwnerByLock, "by the socket's lock"),
+        probe: |source| {
+            let how = match source.transport() {
+                Transport::Perf => "by the context of the events",
+                _ if source.known().contains(Known::LOCK) => "by the socket's lock",
+                _ => "by transitions, as asked for",
+            };
+            all(source, &[Part::OwnerByLock, Part::Reads], how)
         },
     },
     Feature {

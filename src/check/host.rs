@@ -3,13 +3,13 @@
 //! Contract: every piece may be absent, and so may /proc and /sys. What can't
 //! be read is unknown, with the reason.
 
-use crate::attach::{OPTIONAL, REQUIRED};
+use crate::attach::{OPTIONAL, REQUIRED, Wants};
 use crate::bpf_link::Template;
 use crate::btf::{Btf, PATH as BTF_PATH};
 use crate::error::Error;
 use crate::finding::{Finding, Section, Verdict};
 use crate::lockdown;
-use crate::program;
+use crate::program::{self, Extras, Target};
 use crate::sys::{Errno, caps};
 use crate::tracepoint::{Origin, TraceFs};
 use nix::sys::utsname::uname;
@@ -19,8 +19,8 @@ use std::io::Read;
 /// The longest value of a sysctl that is read, in bytes.
 const SYSCTL_LIMIT: u64 = 64;
 
-/// All of it.
-pub fn findings() -> Vec<Finding> {
+/// All of it, for a run that wants these programs.
+pub fn findings(wants: Wants) -> Vec<Finding> {
     let mut all = Vec::from(kernel());
     all.extend([capabilities(), seccomp(), lockdown()]);
     all.extend(
@@ -34,9 +34,14 @@ pub fn findings() -> Vec<Finding> {
     let tracefs = TraceFs::open();
     let btf = Btf::of_kernel();
     all.push(of_tracefs(&tracefs));
+    let extras = Extras {
+        members: btf.as_ref().ok(),
+        cgroup: true,
+        lock: !wants.owner_by_transitions,
+    };
     let optional = OPTIONAL.iter().map(|(_, pair)| pair);
     for [by_tracefs, by_btf] in REQUIRED.iter().chain(optional) {
-        all.push(tracepoint(by_tracefs, by_btf, &tracefs, &btf));
+        all.push(tracepoint(by_tracefs, by_btf, &tracefs, extras));
     }
     all.extend(bpf());
     all.push(match &btf {
@@ -144,7 +149,7 @@ fn tracepoint(
     by_tracefs: &Template<'static>,
     by_btf: &Template<'static>,
     tracefs: &Result<TraceFs, Error>,
-    btf: &Result<Btf, Error>,
+    extras: Extras<'_>,
 ) -> Finding {
     let what = format!("{}:{}", by_tracefs.group, by_tracefs.event);
     let shown = match tracefs {
@@ -153,20 +158,16 @@ fn tracepoint(
     };
     let error = match shown {
         Ok(found) => {
-            let member = |name: &str| btf.as_ref().is_ok_and(|btf| btf.field(name).is_some());
-            let has = |name: &str| found.format.field(name).is_some() || member(name);
-            return with_fields(what, "in tracefs", by_tracefs, &has);
+            let target = Target::Record(&found);
+            return with_fields(what, "in tracefs", by_tracefs, target, extras);
         }
         Err(error) => error,
     };
-    let found = btf
-        .as_ref()
-        .ok()
-        .and_then(|btf| btf.tracepoint(by_btf.event));
+    let found = extras.members.and_then(|btf| btf.tracepoint(by_btf.event));
     match found {
         Some(found) => {
-            let has = |name: &str| found.field(name).is_some();
-            with_fields(what, "in BTF", by_btf, &has)
+            let target = Target::Arguments(&found);
+            with_fields(what, "in BTF", by_btf, target, extras)
         }
         None => Finding::of_host(what, &error),
     }
@@ -176,12 +177,14 @@ fn with_fields(
     what: String,
     place: &str,
     template: &Template<'static>,
-    has: &dyn Fn(&str) -> bool,
+    target: Target<'_>,
+    extras: Extras<'_>,
 ) -> Finding {
     // A helper is no field: the feature that it is for says whether it is there.
     let names = template.fields.iter().map(|field| field.name);
     let names = names.filter(|name| !name.starts_with("helper."));
-    let (used, missing): (Vec<_>, Vec<_>) = names.partition(|name| has(name));
+    let (used, missing): (Vec<_>, Vec<_>) =
+        names.partition(|name| target.find(name, extras).is_some());
     let mut finding = yes(&what, place);
     finding.fields = Some((used, missing));
     finding

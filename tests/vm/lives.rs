@@ -215,9 +215,8 @@ pub fn two_hundred() -> Done {
     let witness = witness();
     let clients: BTreeSet<SocketAddr> =
         (0..CONNECTIONS).map(|_| net::converse(&listener)).collect();
-    let generated = CONNECTIONS as u64 * 10;
-    witness.confirm(generated);
-    tracer.until(|lines| lines.len() >= CONNECTIONS * 10);
+    let generated = witness.generated(CONNECTIONS as u64 * 10);
+    tracer.until(|lines| lines.len() as u64 >= generated);
     let all = event::objects(&tracer.stop().ok().lines());
     let summary = event::summary(&all);
     assert_eq!(event::number(summary, "events.received"), generated);

@@ -5,7 +5,7 @@
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
 use crate::output::FormatName;
-use crate::source::Transport;
+use crate::source::{OwnerBy, Transport};
 use crate::text::printable;
 use argh::FromArgs;
 use std::net::IpAddr;
@@ -102,6 +102,10 @@ struct Args {
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
     transport: Option<Transport>,
 
+    /// how a socket's owner is learned: lock or transitions (default: lock, where BTF tells of it)
+    #[argh(option, arg_name = "NAME", from_str_fn(parse_owner_by))]
+    owner_by: Option<OwnerBy>,
+
     /// print the version and exit
     #[argh(switch)]
     version: bool,
@@ -139,6 +143,8 @@ pub struct Config {
     pub history: usize,
     /// How events are obtained; `None` is the first way that works.
     pub transport: Option<Transport>,
+    /// How a socket's owner is learned; `None` is the first way that works.
+    pub owner_by: Option<OwnerBy>,
 }
 
 /// What the command line asks for.
@@ -172,6 +178,14 @@ fn parse_transport(text: &str) -> Result<Transport, String> {
         "btf" => Ok(Transport::Btf),
         "perf" => Ok(Transport::Perf),
         _ => Err("must be tracepoint, btf or perf".into()),
+    }
+}
+
+fn parse_owner_by(text: &str) -> Result<OwnerBy, String> {
+    match text {
+        "lock" => Ok(OwnerBy::Lock),
+        "transitions" => Ok(OwnerBy::Transitions),
+        _ => Err("must be lock or transitions".into()),
     }
 }
 
@@ -276,6 +290,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             usize::try_from(n).unwrap_or(usize::MAX)
         }),
         transport: args.transport,
+        owner_by: args.owner_by,
     })))
 }
 
@@ -356,6 +371,7 @@ mod tests {
             ("--format", "xml"),
             ("--history", "0"),
             ("--transport", "ftrace"),
+            ("--owner-by", "guess"),
             ("--nonsense", "1"),
         ] {
             let message = run(&[flag, value], None).expect_err(flag);

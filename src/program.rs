@@ -37,6 +37,9 @@ const LISTENER_LEN: usize = OWNER_LEN + 8;
 /// The value of the map `lost`, in bytes.
 const LOST_LEN: usize = 24;
 
+/// Set while a task holds the socket.
+const LOCK: &str = "sock.sk_lock.owned";
+
 /// The maps that the programs share.
 #[derive(Debug)]
 pub struct Maps {
@@ -189,6 +192,8 @@ pub struct Extras<'a> {
     pub members: Option<&'a Btf>,
     /// The helper bpf_get_current_cgroup_id (CONFIG_CGROUPS).
     pub cgroup: bool,
+    /// The lock of a socket, to tell its owner by.
+    pub lock: bool,
 }
 
 /// What a template needs to know of this host.
@@ -204,6 +209,9 @@ impl ThisHost<'_> {
         if let Some(helper) = name.strip_prefix("helper.") {
             let has = helper == "cgroup_id" && self.extras.cgroup;
             return has.then_some(HostField { offset: 0, size: 8 });
+        }
+        if name == LOCK && !self.extras.lock {
+            return None;
         }
         let btf = self.extras.members?;
         // By BTF alone a task can be looked at only through this helper (5.11).
@@ -344,7 +352,7 @@ impl Program {
 
 /// What must be there for each part of an event; see bpf-asm/.
 const PARTS: [(Known, &[&str]); 11] = [
-    (Known::LOCK, &["sock.sk_lock.owned"]),
+    (Known::LOCK, &[LOCK]),
     (
         Known::NETNS,
         &["sock.__sk_common.skc_net.net", "net.ns.inum"],

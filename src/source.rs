@@ -29,6 +29,15 @@ pub enum Transport {
     Perf,
 }
 
+/// How the owner of a socket is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerBy {
+    /// From any event while a task holds the socket's lock.
+    Lock,
+    /// From the changes that only a task can make.
+    Transitions,
+}
+
 /// What is attached in the kernel; all of it is gone when this is dropped.
 #[derive(Debug)]
 pub struct Source {

@@ -46,6 +46,7 @@
     *(u32 *)(r10 + EV_ERR) = r1
     *(u16 *)(r10 + EV_FAMILY) = r2
     *(u16 *)(r10 + EV_FLAGS) = r3
+    *(u32 *)(r10 + EV_REASON) = 0
     *(u8 *)(r10 + EV_KIND) = KIND_RETRANS
 
 .include "short.inc"

@@ -2,10 +2,11 @@
 //!
 //! Contract: every value is checked here; what comes out can be used as it is.
 
+use crate::attach::Wants;
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
 use crate::output::FormatName;
-use crate::source::{OwnerBy, Transport};
+use crate::source::Transport;
 use crate::text::printable;
 use argh::FromArgs;
 use std::net::IpAddr;
@@ -98,13 +99,26 @@ struct Args {
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     history: Option<u64>,
 
+    /// learn who accepted a connection at its first read, too (costs time at every read of the host)
+    #[argh(switch)]
+    accept_owner: bool,
+
+    /// how the owner of a socket is told: lock (default) or transitions, as on hosts without BTF
+    #[argh(
+        option,
+        arg_name = "NAME",
+        from_str_fn(parse_belief),
+        default = "false"
+    )]
+    owner_by: bool,
+
     /// how events are obtained: tracepoint, btf or perf (default: the first that works)
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
     transport: Option<Transport>,
 
-    /// how a socket's owner is learned: lock or transitions (default: lock, where BTF tells of it)
-    #[argh(option, arg_name = "NAME", from_str_fn(parse_owner_by))]
-    owner_by: Option<OwnerBy>,
+    /// say what this host gives and what will be on, and exit: 0 all, 1 some, 2 can't run
+    #[argh(switch)]
+    check: bool,
 
     /// print the version and exit
     #[argh(switch)]
@@ -143,8 +157,8 @@ pub struct Config {
     pub history: usize,
     /// How events are obtained; `None` is the first way that works.
     pub transport: Option<Transport>,
-    /// How a socket's owner is learned; `None` is the first way that works.
-    pub owner_by: Option<OwnerBy>,
+    /// Which programs are wanted, and how.
+    pub wants: Wants,
 }
 
 /// What the command line asks for.
@@ -152,6 +166,8 @@ pub struct Config {
 pub enum Command {
     /// Trace.
     Run(Box<Config>),
+    /// Say what a run would do.
+    Check(Box<Config>),
     /// Print this text and end well.
     Print(String),
 }
@@ -172,20 +188,21 @@ fn parse_format(text: &str) -> Result<FormatName, String> {
     }
 }
 
+/// Whether owners are told by transitions.
+fn parse_belief(text: &str) -> Result<bool, String> {
+    match text {
+        "lock" => Ok(false),
+        "transitions" => Ok(true),
+        _ => Err("must be lock or transitions".into()),
+    }
+}
+
 fn parse_transport(text: &str) -> Result<Transport, String> {
     match text {
         "tracepoint" => Ok(Transport::Tracepoint),
         "btf" => Ok(Transport::Btf),
         "perf" => Ok(Transport::Perf),
         _ => Err("must be tracepoint, btf or perf".into()),
-    }
-}
-
-fn parse_owner_by(text: &str) -> Result<OwnerBy, String> {
-    match text {
-        "lock" => Ok(OwnerBy::Lock),
-        "transitions" => Ok(OwnerBy::Transitions),
-        _ => Err("must be lock or transitions".into()),
     }
 }
 
@@ -270,7 +287,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         (false, None, Some(path)) if !path.is_empty() => LogChoice::Path(path),
         (false, None, _) => LogChoice::Default,
     };
-    Ok(Command::Run(Box::new(Config {
+    let config = Box::new(Config {
         filter: Filter {
             pid: args.pid,
             src_ip: args.src_ip,
@@ -290,8 +307,15 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             usize::try_from(n).unwrap_or(usize::MAX)
         }),
         transport: args.transport,
-        owner_by: args.owner_by,
-    })))
+        wants: Wants {
+            reads: args.accept_owner,
+            owner_by_transitions: args.owner_by,
+        },
+    });
+    Ok(match args.check {
+        true => Command::Check(config),
+        false => Command::Run(config),
+    })
 }
 
 #[cfg(test)]
@@ -301,7 +325,7 @@ mod tests {
     fn run(args: &[&str], env: Option<&str>) -> Result<Config, String> {
         let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
         match parse(&args, env.map(Into::into)) {
-            Ok(Command::Run(config)) => Ok(*config),
+            Ok(Command::Run(config) | Command::Check(config)) => Ok(*config),
             Ok(Command::Print(text)) => Err(text),
             Err(error) => {
                 assert_eq!(error.exit_code(), 2);
@@ -371,7 +395,6 @@ mod tests {
             ("--format", "xml"),
             ("--history", "0"),
             ("--transport", "ftrace"),
-            ("--owner-by", "guess"),
             ("--nonsense", "1"),
         ] {
             let message = run(&[flag, value], None).expect_err(flag);

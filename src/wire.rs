@@ -219,7 +219,7 @@ impl Counters {
 /// The v6 fields hold every address, a v4 one as ::ffff:a.b.c.d
 /// (include/trace/events/sock.h, TP_STORE_ADDRS). The connection is IPv4 on the
 /// wire if the socket is, or if either end is v4-mapped.
-fn addresses(family: Option<u16>, local: [u8; 16], peer: [u8; 16]) -> (Wire, IpAddr, IpAddr) {
+pub fn addresses(family: Option<u16>, local: [u8; 16], peer: [u8; 16]) -> (Wire, IpAddr, IpAddr) {
     let (local, peer) = (Ipv6Addr::from(local), Ipv6Addr::from(peer));
     let mapped = local.to_ipv4_mapped().is_some() || peer.to_ipv4_mapped().is_some();
     if family == Some(AF_INET) || mapped {

@@ -1,4 +1,5 @@
-//! The capabilities in effect, by capget(2).
+//! What the kernel lets this process do: the capabilities in effect, by
+//! capget(2), and whether a seccomp filter stands before its system calls.
 #![allow(unsafe_code)]
 
 use super::{Result, check};
@@ -12,6 +13,8 @@ bitflags! {
         const DAC_OVERRIDE = 1 << 1;
         /// CAP_DAC_READ_SEARCH: read tracefs as another user than root.
         const DAC_READ_SEARCH = 1 << 2;
+        /// CAP_IPC_LOCK: rings of any size.
+        const IPC_LOCK = 1 << 14;
         /// CAP_SYS_ADMIN: stands for the two below, and did before Linux 5.8.
         const SYS_ADMIN = 1 << 21;
         /// CAP_PERFMON (5.8)
@@ -53,4 +56,11 @@ pub fn effective() -> Result<Caps> {
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
     let bits = u64::from(data[0].effective) | u64::from(data[1].effective) << 32;
     Ok(Caps::from_bits_truncate(bits))
+}
+
+/// Whether a seccomp filter stands before the system calls of this process.
+pub fn is_filtered() -> Result<bool> {
+    // SAFETY: this option takes no argument.
+    let mode = check(unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) }.into())?;
+    Ok(mode == libc::c_long::from(libc::SECCOMP_MODE_FILTER))
 }

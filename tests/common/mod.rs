@@ -9,9 +9,11 @@
 // Each suite is a crate of its own and uses only a part of the harness.
 #![allow(dead_code)]
 
+pub mod confine;
 pub mod event;
 pub mod kernel;
 pub mod net;
+pub mod preflight;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -188,7 +190,11 @@ impl Run {
 
     /// Another copy of the program with these arguments.
     pub fn of(program: PathBuf, args: &str) -> Run {
-        let mut command = Command::new(program);
+        Run::through(Command::new(program), args)
+    }
+
+    /// The program with these arguments, by a command that starts it.
+    pub fn through(mut command: Command, args: &str) -> Run {
         command
             .args(args.split_ascii_whitespace())
             .stdin(Stdio::null())

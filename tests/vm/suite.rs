@@ -13,7 +13,7 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::{kernel, net};
-use crate::{cpus, lives, loss, preflight, report, retransmit};
+use crate::{cpus, lives, loss, preflight, report, retransmit, transport};
 
 /// What the kernel's command line asks for.
 #[derive(Debug, Clone)]
@@ -29,7 +29,21 @@ impl Variant {
     pub fn has(&self, word: &str) -> bool {
         self.0.split(',').any(|w| w == word)
     }
+
+    /// What was given for `name`, if anything.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let words = self.0.split(',').filter_map(|w| w.split_once('='));
+        words.filter(|w| w.0 == name).map(|w| w.1).next()
+    }
+
+    /// Whether the kernel hides its tracepoints.
+    pub fn is_confidential(&self) -> bool {
+        self.value("lockdown") == Some("confidentiality")
+    }
 }
+
+/// The kernel's folder with its BTF.
+pub const BTF: &str = "/sys/kernel/btf";
 
 /// Prints one line.
 pub fn say(line: &str) {
@@ -45,8 +59,11 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 19] = [
+const QUIET: [Check; 22] = [
     ("start", report::start, true),
+    ("lockdown", transport::lockdown, true),
+    ("transport", transport::in_use, true),
+    ("blocked", transport::blocked, true),
     ("ipv4", lives::ipv4, true),
     ("ipv6", lives::ipv6, true),
     ("mapped_client", lives::mapped_client, false),
@@ -111,7 +128,7 @@ pub struct Witness(Option<kernel::Counter>);
 /// and its tracefs must not be touched.
 pub fn witness() -> Witness {
     const EVENTS: [&str; 2] = ["sock/inet_sock_set_state", "tcp/tcp_retransmit_skb"];
-    let hidden = Variant::here().has("hidden");
+    let hidden = Variant::here().is_confidential();
     Witness((!hidden).then(|| with_mounts(|| kernel::Counter::new(&EVENTS))))
 }
 

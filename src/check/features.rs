@@ -95,7 +95,7 @@ fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error>
 /// What this source can do.
 pub fn of(source: &Source) -> Vec<Finding> {
     let row = |feature: &Feature| match (feature.probe)(source) {
-        Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, evidence),
+        Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, &evidence),
         Err(error) => Finding::failed(Section::Feature, feature.name, Verdict::No, &error),
     };
     FEATURES.iter().map(row).collect()

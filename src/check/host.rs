@@ -45,33 +45,33 @@ pub fn findings(wants: Wants) -> Vec<Finding> {
     }
     all.extend(bpf());
     all.push(match &btf {
-        Ok(btf) => yes("BTF", format!("{BTF_PATH} has {} types", btf.len())),
+        Ok(btf) => yes("BTF", &format!("{BTF_PATH} has {} types", btf.len())),
         Err(error) => Finding::of_host("BTF", error),
     });
     all
 }
 
-fn fact(what: &str, value: impl Into<String>) -> Finding {
+fn fact(what: &str, value: &str) -> Finding {
     Finding::new(Section::Host, what, Verdict::Fact, value)
 }
 
-fn yes(what: &str, evidence: impl Into<String>) -> Finding {
+fn yes(what: &str, evidence: &str) -> Finding {
     Finding::new(Section::Host, what, Verdict::Yes, evidence)
 }
 
-fn unknown(what: &str, why: impl Into<String>) -> Finding {
+fn unknown(what: &str, why: &str) -> Finding {
     Finding::new(Section::Host, what, Verdict::Unknown, why)
 }
 
 fn kernel() -> [Finding; 2] {
     match uname() {
         Ok(name) => [
-            fact("kernel", name.release().to_string_lossy()),
-            fact("arch", name.machine().to_string_lossy()),
+            fact("kernel", &name.release().to_string_lossy()),
+            fact("arch", &name.machine().to_string_lossy()),
         ],
         Err(errno) => {
             let why = format!("uname: {}", Errno::from(errno));
-            [unknown("kernel", why.as_str()), unknown("arch", why)]
+            [unknown("kernel", &why), unknown("arch", &why)]
         }
     }
 }
@@ -79,7 +79,7 @@ fn kernel() -> [Finding; 2] {
 fn capabilities() -> Finding {
     let have = match caps::effective() {
         Ok(have) => have,
-        Err(errno) => return unknown("capabilities", format!("capget: {errno}")),
+        Err(errno) => return unknown("capabilities", &format!("capget: {errno}")),
     };
     let mut names = String::new();
     for (name, _) in have.iter_names() {
@@ -89,14 +89,14 @@ fn capabilities() -> Finding {
     if names.is_empty() {
         names.push_str("none of those that matter");
     }
-    fact("capabilities", names)
+    fact("capabilities", &names)
 }
 
 fn seccomp() -> Finding {
     match caps::is_filtered() {
         Ok(true) => fact("seccomp", "a filter is in force"),
         Ok(false) => fact("seccomp", "no filter"),
-        Err(errno) => unknown("seccomp", format!("prctl: {errno}")),
+        Err(errno) => unknown("seccomp", &format!("prctl: {errno}")),
     }
 }
 
@@ -128,15 +128,15 @@ fn sysctl_value(name: &str) -> Result<String, String> {
 
 fn sysctl(name: &str) -> Finding {
     match sysctl_value(name) {
-        Ok(value) => fact(name, value),
-        Err(why) => unknown(name, why),
+        Ok(value) => fact(name, &value),
+        Err(why) => unknown(name, &why),
     }
 }
 
 fn of_tracefs(tracefs: &Result<TraceFs, Error>) -> Finding {
     match tracefs {
         Ok(tracefs) => match tracefs.origin() {
-            Origin::Mounted(place) => yes("tracefs", format!("mounted at {place}")),
+            Origin::Mounted(place) => yes("tracefs", &format!("mounted at {place}")),
             Origin::Private => yes("tracefs", "by a private mount"),
         },
         Err(error) => Finding::of_host("tracefs", error),
@@ -169,7 +169,7 @@ fn tracepoint(
             let target = Target::Arguments(&found);
             with_fields(what, "in BTF", by_btf, target, extras)
         }
-        None => Finding::of_host(what, &error),
+        None => Finding::of_host(&what, &error),
     }
 }
 
@@ -201,16 +201,16 @@ fn bpf() -> [Finding; 2] {
         Ok(jited) => {
             let loads = yes("BPF", "a program can be loaded");
             let jit = match jited {
-                Some(true) => yes(JIT, value),
+                Some(true) => yes(JIT, &value),
                 Some(false) => {
-                    let mut off = Finding::new(Section::Host, JIT, Verdict::No, value);
+                    let mut off = Finding::new(Section::Host, JIT, Verdict::No, &value);
                     off.remedy = format!("tracing costs more without: sysctl {SYSCTL}=1");
                     off
                 }
-                None => unknown(JIT, value),
+                None => unknown(JIT, &value),
             };
             [loads, jit]
         }
-        Err(error) => [Finding::of_host("BPF", &error), unknown(JIT, value)],
+        Err(error) => [Finding::of_host("BPF", &error), unknown(JIT, &value)],
     }
 }

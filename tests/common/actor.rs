@@ -379,8 +379,7 @@ impl Part {
                 return Ok(json!({"local": local(&fd).to_string()}));
             }
             ["accept", listener, name] => {
-                let fd =
-                    socket::accept4(self.get(listener).as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+                let fd = socket::accept4(self.get(listener).as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
                 self.put(name, own(fd));
             }
             ["local", name] => {

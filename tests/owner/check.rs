@@ -232,9 +232,8 @@ impl Told {
         if bytes.is_none() && cause.is_empty() && direction.is_none() {
             return faults;
         }
-        let told = |r: &&Value| {
-            event::local(r) == expected.local && event::peer(r) == expected.peer
-        };
+        let told =
+            |r: &&Value| event::local(r) == expected.local && event::peer(r) == expected.peer;
         let told: Vec<_> = self.records.iter().filter(told).collect();
         let [record] = told[..] else {
             return format!(

@@ -47,7 +47,9 @@ fn main() -> ExitCode {
     let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(*w));
     let scenes: Vec<_> = scenes::ALL.iter().filter(|(n, _)| wanted(n)).collect();
     if args.iter().any(|a| a == "--list") {
-        scenes.iter().for_each(|(name, _)| say(&format!("{name}: test")));
+        scenes
+            .iter()
+            .for_each(|(name, _)| say(&format!("{name}: test")));
         return ExitCode::SUCCESS;
     }
     if scenes.is_empty() || !live() {

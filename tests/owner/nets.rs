@@ -74,9 +74,7 @@ pub fn two_namespaces(stage: &Stage) -> Option<Vec<Life>> {
         server.ask("receive s all");
         server.ask("close s");
         lives.push(Life::client(*from, to, &client.who).closes(&client.who));
-        lives.push(
-            Life::server(to, *from, Some(&server.who)).follows(&[&server.who], &server.who),
-        );
+        lives.push(Life::server(to, *from, Some(&server.who)).follows(&[&server.who], &server.who));
     }
     Some(lives)
 }
@@ -123,7 +121,10 @@ pub fn slow_connect(stage: &Stage) -> Option<Vec<Life>> {
 pub fn timed_out(stage: &Stage) -> Option<Vec<Life>> {
     let (here, there) = joined()?;
     let mut server = stage.actor_in(&there, "server");
-    let (mut opens, mut sends) = (stage.actor_in(&here, "opens"), stage.actor_in(&here, "sends"));
+    let (mut opens, mut sends) = (
+        stage.actor_in(&here, "opens"),
+        stage.actor_in(&here, "sends"),
+    );
     let to = server.listen("l", at("10.77.0.2:7011"));
     let sending = sends.connect("c", to);
     server.ask("accept l s");
@@ -187,7 +188,9 @@ pub fn simultaneous_open(stage: &Stage) -> Option<Vec<Life>> {
             .maybe("SYN_SENT>ESTABLISHED", passive())
     };
     Some(vec![
-        opened(&one, ends[0], ends[1]).closes(&one.who).bytes(10, 20),
+        opened(&one, ends[0], ends[1])
+            .closes(&one.who)
+            .bytes(10, 20),
         opened(&two, ends[1], ends[0])
             .follows(&[&two.who], &two.who)
             .bytes(20, 10),
@@ -312,11 +315,13 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
     // Then every eleventh packet, both ways.
     let mut drops = true;
     for netns in [&here, &there] {
-        drops &= ["add table ip t",
+        drops &= [
+            "add table ip t",
             "add chain ip t c { type filter hook input priority 0 ; }",
-            "add rule ip t c tcp flags & (fin|syn|rst) == 0 numgen inc mod 11 0 drop"]
-            .iter()
-            .all(|rule| netns.tool("nft", rule).is_ok());
+            "add rule ip t c tcp flags & (fin|syn|rst) == 0 numgen inc mod 11 0 drop",
+        ]
+        .iter()
+        .all(|rule| netns.tool("nft", rule).is_ok());
     }
     if !drops {
         skip("no nft, or a kernel without numgen: only a gap is tested");
@@ -346,7 +351,10 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
 /// not come by, and one at all addresses.
 pub fn bound_to_device(stage: &Stage) -> Option<Vec<Life>> {
     let (here, _there) = joined()?;
-    let (mut bound, mut free) = (stage.actor_in(&here, "bound"), stage.actor_in(&here, "free"));
+    let (mut bound, mut free) = (
+        stage.actor_in(&here, "bound"),
+        stage.actor_in(&here, "free"),
+    );
     let mut client = stage.actor_in(&here, "client");
     let to = at("10.77.0.1:7051");
     for (actor, on) in [(&mut bound, to), (&mut free, at("0.0.0.0:7051"))] {

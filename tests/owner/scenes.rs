@@ -343,7 +343,9 @@ fn passed_on(stage: &Stage) -> Option<Vec<Life>> {
     reset.ask("linger s");
     reset.ask("close s");
     Some(vec![
-        Life::client(from, at, &client.who).closes(&heir.who).bytes(3, 4),
+        Life::client(from, at, &client.who)
+            .closes(&heir.who)
+            .bytes(3, 4),
         Life::server(at, from, Some(&server.who))
             .passive("ESTABLISHED>CLOSE_WAIT", &[&server.who, &reset.who])
             .within("CLOSE_WAIT>CLOSE", &reset.who)
@@ -532,8 +534,7 @@ fn connected_again(stage: &Stage) -> Option<Vec<Life>> {
     Some(vec![
         Life::client(from, at, &client.who).within("ESTABLISHED>CLOSE", &heir.who),
         Life::client(second, at, &heir.who).closes(&heir.who),
-        Life::server(at, from, Some(&server.who))
-            .passive("ESTABLISHED>CLOSE", &[&server.who]),
+        Life::server(at, from, Some(&server.who)).passive("ESTABLISHED>CLOSE", &[&server.who]),
         Life::server(at, second, Some(&server.who)).follows(&[&server.who], &server.who),
     ])
 }
@@ -625,23 +626,35 @@ fn killed_by_an_admin(stage: &Stage) -> Option<Vec<Life>> {
     let kill = |filter: String| {
         let mut ss = std::process::Command::new("ss");
         let filter = filter.split(' ').map(str::to_owned);
-        let out = ss.args(["-K", "-H", "-t", "-a", "-n"]).args(filter).output();
+        let out = ss
+            .args(["-K", "-H", "-t", "-a", "-n"])
+            .args(filter)
+            .output();
         out.is_ok_and(|out| !out.stdout.is_empty())
     };
-    if !kill(format!("src {} sport = {} dst {} dport = {}", from.ip(), from.port(), at.ip(), at.port())) {
+    if !kill(format!(
+        "src {} sport = {} dst {} dport = {}",
+        from.ip(),
+        from.port(),
+        at.ip(),
+        at.port()
+    )) {
         skip("no ss, or a kernel without CONFIG_INET_DIAG_DESTROY");
         return None;
     }
     client.fails("receive c all", "ECONNABORTED");
     client.ask("close c");
     server.ask("close s");
-    assert!(kill(format!("state listening src {} sport = {}", at.ip(), at.port())));
+    assert!(kill(format!(
+        "state listening src {} sport = {}",
+        at.ip(),
+        at.port()
+    )));
     server.ask("close l");
     let listened = Whose::By(server.who.clone());
     Some(vec![
         Life::client(from, at, &client.who).passive("ESTABLISHED>CLOSE", &[]),
-        Life::server(at, from, Some(&server.who))
-            .passive("ESTABLISHED>CLOSE", &[&server.who]),
+        Life::server(at, from, Some(&server.who)).passive("ESTABLISHED>CLOSE", &[&server.who]),
         Life::new("listener", at, "0.0.0.0:0".parse().unwrap())
             .then("CLOSE>LISTEN", listened)
             .passive("LISTEN>CLOSE", &[]),

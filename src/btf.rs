@@ -8,15 +8,15 @@
 //! once and not held. Format: Documentation/bpf/btf.rst, include/uapi/linux/btf.h.
 
 mod file;
+mod kernel;
 mod names;
 mod types;
 
-pub use file::{BtfError, PATH};
+pub use file::BtfError;
+pub use kernel::PATH;
 pub use types::Kind;
 
-use crate::bpf_link::{HostField, Template};
-use crate::error::{Error, Kind as ErrorKind};
-use crate::programs;
+use crate::bpf_link::HostField;
 use file::{Reader, Window};
 use names::{Names, Places};
 use std::cell::RefCell;
@@ -47,20 +47,6 @@ impl fmt::Debug for Btf {
 }
 
 impl Btf {
-    /// Reads the BTF of the running kernel; where sysfs is not mounted, by a
-    /// mount that nobody else sees. What the programs of bpf-asm/ want of it is
-    /// looked for at once; each name beyond costs a search of some milliseconds.
-    pub fn of_kernel() -> Result<Btf, Error> {
-        let wanted = wanted(programs::ALL);
-        let mut names = wanted.iter().map(String::as_str);
-        let file = file::open()?;
-        Btf::read_file(file, &mut names).map_err(|why| match why {
-            BtfError::Read(errno) => file::cannot_read(errno),
-            _ => Error::new(ErrorKind::Unsupported, format!("cannot use {PATH}: {why}"))
-                .advise("please report this kernel"),
-        })
-    }
-
     /// Takes the bytes of a BTF file.
     pub fn parse(bytes: Vec<u8>) -> Result<Btf, BtfError> {
         Btf::read(Reader::of(bytes), &mut std::iter::empty())
@@ -287,21 +273,6 @@ impl BtfFunction<'_> {
 
 fn typedef(tracepoint: &str) -> String {
     format!("btf_trace_{tracepoint}")
-}
-
-/// The names that these programs may ask for.
-fn wanted(templates: &[&Template<'_>]) -> Vec<String> {
-    // Whether a helper is there; see src/program.rs.
-    let mut names = vec!["bpf_func_id".into(), "BPF_FUNC_get_current_task_btf".into()];
-    for template in templates {
-        let members = template
-            .fields
-            .iter()
-            .flat_map(|field| field.name.split('.'));
-        names.extend(members.map(String::from));
-        names.extend([template.event.into(), typedef(template.event)]);
-    }
-    names
 }
 
 /// Where types and strings start and end in the file.

@@ -25,21 +25,29 @@ const LOG_LAST: usize = (16 << 20) - 1;
 const TRIES: u32 = 10;
 
 /// Checks the capabilities before anything else is tried, so that the error
-/// names them all. `tracefs` says whether its files must be readable.
-pub fn check_capabilities(tracefs: bool) -> Result<(), Error> {
+/// names them all. `bpf` says whether programs are to be loaded, `tracefs`
+/// whether its files must be readable; perf events are needed in any case.
+pub fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
     let Ok(have) = caps::effective() else {
         return Ok(());
     };
-    let load = have.contains(Caps::SYS_ADMIN) || have.contains(Caps::BPF | Caps::PERFMON);
+    let has = |cap| have.contains(Caps::SYS_ADMIN) || have.contains(cap);
     let read = have.intersects(Caps::DAC_READ_SEARCH | Caps::DAC_OVERRIDE)
         || nix::unistd::geteuid().is_root();
-    let missing = match (load, read) {
-        (true, true) => return Ok(()),
-        (true, false) if !tracefs => return Ok(()),
-        (false, true) => "CAP_BPF and CAP_PERFMON",
-        (true, false) => "CAP_DAC_READ_SEARCH",
-        (false, false) => "CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH",
-    };
+    let mut missing = Vec::new();
+    if bpf && !has(Caps::BPF) {
+        missing.push("CAP_BPF");
+    }
+    if !has(Caps::PERFMON) {
+        missing.push("CAP_PERFMON");
+    }
+    if tracefs && !read {
+        missing.push("CAP_DAC_READ_SEARCH");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
     Err(Error::new(
         Kind::Permission,
         format!("not permitted to trace: {missing} missing"),
@@ -105,20 +113,31 @@ struct ThisHost<'a> {
     extras: Extras<'a>,
 }
 
-impl ThisHost<'_> {
+impl Target<'_> {
+    /// Where a program for this target finds a field: in the record, among the
+    /// arguments, or as a member of a kernel structure.
+    pub fn find(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
+        match self {
+            Target::Arguments(tracepoint) if name.starts_with("arg") => tracepoint.field(name),
+            _ if is_member(name) => self.member(name, extras),
+            Target::Record(tracepoint) => tracepoint.format.host_field(name),
+            Target::Arguments(_) => None,
+        }
+    }
+
     /// A member of a kernel structure, or a helper as `helper.NAME`.
-    fn member(&self, name: &str) -> Option<HostField> {
+    fn member(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
         if let Some(helper) = name.strip_prefix("helper.") {
-            let has = helper == "cgroup_id" && self.extras.cgroup;
+            let has = helper == "cgroup_id" && extras.cgroup;
             return has.then_some(HostField { offset: 0, size: 8 });
         }
-        if name == "sock.sk_lock.owned" && !self.extras.lock {
+        if name == "sock.sk_lock.owned" && !extras.lock {
             return None;
         }
-        let btf = self.extras.members?;
+        let btf = extras.members?;
         // By BTF alone a task can be looked at only through this helper (5.11).
         let reachable = !name.starts_with("task_struct.")
-            || matches!(self.target, Target::Record(_))
+            || matches!(self, Target::Record(_))
             || btf.has_enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
         reachable.then(|| btf.field(name))?
     }
@@ -126,12 +145,7 @@ impl ThisHost<'_> {
 
 impl Host for ThisHost<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
-        match self.target {
-            Target::Arguments(tracepoint) if name.starts_with("arg") => tracepoint.field(name),
-            _ if is_member(name) => self.member(name),
-            Target::Record(tracepoint) => tracepoint.format.host_field(name),
-            Target::Arguments(_) => None,
-        }
+        self.target.find(name, self.extras)
     }
 
     fn loads_members(&self) -> bool {

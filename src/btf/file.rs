@@ -4,19 +4,13 @@
 //! fails to read; the last such failure is kept for the error. Nothing is read
 //! ahead by more than a [`WINDOW`].
 
-use crate::error::{Error, Kind};
-use crate::sys::{Errno, tracefs};
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
-use nix::sys::statfs::{SYSFS_MAGIC, statfs};
+use crate::sys::Errno;
 use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
-/// Where the kernel shows its BTF (Linux 5.4 and later, CONFIG_DEBUG_INFO_BTF).
-pub const PATH: &str = "/sys/kernel/btf/vmlinux";
 /// The longest file that is read, in bytes.
 const LIMIT: u64 = 64 << 20;
 
@@ -159,50 +153,4 @@ impl Reader {
         }
         Some(words)
     }
-}
-
-pub(super) fn cannot_read(errno: Errno) -> Error {
-    let failed = |kind, why: &str| Error::new(kind, format!("cannot read {PATH}: {why}"));
-    match errno {
-        Errno::ENOENT => failed(
-            Kind::Unsupported,
-            "this kernel shows no BTF (CONFIG_DEBUG_INFO_BTF)",
-        ),
-        Errno::EACCES | Errno::EPERM => {
-            failed(Kind::Permission, &errno.to_string()).advise("run as root")
-        }
-        _ => failed(Kind::Runtime, &errno.to_string()),
-    }
-}
-
-/// Opens the running kernel's file; where sysfs is not mounted, by a mount that
-/// nobody else sees.
-pub(super) fn open() -> Result<File, Error> {
-    match File::open(PATH).map_err(|e| Errno::from_io(&e)) {
-        Ok(file) => Ok(file),
-        // Only sysfs itself can say that there is none.
-        Err(Errno::ENOENT) if !has_sysfs() => open_privately(),
-        Err(errno) => Err(cannot_read(errno)),
-    }
-}
-
-/// Opens the file in a sysfs that nobody else sees.
-fn open_privately() -> Result<File, Error> {
-    let sysfs = tracefs::detached_of(c"sysfs").map_err(|errno| {
-        let kind = match errno {
-            Errno::EPERM | Errno::EACCES => Kind::Permission,
-            _ => Kind::Runtime,
-        };
-        let why = format!("sysfs is not mounted and a private mount was refused ({errno})");
-        Error::new(kind, format!("cannot read {PATH}: {why}"))
-            .advise("run as root, or mount it: mount -t sysfs sysfs /sys")
-    })?;
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    openat(sysfs, "kernel/btf/vmlinux", flags, Mode::empty())
-        .map(File::from)
-        .map_err(|errno| cannot_read(errno.into()))
-}
-
-fn has_sysfs() -> bool {
-    statfs("/sys").is_ok_and(|at| at.filesystem_type() == SYSFS_MAGIC)
 }

@@ -5,8 +5,9 @@
 
 use crate::attach::Part;
 use crate::error::Error;
+use crate::event::Known;
 use crate::finding::{Finding, Section, Verdict};
-use crate::source::Source;
+use crate::source::{Source, Transport};
 
 /// A feature and its probe: what it is made with, or why it is off.
 struct Feature {
@@ -34,7 +35,14 @@ const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "owner",
-        probe: |source| part(source, Part::OwnerByLock, "by the socket's lock"),
+        probe: |source| {
+            let how = match source.transport() {
+                Transport::Perf => "by the context of the events",
+                _ if source.known().contains(Known::LOCK) => "by the socket's lock",
+                _ => "by transitions, as asked for",
+            };
+            all(source, &[Part::OwnerByLock, Part::Reads], how)
+        },
     },
     Feature {
         name: "owner's parent and cgroup",
@@ -87,7 +95,7 @@ fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error>
 /// What this source can do.
 pub fn of(source: &Source) -> Vec<Finding> {
     let row = |feature: &Feature| match (feature.probe)(source) {
-        Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, evidence),
+        Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, &evidence),
         Err(error) => Finding::failed(Section::Feature, feature.name, Verdict::No, &error),
     };
     FEATURES.iter().map(row).collect()

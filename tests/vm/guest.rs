@@ -10,7 +10,9 @@
 //!
 //! The kernel hands over `SNOOP_VARIANT=...` of its command line as
 //! environment: words out of `core` (the short suite), `noproc`, `nosys`,
-//! `hotplug`, `latecpu`, `hidden` (the kernel hides its tracepoints).
+//! `hotplug`, `latecpu`, `lockdown=NAME` (which the kernel was told, too),
+//! `transport=NAME` (forced), `nobpf` (bpf(2) is refused), `nobtf` (the
+//! kernel's BTF is hidden).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -24,6 +26,8 @@ mod preflight;
 mod report;
 mod retransmit;
 mod suite;
+mod transport;
+mod way;
 
 use std::process::ExitCode;
 
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     match name.rsplit('/').next() {
         Some("ip" | "tc") => link::main(&rest),
+        Some("tracer") => way::main(&rest),
         _ if std::process::id() == 1 => boot::main(),
         _ if rest == ["suite"] => suite::main(),
         _ => {

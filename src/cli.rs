@@ -5,6 +5,7 @@
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
 use crate::output::FormatName;
+use crate::sandbox;
 use crate::source::Transport;
 use crate::text::printable;
 use argh::FromArgs;
@@ -102,6 +103,15 @@ struct Args {
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
     transport: Option<Transport>,
 
+    /// what is given up once everything is attached: off, on (default) or strict
+    #[argh(
+        option,
+        arg_name = "MODE",
+        from_str_fn(parse_sandbox),
+        default = "sandbox::Mode::On"
+    )]
+    sandbox: sandbox::Mode,
+
     /// print the version and exit
     #[argh(switch)]
     version: bool,
@@ -139,6 +149,8 @@ pub struct Config {
     pub history: usize,
     /// How events are obtained; `None` is the first way that works.
     pub transport: Option<Transport>,
+    /// What is given up once everything is attached.
+    pub sandbox: sandbox::Mode,
 }
 
 /// What the command line asks for.
@@ -172,6 +184,15 @@ fn parse_transport(text: &str) -> Result<Transport, String> {
         "btf" => Ok(Transport::Btf),
         "perf" => Ok(Transport::Perf),
         _ => Err("must be tracepoint, btf or perf".into()),
+    }
+}
+
+fn parse_sandbox(text: &str) -> Result<sandbox::Mode, String> {
+    match text {
+        "off" => Ok(sandbox::Mode::Off),
+        "on" => Ok(sandbox::Mode::On),
+        "strict" => Ok(sandbox::Mode::Strict),
+        _ => Err("must be off, on or strict".into()),
     }
 }
 
@@ -276,6 +297,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             usize::try_from(n).unwrap_or(usize::MAX)
         }),
         transport: args.transport,
+        sandbox: args.sandbox,
     })))
 }
 
@@ -356,6 +378,7 @@ mod tests {
             ("--format", "xml"),
             ("--history", "0"),
             ("--transport", "ftrace"),
+            ("--sandbox", "loose"),
             ("--nonsense", "1"),
         ] {
             let message = run(&[flag, value], None).expect_err(flag);

@@ -17,6 +17,7 @@ use crate::sys::{Errno, time};
 use record::{Record, Span};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// Ring bytes of all CPUs together up to which each CPU gets 2 MiB by default.
 const DEFAULT_TOTAL: usize = 64 << 20;
@@ -83,6 +84,8 @@ pub struct Rings {
     cpu_ids: u32,
     size: usize,
     wanted: usize,
+    attr: Attr,
+    pinned: Option<&'static Attr>,
 }
 
 fn output_attr(size: usize) -> Attr {
@@ -122,6 +125,8 @@ impl Rings {
                         cpu_ids,
                         size,
                         wanted,
+                        attr: output_attr(size),
+                        pinned: None,
                     });
                 }
                 Err(Errno::EPERM | Errno::ENOMEM) if size > page => {
@@ -178,7 +183,8 @@ impl Rings {
         {
             return Ok(false);
         }
-        let event = perf_event::open(&output_attr(self.size), cpu)?;
+        let attr = self.pinned.unwrap_or(&self.attr);
+        let event = perf_event::open(attr, cpu)?;
         let map = RingMap::new(event.as_fd(), self.size)?;
         match old {
             Some(ring) => (ring.event, ring.map) = (event, map),
@@ -191,6 +197,35 @@ impl Rings {
             }),
         }
         Ok(true)
+    }
+
+    /// The event behind a ring that is opened later.
+    pub fn attr(&self) -> &Attr {
+        &self.attr
+    }
+
+    /// From here on this copy of it is used.
+    pub fn pin(&mut self, attr: &'static Attr) {
+        self.pinned = Some(attr);
+    }
+
+    /// Opens one ring more on a CPU that has one, and closes it again: what a
+    /// CPU that comes up will need.
+    pub fn try_another(&self) -> Result<(), Errno> {
+        let cpu = self.rings.first().map_or(0, Ring::cpu);
+        let event = perf_event::open(&self.attr, cpu)?;
+        RingMap::new(event.as_fd(), self.size).map(drop)
+    }
+
+    /// Whether a CPU may come up later: one that is not there now, or one that
+    /// can be taken away (Documentation/core-api/cpu_hotplug.rst). Without
+    /// /sys the answer is yes.
+    pub fn may_grow(&self) -> bool {
+        let folder = Path::new("/sys/devices/system/cpu");
+        let removable = |cpu: u32| folder.join(format!("cpu{cpu}/online")).exists();
+        self.rings.len() < self.cpu_ids as usize
+            || self.cpu_ids > 1 && !folder.exists()
+            || self.rings.iter().any(|ring| removable(ring.cpu))
     }
 
     /// The ring of a CPU.

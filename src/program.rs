@@ -121,6 +121,11 @@ impl Maps {
         self.events.update(ring.cpu(), &fd)
     }
 
+    /// Whether the counters of [`Maps::unsent`] can be read.
+    pub fn readable(&self) -> sys::Result<()> {
+        self.lost.lookup(0, &mut vec![0; self.cpu_ids * 16])
+    }
+
     /// What each possible CPU's programs could not send so far.
     pub fn unsent(&self) -> Vec<Unsent> {
         let mut bytes = vec![0; self.cpu_ids * 16];

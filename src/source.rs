@@ -12,8 +12,10 @@ use crate::output::{Lost, Reason, notice};
 use crate::perf::{Ring, Rings, Sample};
 use crate::program::{Maps, Program, Target, check_capabilities};
 use crate::programs;
+use crate::sandbox::{self, Enforced, LogAccess, Mode, Needs};
 use crate::sys;
 use crate::tracepoint::{Attached, TraceFs};
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 /// How the events are obtained: the rungs of a ladder, the first one best.
@@ -36,6 +38,8 @@ pub struct Source {
     programs: Vec<Program>,
     attached: Vec<Attached>,
     losses: Losses,
+    /// CPUs that were said to have no ring.
+    ringless: Vec<u32>,
 }
 
 impl Source {
@@ -84,12 +88,36 @@ impl Source {
             programs,
             attached,
             losses: Losses::default(),
+            ringless: Vec::new(),
         })
     }
 
     /// The rings, to be waited for.
     pub fn rings(&self) -> std::slice::Iter<'_, Ring> {
         self.rings.iter()
+    }
+
+    /// Shuts the doors; see [`sandbox::shut`]. `log` is to be reopened later, by
+    /// the name returned, where one is.
+    pub fn shut_doors(
+        &mut self,
+        mode: Mode,
+        log: Option<LogAccess<'_>>,
+    ) -> (Enforced, Option<&'static CStr>) {
+        let open_ring = || self.rings.try_another();
+        let (enforced, pinned) = sandbox::shut(
+            mode,
+            &Needs {
+                log,
+                ring: self.rings.attr(),
+                open_ring: self.rings.may_grow().then_some(&open_ring),
+                read_counters: &|| self.maps.readable(),
+            },
+        );
+        if let Some(attr) = pinned.ring {
+            self.rings.pin(attr);
+        }
+        (enforced, pinned.name)
     }
 
     /// Detaches: what is in the rings then is all there will be.
@@ -128,9 +156,13 @@ impl Source {
         for cpu in failing {
             match self.revive(cpu) {
                 Ok(revived) => new |= revived,
-                Err(errno) => notice(&format!(
-                    "warning: CPU {cpu} has no ring ({errno}); its events are lost until a restart"
-                )),
+                Err(_) if self.ringless.contains(&cpu) => {}
+                Err(errno) => {
+                    self.ringless.push(cpu);
+                    notice(&format!(
+                        "warning: CPU {cpu} has no ring ({errno}); its events are lost until a restart"
+                    ));
+                }
             }
         }
         new

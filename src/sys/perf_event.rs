@@ -96,14 +96,16 @@ impl Attr {
     }
 }
 
-const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
+/// The flags of every perf_event_open(2) here: PERF_FLAG_FD_CLOEXEC.
+pub const FLAGS: u32 = 1 << 3;
 /// _IO('$', 0) and _IO('$', 1), the same on x86-64 and arm64.
 const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 const PERF_EVENT_IOC_DISABLE: libc::c_ulong = 0x2401;
 /// _IOW('$', 8, __u32)
 const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 
-/// Opens an event for all tasks on one CPU.
+/// Opens an event for all tasks on one CPU. The kernel gets the address of
+/// `attr` itself: a seccomp filter may ask for it.
 pub fn open(attr: &Attr, cpu: u32) -> Result<OwnedFd> {
     // SAFETY: attr is a live struct perf_event_attr whose `size` is its own;
     // the result is a new descriptor.
@@ -114,7 +116,7 @@ pub fn open(attr: &Attr, cpu: u32) -> Result<OwnedFd> {
             -1 as libc::pid_t,
             cpu as libc::c_int,
             -1 as libc::c_int,
-            PERF_FLAG_FD_CLOEXEC,
+            libc::c_ulong::from(FLAGS),
         ))?))
     }
 }

@@ -15,6 +15,9 @@ use crate::common::event::{self, Value};
 use crate::common::{Tracer, net};
 use crate::suite::{Done, say};
 
+/// A strict sandbox keeps no capability to open a ring with.
+const ARGS: &str = "--all --sandbox=on";
+
 const CONNECTIONS: usize = 50;
 const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
 
@@ -71,7 +74,7 @@ const FIRST: u64 = EACH;
 const NOTICE: Duration = Duration::from_secs(2);
 
 fn off_and_on_again() -> Result<u64, String> {
-    let tracer = Tracer::json("--all");
+    let tracer = Tracer::json(ARGS);
     traffic_on(1);
     switch(false)?;
     traffic_on(0);
@@ -103,7 +106,7 @@ pub fn off_and_on_recovers() -> Done {
 fn comes_late() -> Result<u64, String> {
     // Of an earlier check, where it is on already.
     switch(false).ok();
-    let tracer = Tracer::json("--all");
+    let tracer = Tracer::json(ARGS);
     traffic_on(0);
     switch(true)?;
     traffic_on(1);

@@ -2,9 +2,10 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the record          r10-88 … r10-5  the event, see event.inc
-;   r7  the flags; then in send.inc      r10-4  … r10-1  send.inc: the key of the map lost
-;       the output's error
+;   r6  the context: the record          r10-192 … r10-53   the event, see event.inc
+;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc: the key of the map lost
+;       the output's error               r10-200 … r10-193  netns.inc: a value in between
+;   r8  the socket
 ;   r0 to r5  scratch
 
 .program    socket_snoop_rt
@@ -26,30 +27,26 @@
 
 .include "socket.inc"
 
-    *(u8 *)(r10 + EV_KIND) = KIND_RETRANS
-    *(u8 *)(r10 + EV_OLDSTATE) = 0
+    r2 = 0
 .ifdef state
-    r1 = *(u32 *)(r6 + state)
-    *(u8 *)(r10 + EV_NEWSTATE) = r1
-.else
-    *(u8 *)(r10 + EV_NEWSTATE) = 0
+    r2 = *(u32 *)(r6 + state)
 .endif
-
-    r7 = 0
+    *(u8 *)(r10 + EV_NEWSTATE) = r2
+    r1 = 0
+    r2 = 0
+    r3 = 0
 .ifdef err
     r1 = *(u32 *)(r6 + err)
-    *(u32 *)(r10 + EV_ERR) = r1
-    r7 |= FLAG_ERR
-.else
-    *(u32 *)(r10 + EV_ERR) = 0
+    r3 |= FLAG_ERR
 .endif
 .ifdef family
-    r1 = *(u16 *)(r6 + family)
-    *(u16 *)(r10 + EV_FAMILY) = r1
-    r7 |= FLAG_FAMILY
-.else
-    *(u16 *)(r10 + EV_FAMILY) = 0
+    r2 = *(u16 *)(r6 + family)
+    r3 |= FLAG_FAMILY
 .endif
-    *(u16 *)(r10 + EV_FLAGS) = r7
+    *(u32 *)(r10 + EV_ERR) = r1
+    *(u16 *)(r10 + EV_FAMILY) = r2
+    *(u16 *)(r10 + EV_FLAGS) = r3
+    *(u32 *)(r10 + EV_REASON) = 0
+    *(u8 *)(r10 + EV_KIND) = KIND_RETRANS
 
-.include "send.inc"
+.include "short.inc"

@@ -2,9 +2,9 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the arguments,      r10-88 … r10-5  the event, see event.inc
-;       8 bytes each                     r10-4  … r10-1  send.inc: the key of the map lost
-;   r7  struct sock; then in send.inc
+;   r6  the context: the arguments,      r10-192 … r10-53   the event, see event.inc
+;       8 bytes each                     r10-4   … r10-1    send.inc: the key of the map lost
+;   r7  struct sock; then in send.inc    r10-200 … r10-193  netns.inc: a value in between
 ;       the output's error
 ;   r8  struct tcp_sock, the same
 ;   r0 to r5  scratch
@@ -24,17 +24,17 @@
 
 .include "socket_btf.inc"
 
-    *(u8 *)(r10 + EV_KIND) = KIND_RETRANS
-    *(u8 *)(r10 + EV_OLDSTATE) = 0
     r1 = *(u8 *)(r7 + sock.__sk_common.skc_state)
     *(u8 *)(r10 + EV_NEWSTATE) = r1
+    r1 = 0
+    r3 = FLAG_FAMILY
 .ifdef arg2.int
     r1 = *(u64 *)(r6 + arg2.int)
-    *(u32 *)(r10 + EV_ERR) = r1
-    *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY + FLAG_ERR
-.else
-    *(u32 *)(r10 + EV_ERR) = 0
-    *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY
+    r3 |= FLAG_ERR
 .endif
+    *(u32 *)(r10 + EV_ERR) = r1
+    *(u16 *)(r10 + EV_FLAGS) = r3
+    *(u32 *)(r10 + EV_REASON) = 0
+    *(u8 *)(r10 + EV_KIND) = KIND_RETRANS
 
-.include "send.inc"
+.include "short.inc"

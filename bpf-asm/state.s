@@ -2,8 +2,11 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the record          r10-88 … r10-5  the event, see event.inc
-;   r7  send.inc: the output's error     r10-4  … r10-1  send.inc: the key of the map lost
+;   r6  the context: the record          r10-192 … r10-5    the event, see event.inc
+;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc, keep.inc: the key of the map lost
+;       the output's error               r10-200 … r10-193  owner.inc: a value in between
+;   r8  the socket, as a tcp_sock        r10-232 … r10-209  owner.inc: the key of the map listeners
+;   r9  owner.inc: what is remembered
 ;   r0 to r5  scratch
 
 .program    socket_snoop_st
@@ -22,7 +25,8 @@
 
 .include "event.inc"
 
-.equ IPPROTO_TCP 6
+.equ IPPROTO_TCP  6
+.equ CURRENT_TASK 35                        ; bpf_get_current_task
 
     r6 = r1
     r1 = *(u16 *)(r6 + protocol)            ; MPTCP, SCTP and DCCP sockets come by here too
@@ -30,14 +34,11 @@
 
 .include "socket.inc"
 
-    *(u8 *)(r10 + EV_KIND) = KIND_STATE
     r1 = *(u32 *)(r6 + oldstate)
     *(u8 *)(r10 + EV_OLDSTATE) = r1
     r1 = *(u32 *)(r6 + newstate)
     *(u8 *)(r10 + EV_NEWSTATE) = r1
-    *(u32 *)(r10 + EV_ERR) = 0
     r1 = *(u16 *)(r6 + family)
     *(u16 *)(r10 + EV_FAMILY) = r1
-    *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY
 
-.include "send.inc"
+.include "change.inc"

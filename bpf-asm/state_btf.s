@@ -3,11 +3,12 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the arguments,      r10-88 … r10-5  the event, see event.inc
-;       8 bytes each                     r10-4  … r10-1  send.inc: the key of the map lost
-;   r7  struct sock; then in send.inc
-;       the output's error
+;   r6  the context: the arguments,      r10-192 … r10-5    the event, see event.inc
+;       8 bytes each                     r10-4   … r10-1    send.inc, keep.inc: the key of the map lost
+;   r7  struct sock; then in send.inc    r10-200 … r10-193  owner.inc: a value in between
+;       the output's error               r10-232 … r10-209  owner.inc: the key of the map listeners
 ;   r8  struct tcp_sock, the same
+;   r9  owner.inc: what is remembered
 ;   r0 to r5  scratch
 
 .program    socket_snoop_st
@@ -20,17 +21,16 @@
 
 .include "event.inc"
 
+.equ CURRENT_TASK 158                       ; bpf_get_current_task_btf (Linux 5.11)
+
     r6 = r1
     r7 = *(u64 *)(r6 + arg0.ptr)
 
 .include "socket_btf.inc"
 
-    *(u8 *)(r10 + EV_KIND) = KIND_STATE
     r1 = *(u64 *)(r6 + arg1.int)
     *(u8 *)(r10 + EV_OLDSTATE) = r1
     r1 = *(u64 *)(r6 + arg2.int)
     *(u8 *)(r10 + EV_NEWSTATE) = r1
-    *(u32 *)(r10 + EV_ERR) = 0
-    *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY
 
-.include "send.inc"
+.include "change.inc"

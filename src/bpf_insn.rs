@@ -69,6 +69,7 @@ pub const HELPERS: &[(&str, i32)] = &[
     ("bpf_probe_read_kernel", 113),
     ("bpf_ktime_get_boot_ns", 125),
     ("bpf_skc_to_tcp_sock", 137),
+    ("bpf_get_current_task_btf", 158),
 ];
 
 /// The width of a load or store.

@@ -6,11 +6,14 @@
 //! aligned and not below byte 8), and resolves the jumps last, so that anything may change its length before. There
 //! is no parser in here, and no panic on a template or host that makes no sense. Shared with build.rs.
 
-use crate::bpf_insn::{FP, HELPERS, Insn, Operand, Size, text};
+use crate::bpf_insn::{Alu, FP, HELPERS, Insn, Operand, Size, text};
 use std::fmt::{self, Write as _};
 
 /// Bytes at the start of a record that no program may read (v6.12 kernel/trace/bpf_trace.c, `tp_prog_is_valid_access`).
 pub const HIDDEN: u16 = 8;
+
+/// The helper bpf_probe_read_kernel (Linux 5.5 and later).
+const PROBE_READ_KERNEL: i32 = 113;
 
 /// A field of the tracepoint's record that the program reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,6 +74,19 @@ pub enum Item {
         /// The register in between; it is lost.
         via: u8,
     },
+    /// The first `len` bytes of a kernel structure's member, copied to the stack at `r10 + to`; nothing if the host
+    /// does not tell where the member is. Where loads may not reach it, the kernel's helper reads it; r0 to r5 are
+    /// lost in any case.
+    Peek {
+        /// Where to, from r10.
+        to: i16,
+        /// The register that holds the structure.
+        src: u8,
+        /// Which field.
+        field: u16,
+        /// How many bytes.
+        len: u16,
+    },
     /// The items from here up to `end` are kept only if the host has the field (`present`), or has it not.
     If {
         /// Which field.
@@ -119,6 +135,10 @@ pub trait Host {
     /// Bytes at the start that no program may read: none of what BTF describes.
     fn hidden(&self) -> u16 {
         HIDDEN
+    }
+    /// Whether members of kernel structures are read by plain loads, not by bpf_probe_read_kernel.
+    fn loads_members(&self) -> bool {
+        false
     }
 }
 
@@ -250,7 +270,9 @@ impl Template<'_> {
             let (shown, slots) = text(&insns[at..]);
             let note = match origins.get(at).and_then(|item| self.items.get(*item)) {
                 Some(Item::Load { field, .. }) => format!("field {}", self.field_name(*field)),
-                Some(Item::Copy { field, .. }) => format!("copy of {}", self.field_name(*field)),
+                Some(Item::Copy { field, .. } | Item::Peek { field, .. }) => {
+                    format!("copy of {}", self.field_name(*field))
+                }
                 Some(Item::Map { map, .. }) => {
                     format!("map {}", self.maps.get(*map as usize).unwrap_or(&""))
                 }
@@ -281,6 +303,12 @@ impl Template<'_> {
             let name = || field.name.to_string();
             match host.field(field.name) {
                 None if field.optional => Ok(None),
+                // Of a member, another size is another member: as good as none.
+                Some(HostField { size, .. })
+                    if field.optional && is_member(field.name) && !field.widths.contains(&size) =>
+                {
+                    Ok(None)
+                }
                 None => Err(LinkError::MissingField {
                     field: name(),
                     tracepoint: format!("{}:{}", self.group, self.event),
@@ -293,7 +321,7 @@ impl Template<'_> {
                     })
                 }
                 Some(HostField { offset, size })
-                    if offset < host.hidden()
+                    if (offset < host.hidden() && !is_member(field.name))
                         || i32::from(offset) + i32::from(size) > i32::from(i16::MAX) + 1 =>
                 {
                     Err(LinkError::Offset {
@@ -363,6 +391,23 @@ impl Template<'_> {
                     }
                     copy(&mut insns, to, src, offset as i16, len as i16, via);
                 }
+                Item::Peek {
+                    to,
+                    src,
+                    field,
+                    len,
+                } => {
+                    if let Some(place) = fields.get(field as usize).ok_or_else(broken)? {
+                        let (from, end) = (place.offset as i16, i32::from(to) + i32::from(len));
+                        if len > place.size || end > 0 {
+                            return Err(broken());
+                        }
+                        match host.loads_members() {
+                            true => copy(&mut insns, to, src, from, len as i16, 1),
+                            false => peek(&mut insns, to, src, from, len),
+                        }
+                    }
+                }
                 Item::If {
                     field,
                     present,
@@ -392,6 +437,23 @@ impl Template<'_> {
         }
         Ok((insns, origins))
     }
+}
+
+/// Whether a field is a member of a kernel structure, by its path in BTF, and not in the record.
+pub fn is_member(name: &str) -> bool {
+    name.contains('.')
+}
+
+/// `len` bytes of kernel memory at `src + from` to `r10 + to`, by the helper.
+fn peek(insns: &mut Vec<Insn>, to: i16, src: u8, from: i16, len: u16) {
+    let mov = |dst, operand| Insn::alu(true, Alu::Mov, dst, operand);
+    let add = |dst, number: i16| Insn::alu(true, Alu::Add, dst, Operand::Imm(number.into()));
+    insns.push(mov(3, Operand::Reg(src)));
+    insns.push(add(3, from));
+    insns.push(mov(1, Operand::Reg(FP)));
+    insns.push(add(1, to));
+    insns.push(mov(2, Operand::Imm(len.into())));
+    insns.push(Insn::call(PROBE_READ_KERNEL));
 }
 
 /// `len` bytes from `src + from` to `r10 + to`, each piece as wide as both places allow. r10 is a multiple of 8

@@ -258,6 +258,18 @@ impl Btf {
         })
     }
 
+    /// Whether an enumeration of that name has a value of that name.
+    pub fn has_enumerator(&self, of: &str, name: &str) -> bool {
+        let values = self.find(Kind::Enum, of).and_then(|id| self.get(id));
+        values.is_some_and(|values| {
+            // struct btf_enum: name, value.
+            (0..values.count).any(|n| {
+                let at = u32_at(&self.bytes, values.rest + n * 8);
+                at.is_some_and(|at| self.is_named(at, name.as_bytes()))
+            })
+        })
+    }
+
     /// The type behind its other names, `const`, `volatile` and the like.
     fn resolve(&self, mut id: u32) -> Option<(u32, Type)> {
         for _ in 0..DEPTH {
@@ -296,9 +308,13 @@ impl Btf {
         None
     }
 
-    /// A member of a structure or union, also within members without a name.
+    /// A member of a structure or union, also within members without a name;
+    /// of an array of structures, that of its first one.
     fn member(&self, of: u32, name: &[u8], depth: u32, budget: &mut u32) -> Option<Found> {
-        let (_, whole) = self.resolve(of)?;
+        let (_, mut whole) = self.resolve(of)?;
+        if whole.kind == Kind::Array {
+            (_, whole) = self.resolve(u32_at(&self.bytes, whole.rest)?)?;
+        }
         if depth == 0 || !matches!(whole.kind, Kind::Struct | Kind::Union) {
             return None;
         }
@@ -406,9 +422,9 @@ impl fmt::Debug for BtfTracepoint<'_> {
 }
 
 impl BtfTracepoint<'_> {
-    /// Where its programs find something: `argN.ptr` and `argN.int` are the
-    /// arguments, 8 bytes each in the context and there only if they are a
-    /// pointer or an `int`; all else are members, see [`Btf::field`].
+    /// Where its programs find something: `argN.ptr`, `argN.int` and `argN.enum` are
+    /// the arguments, 8 bytes each in the context and there only if they are a
+    /// pointer, an `int` or an enumeration; all else are members, see [`Btf::field`].
     pub fn field(&self, name: &str) -> Option<HostField> {
         let Some(argument) = name.strip_prefix("arg") else {
             return self.btf.field(name);
@@ -425,6 +441,7 @@ impl BtfTracepoint<'_> {
         let fits = match kind {
             "ptr" => found.kind == Kind::Ptr,
             "int" => found.kind == Kind::Int && found.size_or_type == 4,
+            "enum" => found.kind == Kind::Enum && found.size_or_type == 4,
             _ => false,
         };
         fits.then_some(HostField {

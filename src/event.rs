@@ -1,48 +1,98 @@
-//! The decoded event: what a program of bpf-asm/ sent, checked and named.
-//!
-//! The wire layout stands in bpf-asm/event.inc; the constants here repeat it
-//! and a test holds the two together.
+//! An event: what happened to a socket, however it was obtained.
 
 use crate::tcp::{Endpoint, State, Wire};
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// Size of the wire event in bytes.
-pub const WIRE_LEN: usize = 84;
-/// Version of the wire event.
-pub const WIRE_VERSION: u8 = 1;
-
-const KIND_STATE: u8 = 1;
-const KIND_RETRANSMIT: u8 = 2;
-const FLAG_ERR: u16 = 1;
-const FLAG_FAMILY: u16 = 2;
-const AF_INET: u16 = libc::AF_INET as u16;
-
-#[cfg(not(target_endian = "little"))]
-compile_error!("the wire event is little-endian, as are the hosts it is made for");
+use bitflags::bitflags;
 
 /// TASK_COMM_LEN: a task's name with its terminating NUL, in bytes.
 pub const COMM_LEN: usize = 16;
 
-/// The task on the CPU when the event happened. In softirq it is whatever was
-/// interrupted; whose socket it really is comes from elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A task, as the kernel names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Task {
     /// Process id (tgid) in the initial PID namespace.
     pub pid: u32,
     /// Thread id in the initial PID namespace.
     pub tid: u32,
-    /// User id in the initial user namespace.
-    pub uid: u32,
-    comm: [u8; COMM_LEN],
+    /// User id in the initial user namespace, where it is known.
+    pub uid: Option<u32>,
+    /// Its name, ended by a NUL if it is shorter; empty where it isn't known.
+    pub name: [u8; COMM_LEN],
 }
 
 impl Task {
     /// The task's name as the kernel has it: any bytes but NUL.
     pub fn comm(&self) -> &[u8] {
-        let len = self.comm.iter().position(|&b| b == 0);
-        &self.comm[..len.unwrap_or(COMM_LEN)]
+        let len = self.name.iter().position(|&b| b == 0);
+        &self.name[..len.unwrap_or(COMM_LEN)]
     }
+}
+
+/// How the owner of a socket is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum OwnerSource {
+    /// This event ran in the owner's context.
+    Task = 1,
+    /// From an earlier event of the socket that did.
+    Cached = 2,
+    /// The socket is the child of a listener with this owner.
+    Listener = 3,
+    /// Seen when the socket was accepted, or first read from.
+    Accept = 4,
+    /// From the scan at the start.
+    Snapshot = 5,
+}
+
+impl OwnerSource {
+    /// The source of this number.
+    pub fn from_number(number: u8) -> Option<OwnerSource> {
+        use OwnerSource::*;
+        const ALL: [OwnerSource; 5] = [Task, Cached, Listener, Accept, Snapshot];
+        ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+
+    /// Its name in the output.
+    pub fn name(self) -> &'static str {
+        match self {
+            OwnerSource::Task => "task",
+            OwnerSource::Cached => "cached",
+            OwnerSource::Listener => "listener",
+            OwnerSource::Accept => "accept",
+            OwnerSource::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// Whose socket it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The task that opened, listened with, accepted or closed it.
+    pub task: Task,
+    /// Process id of its parent, where the kernel tells.
+    pub parent: Option<u32>,
+    /// Id of its cgroup (version 2), where the kernel tells.
+    pub cgroup: Option<u64>,
+    /// How this is known.
+    pub source: OwnerSource,
+}
+
+/// What a socket had counted when it was closed; each where the kernel tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Why it ended: a positive errno, 0 where there was no error (`sk_err`).
+    pub error: Option<i32>,
+    /// Bytes of data sent, each once, whether they arrived or not.
+    pub bytes_sent: Option<u64>,
+    /// Bytes of data received in order.
+    pub bytes_received: Option<u64>,
+    /// Segments sent, also without data.
+    pub segments_sent: Option<u32>,
+    /// Segments received, likewise.
+    pub segments_received: Option<u32>,
+    /// Smoothed round-trip time in microseconds.
+    pub rtt_us: Option<u32>,
+    /// The least round-trip time lately, in microseconds.
+    pub min_rtt_us: Option<u32>,
 }
 
 /// What happened.
@@ -63,6 +113,18 @@ pub enum What {
         /// sent, or where the kernel doesn't tell (before 6.17).
         error: Option<i32>,
     },
+    /// A SYN+ACK was sent again. The socket is the listener's: the connection
+    /// has none yet. The ends are the connection's.
+    SynAck,
+    /// A reset was sent. The ends are not known.
+    ResetSent {
+        /// Why: a number of the kernel's `enum sk_rst_reason` (6.10 and later).
+        reason: Option<u32>,
+    },
+    /// A reset was received.
+    ResetReceived,
+    /// The socket was accepted, or first read from, by its owner.
+    Accepted,
 }
 
 /// One event of one socket.
@@ -75,8 +137,13 @@ pub struct Event {
     /// The kernel's address of the socket: the same for all its events, and
     /// used again for another socket later. Never printed.
     pub socket: u64,
-    /// The task on the CPU.
-    pub task: Task,
+    /// The task on the CPU. In softirq it is whatever was interrupted.
+    pub on_cpu: Task,
+    /// Whose socket it is, where that is known for sure.
+    pub owner: Option<Owner>,
+    /// Its network namespace: the inode number of /proc/PID/ns/net, where the
+    /// kernel tells.
+    pub netns: Option<u32>,
     /// What happened.
     pub what: What,
     /// This end.
@@ -85,223 +152,53 @@ pub struct Event {
     pub peer: Endpoint,
     /// IP version on the wire.
     pub wire: Wire,
+    /// What it had counted, at a change to CLOSE.
+    pub counters: Counters,
 }
 
-/// Why bytes are no event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecodeError {
-    /// Too few bytes.
-    Short,
-    /// Another version of the wire event.
-    Version,
-    /// An unknown kind of event.
-    Kind,
-    /// A state that TCP doesn't have.
-    State,
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DecodeError::Short => "too short",
-            DecodeError::Version => "of another version",
-            DecodeError::Kind => "of an unknown kind",
-            DecodeError::State => "with an unknown TCP state",
-        })
+bitflags! {
+    /// What the programs could be made to read on this host, beyond what every
+    /// host has; the rest of the wire event is zero and means nothing.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Known: u16 {
+        /// `sk_lock.owned`: whether the task on the CPU holds the socket.
+        const LOCK = 1 << 0;
+        /// The network namespace.
+        const NETNS = 1 << 1;
+        /// The owner's parent.
+        const PARENT = 1 << 2;
+        /// The owner's cgroup.
+        const CGROUP = 1 << 3;
+        /// `sk_err`
+        const ERROR = 1 << 4;
+        /// `bytes_sent` and `bytes_retrans`
+        const BYTES_SENT = 1 << 5;
+        /// `bytes_received` and `sk_flags`
+        const BYTES_RECEIVED = 1 << 6;
+        /// `segs_out`
+        const SEGMENTS_SENT = 1 << 7;
+        /// `segs_in`
+        const SEGMENTS_RECEIVED = 1 << 8;
+        /// `srtt_us`
+        const RTT = 1 << 9;
+        /// `rtt_min`
+        const MIN_RTT = 1 << 10;
     }
 }
 
-fn take<const N: usize>(bytes: &[u8; WIRE_LEN], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&bytes[at..at + N]);
-    out
-}
-
 impl Event {
-    /// Decodes what a program sent. Trailing bytes (perf pads its records) are
-    /// passed over.
-    pub fn decode(time: u64, cpu: u32, bytes: &[u8]) -> Result<Event, DecodeError> {
-        let bytes: &[u8; WIRE_LEN] = bytes
-            .get(..WIRE_LEN)
-            .and_then(|b| b.try_into().ok())
-            .ok_or(DecodeError::Short)?;
-        if bytes[72] != WIRE_VERSION {
-            return Err(DecodeError::Version);
-        }
-        let u16_at = |at| u16::from_le_bytes(take(bytes, at));
-        let u32_at = |at| u32::from_le_bytes(take(bytes, at));
-        let flags = u16_at(82);
-        let state = |at: usize| State::from_number(bytes[at]).ok_or(DecodeError::State);
-        let what = match bytes[73] {
-            KIND_STATE => What::State {
-                old: state(74)?,
-                new: state(75)?,
-            },
-            KIND_RETRANSMIT => What::Retransmit {
-                state: State::from_number(bytes[75]),
-                error: match u32_at(68) as i32 {
-                    0 => None,
-                    _ if flags & FLAG_ERR == 0 => None,
-                    err => Some(err.checked_neg().unwrap_or(i32::MAX)),
-                },
-            },
-            _ => return Err(DecodeError::Kind),
-        };
-        let family = (flags & FLAG_FAMILY != 0).then(|| u16_at(80));
-        let (wire, local, peer) = addresses(family, take(bytes, 16), take(bytes, 32));
-        Ok(Event {
-            time,
-            cpu,
-            socket: u64::from_le_bytes(take(bytes, 0)),
-            task: Task {
-                tid: u32_at(8),
-                pid: u32_at(12),
-                uid: u32_at(64),
-                comm: take(bytes, 48),
-            },
-            what,
-            local: Endpoint {
-                addr: local,
-                port: u16_at(76),
-            },
-            peer: Endpoint {
-                addr: peer,
-                port: u16_at(78),
-            },
-            wire,
-        })
+    /// Whether it is shown in a line of its own: a change or a retransmission.
+    /// The others only tell more of their connection.
+    pub fn is_line(&self) -> bool {
+        matches!(
+            self.what,
+            What::State { .. } | What::Retransmit { .. } | What::SynAck
+        )
     }
 
     /// Whether an end is unspecified (0.0.0.0 or ::): listeners, and children
     /// that are not filled in yet.
     pub fn is_noise(&self) -> bool {
         self.local.addr.is_unspecified() || self.peer.addr.is_unspecified()
-    }
-}
-
-/// The v6 fields hold every address, a v4 one as ::ffff:a.b.c.d
-/// (include/trace/events/sock.h, TP_STORE_ADDRS). The connection is IPv4 on the
-/// wire if the socket is, or if either end is v4-mapped.
-fn addresses(family: Option<u16>, local: [u8; 16], peer: [u8; 16]) -> (Wire, IpAddr, IpAddr) {
-    let (local, peer) = (Ipv6Addr::from(local), Ipv6Addr::from(peer));
-    let mapped = local.to_ipv4_mapped().is_some() || peer.to_ipv4_mapped().is_some();
-    if family == Some(AF_INET) || mapped {
-        let v4 = |a: Ipv6Addr| IpAddr::V4(a.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED));
-        (Wire::Ipv4, v4(local), v4(peer))
-    } else {
-        (Wire::Ipv6, IpAddr::V6(local), IpAddr::V6(peer))
-    }
-}
-
-#[cfg(test)]
-pub mod tests {
-    //! Events for the tests of other modules, and the decoder's own.
-    use super::*;
-
-    /// The bytes of a state event, as the program would send them.
-    pub fn wire(socket: u64, old: State, new: State, ports: (u16, u16)) -> [u8; WIRE_LEN] {
-        let mut b = [0; WIRE_LEN];
-        b[..8].copy_from_slice(&socket.to_le_bytes());
-        b[8..12].copy_from_slice(&11u32.to_le_bytes());
-        b[12..16].copy_from_slice(&10u32.to_le_bytes());
-        b[26..32].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
-        b[42..48].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 2]);
-        b[48..52].copy_from_slice(b"curl");
-        b[64..68].copy_from_slice(&1000u32.to_le_bytes());
-        b[72] = WIRE_VERSION;
-        b[73] = KIND_STATE;
-        b[74] = old as u8;
-        b[75] = new as u8;
-        b[76..78].copy_from_slice(&ports.0.to_le_bytes());
-        b[78..80].copy_from_slice(&ports.1.to_le_bytes());
-        b[80..82].copy_from_slice(&AF_INET.to_le_bytes());
-        b[82] = 2;
-        b
-    }
-
-    /// A state event at `time`.
-    pub fn state(time: u64, socket: u64, old: State, new: State, ports: (u16, u16)) -> Event {
-        Event::decode(time, 0, &wire(socket, old, new, ports)).expect("a valid event")
-    }
-
-    #[test]
-    fn decodes_every_field() {
-        let e = state(
-            5,
-            0xffff_8880_0000_0001,
-            State::Close,
-            State::SynSent,
-            (0, 80),
-        );
-        assert_eq!(e.socket, 0xffff_8880_0000_0001);
-        assert_eq!((e.task.pid, e.task.tid, e.task.uid), (10, 11, 1000));
-        assert_eq!(e.task.comm(), b"curl");
-        assert_eq!(e.local.addr.to_string(), "10.0.0.1");
-        assert_eq!(e.peer.addr.to_string(), "10.0.0.2");
-        assert_eq!((e.local.port, e.peer.port), (0, 80));
-        assert_eq!(e.wire, Wire::Ipv4);
-        assert!(!e.is_noise());
-    }
-
-    #[test]
-    fn a_name_of_sixteen_bytes_has_no_end() {
-        let mut b = wire(1, State::Close, State::Listen, (1, 2));
-        b[48..64].copy_from_slice(&[b'x'; 16]);
-        assert_eq!(
-            Event::decode(0, 0, &b).expect("valid").task.comm(),
-            [b'x'; 16]
-        );
-    }
-
-    #[test]
-    fn v4_unspecified_and_v6_are_told_apart() {
-        let mut b = wire(1, State::Close, State::Listen, (1, 2));
-        b[16..48].fill(0);
-        let e = Event::decode(0, 0, &b).expect("valid");
-        assert_eq!(e.local.addr.to_string(), "0.0.0.0");
-        assert!(e.is_noise());
-        b[80] = libc::AF_INET6 as u8;
-        let e = Event::decode(0, 0, &b).expect("valid");
-        assert_eq!(
-            (e.wire, e.local.addr.to_string()),
-            (Wire::Ipv6, "::".into())
-        );
-        b[42..48].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 2]);
-        assert_eq!(Event::decode(0, 0, &b).expect("valid").wire, Wire::Ipv4);
-        // Before 5.12 a retransmission doesn't say its family.
-        b[82] = 0;
-        assert_eq!(Event::decode(0, 0, &b).expect("valid").wire, Wire::Ipv4);
-    }
-
-    #[test]
-    fn a_failed_retransmission_has_its_errno() {
-        let mut b = wire(1, State::Close, State::Established, (1, 2));
-        b[73] = KIND_RETRANSMIT;
-        b[68..72].copy_from_slice(&(-16i32).to_le_bytes());
-        let what = |b: &[u8]| Event::decode(0, 0, b).expect("valid").what;
-        let with = |error| What::Retransmit {
-            state: Some(State::Established),
-            error,
-        };
-        assert_eq!(what(&b), with(None));
-        b[82] = 3;
-        assert_eq!(what(&b), with(Some(16)));
-        b[68..72].copy_from_slice(&i32::MIN.to_le_bytes());
-        assert_eq!(what(&b), with(Some(i32::MAX)));
-    }
-
-    #[test]
-    fn refuses_what_is_no_event() {
-        let b = wire(1, State::Close, State::Listen, (1, 2));
-        assert_eq!(Event::decode(0, 0, &b[..83]), Err(DecodeError::Short));
-        let with = |at: usize, value| {
-            let mut b = b;
-            b[at] = value;
-            Event::decode(0, 0, &b)
-        };
-        assert_eq!(with(72, 2), Err(DecodeError::Version));
-        assert_eq!(with(73, 3), Err(DecodeError::Kind));
-        assert_eq!(with(74, 0), Err(DecodeError::State));
-        assert_eq!(with(75, 99), Err(DecodeError::State));
     }
 }

@@ -56,7 +56,7 @@ impl Filter {
         );
         let rest = (self.all || !event.is_noise())
             && (active || !self.active_only)
-            && allows(&self.pid, event.task.pid)
+            && allows(&self.pid, event.on_cpu.pid)
             && allows(&self.src_ip, event.local.addr)
             && allows(&self.dst_ip, event.peer.addr)
             && allows(&self.dst_port, event.peer.port);
@@ -72,7 +72,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::tests::state;
+    use crate::wire::tests::state;
 
     fn judge(set: impl FnOnce(&mut Filter), ports: (u16, u16)) -> Verdict {
         let mut filter = Filter::default();

@@ -15,6 +15,7 @@ pub mod event;
 pub mod lifecycle;
 pub mod tcp;
 pub mod text;
+pub mod wire;
 
 pub mod btf;
 pub mod perf;

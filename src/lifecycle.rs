@@ -290,7 +290,7 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::tests::state;
+    use crate::wire::tests::state;
 
     const MS: u64 = 1_000_000;
 

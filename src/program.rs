@@ -3,14 +3,16 @@
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
-use crate::bpf_link::{HIDDEN, Host, HostField, Template};
-use crate::btf::BtfTracepoint;
+use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
+use crate::btf::{Btf, BtfTracepoint};
 use crate::error::{Error, Kind};
+use crate::event::Known;
 use crate::perf::{Ring, Rings};
-use crate::sys::bpf::{self, ArrayMap, MapType, ProgType};
+use crate::sys::bpf::{self, Map, MapType, ProgType, Update};
 use crate::sys::caps::{self, Caps};
 use crate::sys::{self, Errno};
 use crate::tracepoint::{Attached, Tracepoint};
+use crate::wire::OWNER_LEN;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -23,11 +25,25 @@ const LOG_LAST: usize = (16 << 20) - 1;
 /// a pending signal).
 const TRIES: u32 = 10;
 
+/// Sockets whose owner is remembered. 48 bytes each and as many for the hash,
+/// preallocated by the kernel.
+const OWNERS: u32 = 65536;
+/// Addresses with listeners that are remembered.
+const LISTENERS: u32 = 8192;
+/// A key of the map `listeners`, in bytes; see bpf-asm/owner.inc.
+const LISTENER_KEY: usize = 24;
+/// Its value, in bytes.
+const LISTENER_LEN: usize = OWNER_LEN + 8;
+/// The value of the map `lost`, in bytes.
+const LOST_LEN: usize = 24;
+
 /// The maps that the programs share.
 #[derive(Debug)]
 pub struct Maps {
-    events: ArrayMap,
-    lost: ArrayMap,
+    events: Map,
+    lost: Map,
+    owners: Map,
+    listeners: Map,
     cpu_ids: usize,
 }
 
@@ -38,6 +54,8 @@ pub struct Unsent {
     pub ring_full: u64,
     /// Any other reason.
     pub other: u64,
+    /// Not events: owners that found no room in the map `owners`.
+    pub owners: u64,
 }
 
 /// Checks the capabilities before anything else is tried, so that the error
@@ -99,13 +117,16 @@ impl Maps {
     /// Creates the maps and connects the rings.
     pub fn create(rings: &Rings) -> Result<Maps, Error> {
         let cpu_ids = rings.cpu_ids();
-        let create = |kind, name, size, entries| {
-            with_memlock(|| ArrayMap::create(kind, name, size, entries, cpu_ids as usize))
+        let create = |kind, name, sizes, entries| {
+            with_memlock(|| Map::create(kind, name, sizes, entries, cpu_ids as usize))
                 .map_err(|errno| bpf_error(&format!("create the map {name}"), errno))
         };
+        let listener = (LISTENER_KEY as u32, LISTENER_LEN as u32);
         let maps = Maps {
-            events: create(MapType::PerfEventArray, "events", 4, cpu_ids)?,
-            lost: create(MapType::PerCpuArray, "lost", 16, 1)?,
+            events: create(MapType::PerfEventArray, "events", (4, 4), cpu_ids)?,
+            lost: create(MapType::PerCpuArray, "lost", (4, LOST_LEN as u32), 1)?,
+            owners: create(MapType::Hash, "owners", (8, OWNER_LEN as u32), OWNERS)?,
+            listeners: create(MapType::Hash, "listeners", listener, LISTENERS)?,
             cpu_ids: cpu_ids as usize,
         };
         for ring in rings.iter() {
@@ -118,26 +139,28 @@ impl Maps {
     /// Tells the programs the ring of a CPU.
     pub fn connect(&self, ring: &Ring) -> sys::Result<()> {
         let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
-        self.events.update(ring.cpu(), &fd)
+        let cpu = ring.cpu().to_ne_bytes();
+        self.events.update(&cpu, &fd, Update::Any)
     }
 
     /// Whether the counters of [`Maps::unsent`] can be read.
     pub fn readable(&self) -> sys::Result<()> {
-        self.lost.lookup(0, &mut vec![0; self.cpu_ids * 16])
+        self.lost.lookup(&[0; 4], &mut vec![0; self.cpu_ids * 16])
     }
 
     /// What each possible CPU's programs could not send so far.
     pub fn unsent(&self) -> Vec<Unsent> {
-        let mut bytes = vec![0; self.cpu_ids * 16];
-        if self.lost.lookup(0, &mut bytes).is_err() {
+        let mut bytes = vec![0; self.cpu_ids * LOST_LEN];
+        if self.lost.lookup(&[0; 4], &mut bytes).is_err() {
             return Vec::new();
         }
         let number = |b: &[u8]| b.try_into().map_or(0, u64::from_ne_bytes);
         bytes
-            .chunks_exact(16)
-            .map(|pair| Unsent {
-                ring_full: number(&pair[..8]),
-                other: number(&pair[8..]),
+            .chunks_exact(LOST_LEN)
+            .map(|numbers| Unsent {
+                ring_full: number(&numbers[..8]),
+                other: number(&numbers[8..16]),
+                owners: number(&numbers[16..]),
             })
             .collect()
     }
@@ -164,18 +187,50 @@ impl Target<'_> {
     }
 }
 
+/// What a program may use beyond the tracepoint itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Extras<'a> {
+    /// The members of kernel structures, where BTF tells their places.
+    pub members: Option<&'a Btf>,
+    /// The helper bpf_get_current_cgroup_id (CONFIG_CGROUPS).
+    pub cgroup: bool,
+}
+
 /// What a template needs to know of this host.
 struct ThisHost<'a> {
     target: Target<'a>,
     maps: &'a Maps,
+    extras: Extras<'a>,
+}
+
+impl ThisHost<'_> {
+    /// A member of a kernel structure, or a helper as `helper.NAME`.
+    fn member(&self, name: &str) -> Option<HostField> {
+        if let Some(helper) = name.strip_prefix("helper.") {
+            let has = helper == "cgroup_id" && self.extras.cgroup;
+            return has.then_some(HostField { offset: 0, size: 8 });
+        }
+        let btf = self.extras.members?;
+        // By BTF alone a task can be looked at only through this helper (5.11).
+        let reachable = !name.starts_with("task_struct.")
+            || matches!(self.target, Target::Record(_))
+            || btf.has_enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
+        reachable.then(|| btf.field(name))?
+    }
 }
 
 impl Host for ThisHost<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
         match self.target {
+            Target::Arguments(tracepoint) if name.starts_with("arg") => tracepoint.field(name),
+            _ if is_member(name) => self.member(name),
             Target::Record(tracepoint) => tracepoint.format.host_field(name),
-            Target::Arguments(tracepoint) => tracepoint.field(name),
+            Target::Arguments(_) => None,
         }
+    }
+
+    fn loads_members(&self) -> bool {
+        matches!(self.target, Target::Arguments(_))
     }
 
     fn hidden(&self) -> u16 {
@@ -189,6 +244,8 @@ impl Host for ThisHost<'_> {
         let map = match name {
             "events" => &self.maps.events,
             "lost" => &self.maps.lost,
+            "owners" => &self.maps.owners,
+            "listeners" => &self.maps.listeners,
             _ => return None,
         };
         Some(map.as_fd().as_raw_fd())
@@ -199,6 +256,7 @@ impl Host for ThisHost<'_> {
 #[derive(Debug)]
 pub struct Program {
     fd: OwnedFd,
+    known: Known,
 }
 
 impl AsFd for Program {
@@ -213,8 +271,14 @@ impl Program {
         template: &Template<'_>,
         target: Target<'_>,
         maps: &Maps,
+        extras: Extras<'_>,
     ) -> Result<Program, Error> {
-        let host = ThisHost { target, maps };
+        let host = ThisHost {
+            target,
+            maps,
+            extras,
+        };
+        let known = known(template, &host);
         let insns = template.link(&host).map_err(|e| {
             let on = format!("{}:{}", template.group, template.event);
             Error::new(
@@ -237,7 +301,7 @@ impl Program {
             }
         };
         match with_memlock(|| load(None)) {
-            Ok(fd) => Ok(Program { fd }),
+            Ok(fd) => Ok(Program { fd, known }),
             Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => {
                 Err(bpf_error(&format!("load the program {name}"), errno))
             }
@@ -246,7 +310,7 @@ impl Program {
                 let log = loop {
                     let mut log = vec![0; size];
                     match load(Some(&mut log)) {
-                        Ok(fd) => return Ok(Program { fd }),
+                        Ok(fd) => return Ok(Program { fd, known }),
                         Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
                         Err(_) => break log,
                     }
@@ -260,6 +324,11 @@ impl Program {
                 ))
             }
         }
+    }
+
+    /// What it reads beyond what every host has.
+    pub fn known(&self) -> Known {
+        self.known
     }
 
     /// Attaches a program that was loaded for a tracepoint's arguments; `what`
@@ -276,6 +345,45 @@ impl Program {
         // A kernel that can't tell has told of none.
         bpf::recursion_misses(self.fd.as_fd()).unwrap_or(0)
     }
+}
+
+/// What must be there for each part of an event; see bpf-asm/.
+const PARTS: [(Known, &[&str]); 11] = [
+    (Known::LOCK, &["sock.sk_lock.owned"]),
+    (
+        Known::NETNS,
+        &["sock.__sk_common.skc_net.net", "net.ns.inum"],
+    ),
+    (
+        Known::PARENT,
+        &["task_struct.real_parent", "task_struct.tgid"],
+    ),
+    (Known::CGROUP, &["helper.cgroup_id"]),
+    (Known::ERROR, &["sock.sk_err"]),
+    (
+        Known::BYTES_SENT,
+        &["tcp_sock.bytes_sent", "tcp_sock.bytes_retrans"],
+    ),
+    (
+        Known::BYTES_RECEIVED,
+        &["tcp_sock.bytes_received", "sock.sk_flags"],
+    ),
+    (Known::SEGMENTS_SENT, &["tcp_sock.segs_out"]),
+    (Known::SEGMENTS_RECEIVED, &["tcp_sock.segs_in"]),
+    (Known::RTT, &["tcp_sock.srtt_us"]),
+    (Known::MIN_RTT, &["tcp_sock.rtt_min.s.v"]),
+];
+
+fn known(template: &Template<'_>, host: &dyn Host) -> Known {
+    let has = |name: &&str| {
+        let field = template.fields.iter().find(|field| field.name == *name);
+        field.is_some_and(|field| {
+            let found = host.field(name);
+            found.is_some_and(|found| field.widths.contains(&found.size))
+        })
+    };
+    let parts = PARTS.iter().filter(|(_, names)| names.iter().all(has));
+    parts.fold(Known::empty(), |all, (part, _)| all | *part)
 }
 
 /// The line of a verifier's log that says what is wrong: the last one before

@@ -94,8 +94,10 @@ struct View {
 impl View {
     /// Takes an event; whether more are wanted.
     fn take(&mut self, event: &Event) -> bool {
-        self.summary.received += 1;
-        self.event(event);
+        if event.is_line() {
+            self.summary.received += 1;
+            self.event(event);
+        }
         self.left > 0 && !self.output.is_closed()
     }
 

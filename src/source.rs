@@ -6,15 +6,16 @@
 
 use crate::btf::Btf;
 use crate::error::{Error, Kind};
-use crate::event::{DecodeError, Event, WIRE_LEN};
+use crate::event::{Event, Known};
 use crate::loss::Losses;
 use crate::output::{Lost, Reason, notice};
 use crate::perf::{Ring, Rings, Sample};
-use crate::program::{Maps, Program, Target, check_capabilities};
+use crate::program::{Extras, Maps, Program, Target, check_capabilities};
 use crate::programs;
 use crate::sandbox::{self, Enforced, LogAccess, Mode, Needs};
 use crate::sys;
 use crate::tracepoint::{Attached, TraceFs};
+use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
 use std::ffi::CStr;
 use std::os::fd::AsFd;
 
@@ -40,6 +41,7 @@ pub struct Source {
     losses: Losses,
     /// CPUs that were said to have no ring.
     ringless: Vec<u32>,
+    known: Known,
 }
 
 impl Source {
@@ -82,7 +84,10 @@ impl Source {
                 )),
             })?,
         };
+        // The first program is that of the state changes, which reads most.
+        let known = programs.first().map_or(Known::empty(), Program::known);
         Ok(Source {
+            known,
             rings,
             maps,
             programs,
@@ -129,14 +134,15 @@ impl Source {
     /// in the order of time, until `sink` returns false. Returns whether events
     /// are left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event) -> bool) -> bool {
-        let losses = &mut self.losses;
-        self.rings.drain(until, &mut |sample| match decode(sample) {
-            Ok(event) => sink(&event),
-            Err(_) => {
-                losses.undecodable();
-                true
-            }
-        })
+        let (losses, known) = (&mut self.losses, self.known);
+        self.rings
+            .drain(until, &mut |sample| match decode(sample, known) {
+                Ok(event) => sink(&event),
+                Err(_) => {
+                    losses.undecodable();
+                    true
+                }
+            })
     }
 
     /// Hands out what was lost since the last call; `wall` is the time to give.
@@ -187,10 +193,15 @@ type Loaded = (Vec<Program>, Vec<Attached>);
 
 fn by_tracefs(maps: &Maps, cpus: &[u32]) -> Result<Loaded, Error> {
     let tracefs = TraceFs::open()?;
+    let btf = Btf::of_kernel().ok();
+    let extras = Extras {
+        members: btf.as_ref(),
+        cgroup: true,
+    };
     let (mut programs, mut attached) = (Vec::new(), Vec::new());
     for template in [&programs::STATE, &programs::RETRANSMIT] {
         let tracepoint = tracefs.event(template.group, template.event)?;
-        let program = Program::load(template, Target::Record(&tracepoint), maps)?;
+        let program = Program::load(template, Target::Record(&tracepoint), maps, extras)?;
         attached.push(tracepoint.attach(program.as_fd(), cpus)?);
         programs.push(program);
     }
@@ -199,6 +210,10 @@ fn by_tracefs(maps: &Maps, cpus: &[u32]) -> Result<Loaded, Error> {
 
 fn by_btf(maps: &Maps) -> Result<Loaded, Error> {
     let btf = Btf::of_kernel()?;
+    let extras = Extras {
+        members: Some(&btf),
+        cgroup: true,
+    };
     let (mut programs, mut attached) = (Vec::new(), Vec::new());
     for template in [&programs::STATE_BTF, &programs::RETRANSMIT_BTF] {
         let what = format!("{}:{}", template.group, template.event);
@@ -210,14 +225,15 @@ fn by_btf(maps: &Maps) -> Result<Loaded, Error> {
                 ),
             )
         })?;
-        let program = Program::load(template, Target::Arguments(&tracepoint), maps)?;
+        let program = Program::load(template, Target::Arguments(&tracepoint), maps, extras)?;
         attached.push(program.attach(&what)?);
         programs.push(program);
     }
     Ok((programs, attached))
 }
 
-fn decode(sample: Sample<'_>) -> Result<Event, DecodeError> {
-    let mut buffer = [0; WIRE_LEN];
-    Event::decode(sample.time, sample.cpu, sample.data.flatten(&mut buffer))
+fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {
+    let mut buffer = [0; WIRE_CLOSE_LEN];
+    let bytes = sample.data.flatten(&mut buffer);
+    Event::decode(sample.time, sample.cpu, bytes, known)
 }

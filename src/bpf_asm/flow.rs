@@ -8,6 +8,9 @@ use super::{AsmError, Program};
 use crate::bpf_insn::{CLASS, Insn, JMP};
 use crate::bpf_link::Item;
 
+/// Instructions of a peek by a helper.
+const PEEK: i64 = 6;
+
 /// More optional fields would be too many mixes to walk.
 const OPTIONAL: usize = 10;
 
@@ -115,6 +118,7 @@ pub(super) fn check_distances(program: &Program, source: &Source) -> Result<(), 
         place += match item {
             Item::Wide { .. } | Item::Map { .. } => 2,
             Item::Copy { len, .. } => 2 * i64::from(*len),
+            Item::Peek { len, .. } => PEEK.max(2 * i64::from(*len)),
             Item::If { .. } => 0,
             Item::Insn(_) | Item::Load { .. } | Item::Jump { .. } => 1,
         };

@@ -28,7 +28,7 @@ fn named_register(tok: Tok<'_>) -> Option<&str> {
 }
 
 /// What stands behind the base register of an address.
-enum Place {
+pub(super) enum Place {
     Offset(i16),
     Field(u16, usize),
 }
@@ -59,6 +59,10 @@ impl Parser<'_> {
             Tok::Word("memcpy") => {
                 line.next();
                 self.memcpy(line, at)
+            }
+            Tok::Word("peek") => {
+                line.next();
+                self.peek(line, at)
             }
             Tok::Word(word) if register(word).is_some() => {
                 let (wide, dst) = self.register(line)?;
@@ -94,7 +98,7 @@ impl Parser<'_> {
     }
 
     /// A register of 64 bits.
-    fn wide_register(&self, line: &mut Line<'_>) -> Read<u8> {
+    pub(super) fn wide_register(&self, line: &mut Line<'_>) -> Read<u8> {
         let col = line.col();
         match self.register(line)? {
             (true, number) => Ok(number),
@@ -166,7 +170,7 @@ impl Parser<'_> {
     }
 
     /// `r6 + X`, or `r6` alone.
-    fn base(&mut self, line: &mut Line<'_>) -> Read<(u8, Place)> {
+    pub(super) fn base(&mut self, line: &mut Line<'_>) -> Read<(u8, Place)> {
         let base = self.wide_register(line)?;
         if let (Tok::Op("+"), Tok::Word(name)) = (line.peek(), line.peek_second()) {
             line.next();
@@ -301,60 +305,6 @@ impl Parser<'_> {
             )
         })?;
         self.checked(insn, at)
-    }
-
-    /// `memcpy(r10 - 72, r6 + saddr_v6, 16) via r3`.
-    fn memcpy(&mut self, line: &mut Line<'_>, at: usize) -> Read<()> {
-        line.expect("(")?;
-        let to_col = line.col();
-        let (FP, Place::Offset(to)) = self.base(line)? else {
-            return Err((
-                to_col,
-                "memcpy writes to the stack only: r10 and a negative offset".into(),
-            ));
-        };
-        line.expect(",")?;
-        let from_col = line.col();
-        let (src, Place::Field(field, field_col)) = self.base(line)? else {
-            return Err((
-                from_col,
-                "memcpy copies fields only: a register and a field's name".into(),
-            ));
-        };
-        line.expect(",")?;
-        let len_col = line.col();
-        let len = self.expr(line)?;
-        line.expect(")")?;
-        line.expect_word("via")?;
-        let via_col = line.col();
-        let via = self.wide_register(line)?;
-        if via == src || via == FP {
-            return Err((via_col, format!("r{via} can't be the register in between")));
-        }
-        let field_ref = self.use_field(field, field_col)?;
-        let least = field_ref.widths.iter().copied().min().unwrap_or(0);
-        let count = u16::try_from(len).ok().filter(|n| *n > 0 && *n <= least);
-        let len = count.ok_or((
-            len_col,
-            format!("'{}' has {least} bytes: can't copy {len}", field_ref.name),
-        ))?;
-        if to < -512 || i32::from(to) + i32::from(len) > 0 {
-            return Err((
-                to_col,
-                format!("{len} bytes at r10 {to:+} are not on the stack of 512 bytes below r10"),
-            ));
-        }
-        self.push(
-            Item::Copy {
-                to,
-                src,
-                field,
-                len,
-                via,
-            },
-            at,
-        );
-        Ok(())
     }
 
     /// What follows the register that is written.

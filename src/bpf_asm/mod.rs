@@ -11,6 +11,7 @@ mod flow;
 mod insn;
 mod lex;
 mod parse;
+mod transfer;
 
 use crate::bpf_insn::Insn;
 use crate::bpf_link::{FieldRef, Host, HostField, Item, Template};

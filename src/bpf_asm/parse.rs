@@ -181,7 +181,7 @@ impl<'i> Parser<'i> {
     /// Gives `name` its meaning.
     pub(super) fn define(&mut self, name: &str, symbol: Symbol, col: usize) -> Read<()> {
         let reserved = [
-            "ll", "map", "lock", "goto", "if", "call", "exit", "memcpy", "via",
+            "ll", "map", "lock", "goto", "if", "call", "exit", "memcpy", "peek", "via",
         ]
         .contains(&name);
         if reserved || name.starts_with('.') || super::insn::register(name).is_some() {

@@ -2,6 +2,7 @@
 
 use super::{Format, Lost, Shown, errno_name, escape};
 use crate::event::What;
+use crate::tcp::State;
 use crate::text::{self, Stamps};
 use std::io::Write;
 
@@ -14,20 +15,22 @@ pub struct Classic {
 impl Format for Classic {
     fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>) {
         let event = shown.event;
-        self.stamps.local(out, shown.wall);
         let (title, state, error) = match event.what {
             What::State { new, .. } => (" State Change: SRC=", Some(new), None),
             What::Retransmit { state, error: None } => (" Retransmit: SRC=", state, None),
             What::Retransmit { state, error } => (" Retransmit Failed: SRC=", state, error),
+            What::SynAck => (" Retransmit: SRC=", Some(State::SynRecv), None),
+            What::ResetSent { .. } | What::ResetReceived | What::Accepted => return,
         };
+        self.stamps.local(out, shown.wall);
         out.extend_from_slice(title.as_bytes());
         text::endpoint(out, &event.local);
         out.extend_from_slice(b" DST=");
         text::endpoint(out, &event.peer);
         out.extend_from_slice(b" PID=");
-        text::number(out, u64::from(event.task.pid));
+        text::number(out, u64::from(event.on_cpu.pid));
         out.extend_from_slice(b" COMM=");
-        escape::comm(out, event.task.comm());
+        escape::comm(out, event.on_cpu.comm());
         if let Some(state) = state {
             out.extend_from_slice(b" STATE=");
             out.extend_from_slice(state.description().as_bytes());

@@ -4,7 +4,7 @@
 
 use super::{Format, Lost, Shown, Summary, errno_name, escape};
 use crate::event::What;
-use crate::tcp::{Endpoint, Wire};
+use crate::tcp::{Endpoint, State, Wire};
 use crate::text::{self, Stamps};
 
 /// JSON lines.
@@ -68,8 +68,9 @@ impl Format for Json {
         let event = shown.event;
         let name = match event.what {
             What::State { .. } => "tcp_state",
-            What::Retransmit { error: None, .. } => "tcp_retransmit",
+            What::Retransmit { error: None, .. } | What::SynAck => "tcp_retransmit",
             What::Retransmit { .. } => "tcp_retransmit_failed",
+            What::ResetSent { .. } | What::ResetReceived | What::Accepted => return,
         };
         self.open(out, shown.wall, name);
         let names = ("network.local.address", "network.local.port");
@@ -95,16 +96,20 @@ impl Format for Json {
                     plain(out, "error.type", &errno_name(errno));
                 }
             }
+            What::SynAck => plain(out, "tcp.state", State::SynRecv.name()),
+            What::ResetSent { .. } | What::ResetReceived | What::Accepted => {}
         }
         key(out, "socket.id");
         out.push(b'"');
         shown.id.render(out);
         out.push(b'"');
-        number(out, "process.pid", u64::from(event.task.pid));
-        number(out, "process.thread.id", u64::from(event.task.tid));
+        number(out, "process.pid", u64::from(event.on_cpu.pid));
+        number(out, "process.thread.id", u64::from(event.on_cpu.tid));
         key(out, "process.name");
-        escape::json_string(out, event.task.comm());
-        number(out, "user.id", u64::from(event.task.uid));
+        escape::json_string(out, event.on_cpu.comm());
+        if let Some(uid) = event.on_cpu.uid {
+            number(out, "user.id", u64::from(uid));
+        }
         number(out, "cpu", u64::from(event.cpu));
         out.extend_from_slice(b"}\n");
     }

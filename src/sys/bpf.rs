@@ -28,6 +28,8 @@ pub const LATER: [u32; 3] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum MapType {
+    /// BPF_MAP_TYPE_HASH
+    Hash = 1,
     /// BPF_MAP_TYPE_PERF_EVENT_ARRAY: one perf event a CPU, the output rings.
     PerfEventArray = 4,
     /// BPF_MAP_TYPE_PERCPU_ARRAY: one copy of every value a possible CPU.
@@ -142,40 +144,53 @@ struct ObjInfo {
     info: u64,
 }
 
-/// An array map with `u32` keys.
+/// A map. An array's keys are `u32`, as the host orders them.
 #[derive(Debug)]
-pub struct ArrayMap {
+pub struct Map {
     fd: OwnedFd,
+    key_size: u32,
     /// Bytes that the kernel reads or writes at a lookup or update.
     transfer: usize,
-    entries: u32,
 }
 
-impl AsFd for ArrayMap {
+impl AsFd for Map {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl ArrayMap {
-    /// Creates a map. `value_size` is in bytes; for a per-CPU map it must be a
-    /// multiple of 8, and `possible_cpus` values of it are transferred at once
+/// What an update does where the key is there already, or is not (flags of
+/// BPF_MAP_UPDATE_ELEM).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Update {
+    /// BPF_ANY: adds or replaces.
+    Any = 0,
+    /// BPF_NOEXIST: only adds; `EEXIST` where it is there.
+    Add = 1,
+    /// BPF_EXIST: only replaces; `ENOENT` where it is not there.
+    Replace = 2,
+}
+
+impl Map {
+    /// Creates a map. Sizes are in bytes; a per-CPU map's values must be a
+    /// multiple of 8, and `possible_cpus` of them are transferred at once
     /// (kernel/bpf/arraymap.c, bpf_percpu_array_copy).
     pub fn create(
         map_type: MapType,
         name: &str,
-        value_size: u32,
+        (key_size, value_size): (u32, u32),
         entries: u32,
         possible_cpus: usize,
-    ) -> Result<ArrayMap> {
+    ) -> Result<Map> {
         let copies = match map_type {
             MapType::PerCpuArray if value_size % 8 != 0 => return Err(Errno::EINVAL),
             MapType::PerCpuArray => possible_cpus,
-            MapType::PerfEventArray => 1,
+            MapType::PerfEventArray | MapType::Hash => 1,
         };
         let mut attr = MapCreate {
             map_type: map_type as u32,
-            key_size: 4,
+            key_size,
             value_size,
             max_entries: entries,
             map_flags: 0,
@@ -185,42 +200,42 @@ impl ArrayMap {
         };
         // SAFETY: the attribute holds no pointer; the result is a new descriptor.
         let fd = unsafe { own(bpf(BPF_MAP_CREATE, &mut attr)?) };
-        Ok(ArrayMap {
+        Ok(Map {
             fd,
+            key_size,
             transfer: value_size as usize * copies,
-            entries,
         })
     }
 
     /// Stores a value.
-    pub fn update(&self, key: u32, value: &[u8]) -> Result<()> {
-        if value.len() != self.transfer || key >= self.entries {
+    pub fn update(&self, key: &[u8], value: &[u8], how: Update) -> Result<()> {
+        if value.len() != self.transfer || key.len() != self.key_size as usize {
             return Err(Errno::EINVAL);
         }
         let mut attr = MapElem {
             map_fd: self.fd.as_raw_fd() as u32,
             pad: 0,
-            key: &raw const key as u64,
+            key: key.as_ptr() as u64,
             value: value.as_ptr() as u64,
-            flags: 0,
+            flags: how as u64,
         };
-        // SAFETY: key is 4 bytes, value is as long as the map transfers (checked above).
+        // SAFETY: key and value are as long as the map's (checked above).
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
     }
 
     /// Reads a value; of a per-CPU map, those of all possible CPUs in a row.
-    pub fn lookup(&self, key: u32, value: &mut [u8]) -> Result<()> {
-        if value.len() != self.transfer {
+    pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<()> {
+        if value.len() != self.transfer || key.len() != self.key_size as usize {
             return Err(Errno::EINVAL);
         }
         let mut attr = MapElem {
             map_fd: self.fd.as_raw_fd() as u32,
             pad: 0,
-            key: &raw const key as u64,
+            key: key.as_ptr() as u64,
             value: value.as_mut_ptr() as u64,
             flags: 0,
         };
-        // SAFETY: key is 4 bytes, value is as long as the map transfers (checked above).
+        // SAFETY: key and value are as long as the map's (checked above).
         unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
     }
 }

@@ -1,0 +1,35 @@
+; Every reset that the host sends for a socket: tcp:tcp_send_reset (Linux 4.15 and later).
+; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
+;
+; Registers                            Stack
+;   r6  the context: the record          r10-192 … r10-53   the event, see event.inc
+;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc: the key of the map lost
+;       the output's error               r10-200 … r10-193  netns.inc: a value in between
+;   r0 to r5  scratch
+
+.program    socket_snoop_rs
+.tracepoint tcp:tcp_send_reset
+.license    "Dual MIT/GPL"
+
+.field skaddr  u64
+.field reason  u32 optional                 ; since Linux 6.10
+
+.include "event.inc"
+
+    r6 = r1
+    r7 = *(u64 *)(r6 + skaddr)
+    if r7 == 0 goto out                     ; an answer to a segment that no socket was meant by
+
+.include "endless.inc"
+
+    r1 = 0
+    r2 = 0
+.ifdef reason
+    r1 = *(u32 *)(r6 + reason)
+    r2 = FLAG_REASON
+.endif
+    *(u32 *)(r10 + EV_REASON) = r1
+    *(u16 *)(r10 + EV_FLAGS) = r2
+    *(u8 *)(r10 + EV_KIND) = KIND_RST_SENT
+
+.include "short.inc"

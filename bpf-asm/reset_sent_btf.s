@@ -1,0 +1,36 @@
+; Every reset that the host sends for a socket, as reset_sent.s tells it, where tracefs doesn't; see state_btf.s.
+; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
+;
+; Registers                            Stack
+;   r6  the context: the arguments,      r10-192 … r10-53   the event, see event.inc
+;       8 bytes each                     r10-4   … r10-1    send.inc: the key of the map lost
+;   r7  struct sock; then in send.inc    r10-200 … r10-193  netns.inc: a value in between
+;       the output's error
+;   r0 to r5  scratch
+
+.program    socket_snoop_rs
+.tracepoint tcp:tcp_send_reset
+.license    "Dual MIT/GPL"
+
+.field arg0.ptr   u64                       ; const struct sock *sk
+.field arg2.enum  u64 optional              ; enum sk_rst_reason reason, since Linux 6.10; arg1 is the skb
+
+.include "event.inc"
+
+    r6 = r1
+    r7 = *(u64 *)(r6 + arg0.ptr)
+    if r7 == 0 goto out                     ; an answer to a segment that no socket was meant by
+
+.include "endless.inc"
+
+    r1 = 0
+    r2 = 0
+.ifdef arg2.enum
+    r1 = *(u64 *)(r6 + arg2.enum)
+    r2 = FLAG_REASON
+.endif
+    *(u32 *)(r10 + EV_REASON) = r1
+    *(u16 *)(r10 + EV_FLAGS) = r2
+    *(u8 *)(r10 + EV_KIND) = KIND_RST_SENT
+
+.include "short.inc"

@@ -1,0 +1,42 @@
+; Every retransmission of a SYN+ACK: tcp:tcp_retransmit_synack (Linux 4.16 and later). The connection has no socket yet:
+; the event's socket is the listener, its ends are the connection's.
+; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
+;
+; Registers                            Stack
+;   r6  the context: the record          r10-192 … r10-53   the event, see event.inc
+;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc: the key of the map lost
+;       the output's error               r10-200 … r10-193  netns.inc: a value in between
+;   r8  the socket
+;   r0 to r5  scratch
+
+.program    socket_snoop_sa
+.tracepoint tcp:tcp_retransmit_synack
+.license    "Dual MIT/GPL"
+
+.field skaddr    u64
+.field sport     u16
+.field dport     u16
+.field family    u16 optional               ; since Linux 5.12
+.field saddr_v6  u8[16]
+.field daddr_v6  u8[16]
+
+.include "event.inc"
+
+    r6 = r1
+
+.include "socket.inc"
+
+    r2 = 0
+    r3 = 0
+.ifdef family
+    r2 = *(u16 *)(r6 + family)
+    r3 |= FLAG_FAMILY
+.endif
+    *(u16 *)(r10 + EV_FAMILY) = r2
+    *(u16 *)(r10 + EV_FLAGS) = r3
+    *(u32 *)(r10 + EV_ERR) = 0
+    *(u32 *)(r10 + EV_REASON) = 0
+    *(u8 *)(r10 + EV_KIND) = KIND_SYNACK
+    *(u8 *)(r10 + EV_NEWSTATE) = SYN_RECV
+
+.include "short.inc"

@@ -25,6 +25,13 @@ pub struct Reopening {
 const PROT: u32 = (libc::PROT_READ | libc::PROT_WRITE) as u32;
 const MAP: u32 = (libc::MAP_PRIVATE | libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u32;
 
+/// What is done with a descriptor's flags; a debug build asks for them at closing.
+const FLAGS: [u32; 3] = [
+    libc::F_GETFD as u32,
+    libc::F_GETFL as u32,
+    libc::F_SETFL as u32,
+];
+
 /// The signals whose handling abort(3) and std's stack guard change.
 const FATAL: [u32; 3] = [
     libc::SIGABRT as u32,
@@ -74,8 +81,7 @@ pub fn rules(reopening: Option<Reopening>) -> Vec<Rule> {
     // The log: whether it still is a file, and back to blocking writes.
     allow(libc::SYS_close, &[]);
     allow(libc::SYS_fstat, &[]);
-    let modes = OneOf(1, &[libc::F_GETFL as u32, libc::F_SETFL as u32]);
-    allow(libc::SYS_fcntl, &[modes]);
+    allow(libc::SYS_fcntl, &[OneOf(1, &FLAGS)]);
     if let Some(Reopening {
         folder,
         flags,

@@ -92,7 +92,11 @@ pub fn set_effective(keep: Caps) -> Result<()> {
 /// Gives up all but these for ever, in every set: none can be inherited, and
 /// the bounding and the ambient set are emptied where that is permitted.
 pub fn keep_only(keep: Caps) -> Result<()> {
-    set_effective(permitted()?)?;
+    let mut data = get()?;
+    for word in &mut data {
+        word.effective = word.permitted;
+    }
+    set(&data)?;
     // Where CAP_SETPCAP is missing the bounding set stays; with no_new_privs
     // it has no meaning.
     for cap in 0..ALL {

@@ -2,6 +2,7 @@
 //!
 //! Contract: every value is checked here; what comes out can be used as it is.
 
+use crate::attach::Wants;
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
 use crate::output::FormatName;
@@ -99,6 +100,19 @@ struct Args {
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     history: Option<u64>,
 
+    /// learn who accepted a connection at its first read, too (costs time at every read of the host)
+    #[argh(switch)]
+    accept_owner: bool,
+
+    /// how the owner of a socket is told: lock (default) or transitions, as on hosts without BTF
+    #[argh(
+        option,
+        arg_name = "NAME",
+        from_str_fn(parse_belief),
+        default = "false"
+    )]
+    owner_by: bool,
+
     /// how events are obtained: tracepoint, btf or perf (default: the first that works)
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
     transport: Option<Transport>,
@@ -111,6 +125,10 @@ struct Args {
         default = "sandbox::Mode::On"
     )]
     sandbox: sandbox::Mode,
+
+    /// say what this host gives and what will be on, and exit: 0 all, 1 some, 2 can't run
+    #[argh(switch)]
+    check: bool,
 
     /// print the version and exit
     #[argh(switch)]
@@ -151,6 +169,8 @@ pub struct Config {
     pub transport: Option<Transport>,
     /// What is given up once everything is attached.
     pub sandbox: sandbox::Mode,
+    /// Which programs are wanted, and how.
+    pub wants: Wants,
 }
 
 /// What the command line asks for.
@@ -158,6 +178,8 @@ pub struct Config {
 pub enum Command {
     /// Trace.
     Run(Box<Config>),
+    /// Say what a run would do.
+    Check(Box<Config>),
     /// Print this text and end well.
     Print(String),
 }
@@ -175,6 +197,15 @@ fn parse_format(text: &str) -> Result<FormatName, String> {
         "classic" => Ok(FormatName::Classic),
         "json" => Ok(FormatName::Json),
         _ => Err("must be classic or json".into()),
+    }
+}
+
+/// Whether owners are told by transitions.
+fn parse_belief(text: &str) -> Result<bool, String> {
+    match text {
+        "lock" => Ok(false),
+        "transitions" => Ok(true),
+        _ => Err("must be lock or transitions".into()),
     }
 }
 
@@ -277,7 +308,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         (false, None, Some(path)) if !path.is_empty() => LogChoice::Path(path),
         (false, None, _) => LogChoice::Default,
     };
-    Ok(Command::Run(Box::new(Config {
+    let config = Box::new(Config {
         filter: Filter {
             pid: args.pid,
             src_ip: args.src_ip,
@@ -298,7 +329,15 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         }),
         transport: args.transport,
         sandbox: args.sandbox,
-    })))
+        wants: Wants {
+            reads: args.accept_owner,
+            owner_by_transitions: args.owner_by,
+        },
+    });
+    Ok(match args.check {
+        true => Command::Check(config),
+        false => Command::Run(config),
+    })
 }
 
 #[cfg(test)]
@@ -308,7 +347,7 @@ mod tests {
     fn run(args: &[&str], env: Option<&str>) -> Result<Config, String> {
         let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
         match parse(&args, env.map(Into::into)) {
-            Ok(Command::Run(config)) => Ok(*config),
+            Ok(Command::Run(config) | Command::Check(config)) => Ok(*config),
             Ok(Command::Print(text)) => Err(text),
             Err(error) => {
                 assert_eq!(error.exit_code(), 2);

@@ -1,4 +1,7 @@
-//! What ends a run: one line for a person, and the exit code it stands for.
+//! What ends a run: why, what to do, and the exit code it stands for.
+//!
+//! Contract: reason and remedy stay apart, so that `--check` shows the same
+//! words in its columns as a start that fails shows in its one line.
 
 use std::fmt;
 
@@ -21,17 +24,35 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     kind: Kind,
-    message: String,
+    why: String,
+    remedy: String,
 }
 
 impl Error {
-    /// An error of this kind; `message` says in one line what failed, on what,
-    /// why, and what to do.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+    /// An error of this kind; `why` says in one line what failed, on what, and
+    /// why.
+    pub fn new(kind: Kind, why: impl Into<String>) -> Error {
         Error {
             kind,
-            message: message.into(),
+            why: why.into(),
+            remedy: String::new(),
         }
+    }
+
+    /// The same with what to do about it.
+    pub fn advise(mut self, remedy: impl Into<String>) -> Error {
+        self.remedy = remedy.into();
+        self
+    }
+
+    /// What failed, on what, and why.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// What to do about it; empty where nothing can be advised.
+    pub fn remedy(&self) -> &str {
+        &self.remedy
     }
 
     /// The process's exit code.
@@ -45,9 +66,14 @@ impl Error {
     }
 }
 
+/// `why; remedy`
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.why)?;
+        match self.remedy.as_str() {
+            "" => Ok(()),
+            remedy => write!(f, "; {remedy}"),
+        }
     }
 }
 

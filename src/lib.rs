@@ -3,6 +3,7 @@
 //! The library is the program's rooms, made public for its tests; it promises
 //! no stable interface. Modules know only those below them in this list.
 
+pub mod check;
 pub mod session;
 
 pub mod cli;
@@ -17,7 +18,9 @@ pub mod tcp;
 pub mod text;
 pub mod wire;
 
+pub mod attach;
 pub mod btf;
+pub mod maps;
 pub mod perf;
 pub mod program;
 pub mod tracepoint;
@@ -29,6 +32,7 @@ pub mod bpf_asm;
 pub mod bpf_insn;
 pub mod bpf_link;
 pub mod error;
+pub mod finding;
 pub mod sys;
 
 /// The programs of bpf-asm/, assembled at build time.

@@ -16,11 +16,46 @@ use std::fs;
 /// bpf_probe_read_kernel (Linux 5.5 and later) and bpf_probe_read.
 const READERS: [i32; 2] = [113, 4];
 
-/// Whether kernel memory may not be read, as far as this can be found out.
-pub fn is_confidential() -> bool {
-    if let Ok(text) = fs::read("/sys/kernel/security/lockdown") {
-        return contains(&text, b"[confidentiality]");
+/// Where the kernel says it (security/lockdown/lockdown.c; Linux 5.4 and later).
+const PATH: &str = "/sys/kernel/security/lockdown";
+
+/// How much the kernel keeps from root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lockdown {
+    /// Nothing.
+    Off,
+    /// Changing the kernel.
+    Integrity,
+    /// Reading its memory, too.
+    Confidentiality,
+}
+
+impl Lockdown {
+    /// Its name in the kernel.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lockdown::Off => "none",
+            Lockdown::Integrity => "integrity",
+            Lockdown::Confidentiality => "confidentiality",
+        }
     }
+}
+
+/// What the kernel says; `None` where it says nothing that can be understood.
+pub fn stated() -> Option<Lockdown> {
+    let text = fs::read(PATH).ok()?;
+    [
+        (&b"[none]"[..], Lockdown::Off),
+        (b"[integrity]", Lockdown::Integrity),
+        (b"[confidentiality]", Lockdown::Confidentiality),
+    ]
+    .into_iter()
+    .find_map(|(part, state)| contains(&text, part).then_some(state))
+}
+
+/// Whether programs may read kernel memory, by trying; `None` where that can't
+/// be tried.
+pub fn lets_read_memory() -> Option<bool> {
     let mut refused = true;
     for helper in READERS {
         match bpf::prog_load(
@@ -30,13 +65,26 @@ pub fn is_confidential() -> bool {
             c"Dual MIT/GPL",
             None,
         ) {
-            Ok(_) => return false,
-            // Not allowed to ask.
-            Err(Errno::EPERM | Errno::ENOSYS) => refused = false,
-            Err(_) => {}
+            Ok(_) => return Some(true),
+            // The verifier knows no such helper (kernel/bpf/verifier.c,
+            // check_helper_call).
+            Err(Errno::EINVAL | Errno::EACCES) => {}
+            // Not allowed to ask, or out of something.
+            Err(_) => refused = false,
         }
     }
-    refused || fs::read("/proc/cmdline").is_ok_and(|text| contains(&text, b"=confidentiality"))
+    refused.then_some(false)
+}
+
+/// Whether kernel memory may not be read, as far as this can be found out.
+pub fn is_confidential() -> bool {
+    if let Some(state) = stated() {
+        return state == Lockdown::Confidentiality;
+    }
+    lets_read_memory().map_or_else(
+        || fs::read("/proc/cmdline").is_ok_and(|text| contains(&text, b"=confidentiality")),
+        |readable| !readable,
+    )
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

@@ -5,9 +5,10 @@
 //! and by a PERF_RECORD_LOST later; the larger figure is the right one (before
 //! Linux 5.2 only the second exists).
 
+use crate::maps::Maps;
 use crate::output::{Lost, Reason};
 use crate::perf::Rings;
-use crate::program::{Maps, Program};
+use crate::program::Program;
 
 /// What has been reported of one CPU.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +16,7 @@ struct Told {
     ring_full: u64,
     other: u64,
     unreadable: u64,
+    owners: u64,
 }
 
 /// Loss of a whole run.
@@ -55,7 +57,12 @@ impl Losses {
             let count = now.saturating_sub(*told);
             if count > 0 {
                 *told = now;
-                total += count;
+                // Of an owner that isn't kept no event is lost.
+                total += if reason == Reason::OwnersFull {
+                    0
+                } else {
+                    count
+                };
                 tell(Lost {
                     wall,
                     cpu,
@@ -72,6 +79,7 @@ impl Losses {
             let cpu = Some(cpu);
             step(&mut told.ring_full, full, cpu, Reason::RingFull);
             step(&mut told.other, unsent.other, cpu, Reason::OutputFailed);
+            step(&mut told.owners, unsent.owners, cpu, Reason::OwnersFull);
             step(&mut told.unreadable, unreadable, cpu, Reason::Unreadable);
         }
         let misses = programs.iter().map(Program::recursion_misses).sum();

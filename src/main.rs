@@ -1,10 +1,12 @@
 //! Arguments in, exit code out; nothing else.
 #![allow(clippy::print_stdout)]
 
+use socket_snoop::check;
 use socket_snoop::cli::{self, Command};
 use socket_snoop::error::{Error, Kind};
 use socket_snoop::output::notice;
 use socket_snoop::session;
+use socket_snoop::sys::Errno;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -21,21 +23,36 @@ fn arguments() -> Result<Vec<String>, Error> {
         .collect()
 }
 
-fn run() -> Result<(), Error> {
+/// Prints something whole. A reader that has left has seen enough.
+fn print(text: &[u8]) {
+    if let Err(e) = std::io::stdout().write_all(text) {
+        if e.kind() != std::io::ErrorKind::BrokenPipe {
+            let errno = Errno::from_io(&e);
+            notice(&format!("cannot write to standard output: {errno}"));
+        }
+    }
+}
+
+/// Does what was asked for; the exit code.
+fn run() -> Result<u8, Error> {
     let log = std::env::var("SOCKET_SNOOP_LOG").ok();
     match cli::parse(&arguments()?, log)? {
-        Command::Run(config) => session::run(&config),
+        Command::Run(config) => session::run(&config).map(|()| 0),
+        Command::Check(config) => {
+            let (text, code) = check::run(&config);
+            print(&text);
+            Ok(code)
+        }
         Command::Print(text) => {
-            // A reader that has left has seen enough.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            Ok(())
+            print(text.as_bytes());
+            Ok(0)
         }
     }
 }
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             notice(&error.to_string());
             ExitCode::from(error.exit_code())

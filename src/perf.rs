@@ -136,11 +136,9 @@ impl Rings {
                 Err(errno) => {
                     return Err(Error::new(
                         Kind::Runtime,
-                        format!(
-                            "cannot map a ring of {size} bytes per CPU ({errno}); try a smaller \
-                             --buffer, or raise kernel.perf_event_mlock_kb"
-                        ),
-                    ));
+                        format!("cannot map a ring of {size} bytes per CPU ({errno})"),
+                    )
+                    .advise("try a smaller --buffer, or raise kernel.perf_event_mlock_kb"));
                 }
             }
         }
@@ -154,6 +152,19 @@ impl Rings {
     /// Bytes per CPU that were asked for.
     pub fn wanted(&self) -> usize {
         self.wanted
+    }
+
+    /// Why the rings are smaller than wanted; `None` if they are not.
+    pub fn shortfall(&self) -> Option<Error> {
+        (self.size < self.wanted).then(|| {
+            let why = format!(
+                "rings of {} KiB per CPU instead of {} KiB: locked memory is limited",
+                self.size / 1024,
+                self.wanted / 1024
+            );
+            Error::new(Kind::Permission, why)
+                .advise("raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK")
+        })
     }
 
     /// One more than the highest CPU number this kernel can have (nr_cpu_ids).
@@ -380,19 +391,18 @@ fn open_error(cpu: u32, errno: Errno) -> Error {
     match errno {
         Errno::EPERM | Errno::EACCES => Error::new(
             Kind::Permission,
-            format!(
-                "cannot open a perf ring on CPU {cpu} (perf_event_open: {errno}); \
-                 run as root or with CAP_PERFMON"
-            ),
-        ),
+            format!("cannot open a perf ring on CPU {cpu} (perf_event_open: {errno})"),
+        )
+        .advise("run as root or with CAP_PERFMON"),
         Errno::ENOSYS => Error::new(
             Kind::Unsupported,
             "this kernel has no perf_event_open(2) (CONFIG_PERF_EVENTS)",
         ),
         Errno::EMFILE => Error::new(
             Kind::Runtime,
-            format!("cannot open a perf ring on CPU {cpu} ({errno}); raise the limit: ulimit -n"),
-        ),
+            format!("cannot open a perf ring on CPU {cpu} ({errno})"),
+        )
+        .advise("raise the limit: ulimit -n"),
         _ => Error::new(
             Kind::Runtime,
             format!("cannot open a perf ring on CPU {cpu} (perf_event_open: {errno})"),

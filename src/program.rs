@@ -1,21 +1,20 @@
-//! Programs and maps in the kernel: fill a template for this host, load it.
+//! Programs in the kernel: fill a template for this host, load it.
 //!
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
+use crate::bpf_insn::{Alu, Insn, Operand};
 use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
 use crate::btf::{Btf, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::event::Known;
-use crate::perf::{Ring, Rings};
-use crate::sys::bpf::{self, Map, MapType, ProgType, Update};
+use crate::maps::{Maps, bpf_error, with_memlock};
+use crate::sys::Errno;
+use crate::sys::bpf::{self, ProgType};
 use crate::sys::caps::{self, Caps};
-use crate::sys::{self, Errno};
 use crate::tracepoint::{Attached, Tracepoint};
-use crate::wire::OWNER_LEN;
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The verifier's log is tried with this size first, then doubled.
 const LOG_FIRST: usize = 64 * 1024;
@@ -24,39 +23,6 @@ const LOG_LAST: usize = (16 << 20) - 1;
 /// Tries of a load that is interrupted (`EAGAIN`, kernel/bpf/verifier.c:
 /// a pending signal).
 const TRIES: u32 = 10;
-
-/// Sockets whose owner is remembered. 48 bytes each and as many for the hash,
-/// preallocated by the kernel.
-const OWNERS: u32 = 65536;
-/// Addresses with listeners that are remembered.
-const LISTENERS: u32 = 8192;
-/// A key of the map `listeners`, in bytes; see bpf-asm/owner.inc.
-const LISTENER_KEY: usize = 24;
-/// Its value, in bytes.
-const LISTENER_LEN: usize = OWNER_LEN + 8;
-/// The value of the map `lost`, in bytes.
-const LOST_LEN: usize = 24;
-
-/// The maps that the programs share.
-#[derive(Debug)]
-pub struct Maps {
-    events: Map,
-    lost: Map,
-    owners: Map,
-    listeners: Map,
-    cpu_ids: usize,
-}
-
-/// Events that one CPU's programs could not send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unsent {
-    /// The ring was full (ENOSPC). Kernels before 5.2 do not tell.
-    pub ring_full: u64,
-    /// Any other reason.
-    pub other: u64,
-    /// Not events: owners that found no room in the map `owners`.
-    pub owners: u64,
-}
 
 /// Checks the capabilities before anything else is tried, so that the error
 /// names them all. `tracefs` says whether its files must be readable.
@@ -76,94 +42,27 @@ pub fn check_capabilities(tracefs: bool) -> Result<(), Error> {
     };
     Err(Error::new(
         Kind::Permission,
-        format!(
-            "not permitted to trace: {missing} missing; run as root (sudo), \
-             or give those capabilities (before Linux 5.8: CAP_SYS_ADMIN)"
-        ),
-    ))
+        format!("not permitted to trace: {missing} missing"),
+    )
+    .advise("run as root (sudo), or give those capabilities (before Linux 5.8: CAP_SYS_ADMIN)"))
 }
 
-/// Runs what may be short of locked memory: kernels before 5.11 charge maps and
-/// programs to RLIMIT_MEMLOCK and answer EPERM.
-fn with_memlock<T>(mut action: impl FnMut() -> sys::Result<T>) -> sys::Result<T> {
-    match action() {
-        Err(Errno::EPERM) => {
-            setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
-                .map_err(|_| Errno::EPERM)?;
-            action()
-        }
-        result => result,
-    }
-}
-
-fn bpf_error(what: &str, errno: Errno) -> Error {
-    match errno {
-        Errno::EPERM => Error::new(
-            Kind::Permission,
-            format!(
-                "cannot {what} (bpf: {errno}): a capability of the initial user namespace is \
-                 missing, locked memory is limited (ulimit -l), or lockdown forbids it"
-            ),
-        ),
-        Errno::ENOSYS => Error::new(
-            Kind::Unsupported,
-            "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
-        ),
-        _ => Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})")),
-    }
-}
-
-impl Maps {
-    /// Creates the maps and connects the rings.
-    pub fn create(rings: &Rings) -> Result<Maps, Error> {
-        let cpu_ids = rings.cpu_ids();
-        let create = |kind, name, sizes, entries| {
-            with_memlock(|| Map::create(kind, name, sizes, entries, cpu_ids as usize))
-                .map_err(|errno| bpf_error(&format!("create the map {name}"), errno))
-        };
-        let listener = (LISTENER_KEY as u32, LISTENER_LEN as u32);
-        let maps = Maps {
-            events: create(MapType::PerfEventArray, "events", (4, 4), cpu_ids)?,
-            lost: create(MapType::PerCpuArray, "lost", (4, LOST_LEN as u32), 1)?,
-            owners: create(MapType::Hash, "owners", (8, OWNER_LEN as u32), OWNERS)?,
-            listeners: create(MapType::Hash, "listeners", listener, LISTENERS)?,
-            cpu_ids: cpu_ids as usize,
-        };
-        for ring in rings.iter() {
-            maps.connect(ring)
-                .map_err(|errno| bpf_error(&format!("connect CPU {}", ring.cpu()), errno))?;
-        }
-        Ok(maps)
-    }
-
-    /// Tells the programs the ring of a CPU.
-    pub fn connect(&self, ring: &Ring) -> sys::Result<()> {
-        let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
-        let cpu = ring.cpu().to_ne_bytes();
-        self.events.update(&cpu, &fd, Update::Any)
-    }
-
-    /// Whether the counters of [`Maps::unsent`] can be read.
-    pub fn readable(&self) -> sys::Result<()> {
-        self.lost.lookup(&[0; 4], &mut vec![0; self.cpu_ids * 16])
-    }
-
-    /// What each possible CPU's programs could not send so far.
-    pub fn unsent(&self) -> Vec<Unsent> {
-        let mut bytes = vec![0; self.cpu_ids * LOST_LEN];
-        if self.lost.lookup(&[0; 4], &mut bytes).is_err() {
-            return Vec::new();
-        }
-        let number = |b: &[u8]| b.try_into().map_or(0, u64::from_ne_bytes);
-        bytes
-            .chunks_exact(LOST_LEN)
-            .map(|numbers| Unsent {
-                ring_full: number(&numbers[..8]),
-                other: number(&numbers[8..16]),
-                owners: number(&numbers[16..]),
-            })
-            .collect()
-    }
+/// Tries whether a program can be loaded at all, by one that does nothing; it
+/// is gone again. Whether it became machine code is `None` where the kernel
+/// doesn't tell.
+pub fn try_load() -> Result<Option<bool>, Error> {
+    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::encode);
+    let load = || {
+        bpf::prog_load(
+            ProgType::Tracepoint,
+            "probe",
+            &nothing,
+            c"Dual MIT/GPL",
+            None,
+        )
+    };
+    let prog = with_memlock(load).map_err(|errno| bpf_error("load a program", errno))?;
+    Ok(bpf::is_jited(prog.as_fd()).ok())
 }
 
 /// What a program is loaded for.
@@ -194,6 +93,9 @@ pub struct Extras<'a> {
     pub members: Option<&'a Btf>,
     /// The helper bpf_get_current_cgroup_id (CONFIG_CGROUPS).
     pub cgroup: bool,
+    /// Whether the socket's lock tells if the task on the CPU is its owner;
+    /// else the transitions do that are always the owner's own doing.
+    pub lock: bool,
 }
 
 /// What a template needs to know of this host.
@@ -209,6 +111,9 @@ impl ThisHost<'_> {
         if let Some(helper) = name.strip_prefix("helper.") {
             let has = helper == "cgroup_id" && self.extras.cgroup;
             return has.then_some(HostField { offset: 0, size: 8 });
+        }
+        if name == "sock.sk_lock.owned" && !self.extras.lock {
+            return None;
         }
         let btf = self.extras.members?;
         // By BTF alone a task can be looked at only through this helper (5.11).
@@ -241,14 +146,7 @@ impl Host for ThisHost<'_> {
     }
 
     fn map_fd(&self, name: &str) -> Option<i32> {
-        let map = match name {
-            "events" => &self.maps.events,
-            "lost" => &self.maps.lost,
-            "owners" => &self.maps.owners,
-            "listeners" => &self.maps.listeners,
-            _ => return None,
-        };
-        Some(map.as_fd().as_raw_fd())
+        self.maps.fd(name)
     }
 }
 
@@ -257,6 +155,7 @@ impl Host for ThisHost<'_> {
 pub struct Program {
     fd: OwnedFd,
     known: Known,
+    without: Vec<String>,
 }
 
 impl AsFd for Program {
@@ -286,6 +185,11 @@ impl Program {
                 format!("cannot use tracepoint {on} of this kernel: {e}"),
             )
         })?;
+        let optional = template.fields.iter().filter(|field| field.optional);
+        let without = optional
+            .filter(|field| host.field(field.name).is_none())
+            .map(|field| field.name.to_string())
+            .collect();
         let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
         let license = CString::new(template.license).unwrap_or_default();
         let name = template.name;
@@ -301,7 +205,7 @@ impl Program {
             }
         };
         match with_memlock(|| load(None)) {
-            Ok(fd) => Ok(Program { fd, known }),
+            Ok(fd) => Ok(Program { fd, known, without }),
             Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => {
                 Err(bpf_error(&format!("load the program {name}"), errno))
             }
@@ -310,7 +214,7 @@ impl Program {
                 let log = loop {
                     let mut log = vec![0; size];
                     match load(Some(&mut log)) {
-                        Ok(fd) => return Ok(Program { fd, known }),
+                        Ok(fd) => return Ok(Program { fd, known, without }),
                         Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
                         Err(_) => break log,
                     }
@@ -318,10 +222,11 @@ impl Program {
                 Err(Error::new(
                     Kind::Refused,
                     format!(
-                        "the kernel refused the program {name} (bpf: {errno}): {}; please report this kernel",
+                        "the kernel refused the program {name} (bpf: {errno}): {}",
                         verifier_line(&log)
                     ),
-                ))
+                )
+                .advise("please report this kernel"))
             }
         }
     }
@@ -338,6 +243,12 @@ impl Program {
         attached
             .map(Attached::from)
             .map_err(|errno| bpf_error(&format!("attach to {what} by BTF"), errno))
+    }
+
+    /// Whether it does without this optional field of its template, which the
+    /// host has not.
+    pub fn is_without(&self, field: &str) -> bool {
+        self.without.iter().any(|name| name == field)
     }
 
     /// Runs that the kernel skipped.
@@ -366,7 +277,7 @@ const PARTS: [(Known, &[&str]); 11] = [
     ),
     (
         Known::BYTES_RECEIVED,
-        &["tcp_sock.bytes_received", "sock.sk_flags"],
+        &["tcp_sock.bytes_received", "sock.__sk_common.skc_flags"],
     ),
     (Known::SEGMENTS_SENT, &["tcp_sock.segs_out"]),
     (Known::SEGMENTS_RECEIVED, &["tcp_sock.segs_in"]),

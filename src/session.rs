@@ -167,7 +167,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Signals first: from here on a stop is orderly.
     let signals = Signals::install()
         .map_err(|errno| Error::new(Kind::Runtime, format!("cannot handle signals: {errno}")))?;
-    let mut source = Source::open(config.buffer, config.transport)?;
+    let mut source = Source::open(config.buffer, config.transport, config.wants)?;
+    for note in source.notes() {
+        notice(note);
+    }
     let log = open_log(&config.log);
     let opening = match &log {
         Some(log) => format!(

@@ -4,20 +4,18 @@
 //! no event is missed. However the events are obtained, they leave here as
 //! [`Event`]s, in the order of time, and what got lost is asked for here.
 
-use crate::btf::Btf;
+use crate::attach::{self, Loaded, Part, Wants};
 use crate::error::{Error, Kind};
 use crate::event::{Event, Known};
 use crate::loss::Losses;
+use crate::maps::Maps;
 use crate::output::{Lost, Reason, notice};
 use crate::perf::{Ring, Rings, Sample};
-use crate::program::{Extras, Maps, Program, Target, check_capabilities};
-use crate::programs;
+use crate::program::check_capabilities;
 use crate::sandbox::{self, Enforced, LogAccess, Mode, Needs};
 use crate::sys;
-use crate::tracepoint::{Attached, TraceFs};
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
 use std::ffi::CStr;
-use std::os::fd::AsFd;
 
 /// How the events are obtained: the rungs of a ladder, the first one best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,24 +29,44 @@ pub enum Transport {
     Perf,
 }
 
+impl Transport {
+    /// The rungs, the best first.
+    pub const LADDER: [Transport; 2] = [Transport::Tracepoint, Transport::Btf];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tracepoint => "tracepoint",
+            Transport::Btf => "btf",
+            Transport::Perf => "perf",
+        }
+    }
+}
+
 /// What is attached in the kernel; all of it is gone when this is dropped.
 #[derive(Debug)]
 pub struct Source {
     rings: Rings,
     maps: Maps,
-    programs: Vec<Program>,
-    attached: Vec<Attached>,
+    loaded: Loaded,
     losses: Losses,
+    transport: Transport,
+    absent: Vec<(Part, Error)>,
+    notes: Vec<String>,
     /// CPUs that were said to have no ring.
     ringless: Vec<u32>,
-    known: Known,
 }
 
 impl Source {
     /// Loads and attaches everything. `buffer` is the ring size in bytes per
     /// CPU, `None` for the default; `transport` the rung to use, `None` for the
-    /// first that works. Says which one it is if it is not the first.
-    pub fn open(buffer: Option<usize>, transport: Option<Transport>) -> Result<Source, Error> {
+    /// first that works. [`Source::notes`] say which one it is if it is not the
+    /// first.
+    pub fn open(
+        buffer: Option<usize>,
+        transport: Option<Transport>,
+        wants: Wants,
+    ) -> Result<Source, Error> {
         if transport == Some(Transport::Perf) {
             return Err(Error::new(
                 Kind::Unsupported,
@@ -57,44 +75,62 @@ impl Source {
         }
         check_capabilities(transport == Some(Transport::Tracepoint))?;
         let rings = Rings::open(buffer)?;
-        if rings.size() < rings.wanted() {
-            notice(&format!(
-                "warning: rings of {} KiB per CPU instead of {} KiB: locked memory is limited; \
-                 raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK",
-                rings.size() / 1024,
-                rings.wanted() / 1024
-            ));
+        let (mut absent, mut notes) = (Vec::new(), Vec::new());
+        if let Some(why) = rings.shortfall() {
+            notes.push(format!("warning: {why}"));
+            absent.push((Part::Rings, why));
         }
         let maps = Maps::create(&rings)?;
-        let (programs, attached) = match transport {
+        let by_tracefs = || attach::by_tracefs(&maps, &rings.cpus(), wants);
+        let by_btf = || attach::by_btf(&maps, wants);
+        let (transport, mut loaded) = match transport {
             Some(Transport::Btf) => {
-                let all = by_btf(&maps)?;
-                notice("note: tracing by BTF (--transport btf)");
-                all
+                notes.push("note: tracing by BTF (--transport btf)".into());
+                (Transport::Btf, by_btf()?)
             }
-            Some(_) => by_tracefs(&maps, &rings.cpus())?,
-            None => by_tracefs(&maps, &rings.cpus()).or_else(|first| match by_btf(&maps) {
-                Ok(all) => {
-                    notice(&format!("note: tracing by BTF: {first}"));
-                    Ok(all)
+            Some(_) => (Transport::Tracepoint, by_tracefs()?),
+            None => match by_tracefs() {
+                Ok(all) => (Transport::Tracepoint, all),
+                Err(first) => {
+                    let all = by_btf().map_err(|second| {
+                        Error::new(first.kind(), format!("{first}; nor by BTF: {second}"))
+                    })?;
+                    notes.push(format!("note: tracing by BTF: {first}"));
+                    (Transport::Btf, all)
                 }
-                Err(second) => Err(Error::new(
-                    first.kind(),
-                    format!("{first}; nor by BTF: {second}"),
-                )),
-            })?,
+            },
         };
-        // The first program is that of the state changes, which reads most.
-        let known = programs.first().map_or(Known::empty(), Program::known);
+        absent.append(&mut loaded.absent);
         Ok(Source {
-            known,
             rings,
             maps,
-            programs,
-            attached,
+            loaded,
             losses: Losses::default(),
+            transport,
+            absent,
+            notes,
             ringless: Vec::new(),
         })
+    }
+
+    /// The way that was taken.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// What this run goes without, and why.
+    pub fn absent(&self) -> &[(Part, Error)] {
+        &self.absent
+    }
+
+    /// What a person should know from the start, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Bytes of the ring of each CPU.
+    pub fn ring_size(&self) -> usize {
+        self.rings.size()
     }
 
     /// The rings, to be waited for.
@@ -127,14 +163,14 @@ impl Source {
 
     /// Detaches: what is in the rings then is all there will be.
     pub fn detach(&mut self) {
-        self.attached.clear();
+        self.loaded.attached.clear();
     }
 
     /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
     /// in the order of time, until `sink` returns false. Returns whether events
     /// are left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event) -> bool) -> bool {
-        let (losses, known) = (&mut self.losses, self.known);
+        let (losses, known) = (&mut self.losses, self.loaded.known);
         self.rings
             .drain(until, &mut |sample| match decode(sample, known) {
                 Ok(event) => sink(&event),
@@ -156,8 +192,13 @@ impl Source {
             }
             tell(lost);
         };
-        self.losses
-            .poll(&self.rings, &self.maps, &self.programs, wall, &mut note);
+        self.losses.poll(
+            &self.rings,
+            &self.maps,
+            &self.loaded.programs,
+            wall,
+            &mut note,
+        );
         let mut new = false;
         for cpu in failing {
             match self.revive(cpu) {
@@ -186,50 +227,6 @@ impl Source {
     pub fn lost(&self) -> u64 {
         self.losses.total()
     }
-}
-
-/// Programs, and what keeps them attached.
-type Loaded = (Vec<Program>, Vec<Attached>);
-
-fn by_tracefs(maps: &Maps, cpus: &[u32]) -> Result<Loaded, Error> {
-    let tracefs = TraceFs::open()?;
-    let btf = Btf::of_kernel().ok();
-    let extras = Extras {
-        members: btf.as_ref(),
-        cgroup: true,
-    };
-    let (mut programs, mut attached) = (Vec::new(), Vec::new());
-    for template in [&programs::STATE, &programs::RETRANSMIT] {
-        let tracepoint = tracefs.event(template.group, template.event)?;
-        let program = Program::load(template, Target::Record(&tracepoint), maps, extras)?;
-        attached.push(tracepoint.attach(program.as_fd(), cpus)?);
-        programs.push(program);
-    }
-    Ok((programs, attached))
-}
-
-fn by_btf(maps: &Maps) -> Result<Loaded, Error> {
-    let btf = Btf::of_kernel()?;
-    let extras = Extras {
-        members: Some(&btf),
-        cgroup: true,
-    };
-    let (mut programs, mut attached) = (Vec::new(), Vec::new());
-    for template in [&programs::STATE_BTF, &programs::RETRANSMIT_BTF] {
-        let what = format!("{}:{}", template.group, template.event);
-        let tracepoint = btf.tracepoint(template.event).ok_or_else(|| {
-            Error::new(
-                Kind::Unsupported,
-                format!(
-                    "the BTF of this kernel has no tracepoint {what}; it needs Linux 5.9 or later"
-                ),
-            )
-        })?;
-        let program = Program::load(template, Target::Arguments(&tracepoint), maps, extras)?;
-        attached.push(program.attach(&what)?);
-        programs.push(program);
-    }
-    Ok((programs, attached))
 }
 
 fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {

@@ -82,17 +82,20 @@ impl TraceFs {
             Err(errno @ (Errno::EPERM | Errno::EACCES)) => Err(Error::new(
                 Kind::Permission,
                 format!(
-                    "cannot open tracefs: it is not mounted and a private mount was refused ({errno}); \
-                     run as root, or mount it: mount -t tracefs tracefs /sys/kernel/tracing"
+                    "cannot open tracefs: it is not mounted and a private mount was refused ({errno})"
                 ),
-            )),
-            Err(errno) => Err(Error::new(
+            )
+            .advise("run as root, or mount it: mount -t tracefs tracefs /sys/kernel/tracing")),
+            Err(errno @ Errno::ENODEV) => Err(Error::new(
                 Kind::Unsupported,
-                format!(
-                    "cannot open tracefs: not mounted and no private mount ({errno}); \
-                     this kernel may be built without tracing (CONFIG_FTRACE)"
-                ),
-            )),
+                format!("cannot open tracefs: this kernel has none ({errno})"),
+            )
+            .advise("it takes one built with tracing (CONFIG_FTRACE)")),
+            Err(errno) => Err(Error::new(
+                Kind::Runtime,
+                format!("cannot open tracefs: it is not mounted and no private mount ({errno})"),
+            )
+            .advise("mount it: mount -t tracefs tracefs /sys/kernel/tracing")),
         }
     }
 
@@ -108,25 +111,28 @@ impl TraceFs {
             read_at(self.root.as_fd(), &path).map_err(|errno| match errno {
                 Errno::EACCES | Errno::EPERM => Error::new(
                     Kind::Permission,
-                    format!(
-                        "cannot read tracefs {path}: {errno}; run as root or with CAP_DAC_READ_SEARCH"
-                    ),
-                ),
+                    format!("cannot read tracefs {path}: {errno}"),
+                )
+                .advise("run as root or with CAP_DAC_READ_SEARCH"),
                 Errno::ENOENT => Error::new(
                     Kind::Unsupported,
-                    format!(
-                        "this kernel has no tracepoint {group}:{name} (tracefs has no {path}); \
-                         it needs Linux 4.16 or later, and is hidden under lockdown=confidentiality"
-                    ),
+                    format!("this kernel has no tracepoint {group}:{name} (tracefs has no {path})"),
+                )
+                .advise(
+                    "it needs Linux 4.16 or later, and is hidden under lockdown=confidentiality",
                 ),
-                _ => Error::new(Kind::Runtime, format!("cannot read tracefs {path}: {errno}")),
+                _ => Error::new(
+                    Kind::Runtime,
+                    format!("cannot read tracefs {path}: {errno}"),
+                ),
             })
         };
         let bad = |what: &dyn fmt::Display| {
             Error::new(
                 Kind::Unsupported,
-                format!("cannot use tracepoint {group}:{name}: {what}; please report this kernel"),
+                format!("cannot use tracepoint {group}:{name}: {what}"),
             )
+            .advise("please report this kernel")
         };
         let id = read("id")?;
         let id = std::str::from_utf8(&id)
@@ -374,11 +380,9 @@ impl Tracepoint {
         let event = opened.map_err(|errno| match errno {
             Errno::EPERM | Errno::EACCES => Error::new(
                 Kind::Permission,
-                format!(
-                    "cannot open tracepoint {what} (perf_event_open: {errno}); \
-                     run as root or with CAP_PERFMON"
-                ),
-            ),
+                format!("cannot open tracepoint {what} (perf_event_open: {errno})"),
+            )
+            .advise("run as root or with CAP_PERFMON"),
             Errno::ENOSYS => Error::new(
                 Kind::Unsupported,
                 "this kernel has no perf_event_open(2) (CONFIG_PERF_EVENTS)",
@@ -393,9 +397,10 @@ impl Tracepoint {
                 Kind::Refused,
                 format!(
                     "the kernel refused the program for {what} at attach ({errno}): \
-                     it reads past the end of the record; please report this kernel"
+                     it reads past the end of the record"
                 ),
-            ),
+            )
+            .advise("please report this kernel"),
             Errno::E2BIG => Error::new(
                 Kind::Runtime,
                 format!("cannot attach to {what} ({errno}): too many programs are attached there"),

@@ -183,6 +183,7 @@ fn help_names_every_flag() {
         "--history",
         "--transport",
         "--sandbox",
+        "--check",
         "--version",
         "--help",
     ] {

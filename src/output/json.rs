@@ -13,19 +13,19 @@ pub struct Json {
     stamps: Stamps,
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
+pub(super) fn key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+pub(super) fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     key(out, name);
     text::number(out, value);
 }
 
 /// A string that needs no escaping: a name of ours, an address.
-fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(super) fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
     key(out, name);
     out.push(b'"');
     out.extend_from_slice(value.as_bytes());
@@ -43,7 +43,7 @@ fn end(out: &mut Vec<u8>, names: (&str, &str), end: &Endpoint) {
 }
 
 impl Json {
-    fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
+    pub(super) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
         out.extend_from_slice(b"{\"time\":\"");
         self.stamps.rfc3339(out, wall);
         out.push(b'"');

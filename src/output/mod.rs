@@ -8,6 +8,7 @@ pub mod classic;
 pub mod escape;
 pub mod json;
 pub mod log;
+pub mod preflight;
 pub mod report;
 pub mod stream;
 
@@ -54,6 +55,8 @@ pub enum Reason {
     Unreadable,
     /// Lines that the log file did not take.
     LogWrite,
+    /// Not events, but owners: the kernel's table of them was full.
+    OwnersFull,
 }
 
 impl Reason {
@@ -65,6 +68,7 @@ impl Reason {
             Reason::Recursion => "recursion",
             Reason::Unreadable => "unreadable",
             Reason::LogWrite => "log_write",
+            Reason::OwnersFull => "owners_full",
         }
     }
 }
@@ -76,7 +80,7 @@ pub struct Lost {
     pub wall: u64,
     /// The CPU it happened on, where it can be told.
     pub cpu: Option<u32>,
-    /// How many events (or log lines).
+    /// How many events (or log lines, or owners).
     pub count: u64,
     /// Why.
     pub reason: Reason,

@@ -312,13 +312,10 @@ pub fn raw_tracepoint_open(prog: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(unsafe { own(bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attr)?) })
 }
 
-/// Runs of a program that the kernel skipped because another BPF program was
-/// active on that CPU (`bpf_prog_info.recursion_misses`, Linux 5.12 and later;
-/// 0 before).
-pub fn recursion_misses(prog: BorrowedFd<'_>) -> Result<u64> {
-    /// Offset of recursion_misses in struct bpf_prog_info, in u64 words.
-    const RECURSION_MISSES: usize = 208 / 8;
-    let mut info = [0u64; RECURSION_MISSES + 1];
+/// The first `N` words of struct bpf_prog_info; what the kernel doesn't know
+/// of is 0.
+fn prog_info<const N: usize>(prog: BorrowedFd<'_>) -> Result<[u64; N]> {
+    let mut info = [0u64; N];
     let mut attr = ObjInfo {
         bpf_fd: prog.as_raw_fd() as u32,
         info_len: size_of_val(&info) as u32,
@@ -327,7 +324,22 @@ pub fn recursion_misses(prog: BorrowedFd<'_>) -> Result<u64> {
     // SAFETY: info has the length given; all its inner lengths are zero, so the
     // kernel follows no inner pointer.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
-    Ok(info[RECURSION_MISSES])
+    Ok(info)
+}
+
+/// Runs of a program that the kernel skipped because another BPF program was
+/// active on that CPU (`bpf_prog_info.recursion_misses`, Linux 5.12 and later;
+/// 0 before).
+pub fn recursion_misses(prog: BorrowedFd<'_>) -> Result<u64> {
+    /// Where it is in struct bpf_prog_info, in words.
+    const RECURSION_MISSES: usize = 208 / 8;
+    Ok(prog_info::<{ RECURSION_MISSES + 1 }>(prog)?[RECURSION_MISSES])
+}
+
+/// Whether a program runs as machine code, not interpreted
+/// (`bpf_prog_info.jited_prog_len`, the u32 at byte 16).
+pub fn is_jited(prog: BorrowedFd<'_>) -> Result<bool> {
+    Ok(prog_info::<3>(prog)?[2] as u32 != 0)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! The capabilities of this process: capget(2), capset(2), prctl(2).
+//! What the kernel lets this process do: its capabilities, by capget(2), capset(2)
+//! and prctl(2), and whether a seccomp filter stands before its system calls.
 //!
-//! Contract: they belong to a thread; the program has only one.
+//! Contract: all of that belongs to a thread; the program has only one.
 #![allow(unsafe_code)]
 
 use super::{Errno, Result, check};
@@ -131,4 +132,11 @@ pub fn no_new_privs() -> Result<()> {
         0 => Ok(()),
         _ => Err(Errno::last()),
     }
+}
+
+/// Whether a seccomp filter stands before the system calls of this process.
+pub fn is_filtered() -> Result<bool> {
+    // SAFETY: this option takes no argument.
+    let mode = check(unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) }.into())?;
+    Ok(mode == libc::c_long::from(libc::SECCOMP_MODE_FILTER))
 }

@@ -57,6 +57,10 @@ EUCLEAN ENOTNAM ENAVAIL EISNAM EREMOTEIO EDQUOT ENOMEDIUM EMEDIUMTYPE ECANCELED 
 EKEYEXPIRED EKEYREVOKED EKEYREJECTED EOWNERDEAD ENOTRECOVERABLE ERFKILL EHWPOISON";
 
 impl Errno {
+    /// An error of the kernel's own that leaks out of bpf(2): not supported
+    /// (include/linux/errno.h).
+    pub const ENOTSUPP: Errno = Errno(524);
+
     /// The error of the C library call that has just failed.
     pub fn last() -> Errno {
         nix::errno::Errno::last().into()

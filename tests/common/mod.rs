@@ -11,10 +11,12 @@
 // Each suite is a crate of its own and uses only a part of the harness.
 #![allow(dead_code)]
 
+pub mod confine;
 pub mod doors;
 pub mod event;
 pub mod kernel;
 pub mod net;
+pub mod preflight;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -194,7 +196,11 @@ impl Run {
 
     /// Another copy of the program with these arguments.
     pub fn of(program: PathBuf, args: &str) -> Run {
-        let mut command = Command::new(program);
+        Run::through(Command::new(program), args)
+    }
+
+    /// The program with these arguments, by a command that starts it.
+    pub fn through(mut command: Command, args: &str) -> Run {
         let always = std::env::var("SOCKET_SNOOP_ARGS").unwrap_or("--sandbox=strict".into());
         if !args.contains("--sandbox") {
             command.args(always.split_ascii_whitespace());

@@ -20,6 +20,7 @@ mod cpus;
 mod link;
 mod lives;
 mod loss;
+mod preflight;
 mod report;
 mod retransmit;
 mod suite;

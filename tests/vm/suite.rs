@@ -13,7 +13,7 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::{kernel, net};
-use crate::{cpus, lives, loss, report, retransmit};
+use crate::{cpus, lives, loss, preflight, report, retransmit};
 
 /// What the kernel's command line asks for.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 17] = [
+const QUIET: [Check; 19] = [
     ("start", report::start, true),
     ("ipv4", lives::ipv4, true),
     ("ipv6", lives::ipv6, true),
@@ -62,6 +62,8 @@ const QUIET: [Check; 17] = [
     ("loss", loss::every_loss_is_said, true),
     ("loss_report", loss::the_report_says_it, false),
     ("nothing_left", report::nothing_left, true),
+    ("preflight", preflight::true_answer, true),
+    ("preflight_leaves_nothing", preflight::nothing_left, false),
     ("namespaces", lives::namespaces, false),
 ];
 

@@ -1,0 +1,256 @@
+//! The programs of each way to the events: loaded, attached, and what a host
+//! lacks of them.
+//!
+//! Contract: state changes and retransmissions must be had; every other program,
+//! and every member of a kernel structure, may be missing alone, which costs
+//! detail and is told as a [`Part`] with its reason.
+
+use crate::bpf_link::Template;
+use crate::btf::Btf;
+use crate::error::{Error, Kind};
+use crate::event::Known;
+use crate::maps::Maps;
+use crate::program::{Extras, Program, Target};
+use crate::programs;
+use crate::tracepoint::{Attached, TraceFs};
+use std::os::fd::AsFd;
+
+/// What may be missing alone: a run goes on without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Rings as large as they are wanted.
+    Rings,
+    /// Retransmissions that could not be sent.
+    FailedRetransmissions,
+    /// Retransmissions of SYN+ACKs.
+    SynAcks,
+    /// Resets sent.
+    ResetsSent,
+    /// Why they were sent.
+    ResetReasons,
+    /// Resets received.
+    ResetsReceived,
+    /// The process that accepts a connection, when it does.
+    Accepts,
+    /// The first read of a socket.
+    Reads,
+    /// Owners by the socket's lock, where the task on the CPU holds it.
+    OwnerByLock,
+    /// The network namespace of a socket.
+    Netns,
+    /// The owner's parent.
+    Parent,
+    /// The owner's cgroup.
+    Cgroup,
+    /// The error that ended a connection.
+    SocketError,
+    /// Bytes, segments and round-trip times of a connection.
+    Counters,
+}
+
+/// How the programs are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Learn the owner of an accepted socket at its first read, too.
+    pub reads: bool,
+    /// Believe the task on the CPU only in the transitions that are always the
+    /// owner's own doing, as on hosts without BTF.
+    pub owner_by_transitions: bool,
+}
+
+/// What is in the kernel.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The programs.
+    pub programs: Vec<Program>,
+    /// What keeps them attached.
+    pub attached: Vec<Attached>,
+    /// What they read beyond what every host has.
+    pub known: Known,
+    /// What they go without, and why.
+    pub absent: Vec<(Part, Error)>,
+}
+
+/// A tracepoint's programs: by its record, and by its arguments.
+pub type Pair = [&'static Template<'static>; 2];
+
+/// The programs that must be had.
+pub const REQUIRED: [Pair; 2] = [
+    [&programs::STATE, &programs::STATE_BTF],
+    [&programs::RETRANSMIT, &programs::RETRANSMIT_BTF],
+];
+
+/// The programs that a run can do without.
+pub const OPTIONAL: [(Part, Pair); 4] = [
+    (Part::SynAcks, [&programs::SYNACK, &programs::SYNACK_BTF]),
+    (
+        Part::ResetsSent,
+        [&programs::RESET_SENT, &programs::RESET_SENT_BTF],
+    ),
+    (
+        Part::ResetsReceived,
+        [&programs::RESET_RECEIVED, &programs::RESET_RECEIVED_BTF],
+    ),
+    (
+        Part::Reads,
+        [&programs::RCV_SPACE, &programs::RCV_SPACE_BTF],
+    ),
+];
+
+/// Which program of a pair.
+const RECORD: usize = 0;
+const ARGUMENTS: usize = 1;
+
+/// Loads and attaches one program.
+type Attach<'a> =
+    dyn Fn(&'static Template<'static>, Extras<'_>) -> Result<(Program, Attached), Error> + 'a;
+
+/// By the tracepoints of tracefs; `cpus` are those online.
+pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Error> {
+    let tracefs = TraceFs::open()?;
+    let btf = Btf::of_kernel();
+    let attach = |template: &'static Template<'static>, extras: Extras<'_>| {
+        let tracepoint = tracefs.event(template.group, template.event)?;
+        let program = Program::load(template, Target::Record(&tracepoint), maps, extras)?;
+        let attached = tracepoint.attach(program.as_fd(), cpus)?;
+        Ok((program, attached))
+    };
+    all(&attach, RECORD, btf.as_ref(), wants)
+}
+
+/// By BTF.
+pub fn by_btf(maps: &Maps, wants: Wants) -> Result<Loaded, Error> {
+    let btf = Btf::of_kernel()?;
+    let attach = |template: &'static Template<'static>, extras: Extras<'_>| {
+        let what = format!("{}:{}", template.group, template.event);
+        let tracepoint = btf.tracepoint(template.event).ok_or_else(|| {
+            Error::new(
+                Kind::Unsupported,
+                format!("the BTF of this kernel has no tracepoint {what}"),
+            )
+            .advise("it needs Linux 5.9 or later")
+        })?;
+        let program = Program::load(template, Target::Arguments(&tracepoint), maps, extras)?;
+        let attached = program.attach(&what)?;
+        Ok((program, attached))
+    };
+    all(&attach, ARGUMENTS, Ok(&btf), wants)
+}
+
+fn all(
+    attach: &Attach<'_>,
+    which: usize,
+    btf: Result<&Btf, &Error>,
+    wants: Wants,
+) -> Result<Loaded, Error> {
+    let full = Extras {
+        members: btf.ok(),
+        cgroup: true,
+        lock: !wants.owner_by_transitions,
+    };
+    let without_members = Extras {
+        members: None,
+        ..full
+    };
+    let bare = Extras {
+        cgroup: false,
+        ..without_members
+    };
+    let mut loaded = Loaded::default();
+    // What the verifier does not take costs detail, not the run.
+    let mut refused = None;
+    let mut extras = full;
+    let first = loop {
+        match attach(REQUIRED[0][which], extras) {
+            Ok(first) => break first,
+            Err(why) if why.kind() == Kind::Refused && refused.is_none() => {
+                extras = without_members;
+                refused = Some(why);
+            }
+            Err(why) if why.kind() == Kind::Refused && extras.cgroup => extras = bare,
+            Err(why) => return Err(refused.unwrap_or(why)),
+        }
+    };
+    loaded.known = first.0.known();
+    loaded.push(first);
+    for pair in &REQUIRED[1..] {
+        loaded.push(attach(pair[which], extras)?);
+    }
+    for (part, pair) in OPTIONAL {
+        if part == Part::Reads && !wants.reads {
+            continue;
+        }
+        match attach(pair[which], extras) {
+            Ok(program) => loaded.push(program),
+            Err(why) => loaded.absent.push((part, why)),
+        }
+    }
+    let why = refused.as_ref().or(btf.err());
+    loaded.untold(wants, why);
+    Ok(loaded)
+}
+
+impl Loaded {
+    fn push(&mut self, (program, attached): (Program, Attached)) {
+        self.programs.push(program);
+        self.attached.push(attached);
+    }
+
+    /// Notes what the programs that are loaded can't tell. `why` is the reason
+    /// that no member of a kernel structure is read, if there is one.
+    fn untold(&mut self, wants: Wants, why: Option<&Error>) {
+        // By either way, see bpf-asm/.
+        let lacks = |names: [&str; 2]| {
+            let mut programs = self.programs.iter();
+            programs.any(|p| names.iter().any(|name| p.is_without(name)))
+        };
+        let newer = |what: &str, version: &str| {
+            let what = format!("this kernel does not tell {what}");
+            Error::new(Kind::Unsupported, what).advise(format!("it takes Linux {version} or later"))
+        };
+        let mut absent = Vec::new();
+        if lacks(["err", "arg2.int"]) {
+            let error = newer("which retransmissions failed", "6.17");
+            absent.push((Part::FailedRetransmissions, error));
+        }
+        let sent = self
+            .absent
+            .iter()
+            .all(|(part, _)| *part != Part::ResetsSent);
+        if sent && lacks(["reason", "arg2.enum"]) {
+            let error = newer("why a reset was sent", "6.10");
+            absent.push((Part::ResetReasons, error));
+        }
+        let counters = Known::BYTES_SENT
+            | Known::BYTES_RECEIVED
+            | Known::SEGMENTS_SENT
+            | Known::SEGMENTS_RECEIVED
+            | Known::RTT
+            | Known::MIN_RTT;
+        for (part, known, what) in [
+            (Part::OwnerByLock, Known::LOCK, "sock.sk_lock.owned"),
+            (Part::Netns, Known::NETNS, "the network namespace of a sock"),
+            (Part::Parent, Known::PARENT, "task_struct.real_parent"),
+            (Part::SocketError, Known::ERROR, "sock.sk_err"),
+            (Part::Counters, counters, "all counters of tcp_sock"),
+        ] {
+            if self.known.contains(known) || part == Part::OwnerByLock && wants.owner_by_transitions
+            {
+                continue;
+            }
+            let error = match why {
+                Some(why) => why.clone(),
+                None => Error::new(
+                    Kind::Unsupported,
+                    format!("the BTF of this kernel does not tell where to find {what}"),
+                ),
+            };
+            absent.push((part, error));
+        }
+        if !self.known.contains(Known::CGROUP) {
+            let what = "this kernel knows no cgroups (CONFIG_CGROUPS)";
+            absent.push((Part::Cgroup, Error::new(Kind::Unsupported, what)));
+        }
+        self.absent.append(&mut absent);
+    }
+}

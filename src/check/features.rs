@@ -1,0 +1,103 @@
+//! What a run will do: one row for each feature.
+//!
+//! Contract: a row asks the [`Source`] that was really opened. A feature that
+//! may be absent alone is a [`Part`]: the source says why it is.
+
+use crate::attach::Part;
+use crate::error::Error;
+use crate::finding::{Finding, Section, Verdict};
+use crate::source::Source;
+
+/// A feature and its probe: what it is made with, or why it is off.
+struct Feature {
+    name: &'static str,
+    probe: fn(&Source) -> Result<String, Error>,
+}
+
+const FEATURES: [Feature; 12] = [
+    Feature {
+        name: "state changes",
+        // The source would not be open without.
+        probe: |source| Ok(format!("by {}", source.transport().name())),
+    },
+    Feature {
+        name: "retransmissions",
+        probe: |source| Ok(format!("by {}", source.transport().name())),
+    },
+    Feature {
+        name: "failed retransmissions",
+        probe: |source| part(source, Part::FailedRetransmissions, "told apart"),
+    },
+    Feature {
+        name: "retransmitted SYN+ACKs",
+        probe: |source| part(source, Part::SynAcks, "told"),
+    },
+    Feature {
+        name: "owner",
+        probe: |source| part(source, Part::OwnerByLock, "by the socket's lock"),
+    },
+    Feature {
+        name: "owner's parent and cgroup",
+        probe: |source| all(source, &[Part::Parent, Part::Cgroup], "told"),
+    },
+    Feature {
+        name: "network namespace",
+        probe: |source| part(source, Part::Netns, "told"),
+    },
+    Feature {
+        name: "cause of an end",
+        probe: |source| {
+            let parts = [Part::SocketError, Part::ResetsSent, Part::ResetsReceived];
+            all(source, &parts, "by the socket's error and resets")
+        },
+    },
+    Feature {
+        name: "reset reason",
+        probe: |source| all(source, &[Part::ResetsSent, Part::ResetReasons], "told"),
+    },
+    Feature {
+        name: "bytes, segments, RTT",
+        probe: |source| part(source, Part::Counters, "read at the end of a connection"),
+    },
+    Feature {
+        name: "filters",
+        probe: |_| Ok("in user space".into()),
+    },
+    Feature {
+        name: "rings",
+        probe: |source| {
+            let (cpus, size) = (source.rings().len(), source.ring_size() / 1024);
+            part(source, Part::Rings, &format!("{cpus} of {size} KiB"))
+        },
+    },
+];
+
+fn part(source: &Source, part: Part, evidence: &str) -> Result<String, Error> {
+    match source.absent().iter().find(|(absent, _)| *absent == part) {
+        Some((_, error)) => Err(error.clone()),
+        None => Ok(evidence.into()),
+    }
+}
+
+fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error> {
+    let mut answers = parts.iter().map(|p| part(source, *p, evidence));
+    answers.find(Result::is_err).unwrap_or(Ok(evidence.into()))
+}
+
+/// What this source can do.
+pub fn of(source: &Source) -> Vec<Finding> {
+    let row = |feature: &Feature| match (feature.probe)(source) {
+        Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, evidence),
+        Err(error) => Finding::failed(Section::Feature, feature.name, Verdict::No, &error),
+    };
+    FEATURES.iter().map(row).collect()
+}
+
+/// The same where no source could be opened.
+pub fn none() -> Vec<Finding> {
+    let row = |feature: &Feature| {
+        let why = "there is no way to the events";
+        Finding::new(Section::Feature, feature.name, Verdict::No, why)
+    };
+    FEATURES.iter().map(row).collect()
+}

@@ -1,0 +1,119 @@
+//! The preflight: what this host gives, and what a run will do on it.
+//!
+//! Contract: nothing is predicted. The programs are loaded and attached just as
+//! a run does it, by each way, and let go again; what a run would go without is
+//! what they went without. Nothing stays attached or mounted. A finding that
+//! says `No` about a way or a feature has the words that a run would end with.
+
+mod features;
+mod host;
+
+use crate::cli::Config;
+use crate::error::Error;
+use crate::finding::{Finding, Section, Verdict};
+use crate::output::FormatName;
+use crate::output::preflight;
+use crate::source::{Source, Transport};
+use crate::sys::time;
+
+/// How it ends; the exit code of `--check`. (That of a run is another table.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything will be on.
+    All = 0,
+    /// A run works, but something will be off.
+    Degraded = 1,
+    /// A run would end at once.
+    CannotRun = 2,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Outcome::All => "all",
+            Outcome::Degraded => "degraded",
+            Outcome::CannotRun => "cannot_run",
+        }
+    }
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// In the order in which it is shown.
+    pub findings: Vec<Finding>,
+    /// What it comes to.
+    pub outcome: Outcome,
+    /// The way that a run takes, or what it would end with.
+    pub taken: Result<Transport, Error>,
+}
+
+/// Looks at the host as a run with this configuration would find it.
+pub fn look(config: &Config) -> Report {
+    // First of all as a run does it: what was tried before might be in its way.
+    let opened = Source::open(config.buffer, config.transport, config.wants);
+    let (features, taken) = match opened {
+        Ok(source) => (features::of(&source), Ok(source.transport())),
+        Err(error) => (features::none(), Err(error)),
+    };
+    let mut findings = host::findings();
+    let ways = Transport::LADDER;
+    findings.extend(ways.map(|transport| way(config, transport, taken.as_ref().ok())));
+    let off = features.iter().any(|f| f.verdict != Verdict::Yes);
+    findings.extend(features);
+    let outcome = match (&taken, off) {
+        (Err(_), _) => Outcome::CannotRun,
+        (Ok(_), true) => Outcome::Degraded,
+        (Ok(_), false) => Outcome::All,
+    };
+    Report {
+        findings,
+        outcome,
+        taken,
+    }
+}
+
+/// A way to the events, tried.
+fn way(config: &Config, transport: Transport, taken: Option<&Transport>) -> Finding {
+    match Source::open(config.buffer, Some(transport), config.wants) {
+        Ok(_) => {
+            let evidence = match taken == Some(&transport) {
+                true => "a run takes this one",
+                false => "works, too",
+            };
+            Finding::new(Section::Transport, transport.name(), Verdict::Yes, evidence)
+        }
+        Err(error) => Finding::failed(Section::Transport, transport.name(), Verdict::No, &error),
+    }
+}
+
+/// What is printed, and the exit code.
+pub fn run(config: &Config) -> (Vec<u8>, u8) {
+    let report = look(config);
+    let outcome = report.outcome;
+    let mut out = Vec::new();
+    match config.format {
+        FormatName::Json => {
+            let wall = time::realtime();
+            preflight::json(&mut out, wall, &report.findings);
+            let error = report.taken.as_ref().err().map(Error::to_string);
+            let conclusion = preflight::Conclusion {
+                result: outcome.name(),
+                code: outcome as u8,
+                transport: report.taken.as_ref().ok().map(|taken| taken.name()),
+                error: error.as_deref(),
+            };
+            preflight::json_result(&mut out, wall, &conclusion);
+        }
+        FormatName::Classic => {
+            preflight::classic(&mut out, &report.findings);
+            let line = match (report.taken, outcome) {
+                (Err(error), _) => format!("It can't run: {error}"),
+                (Ok(_), Outcome::All) => "Everything will be on.".into(),
+                (Ok(_), _) => "It will run, but without what says no above.".into(),
+            };
+            preflight::classic_result(&mut out, &line);
+        }
+    }
+    (out, outcome as u8)
+}

@@ -1,0 +1,155 @@
+//! The maps that the programs share, and how a refusal by bpf(2) is told.
+//!
+//! Contract: layouts of keys and values stand in bpf-asm/; nothing is pinned.
+
+use crate::error::{Error, Kind};
+use crate::perf::{Ring, Rings};
+use crate::sys::bpf::{Map, MapType, Update};
+use crate::sys::{self, Errno, caps};
+use crate::wire::OWNER_LEN;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Sockets whose owner is remembered. 48 bytes each and as many for the hash,
+/// preallocated by the kernel.
+const OWNERS: u32 = 65536;
+/// Addresses with listeners that are remembered.
+const LISTENERS: u32 = 8192;
+/// A key of the map `listeners`, in bytes; see bpf-asm/owner.inc.
+const LISTENER_KEY: usize = 24;
+/// Its value, in bytes.
+const LISTENER_LEN: usize = OWNER_LEN + 8;
+/// The value of the map `lost`, in bytes.
+const LOST_LEN: usize = 24;
+
+/// The maps that the programs share.
+#[derive(Debug)]
+pub struct Maps {
+    events: Map,
+    lost: Map,
+    owners: Map,
+    listeners: Map,
+    cpu_ids: usize,
+}
+
+/// Events that one CPU's programs could not send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsent {
+    /// The ring was full (ENOSPC). Kernels before 5.2 do not tell.
+    pub ring_full: u64,
+    /// Any other reason.
+    pub other: u64,
+    /// Not events: owners that found no room in the map `owners`.
+    pub owners: u64,
+}
+
+/// Runs what may be short of locked memory: kernels before 5.11 charge maps and
+/// programs to RLIMIT_MEMLOCK and answer EPERM.
+pub fn with_memlock<T>(mut action: impl FnMut() -> sys::Result<T>) -> sys::Result<T> {
+    match action() {
+        Err(Errno::EPERM) => {
+            setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
+                .map_err(|_| Errno::EPERM)?;
+            action()
+        }
+        result => result,
+    }
+}
+
+/// What a failed call of bpf(2) means to a person; `what` was to be done.
+pub fn bpf_error(what: &str, errno: Errno) -> Error {
+    let filtered = caps::is_filtered() == Ok(true);
+    match errno {
+        Errno::EPERM if filtered => Error::new(
+            Kind::Permission,
+            format!("cannot {what} (bpf: {errno}): a seccomp filter is in force, or a capability is missing"),
+        )
+        .advise("run it outside of the container or service that sets the filter"),
+        Errno::EPERM => Error::new(
+            Kind::Permission,
+            format!(
+                "cannot {what} (bpf: {errno}): a capability of the initial user namespace is \
+                 missing, locked memory is limited (ulimit -l), or lockdown forbids it"
+            ),
+        ),
+        Errno::ENOSYS if filtered => Error::new(
+            Kind::Unsupported,
+            "no bpf(2): this kernel has none (CONFIG_BPF_SYSCALL), or the seccomp filter in force hides it",
+        ),
+        Errno::ENOSYS => Error::new(
+            Kind::Unsupported,
+            "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
+        ),
+        // A command, type, flag or way to attach that it does not know.
+        Errno::EINVAL | Errno::E2BIG | Errno::ENOTSUPP => {
+            Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})"))
+        }
+        _ => Error::new(Kind::Runtime, format!("cannot {what} (bpf: {errno})")),
+    }
+}
+
+impl Maps {
+    /// Creates the maps and connects the rings.
+    pub fn create(rings: &Rings) -> Result<Maps, Error> {
+        let cpu_ids = rings.cpu_ids();
+        let create = |kind, name, sizes, entries| {
+            with_memlock(|| Map::create(kind, name, sizes, entries, cpu_ids as usize))
+                .map_err(|errno| bpf_error(&format!("create the map {name}"), errno))
+        };
+        let listener = (LISTENER_KEY as u32, LISTENER_LEN as u32);
+        let maps = Maps {
+            events: create(MapType::PerfEventArray, "events", (4, 4), cpu_ids)?,
+            lost: create(MapType::PerCpuArray, "lost", (4, LOST_LEN as u32), 1)?,
+            owners: create(MapType::Hash, "owners", (8, OWNER_LEN as u32), OWNERS)?,
+            listeners: create(MapType::Hash, "listeners", listener, LISTENERS)?,
+            cpu_ids: cpu_ids as usize,
+        };
+        for ring in rings.iter() {
+            maps.connect(ring)
+                .map_err(|errno| bpf_error(&format!("connect CPU {}", ring.cpu()), errno))?;
+        }
+        Ok(maps)
+    }
+
+    /// Tells the programs the ring of a CPU.
+    pub fn connect(&self, ring: &Ring) -> sys::Result<()> {
+        let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
+        let cpu = ring.cpu().to_ne_bytes();
+        self.events.update(&cpu, &fd, Update::Any)
+    }
+
+    /// The descriptor of the map of this name, for the programs.
+    pub fn fd(&self, name: &str) -> Option<i32> {
+        let map = match name {
+            "events" => &self.events,
+            "lost" => &self.lost,
+            "owners" => &self.owners,
+            "listeners" => &self.listeners,
+            _ => return None,
+        };
+        Some(map.as_fd().as_raw_fd())
+    }
+
+    /// Whether the counters of [`Maps::unsent`] can be read.
+    pub fn readable(&self) -> sys::Result<()> {
+        let mut bytes = vec![0; self.cpu_ids * LOST_LEN];
+        self.lost.lookup(&[0; 4], &mut bytes)
+    }
+
+    /// What each possible CPU's programs could not send so far.
+    pub fn unsent(&self) -> Vec<Unsent> {
+        let mut bytes = vec![0; self.cpu_ids * LOST_LEN];
+        if self.lost.lookup(&[0; 4], &mut bytes).is_err() {
+            return Vec::new();
+        }
+        let number = |b: &[u8]| b.try_into().map_or(0, u64::from_ne_bytes);
+        bytes
+            .chunks_exact(LOST_LEN)
+            .map(|numbers| Unsent {
+                ring_full: number(&numbers[..8]),
+                other: number(&numbers[8..16]),
+                owners: number(&numbers[16..]),
+            })
+            .collect()
+    }
+}

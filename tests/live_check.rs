@@ -1,0 +1,379 @@
+//! Live: what `--check` says is what a run then does, whatever the
+//! surroundings, and it leaves nothing behind.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::event;
+use common::net::{self, in_mount_ns};
+use common::preflight::{Report, truth};
+use common::{Output, Run, TempDir, Tracer, binary, confine, eventually, kernel, live, skip};
+use nix::mount::{MsFlags, mount};
+use nix::sys::utsname::uname;
+
+/// The tracepoints, as the folders of tracefs name them.
+const TRACEPOINTS: [&str; 2] = ["sock/inet_sock_set_state", "tcp/tcp_retransmit_skb"];
+
+/// A copy of the program that every user may run.
+fn for_everyone(dir: &TempDir) -> PathBuf {
+    let copy = dir.join("socket-snoop");
+    fs::copy(binary(), &copy).expect("copy the program");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    copy
+}
+
+/// The program as a user without rights, but for these capabilities.
+fn with_caps(program: &Path, user: u32, caps: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["reuid", "regid"].map(|id| format!("--{id}={user}")))
+        .arg("--clear-groups")
+        .args(["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all{caps}")))
+        .arg(program);
+    command
+}
+
+fn has_setpriv() -> bool {
+    let there = Command::new("setpriv").arg("--version").output().is_ok();
+    if !there {
+        skip("no setpriv");
+    }
+    there
+}
+
+fn has_btf() -> bool {
+    let there = fs::metadata(socket_snoop::btf::PATH).is_ok();
+    if !there {
+        skip("this kernel shows no BTF");
+    }
+    there
+}
+
+fn here(args: &str) -> Output {
+    Run::new(args).run()
+}
+
+#[test]
+fn root_is_told_what_a_run_does() {
+    if !live() {
+        return;
+    }
+    let report = truth(&here, "");
+    let name = uname().unwrap();
+    assert_eq!(report.evidence("kernel"), name.release().to_str().unwrap());
+    assert_eq!(report.evidence("arch"), name.machine().to_str().unwrap());
+    assert_ne!(report.result["check.result"], "cannot_run");
+    for sysctl in [
+        "kernel.unprivileged_bpf_disabled",
+        "kernel.perf_event_paranoid",
+        "kernel.perf_event_mlock_kb",
+    ] {
+        let value = fs::read_to_string(format!("/proc/sys/{}", sysctl.replace('.', "/")));
+        match value {
+            Ok(value) => assert_eq!(report.evidence(sysctl), value.trim()),
+            Err(_) => assert_eq!(report.verdict(sysctl), "unknown"),
+        }
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounted = mounts.contains(" - tracefs ");
+    let place = report.evidence("tracefs");
+    assert_eq!(place.starts_with("mounted at /"), mounted, "{place}");
+    let has_btf = fs::metadata(socket_snoop::btf::PATH).is_ok();
+    assert_eq!(report.verdict("BTF") == "yes", has_btf);
+}
+
+/// The fields are those of the `format` files, and decide what is on.
+#[test]
+fn fields_are_those_of_the_kernel() {
+    if !live() {
+        return;
+    }
+    let report = Report::read(&here("--check --format json"));
+    let mut untold = false;
+    for tracepoint in TRACEPOINTS {
+        let format = kernel::tracefs(&format!("events/{tracepoint}/format"));
+        let has = |field: &str| {
+            let ends = [format!(" {field};"), format!(" {field}[")];
+            ends.iter().any(|end| format.contains(end))
+        };
+        let finding = report.of(&tracepoint.replace('/', ":"));
+        let list = |key: &str| -> Vec<String> {
+            let all = finding[key].as_array().expect(key).iter();
+            all.map(|name| name.as_str().unwrap().to_owned()).collect()
+        };
+        let (used, missing) = (list("check.fields.used"), list("check.fields.missing"));
+        assert!(used.len() > 5, "{finding}");
+        assert!(used.iter().all(|f| has(f)), "{finding}\n{format}");
+        assert!(!missing.iter().any(|f| has(f)), "{finding}\n{format}");
+        untold |= missing.iter().any(|f| f == "err");
+    }
+    assert_eq!(report.verdict("failed retransmissions") == "no", untold);
+}
+
+/// By each way that is said to work, events come.
+#[test]
+fn a_way_that_works_brings_events() {
+    if !live() {
+        return;
+    }
+    let report = Report::read(&here("--check --format json"));
+    let listener = net::listen(net::own_ip());
+    let server = listener.local_addr().unwrap();
+    let mut seen = 0;
+    for way in report.section("transport") {
+        if way["check.verdict"] != "yes" {
+            continue;
+        }
+        let name = event::text(way, "check.name");
+        let tracer = Tracer::json(&format!("--transport {name}"));
+        net::converse(&listener);
+        let came = tracer.until(|lines| {
+            let own = event::with(&event::objects(lines), server);
+            own.iter().filter(|e| e["event"] == "tcp_state").count() >= 9
+        });
+        assert!(came, "nothing by {name}");
+        tracer.stop().ok();
+        seen += 1;
+    }
+    assert!(seen > 0, "no way");
+}
+
+#[test]
+fn an_unprivileged_user_is_told_that_nothing_goes() {
+    if !live() {
+        return;
+    }
+    let dir = TempDir::new();
+    let copy = for_everyone(&dir);
+    let report = truth(&|args| Run::of(copy.clone(), args).user(65534).run(), "");
+    assert_eq!(report.result["check.result"], "cannot_run");
+    let none = report.evidence("capabilities");
+    assert!(!none.contains("CAP_"), "{none}");
+    // Not to be allowed is not to know.
+    for what in ["BPF", "BPF JIT", "tracefs"] {
+        assert_eq!(report.verdict(what), "unknown", "{}", report.of(what));
+    }
+}
+
+#[test]
+fn with_the_capabilities_for_bpf_alone_it_is_by_btf() {
+    if !live() || !has_setpriv() || !has_btf() {
+        return;
+    }
+    let dir = TempDir::new();
+    let copy = for_everyone(&dir);
+    let start = |args: &str| Run::through(with_caps(&copy, 61_001, ",+bpf,+perfmon"), args).run();
+    let report = truth(&start, "--buffer=64K");
+    assert_eq!(report.evidence("capabilities"), "CAP_PERFMON CAP_BPF");
+    assert_eq!(report.taken(), Some("btf"), "{:#?}", report.findings);
+    assert_eq!(report.verdict("tracepoint"), "no");
+    assert_eq!(report.verdict("rings"), "yes");
+}
+
+/// More than may be locked: smaller rings are less than all.
+#[test]
+fn smaller_rings_are_a_degraded_run() {
+    if !live() || !has_setpriv() || !has_btf() {
+        return;
+    }
+    let dir = TempDir::new();
+    let copy = for_everyone(&dir);
+    let start = |args: &str| Run::through(with_caps(&copy, 61_002, ",+bpf,+perfmon"), args).run();
+    let report = truth(&start, "--buffer=64M");
+    assert_eq!(report.result["check.result"], "degraded");
+    assert_eq!(report.verdict("rings"), "no");
+    assert_eq!(report.verdict("state changes"), "yes");
+}
+
+#[test]
+fn without_the_capability_for_bpf() {
+    if !live() || !has_setpriv() {
+        return;
+    }
+    let dir = TempDir::new();
+    let copy = for_everyone(&dir);
+    let start = |args: &str| {
+        let caps = ",+perfmon,+dac_read_search";
+        Run::through(with_caps(&copy, 61_003, caps), args).run()
+    };
+    let report = truth(&start, "--buffer=64K");
+    let caps = report.evidence("capabilities");
+    assert_eq!(caps, "CAP_DAC_READ_SEARCH CAP_PERFMON");
+    assert_eq!(report.verdict("BPF"), "unknown");
+    for way in ["tracepoint", "btf"] {
+        assert_eq!(report.verdict(way), "no");
+    }
+}
+
+/// As containers have it (EPERM), and as a kernel without bpf(2) looks.
+#[test]
+fn where_a_filter_refuses_bpf() {
+    if !live() {
+        return;
+    }
+    for (errno, verdict) in [(libc::EPERM, "unknown"), (libc::ENOSYS, "no")] {
+        let start = |args: &str| {
+            let mut command = Command::new(binary());
+            confine::refuse(&mut command, libc::SYS_bpf, errno);
+            Run::through(command, args).run()
+        };
+        let report = truth(&start, "");
+        assert_eq!(report.verdict("BPF"), verdict);
+        assert_eq!(report.evidence("seccomp"), "a filter is in force");
+        assert!(report.evidence("BPF").contains("seccomp filter"));
+        for way in ["tracepoint", "btf"] {
+            assert_eq!(report.verdict(way), "no");
+        }
+    }
+    assert_eq!(
+        Report::read(&here("--check --format json")).evidence("seccomp"),
+        "no filter"
+    );
+}
+
+/// perf events are needed by every way.
+#[test]
+fn where_a_filter_refuses_perf_events() {
+    if !live() {
+        return;
+    }
+    for errno in [libc::EACCES, libc::ENOSYS, libc::EINVAL] {
+        let start = |args: &str| {
+            let mut command = Command::new(binary());
+            confine::refuse(&mut command, libc::SYS_perf_event_open, errno);
+            Run::through(command, args).run()
+        };
+        let report = truth(&start, "");
+        assert_eq!(report.result["check.result"], "cannot_run");
+        assert_eq!(report.verdict("BPF"), "yes");
+    }
+}
+
+#[test]
+fn without_proc_sys_and_etc() {
+    if !live() {
+        return;
+    }
+    let report = confine::with_empty(&["/etc", "/sys", "/proc"], || truth(&here, ""));
+    let report = report.expect("empty folders");
+    assert_ne!(report.result["check.result"], "cannot_run");
+    assert_eq!(report.evidence("tracefs"), "by a private mount");
+    assert_eq!(report.verdict("kernel.perf_event_paranoid"), "unknown");
+    assert_eq!(report.verdict("BPF"), "yes");
+}
+
+/// Where nobody may look, nothing is said to be absent.
+#[test]
+fn nobody_without_proc_and_sys() {
+    if !live() {
+        return;
+    }
+    let dir = TempDir::new();
+    let copy = for_everyone(&dir);
+    let look = move || truth(&|args| Run::of(copy.clone(), args).user(65534).run(), "");
+    let report = confine::with_empty(&["/sys", "/proc"], look).expect("empty folders");
+    for what in [
+        "BTF",
+        "BPF",
+        "tracefs",
+        "lockdown",
+        "sock:inet_sock_set_state",
+    ] {
+        assert_eq!(report.verdict(what), "unknown", "{}", report.of(what));
+    }
+}
+
+/// A way that is asked for is the only one that counts.
+#[test]
+fn a_way_that_is_asked_for() {
+    if !live() || !has_setpriv() {
+        return;
+    }
+    if has_btf() {
+        let report = truth(&here, "--transport btf");
+        assert_eq!(report.taken(), Some("btf"));
+        assert_eq!(report.evidence("state changes"), "by btf");
+    }
+    let dir = TempDir::new();
+    let copy = for_everyone(&dir);
+    let start = |args: &str| Run::through(with_caps(&copy, 61_004, ",+bpf,+perfmon"), args).run();
+    let report = truth(&start, "--buffer=64K --transport=tracepoint");
+    assert_eq!(report.result["check.result"], "cannot_run");
+}
+
+/// A place in the file system can have any name.
+#[test]
+fn a_hostile_place_is_escaped() {
+    if !live() {
+        return;
+    }
+    let dir = TempDir::new();
+    let place = dir.join("a\n\u{1b}[2J\u{9b}b\\ \"c");
+    fs::create_dir(&place).unwrap();
+    let mounted = place.clone();
+    let look = move || {
+        let (kind, none) = (Some("tracefs"), None::<&str>);
+        // Wherever it is mounted already, that is gone first.
+        while let Some(at) = first_tracefs() {
+            nix::mount::umount2(Path::new(&at), nix::mount::MntFlags::MNT_DETACH).unwrap();
+        }
+        mount(kind, &mounted, kind, MsFlags::empty(), none).expect("mount tracefs");
+        (here("--check"), here("--check --format json"))
+    };
+    let (text, json) = in_mount_ns(look).expect("a mount namespace of our own");
+    let report = Report::read(&json);
+    let expected = format!("mounted at {}", place.display());
+    assert_eq!(report.evidence("tracefs"), expected);
+    for out in [&text.stdout, &json.stdout] {
+        let controls = out.chars().filter(|c| c.is_control() && *c != '\n');
+        assert_eq!(controls.count(), 0, "{out:?}");
+    }
+    let lines = text.lines();
+    let line = lines.iter().find(|l| l.starts_with("  tracefs ")).unwrap();
+    assert!(line.contains("/a\\n\\u{1b}[2J\\u{9b}b"), "{line}");
+}
+
+fn first_tracefs() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let line = mounts.lines().find(|l| l.contains(" - tracefs "))?;
+    line.split(' ').nth(4).map(str::to_owned)
+}
+
+#[test]
+fn nothing_is_left() {
+    if !live() {
+        return;
+    }
+    let list = || -> Result<BTreeSet<u32>, _> {
+        let ours = |name: &str| name.starts_with("socket_snoop") || name == "probe";
+        let all = kernel::programs()?.into_iter();
+        Ok(all
+            .filter(|(_, name)| ours(name))
+            .map(|(id, _)| id)
+            .collect())
+    };
+    let before = match list() {
+        Ok(before) => before,
+        Err(e) => {
+            let e: std::io::Error = e;
+            return skip(&format!("BPF programs can't be listed: {e}"));
+        }
+    };
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let mounts_before = mounts();
+    let out = here("--check");
+    assert!(out.stdout.contains("What will be on"), "{out:?}");
+    assert_eq!(mounts(), mounts_before);
+    // What other tests have loaded by now is gone soon, too.
+    let after: Vec<u32> = list().unwrap().difference(&before).copied().collect();
+    let gone = eventually(|| {
+        let now = list().unwrap();
+        !after.iter().any(|id| now.contains(id))
+    });
+    assert!(gone, "still loaded: {after:?}");
+}

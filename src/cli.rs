@@ -30,7 +30,7 @@ const DEFAULT_HISTORY: usize = 8192;
     note = "Exit codes: 0 done, 1 failed while running, 2 bad command line, 3 permission missing, 4 kernel feature missing, 5 program refused by the kernel. SIGHUP reopens the log file."
 )]
 struct Args {
-    /// show only events of this process id
+    /// show only sockets that belong to this process id
     #[argh(option, arg_name = "PID")]
     pid: Option<u32>,
 
@@ -57,6 +57,10 @@ struct Args {
     /// show listeners and half-open sockets too (address 0.0.0.0 or ::)
     #[argh(switch)]
     all: bool,
+
+    /// name the task on the CPU in classic lines, too (ON_CPU)
+    #[argh(switch)]
+    on_cpu: bool,
 
     /// what standard output carries: classic (default) or json
     #[argh(
@@ -151,6 +155,8 @@ pub enum LogChoice {
 pub struct Config {
     /// Which events are shown.
     pub filter: Filter,
+    /// Whether classic lines name the task on the CPU, too.
+    pub on_cpu: bool,
     /// Format on standard output.
     pub format: FormatName,
     /// Log file.
@@ -318,6 +324,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             active_only: args.active_only,
             all: args.all,
         },
+        on_cpu: args.on_cpu,
         format: args.format,
         log,
         log_format: args.log_format,

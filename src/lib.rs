@@ -12,8 +12,15 @@ pub mod loss;
 pub mod output;
 pub mod source;
 
+pub mod decoder;
+pub mod owner;
+pub mod proc;
+pub mod sampler;
+pub mod tasks;
+
 pub mod event;
 pub mod lifecycle;
+pub mod recent;
 pub mod tcp;
 pub mod text;
 pub mod wire;

@@ -5,10 +5,9 @@
 //! and by a PERF_RECORD_LOST later; the larger figure is the right one (before
 //! Linux 5.2 only the second exists).
 
-use crate::maps::Maps;
+use crate::maps::Unsent;
 use crate::output::{Lost, Reason};
 use crate::perf::Rings;
-use crate::program::Program;
 
 /// What has been reported of one CPU.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,16 +39,16 @@ impl Losses {
         self.undecodable += 1;
     }
 
-    /// Asks all sources and hands out what is new; `wall` is the time to give.
+    /// Hands out what is new: what the rings say, what the programs could not
+    /// send (by CPU) and how often they were skipped. `wall` is the time to give.
     pub fn poll(
         &mut self,
         rings: &Rings,
-        maps: &Maps,
-        programs: &[Program],
+        unsent: &[Unsent],
+        skipped: u64,
         wall: u64,
         tell: &mut dyn FnMut(Lost),
     ) {
-        let unsent = maps.unsent();
         self.cpus
             .resize(unsent.len().max(rings.cpu_ids() as usize), Told::default());
         let mut total = 0;
@@ -82,8 +81,7 @@ impl Losses {
             step(&mut told.owners, unsent.owners, cpu, Reason::OwnersFull);
             step(&mut told.unreadable, unreadable, cpu, Reason::Unreadable);
         }
-        let misses = programs.iter().map(Program::recursion_misses).sum();
-        step(&mut self.recursion, misses, None, Reason::Recursion);
+        step(&mut self.recursion, skipped, None, Reason::Recursion);
         let undecodable = self.undecodable;
         step(
             &mut self.undecodable_told,

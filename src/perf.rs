@@ -8,13 +8,18 @@
 //! still be writing an older one. What the kernel could not store and what
 //! can't be read is counted per CPU.
 
+mod cursor;
+pub mod feed;
 pub mod record;
+pub mod span;
 
 use crate::error::{Error, Kind};
-use crate::sys::perf_event::{self, Attr, AttrFlags, SampleType};
-use crate::sys::ring::{Drain, RingMap, page_size};
-use crate::sys::{Errno, time};
-use record::{Record, Span};
+use crate::sys::perf_event::Attr;
+use crate::sys::ring::{RingMap, page_size};
+use crate::sys::{Errno, perf_event};
+use cursor::{Cursor, Part};
+use feed::{Feed, open_error};
+use record::{Body, News};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -24,24 +29,18 @@ const DEFAULT_TOTAL: usize = 64 << 20;
 const DEFAULT_MAX: usize = 2 << 20;
 const DEFAULT_MIN: usize = 128 << 10;
 
-/// Unread bytes at which poll wakes up: few wake-ups, and far from a full ring.
-const WATERMARK: usize = 64 << 10;
-
 /// Records handed out before what they used goes back to the kernel.
 const BATCH: usize = 1024;
 
-/// More CPU numbers than any kernel has (CONFIG_NR_CPUS_RANGE_END, x86: 8192).
-const CPU_LIMIT: u32 = 8192;
-
-/// One sample.
+/// One sample, or what became of a task.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
-    /// The CPU it was taken on.
+    /// The CPU it happened on.
     pub cpu: u32,
     /// Nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
-    /// What the program sent, with up to 7 bytes of padding.
-    pub data: Span<'a>,
+    /// What it is.
+    pub body: Body<'a>,
 }
 
 /// The ring of one CPU.
@@ -50,8 +49,14 @@ pub struct Ring {
     cpu: u32,
     event: OwnedFd,
     map: RingMap,
+    /// The tracepoints that sample into it.
+    sources: Vec<OwnedFd>,
     lost: Cell<u64>,
+    /// Of `lost`, what sources counted that this ring no longer has.
+    lost_before: u64,
     unreadable: Cell<u64>,
+    /// How long the event has been enabled, when last asked, in nanoseconds.
+    enabled: u64,
 }
 
 impl Ring {
@@ -69,6 +74,46 @@ impl Ring {
     pub fn unreadable(&self) -> u64 {
         self.unreadable.get()
     }
+
+    fn new(cpu: u32, event: OwnedFd, size: usize) -> Result<Ring, Errno> {
+        let map = RingMap::new(event.as_fd(), size)?;
+        Ok(Ring {
+            cpu,
+            event,
+            map,
+            sources: Vec::new(),
+            lost: Cell::new(0),
+            lost_before: 0,
+            unreadable: Cell::new(0),
+            enabled: 0,
+        })
+    }
+
+    /// Asks the sources what found no room.
+    fn count_lost(&self) {
+        let counts = self.sources.iter().map(|s| perf_event::read_one(s.as_fd()));
+        if let Ok(count) = counts.sum::<Result<u64, Errno>>() {
+            // The counts of a CPU that goes away stay; never less than before.
+            let count = self.lost_before + count;
+            self.lost.set(count.max(self.lost.get()));
+        }
+    }
+
+    /// Whether its CPU went away, and the ring with it: its event is then no
+    /// longer enabled. Each call looks at the time since the one before.
+    fn is_dead(&mut self) -> bool {
+        let enabled = perf_event::read_one(self.event.as_fd()).unwrap_or(0);
+        std::mem::replace(&mut self.enabled, enabled) == enabled
+    }
+
+    fn switch(&self, on: bool) -> Result<(), Errno> {
+        let switch = if on {
+            perf_event::enable
+        } else {
+            perf_event::disable
+        };
+        self.sources.iter().try_for_each(|s| switch(s.as_fd()))
+    }
 }
 
 impl AsFd for Ring {
@@ -84,30 +129,20 @@ pub struct Rings {
     cpu_ids: u32,
     size: usize,
     wanted: usize,
-    attr: Attr,
-    pinned: Option<&'static Attr>,
-}
-
-fn output_attr(size: usize) -> Attr {
-    let mut attr = Attr::new(perf_event::TYPE_SOFTWARE, perf_event::COUNT_SW_BPF_OUTPUT);
-    attr.sample_period = 1;
-    attr.sample_type = SampleType::TIME | SampleType::RAW;
-    attr.flags = AttrFlags::WATERMARK | AttrFlags::USE_CLOCKID;
-    attr.wakeup = WATERMARK.min(size / 4) as u32;
-    attr.clockid = time::EVENT_CLOCK;
-    attr
+    feed: Feed,
 }
 
 impl Rings {
-    /// Opens a ring on every online CPU. `size` is in bytes per CPU, rounded up
+    /// Opens a ring on every online CPU, for this feed; tracepoints sample once
+    /// [`Rings::switch`] lets them. `size` is in bytes per CPU, rounded up
     /// to a power of two of pages; `None` is 2 MiB, less on hosts with more
     /// than 32 CPUs. Where locked memory runs out, all rings are made smaller:
     /// compare [`Rings::size`] with [`Rings::wanted`].
-    pub fn open(size: Option<usize>) -> Result<Rings, Error> {
+    pub fn open(size: Option<usize>, mut feed: Feed) -> Result<Rings, Error> {
         let page = page_size();
         // The watermark is set at opening, the default size comes from the
         // number of CPUs: half of the smallest default ring will do.
-        let (mut events, cpu_ids) = open_events(size.unwrap_or(DEFAULT_MAX))?;
+        let (mut events, cpu_ids) = feed.open_rings(size.unwrap_or(DEFAULT_MAX))?;
         let wanted = match size {
             Some(size) => size.max(page).checked_next_power_of_two(),
             None => {
@@ -117,21 +152,12 @@ impl Rings {
         }
         .ok_or_else(|| Error::new(Kind::Usage, "--buffer is larger than memory can be"))?;
         let mut size = wanted;
-        loop {
+        let mut rings = loop {
             match map_all(events, size) {
-                Ok(rings) => {
-                    return Ok(Rings {
-                        rings,
-                        cpu_ids,
-                        size,
-                        wanted,
-                        attr: output_attr(size),
-                        pinned: None,
-                    });
-                }
+                Ok(rings) => break rings,
                 Err(Errno::EPERM | Errno::ENOMEM) if size > page => {
                     size /= 2;
-                    events = open_events(size)?.0;
+                    events = feed.open_rings(size)?.0;
                 }
                 Err(errno) => {
                     return Err(Error::new(
@@ -141,6 +167,36 @@ impl Rings {
                     .advise("try a smaller --buffer, or raise kernel.perf_event_mlock_kb"));
                 }
             }
+        };
+        for ring in &mut rings {
+            ring.sources = feed
+                .open_sources(ring, size)
+                .map_err(|errno| open_error(ring.cpu, errno))?;
+        }
+        Ok(Rings {
+            rings,
+            cpu_ids,
+            size,
+            wanted,
+            feed,
+        })
+    }
+
+    /// Lets the tracepoints sample into the rings, or no longer.
+    pub fn switch(&self, on: bool) -> Result<(), Error> {
+        for ring in &self.rings {
+            match ring.switch(on) {
+                Ok(()) => {}
+                Err(errno) => return Err(open_error(ring.cpu, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings [`Ring::lost`] up to date where the kernel counts it.
+    pub fn count_lost(&self) {
+        if !self.feed.told_by_records() {
+            self.rings.iter().for_each(Ring::count_lost);
         }
     }
 
@@ -194,38 +250,37 @@ impl Rings {
         {
             return Ok(false);
         }
-        let attr = self.pinned.unwrap_or(&self.attr);
-        let event = perf_event::open(attr, cpu)?;
-        let map = RingMap::new(event.as_fd(), self.size)?;
+        let event = self.feed.open_ring(cpu, self.size)?;
+        let mut new = Ring::new(cpu, event, self.size)?;
+        new.sources = self.feed.open_sources(&new, self.size)?;
+        new.switch(true)?;
         match old {
-            Some(ring) => (ring.event, ring.map) = (event, map),
-            None => self.rings.push(Ring {
-                cpu,
-                event,
-                map,
-                lost: Cell::new(0),
-                unreadable: Cell::new(0),
-            }),
+            Some(ring) => {
+                if !self.feed.told_by_records() {
+                    ring.count_lost();
+                }
+                new.lost_before = ring.lost.get();
+                new.lost.set(ring.lost.get());
+                new.unreadable.set(ring.unreadable.get());
+                *ring = new;
+            }
+            None => self.rings.push(new),
         }
         Ok(true)
     }
 
-    /// The event behind a ring that is opened later.
-    pub fn attr(&self) -> &Attr {
-        &self.attr
-    }
-
-    /// From here on this copy of it is used.
-    pub fn pin(&mut self, attr: &'static Attr) {
-        self.pinned = Some(attr);
+    /// The events that may be opened for a CPU that comes up.
+    pub fn events(&self) -> Vec<Attr> {
+        self.feed.events(self.size)
     }
 
     /// Opens one ring more on a CPU that has one, and closes it again: what a
     /// CPU that comes up will need.
     pub fn try_another(&self) -> Result<(), Errno> {
         let cpu = self.rings.first().map_or(0, Ring::cpu);
-        let event = perf_event::open(&self.attr, cpu)?;
-        RingMap::new(event.as_fd(), self.size).map(drop)
+        let event = self.feed.open_ring(cpu, self.size)?;
+        let ring = Ring::new(cpu, event, self.size)?;
+        self.feed.clone().open_sources(&ring, self.size).map(drop)
     }
 
     /// Whether a CPU may come up later: one that is not there now, or one that
@@ -239,6 +294,19 @@ impl Rings {
             || self.rings.iter().any(|ring| removable(ring.cpu))
     }
 
+    /// The CPUs without a live ring, as far as is known without asking the
+    /// programs. To be called at intervals: a ring is taken for dead when its
+    /// CPU has done nothing for it since the last call.
+    pub fn without_ring(&mut self) -> Vec<u32> {
+        let mut cpus: Vec<u32> = (0..self.cpu_ids).collect();
+        for ring in &mut self.rings {
+            if !ring.is_dead() {
+                cpus.retain(|&cpu| cpu != ring.cpu);
+            }
+        }
+        cpus
+    }
+
     /// The ring of a CPU.
     pub fn of(&self, cpu: u32) -> Option<&Ring> {
         self.rings.iter().find(|ring| ring.cpu == cpu)
@@ -249,6 +317,7 @@ impl Rings {
     /// whether samples are left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(Sample<'_>) -> bool) -> bool {
         loop {
+            self.look_for_loss(sink);
             match self.drain_batch(until, sink) {
                 Progress::More => {}
                 Progress::Held => return true,
@@ -257,20 +326,42 @@ impl Rings {
         }
     }
 
+    /// Where something may have found no room since the last look, news of
+    /// tasks may be among it.
+    fn look_for_loss(&mut self, sink: &mut dyn FnMut(Sample<'_>) -> bool) {
+        for ring in &mut self.rings {
+            if self.feed.may_have_lost(ring.map.take_fullest(), self.size) {
+                if !self.feed.told_by_records() {
+                    ring.count_lost();
+                }
+                let body = Body::News(News::Missing);
+                let (cpu, time) = (ring.cpu, 0);
+                sink(Sample { cpu, time, body });
+            }
+        }
+    }
+
     fn drain_batch(&mut self, until: u64, sink: &mut dyn FnMut(Sample<'_>) -> bool) -> Progress {
-        let mut parts: Vec<(u32, &Cell<u64>, &Cell<u64>, Drain<'_>)> = self
+        let layout = self.feed.layout();
+        let by_records = self.feed.told_by_records();
+        let mut parts: Vec<Part<'_>> = self
             .rings
             .iter_mut()
-            .map(|r| (r.cpu, &r.lost, &r.unreadable, r.map.drain()))
+            .map(|r| Part {
+                cpu: r.cpu,
+                lost: by_records.then_some(&r.lost),
+                unreadable: &r.unreadable,
+                drain: r.map.drain(),
+            })
             .collect();
         let mut cursors: Vec<Cursor<'_>> = parts
             .iter_mut()
-            .map(|(cpu, lost, unreadable, drain)| Cursor::new(*cpu, lost, unreadable, drain))
+            .map(|part| Cursor::new(part, layout))
             .collect();
         for _ in 0..BATCH {
             let next = cursors
                 .iter_mut()
-                .filter(|c| c.next.is_some())
+                .filter(|c| !c.is_done())
                 .min_by_key(|c| c.time());
             let Some(cursor) = next else {
                 return Progress::Empty;
@@ -292,136 +383,9 @@ enum Progress {
     Empty,
 }
 
-/// Reads one ring, a sample ahead.
-struct Cursor<'a> {
-    cpu: u32,
-    rest: Span<'a>,
-    next: Option<(u64, Span<'a>, usize)>,
-    used: &'a Cell<usize>,
-    lost: &'a Cell<u64>,
-    unreadable: &'a Cell<u64>,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(
-        cpu: u32,
-        lost: &'a Cell<u64>,
-        unreadable: &'a Cell<u64>,
-        drain: &'a Drain<'_>,
-    ) -> Cursor<'a> {
-        let (first, second) = drain.unread();
-        let mut cursor = Cursor {
-            cpu,
-            rest: Span::new(first, second),
-            next: None,
-            used: drain.used(),
-            lost,
-            unreadable,
-        };
-        cursor.look();
-        cursor
-    }
-
-    fn time(&self) -> u64 {
-        self.next.map_or(u64::MAX, |(time, ..)| time)
-    }
-
-    fn skip(&mut self, len: usize) {
-        self.used.set(self.used.get() + len);
-        let left = self.rest.len().saturating_sub(len);
-        self.rest = self.rest.slice(len, left).unwrap_or(Span::new(&[], &[]));
-    }
-
-    /// Finds the next sample; what stands before it is accounted for.
-    fn look(&mut self) {
-        self.next = None;
-        while let Some(result) = record::first(self.rest) {
-            match result {
-                Ok((Record::Sample { time, data }, len)) => {
-                    self.next = Some((time, data, len));
-                    return;
-                }
-                Ok((other, len)) => {
-                    match other {
-                        Record::Lost(count) => self.lost.set(self.lost.get().saturating_add(count)),
-                        Record::Malformed => self.unreadable.set(self.unreadable.get() + 1),
-                        Record::Sample { .. } | Record::Other => {}
-                    }
-                    self.skip(len);
-                }
-                Err(record::Corrupt) => {
-                    self.unreadable.set(self.unreadable.get() + 1);
-                    self.skip(self.rest.len());
-                }
-            }
-        }
-    }
-
-    fn take(&mut self) -> Option<Sample<'a>> {
-        let (time, data, len) = self.next?;
-        self.skip(len);
-        self.look();
-        Some(Sample {
-            cpu: self.cpu,
-            time,
-            data,
-        })
-    }
-}
-
-/// Opens an output event on every online CPU, and finds how many CPU numbers
-/// there are: perf_event_open refuses an offline CPU with ENODEV and a number
-/// from nr_cpu_ids on with EINVAL (kernel/events/core.c, perf_event_alloc).
-/// This needs neither /sys nor /proc.
-fn open_events(size: usize) -> Result<(Vec<(u32, OwnedFd)>, u32), Error> {
-    let attr = output_attr(size);
-    let mut events = Vec::new();
-    for cpu in 0..CPU_LIMIT {
-        match perf_event::open(&attr, cpu) {
-            Ok(fd) => events.push((cpu, fd)),
-            Err(Errno::ENODEV) => {}
-            Err(Errno::EINVAL) if cpu > 0 => return Ok((events, cpu)),
-            Err(errno) => return Err(open_error(cpu, errno)),
-        }
-    }
-    Ok((events, CPU_LIMIT))
-}
-
-fn open_error(cpu: u32, errno: Errno) -> Error {
-    match errno {
-        Errno::EPERM | Errno::EACCES => Error::new(
-            Kind::Permission,
-            format!("cannot open a perf ring on CPU {cpu} (perf_event_open: {errno})"),
-        )
-        .advise("run as root or with CAP_PERFMON"),
-        Errno::ENOSYS => Error::new(
-            Kind::Unsupported,
-            "this kernel has no perf_event_open(2) (CONFIG_PERF_EVENTS)",
-        ),
-        Errno::EMFILE => Error::new(
-            Kind::Runtime,
-            format!("cannot open a perf ring on CPU {cpu} ({errno})"),
-        )
-        .advise("raise the limit: ulimit -n"),
-        _ => Error::new(
-            Kind::Runtime,
-            format!("cannot open a perf ring on CPU {cpu} (perf_event_open: {errno})"),
-        ),
-    }
-}
-
 fn map_all(events: Vec<(u32, OwnedFd)>, size: usize) -> Result<Vec<Ring>, Errno> {
     events
         .into_iter()
-        .map(|(cpu, event)| {
-            let map = RingMap::new(event.as_fd(), size)?;
-            Ok(Ring {
-                cpu,
-                event,
-                map,
-                lost: Cell::new(0),
-                unreadable: Cell::new(0),
-            })
-        })
+        .map(|(cpu, event)| Ring::new(cpu, event, size))
         .collect()
 }

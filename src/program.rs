@@ -25,21 +25,29 @@ const LOG_LAST: usize = (16 << 20) - 1;
 const TRIES: u32 = 10;
 
 /// Checks the capabilities before anything else is tried, so that the error
-/// names them all. `tracefs` says whether its files must be readable.
-pub fn check_capabilities(tracefs: bool) -> Result<(), Error> {
+/// names them all. `bpf` says whether programs are to be loaded, `tracefs`
+/// whether its files must be readable; perf events are needed in any case.
+pub fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
     let Ok(have) = caps::effective() else {
         return Ok(());
     };
-    let load = have.contains(Caps::SYS_ADMIN) || have.contains(Caps::BPF | Caps::PERFMON);
+    let has = |cap| have.contains(Caps::SYS_ADMIN) || have.contains(cap);
     let read = have.intersects(Caps::DAC_READ_SEARCH | Caps::DAC_OVERRIDE)
         || nix::unistd::geteuid().is_root();
-    let missing = match (load, read) {
-        (true, true) => return Ok(()),
-        (true, false) if !tracefs => return Ok(()),
-        (false, true) => "CAP_BPF and CAP_PERFMON",
-        (true, false) => "CAP_DAC_READ_SEARCH",
-        (false, false) => "CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH",
-    };
+    let mut missing = Vec::new();
+    if bpf && !has(Caps::BPF) {
+        missing.push("CAP_BPF");
+    }
+    if !has(Caps::PERFMON) {
+        missing.push("CAP_PERFMON");
+    }
+    if tracefs && !read {
+        missing.push("CAP_DAC_READ_SEARCH");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
     Err(Error::new(
         Kind::Permission,
         format!("not permitted to trace: {missing} missing"),

@@ -10,10 +10,11 @@ pub mod calls;
 pub mod filter;
 
 use crate::sys::caps::{self, Caps};
-use crate::sys::perf_event::Attr;
+use crate::sys::landlock::Allowed;
+use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
 use crate::sys::{self, Errno, landlock, seccomp, time};
-use calls::Reopening;
+use calls::Opening;
 use nix::sys::stat::{FileStat, fstat};
 use std::ffi::CStr;
 use std::fmt;
@@ -26,8 +27,8 @@ pub enum Mode {
     Off,
     /// A refused call fails with EPERM. Capabilities that features need are kept.
     On,
-    /// A refused call ends the process. No capability is kept but the one, on
-    /// old kernels, without which losses could not be counted.
+    /// A refused call ends the process. No capability is kept but where losses
+    /// could not be told without.
     Strict,
 }
 
@@ -52,21 +53,14 @@ pub struct LogAccess<'a> {
 pub struct Needs<'a> {
     /// The log to be reopened.
     pub log: Option<LogAccess<'a>>,
-    /// The event behind a ring that is opened later.
-    pub ring: &'a Attr,
-    /// Opens such a ring, and closes it; `None` where no CPU can come up.
+    /// The root of a /proc, of which files are opened with these flags.
+    pub proc: Option<(BorrowedFd<'a>, i32)>,
+    /// The events that may be opened for a CPU that comes up.
+    pub events: &'a [Attr],
+    /// Opens them all, and closes them; `None` where no CPU can come up.
     pub open_ring: Option<&'a dyn Fn() -> sys::Result<()>>,
-    /// Reads the counters of lost events.
-    pub read_counters: &'a dyn Fn() -> sys::Result<()>,
-}
-
-/// What is to be used from here on: the only ones that the filter lets pass.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pinned {
-    /// The log's name.
-    pub name: Option<&'static CStr>,
-    /// The event behind a ring.
-    pub ring: Option<&'static Attr>,
+    /// What telling of lost events takes.
+    pub tell_losses: &'a dyn Fn() -> sys::Result<()>,
 }
 
 /// What is enforced, for a person to read.
@@ -145,11 +139,7 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
     let none = Caps::empty();
     // Before Linux 5.19 every bpf(2) wants CAP_BPF where
     // kernel.unprivileged_bpf_disabled is set (kernel/bpf/syscall.c, __sys_bpf).
-    let mut keep = enough(
-        needs.read_counters,
-        &[none, Caps::BPF, Caps::SYS_ADMIN],
-        have,
-    )?;
+    let mut keep = enough(needs.tell_losses, &[none, Caps::BPF, Caps::SYS_ADMIN], have)?;
     if mode == Mode::On {
         if let Some(open_ring) = needs.open_ring {
             let lock = Caps::IPC_LOCK;
@@ -172,55 +162,58 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
 
 /// Gives up the file system but for the log: the folder of a regular file, or
 /// the special file itself, for its folder may hold all devices.
-fn restrict_files(log: Option<&LogAccess<'_>>) -> sys::Result<u32> {
-    let Some(log) = log else {
-        return landlock::restrict(None, &[]);
-    };
-    let kind = fstat(log.file)?.st_mode & libc::S_IFMT;
-    if kind != libc::S_IFREG {
-        return landlock::restrict(Some(log.file), &[]);
+fn restrict_files(needs: &Needs<'_>) -> sys::Result<u32> {
+    let mut allowed = Vec::new();
+    if let Some((root, _)) = needs.proc {
+        allowed.push(Allowed::ReadIn(root));
     }
-    match log.target {
-        Some(target) => landlock::restrict(None, &[log.folder, target]),
-        None => landlock::restrict(None, &[log.folder]),
+    if let Some(log) = &needs.log {
+        if fstat(log.file)?.st_mode & libc::S_IFMT == libc::S_IFREG {
+            allowed.push(Allowed::WriteIn(log.folder));
+            allowed.extend(log.target.map(Allowed::WriteIn));
+        } else {
+            allowed.push(Allowed::Write(log.file));
+        }
     }
+    landlock::restrict(&allowed)
 }
 
-fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Pinned> {
+/// Returns the log's name, where it is to be used from here on.
+fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<&'static CStr>> {
     seccomp::available()?;
     let mut sealed = Sealed::new()?;
-    let pinned = Pinned {
-        name: match &needs.log {
-            Some(log) => Some(sealed.text(log.name)?),
-            None => None,
-        },
-        ring: Some(sealed.value(needs.ring)?),
+    perf_event::pin(needs.events, &mut sealed)?;
+    let name = match &needs.log {
+        Some(log) => Some(sealed.text(log.name)?),
+        None => None,
     };
     sealed.seal()?;
-    let reopening = needs.log.as_ref().map(|log| Reopening {
+    let log = needs.log.map(|log| Opening {
         folder: log.folder.as_raw_fd(),
-        flags: log.flags as u32,
+        flags: log.flags,
         mode: log.mode,
     });
+    let proc = needs.proc.map(|(root, flags)| Opening {
+        folder: root.as_raw_fd(),
+        flags,
+        mode: 0,
+    });
+    let kill = libc::SECCOMP_RET_KILL_PROCESS;
     let refuse = match mode {
-        Mode::Strict => libc::SECCOMP_RET_KILL_PROCESS,
+        Mode::Strict => kill,
         _ => {
             seccomp::catch_refused()?;
             libc::SECCOMP_RET_TRAP
         }
     };
-    let filter = filter::compile(
-        &calls::rules(reopening),
-        refuse,
-        libc::SECCOMP_RET_KILL_PROCESS,
-    );
-    seccomp::install(&filter)?;
-    Ok(pinned)
+    seccomp::install(&filter::compile(&calls::rules(log, proc), refuse, kill))?;
+    Ok(name)
 }
 
 /// Shuts the doors. What the kernel doesn't offer is left out, and said in
-/// [`Enforced`].
-pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Pinned) {
+/// [`Enforced`]. Also returns the log's name, where it has to be used from here
+/// on.
+pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<&'static CStr>) {
     let mut enforced = Enforced {
         mode,
         kept: Ok(Caps::empty()),
@@ -230,15 +223,15 @@ pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Pinned) {
             landlock: Ok(0),
         },
     };
-    let mut pinned = Pinned::default();
+    let mut pinned = None;
     if mode != Mode::Off {
         // The C library reads the time zone's file once, at first use.
         time::local(0);
         enforced.kept = drop_capabilities(mode, needs);
         enforced.no_new_privs = caps::no_new_privs();
-        enforced.offered.landlock = restrict_files(needs.log.as_ref());
+        enforced.offered.landlock = restrict_files(needs);
         match filter_calls(mode, needs) {
-            Ok(all) => pinned = all,
+            Ok(name) => pinned = name,
             Err(errno) => enforced.offered.seccomp = Err(errno),
         }
     }

@@ -104,6 +104,17 @@ impl View {
     fn event(&mut self, event: &Event) {
         let wall = self.clock.wall(event.time);
         let (id, connection) = self.connections.observe(event, wall);
+        let completed;
+        let event = match (event.owner, connection.owner()) {
+            (None, Some(owner)) => {
+                completed = Event {
+                    owner: Some(owner),
+                    ..*event
+                };
+                &completed
+            }
+            _ => event,
+        };
         let verdict = self.filter.judge(event);
         let mut show = |event: &Event, wall| {
             if self.left > 0 {
@@ -183,11 +194,20 @@ pub fn run(config: &Config) -> Result<(), Error> {
     };
     let console = Stream::new(File::from(console));
     let mut view = View {
-        output: Output::new(console, config.format, log, config.log_format),
+        output: Output::new(
+            console,
+            config.format,
+            log,
+            config.log_format,
+            config.on_cpu,
+        ),
         connections: Connections::new(config.history, time::realtime()),
         filter: config.filter.clone(),
         clock: WallClock::new(),
-        summary: Summary::default(),
+        summary: Summary {
+            transport: source.transport().name(),
+            ..Summary::default()
+        },
         left: config.count.unwrap_or(u64::MAX),
         refused: Vec::new(),
     };

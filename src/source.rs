@@ -10,12 +10,17 @@ use crate::event::{Event, Known};
 use crate::loss::Losses;
 use crate::maps::Maps;
 use crate::output::{Lost, Reason, notice};
+use crate::perf::feed::Feed;
+use crate::perf::record::Body;
 use crate::perf::{Ring, Rings, Sample};
-use crate::program::check_capabilities;
+use crate::proc::Proc;
+use crate::program::{Program, check_capabilities};
+use crate::sampler::Sampler;
 use crate::sandbox::{self, Enforced, LogAccess, Mode, Needs};
-use crate::sys;
+use crate::sys::{self, Errno};
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
 use std::ffi::CStr;
+use std::os::fd::AsFd;
 
 /// How the events are obtained: the rungs of a ladder, the first one best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +36,7 @@ pub enum Transport {
 
 impl Transport {
     /// The rungs, the best first.
-    pub const LADDER: [Transport; 2] = [Transport::Tracepoint, Transport::Btf];
+    pub const LADDER: [Transport; 3] = [Transport::Tracepoint, Transport::Btf, Transport::Perf];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -41,14 +46,17 @@ impl Transport {
             Transport::Perf => "perf",
         }
     }
+
+    fn check_capabilities(self) -> Result<(), Error> {
+        check_capabilities(self != Transport::Perf, self != Transport::Btf)
+    }
 }
 
 /// What is attached in the kernel; all of it is gone when this is dropped.
 #[derive(Debug)]
 pub struct Source {
     rings: Rings,
-    maps: Maps,
-    loaded: Loaded,
+    way: Way,
     losses: Losses,
     transport: Transport,
     absent: Vec<(Part, Error)>,
@@ -56,6 +64,18 @@ pub struct Source {
     /// CPUs that were said to have no ring.
     ringless: Vec<u32>,
 }
+
+/// What fills the rings.
+#[derive(Debug)]
+enum Way {
+    /// Programs.
+    Programs { maps: Maps, loaded: Loaded },
+    /// The tracepoints themselves.
+    Samples(Box<Sampler>),
+}
+
+/// A source, and why it is none of those that would be better.
+type Found = (Source, Option<Error>);
 
 impl Source {
     /// Loads and attaches everything. `buffer` is the ring size in bytes per
@@ -67,50 +87,93 @@ impl Source {
         transport: Option<Transport>,
         wants: Wants,
     ) -> Result<Source, Error> {
-        if transport == Some(Transport::Perf) {
-            return Err(Error::new(
-                Kind::Unsupported,
-                "plain perf samples are not among what this version can do; leave out --transport",
-            ));
-        }
-        check_capabilities(transport == Some(Transport::Tracepoint))?;
-        let rings = Rings::open(buffer)?;
-        let (mut absent, mut notes) = (Vec::new(), Vec::new());
-        if let Some(why) = rings.shortfall() {
-            notes.push(format!("warning: {why}"));
-            absent.push((Part::Rings, why));
-        }
-        let maps = Maps::create(&rings)?;
-        let by_tracefs = || attach::by_tracefs(&maps, &rings.cpus(), wants);
-        let by_btf = || attach::by_btf(&maps, wants);
-        let (transport, mut loaded) = match transport {
-            Some(Transport::Btf) => {
-                notes.push("note: tracing by BTF (--transport btf)".into());
-                (Transport::Btf, by_btf()?)
-            }
-            Some(_) => (Transport::Tracepoint, by_tracefs()?),
-            None => match by_tracefs() {
-                Ok(all) => (Transport::Tracepoint, all),
-                Err(first) => {
-                    let all = by_btf().map_err(|second| {
-                        Error::new(first.kind(), format!("{first}; nor by BTF: {second}"))
-                    })?;
-                    notes.push(format!("note: tracing by BTF: {first}"));
-                    (Transport::Btf, all)
-                }
-            },
+        let (mut source, why) = match transport {
+            Some(Transport::Perf) => (Source::by_samples(buffer)?, None),
+            Some(way) => Source::by_programs(buffer, &[way], wants)?,
+            None => Source::by_the_first(buffer, wants)?,
         };
-        absent.append(&mut loaded.absent);
-        Ok(Source {
+        if let Some(why) = source.rings.shortfall() {
+            source.notes.push(format!("warning: {why}"));
+            source.absent.insert(0, (Part::Rings, why));
+        }
+        let name = match source.transport {
+            Transport::Tracepoint => return Ok(source),
+            Transport::Btf => "by BTF",
+            Transport::Perf => "by perf samples",
+        };
+        source.notes.push(match why {
+            Some(why) => format!("note: tracing {name}: {why}"),
+            None => format!(
+                "note: tracing {name} (--transport {})",
+                source.transport.name()
+            ),
+        });
+        Ok(source)
+    }
+
+    fn by_the_first(buffer: Option<usize>, wants: Wants) -> Result<Found, Error> {
+        // Without the rights to any of them, one line tells of the best one.
+        if Transport::LADDER
+            .iter()
+            .all(|t| t.check_capabilities().is_err())
+        {
+            Transport::Tracepoint.check_capabilities()?;
+        }
+        let programs = [Transport::Tracepoint, Transport::Btf];
+        Source::by_programs(buffer, &programs, wants).or_else(|first| {
+            match Source::by_samples(buffer) {
+                Ok(source) => Ok((source, Some(first))),
+                Err(last) => Err(nor(first, "by perf samples", last)),
+            }
+        })
+    }
+
+    /// By the first of these ways that works.
+    fn by_programs(
+        buffer: Option<usize>,
+        ways: &[Transport],
+        wants: Wants,
+    ) -> Result<Found, Error> {
+        check_capabilities(true, ways == [Transport::Tracepoint])?;
+        let mut failed: Option<Error> = None;
+        let rings = Rings::open(buffer, Feed::Programs)?;
+        let maps = Maps::create(&rings)?;
+        for &transport in ways {
+            let loaded = match transport {
+                Transport::Btf => attach::by_btf(&maps, wants),
+                _ => attach::by_tracefs(&maps, &rings.cpus(), wants),
+            };
+            match (loaded, failed) {
+                (Ok(mut loaded), failed) => {
+                    let absent = std::mem::take(&mut loaded.absent);
+                    let way = Way::Programs { maps, loaded };
+                    return Ok((Source::new(rings, way, transport, absent), failed));
+                }
+                (Err(error), None) => failed = Some(error),
+                (Err(second), Some(first)) => failed = Some(nor(first, "by BTF", second)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::new(Kind::Usage, "no way to the events was asked for")))
+    }
+
+    fn by_samples(buffer: Option<usize>) -> Result<Source, Error> {
+        Transport::Perf.check_capabilities()?;
+        let (sampler, rings) = Sampler::open(buffer)?;
+        let absent = sampler.absent();
+        let way = Way::Samples(Box::new(sampler));
+        Ok(Source::new(rings, way, Transport::Perf, absent))
+    }
+
+    fn new(rings: Rings, way: Way, transport: Transport, absent: Vec<(Part, Error)>) -> Source {
+        Source {
             rings,
-            maps,
-            loaded,
+            way,
             losses: Losses::default(),
             transport,
             absent,
-            notes,
+            notes: Vec::new(),
             ringless: Vec::new(),
-        })
+        }
     }
 
     /// The way that was taken.
@@ -141,66 +204,93 @@ impl Source {
     /// Shuts the doors; see [`sandbox::shut`]. `log` is to be reopened later, by
     /// the name returned, where one is.
     pub fn shut_doors(
-        &mut self,
+        &self,
         mode: Mode,
         log: Option<LogAccess<'_>>,
     ) -> (Enforced, Option<&'static CStr>) {
         let open_ring = || self.rings.try_another();
-        let (enforced, pinned) = sandbox::shut(
-            mode,
-            &Needs {
-                log,
-                ring: self.rings.attr(),
-                open_ring: self.rings.may_grow().then_some(&open_ring),
-                read_counters: &|| self.maps.readable(),
-            },
-        );
-        if let Some(attr) = pinned.ring {
-            self.rings.pin(attr);
-        }
-        (enforced, pinned.name)
+        let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
+            self.rings.may_grow().then_some(&open_ring);
+        let tell_losses = || match (&self.way, open_ring) {
+            (Way::Programs { maps, .. }, _) => maps.readable(),
+            // Only a ring tells of a CPU that came up.
+            (Way::Samples(_), Some(open_ring)) => open_ring(),
+            (Way::Samples(_), None) => Ok(()),
+        };
+        let proc = match &self.way {
+            Way::Programs { .. } => None,
+            Way::Samples(sampler) => sampler.proc(),
+        };
+        let needs = Needs {
+            log,
+            proc: proc.map(|proc| (proc.as_fd(), Proc::FLAGS.bits())),
+            events: &self.rings.events(),
+            open_ring,
+            tell_losses: &tell_losses,
+        };
+        sandbox::shut(mode, &needs)
     }
 
     /// Detaches: what is in the rings then is all there will be.
     pub fn detach(&mut self) {
-        self.loaded.attached.clear();
+        match &mut self.way {
+            Way::Programs { loaded, .. } => loaded.attached.clear(),
+            Way::Samples(_) => {
+                // A CPU that has gone has taken its tracepoints with it.
+                let _ = self.rings.switch(false);
+                self.rings.count_lost();
+            }
+        }
     }
 
     /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
     /// in the order of time, until `sink` returns false. Returns whether events
     /// are left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event) -> bool) -> bool {
-        let (losses, known) = (&mut self.losses, self.loaded.known);
-        self.rings
-            .drain(until, &mut |sample| match decode(sample, known) {
-                Ok(event) => sink(&event),
+        let (losses, way) = (&mut self.losses, &mut self.way);
+        self.rings.drain(until, &mut |sample| {
+            let decoded = match way {
+                Way::Programs { loaded, .. } => decode(sample, loaded.known).map(Some),
+                Way::Samples(sampler) => sampler.decode(sample),
+            };
+            match decoded {
+                Ok(Some(event)) => sink(&event),
+                Ok(None) => true,
                 Err(_) => {
                     losses.undecodable();
                     true
                 }
-            })
+            }
+        })
     }
 
     /// Hands out what was lost since the last call; `wall` is the time to give.
-    /// An output that failed may mean that a CPU came up: it gets a ring.
-    /// Returns whether there are new rings to be waited for.
+    /// A CPU that came up gets a ring: an output that failed tells of it, or a
+    /// look once in a while. Returns whether there are new rings to be waited
+    /// for.
     pub fn losses(&mut self, wall: u64, tell: &mut dyn FnMut(Lost)) -> bool {
-        let mut failing = Vec::new();
+        let mut came = Vec::new();
         let mut note = |lost: Lost| {
             if lost.reason == Reason::OutputFailed {
-                failing.extend(lost.cpu);
+                came.extend(lost.cpu);
             }
             tell(lost);
         };
-        self.losses.poll(
-            &self.rings,
-            &self.maps,
-            &self.loaded.programs,
-            wall,
-            &mut note,
-        );
+        let (unsent, skipped) = match &mut self.way {
+            Way::Programs { maps, loaded } => {
+                let skipped = loaded.programs.iter().map(Program::recursion_misses);
+                let skipped = skipped.sum();
+                (maps.unsent(), skipped)
+            }
+            Way::Samples(_) => (Vec::new(), 0),
+        };
+        self.losses
+            .poll(&self.rings, &unsent, skipped, wall, &mut note);
+        if let Way::Samples(sampler) = &mut self.way {
+            came = sampler.came(&mut self.rings);
+        }
         let mut new = false;
-        for cpu in failing {
+        for cpu in came {
             match self.revive(cpu) {
                 Ok(revived) => new |= revived,
                 Err(_) if self.ringless.contains(&cpu) => {}
@@ -216,9 +306,18 @@ impl Source {
     }
 
     fn revive(&mut self, cpu: u32) -> sys::Result<bool> {
-        let new = self.rings.revive(cpu)?;
+        let new = match (self.rings.revive(cpu), &self.way) {
+            // Not up yet, which is no news here.
+            (Err(Errno::ENODEV), Way::Samples(_)) => false,
+            (result, _) => result?,
+        };
         if let (true, Some(ring)) = (new, self.rings.of(cpu)) {
-            self.maps.connect(ring)?;
+            match &self.way {
+                Way::Programs { maps, .. } => maps.connect(ring)?,
+                Way::Samples(_) => notice(&format!(
+                    "warning: CPU {cpu} has come up; up to a second of its events is missing"
+                )),
+            }
         }
         Ok(new)
     }
@@ -229,8 +328,22 @@ impl Source {
     }
 }
 
+/// Two ways that failed, the first one's kind counting.
+fn nor(first: Error, how: &str, second: Error) -> Error {
+    let (first_said, second) = (first.to_string(), second.to_string());
+    // The same may stand in the way of both.
+    let second = match first_said.contains(&second) {
+        true => "for the same reason",
+        false => &second,
+    };
+    Error::new(first.kind(), format!("{first_said}; nor {how}: {second}"))
+}
+
 fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {
     let mut buffer = [0; WIRE_CLOSE_LEN];
-    let bytes = sample.data.flatten(&mut buffer);
+    let Body::Sample { data, .. } = sample.body else {
+        return Err(DecodeError::Kind);
+    };
+    let bytes = data.flatten(&mut buffer);
     Event::decode(sample.time, sample.cpu, bytes, known)
 }

@@ -219,7 +219,7 @@ impl Counters {
 /// The v6 fields hold every address, a v4 one as ::ffff:a.b.c.d
 /// (include/trace/events/sock.h, TP_STORE_ADDRS). The connection is IPv4 on the
 /// wire if the socket is, or if either end is v4-mapped.
-fn addresses(family: Option<u16>, local: [u8; 16], peer: [u8; 16]) -> (Wire, IpAddr, IpAddr) {
+pub fn addresses(family: Option<u16>, local: [u8; 16], peer: [u8; 16]) -> (Wire, IpAddr, IpAddr) {
     let (local, peer) = (Ipv6Addr::from(local), Ipv6Addr::from(peer));
     let mapped = local.to_ipv4_mapped().is_some() || peer.to_ipv4_mapped().is_some();
     if family == Some(AF_INET) || mapped {
@@ -259,6 +259,23 @@ pub mod tests {
     /// A state event at `time`.
     pub fn state(time: u64, socket: u64, old: State, new: State, ports: (u16, u16)) -> Event {
         Event::decode(time, 0, &wire(socket, old, new, ports), Known::all()).expect("a valid event")
+    }
+
+    /// An owner with this process id.
+    pub fn owner(pid: u32, source: OwnerSource) -> Owner {
+        let mut task = Task {
+            pid,
+            tid: pid,
+            uid: Some(0),
+            ..Task::default()
+        };
+        task.name[..4].copy_from_slice(b"curl");
+        Owner {
+            task,
+            parent: None,
+            cgroup: None,
+            source,
+        }
     }
 
     #[test]

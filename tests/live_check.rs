@@ -208,6 +208,9 @@ fn without_the_capability_for_bpf() {
     for way in ["tracepoint", "btf"] {
         assert_eq!(report.verdict(way), "no");
     }
+    // Without CAP_SYS_ADMIN tracefs can't be mounted.
+    let tracefs = report.verdict("tracefs") == "yes";
+    assert_eq!(report.taken(), tracefs.then_some("perf"));
 }
 
 /// As containers have it (EPERM), and as a kernel without bpf(2) looks.
@@ -229,6 +232,8 @@ fn where_a_filter_refuses_bpf() {
         for way in ["tracepoint", "btf"] {
             assert_eq!(report.verdict(way), "no");
         }
+        assert_eq!(report.taken(), Some("perf"));
+        assert_eq!(report.verdict("owner"), "yes");
     }
     assert_eq!(
         Report::read(&here("--check --format json")).evidence("seccomp"),

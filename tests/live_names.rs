@@ -15,7 +15,10 @@ use nix::sys::prctl;
 /// What the log line shows for a name: see the README's table.
 fn shown(comm: &[u8]) -> String {
     let bare = |b: &u8| b.is_ascii_graphic() && !b"\"\\=".contains(b);
-    if !comm.is_empty() && comm.iter().all(bare) {
+    if comm.is_empty() {
+        return "-".into();
+    }
+    if comm != b"-" && comm.iter().all(bare) {
         return String::from_utf8(comm.to_vec()).unwrap();
     }
     let mut text = String::from("\"");
@@ -41,8 +44,9 @@ fn named(comm: &'static [u8], server: std::net::TcpListener) {
     std::thread::spawn(work).join().unwrap();
 }
 
-const NAMES: [&[u8]; 13] = [
+const NAMES: [&[u8]; 14] = [
     b"",
+    b"-",
     b"plain-name_1.2",
     b"tmux: server",
     b"a\"b\\c",

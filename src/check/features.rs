@@ -6,7 +6,7 @@
 use crate::attach::Part;
 use crate::error::Error;
 use crate::finding::{Finding, Section, Verdict};
-use crate::source::Source;
+use crate::source::{Source, Transport};
 
 /// A feature and its probe: what it is made with, or why it is off.
 struct Feature {
@@ -34,7 +34,10 @@ const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "owner",
-        probe: |source| part(source, Part::OwnerByLock, "by the socket's lock"),
+        probe: |source| match source.transport() {
+            Transport::Perf => Ok("by the context of the events".into()),
+            _ => part(source, Part::OwnerByLock, "by the socket's lock"),
+        },
     },
     Feature {
         name: "owner's parent and cgroup",

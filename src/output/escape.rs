@@ -5,10 +5,14 @@
 
 /// Appends a task's name as a log line shows it: as it is when it is printable
 /// ASCII without space, `"`, `\` and `=`; otherwise in double quotes with C
-/// escapes. An empty name is `""`.
+/// escapes. No name, or none that is known, is `-`.
 pub fn comm(out: &mut Vec<u8>, name: &[u8]) {
     let plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'=');
-    if !name.is_empty() && name.iter().all(plain) {
+    if name.is_empty() {
+        out.push(b'-');
+        return;
+    }
+    if name != b"-" && name.iter().all(plain) {
         out.extend_from_slice(name);
         return;
     }
@@ -81,7 +85,9 @@ mod tests {
             (&b"audacious"[..], "audacious"),
             (b"swapper/7", "swapper/7"),
             (b"tmux: server", r#""tmux: server""#),
-            (b"", r#""""#),
+            (b"", "-"),
+            (b"-", r#""-""#),
+            (b"-c", "-c"),
             (b"a=b", r#""a=b""#),
             (b"a\"b\\c", r#""a\"b\\c""#),
             (b"x\n\t\r\x01\x7f", r#""x\n\t\r\x01\x7f""#),

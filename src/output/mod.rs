@@ -89,6 +89,8 @@ pub struct Lost {
 /// The figures of a whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// How the events were obtained.
+    pub transport: &'static str,
     /// Events received from the kernel.
     pub received: u64,
     /// Events shown.
@@ -138,18 +140,20 @@ pub struct Output {
 
 impl Output {
     /// Lines in `format` to standard output, and in `log_format` to a log.
+    /// With `on_cpu` classic lines name the task on the CPU, too.
     pub fn new(
         console: Stream,
         format: FormatName,
         log: Option<Log>,
         log_format: FormatName,
+        on_cpu: bool,
     ) -> Output {
         Output {
             console,
             format,
             log,
             log_format,
-            classic: Classic::default(),
+            classic: Classic::new(on_cpu),
             json: Json::default(),
             closed: false,
         }

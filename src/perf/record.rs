@@ -6,89 +6,82 @@
 //! it can't be found, so all the rest is used up and reported as corrupt.
 //! Layout: include/uapi/linux/perf_event.h, struct perf_event_header.
 
+use super::span::Span;
+use crate::sys::perf_event::SampleType;
+
 const HEADER_LEN: usize = 8;
 const PERF_RECORD_LOST: u32 = 2;
+const PERF_RECORD_COMM: u32 = 3;
+const PERF_RECORD_EXIT: u32 = 4;
+const PERF_RECORD_FORK: u32 = 7;
 const PERF_RECORD_SAMPLE: u32 = 9;
+const PERF_RECORD_MISC_COMM_EXEC: u16 = 1 << 13;
 
-/// Bytes that may lie in two pieces because they wrap around the ring's end.
-#[derive(Clone, Copy, Debug)]
-pub struct Span<'a> {
-    first: &'a [u8],
-    second: &'a [u8],
+/// TASK_COMM_LEN: a task's name with its terminating NUL, in bytes.
+const COMM_LEN: usize = 16;
+
+/// A task as perf sees it: in the PID namespace of whoever opened the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// Process id; 0 for the idle task and for processes of other namespaces,
+    /// -1 for a task that is gone.
+    pub pid: u32,
+    /// Thread id, likewise.
+    pub tid: u32,
 }
 
-impl<'a> Span<'a> {
-    /// The bytes of `first`, then those of `second`.
-    pub fn new(first: &'a [u8], second: &'a [u8]) -> Span<'a> {
-        Span { first, second }
-    }
+/// What becomes of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// PERF_RECORD_COMM: a task has a new name.
+    Comm {
+        /// The task.
+        tid: u32,
+        /// The name, ended by a NUL unless it is as long as this.
+        comm: [u8; COMM_LEN],
+        /// Whether it has it from execve(2).
+        exec: bool,
+    },
+    /// PERF_RECORD_FORK: a new task.
+    Fork {
+        /// The new one.
+        tid: u32,
+        /// The one that made it.
+        parent: u32,
+    },
+    /// PERF_RECORD_EXIT: a task has ended.
+    Exit {
+        /// The task.
+        tid: u32,
+    },
+    /// Of what became of any task, something may be missing here.
+    Missing,
+}
 
-    /// Bytes in all.
-    pub fn len(&self) -> usize {
-        self.first.len() + self.second.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// `len` bytes from `at`.
-    pub fn slice(&self, at: usize, len: usize) -> Option<Span<'a>> {
-        let end = at.checked_add(len).filter(|&end| end <= self.len())?;
-        let split = self.first.len();
-        let first = &self.first[at.min(split)..end.min(split)];
-        let second = &self.second[at.saturating_sub(split)..end.saturating_sub(split)];
-        Some(Span { first, second })
-    }
-
-    /// The bytes in one piece: in place, or copied to `buffer` where they are
-    /// in two. At most as many as the buffer holds.
-    pub fn flatten<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8]
-    where
-        'a: 'b,
-    {
-        if self.second.is_empty() {
-            return self.first;
-        }
-        if self.first.is_empty() {
-            return self.second;
-        }
-        let len = self.len().min(buffer.len());
-        let split = self.first.len().min(len);
-        buffer[..split].copy_from_slice(&self.first[..split]);
-        buffer[split..len].copy_from_slice(&self.second[..len - split]);
-        &buffer[..len]
-    }
-
-    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        let mut buffer = [0; N];
-        let bytes = self.slice(at, N)?;
-        bytes.flatten(&mut buffer).try_into().ok()
-    }
-
-    fn u16(&self, at: usize) -> Option<u16> {
-        self.array(at).map(u16::from_ne_bytes)
-    }
-
-    fn u32(&self, at: usize) -> Option<u32> {
-        self.array(at).map(u32::from_ne_bytes)
-    }
-
-    fn u64(&self, at: usize) -> Option<u64> {
-        self.array(at).map(u64::from_ne_bytes)
-    }
+/// What a record holds besides its time.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// PERF_RECORD_SAMPLE
+    Sample {
+        /// The task on the CPU, where the sample type has TID.
+        task: Option<Ids>,
+        /// The raw data: what a program sent, or a tracepoint's record. Up to
+        /// 7 bytes of padding follow.
+        data: Span<'a>,
+    },
+    /// A task was made, named or has ended.
+    News(News),
 }
 
 /// One record.
 #[derive(Clone, Copy, Debug)]
 pub enum Record<'a> {
-    /// PERF_RECORD_SAMPLE of a sample type TIME | RAW.
-    Sample {
+    /// Something of a certain time.
+    Timed {
         /// Nanoseconds of the event clock.
         time: u64,
-        /// What the program sent, with up to 7 bytes of padding behind it.
-        data: Span<'a>,
+        /// What it is.
+        body: Body<'a>,
     },
     /// PERF_RECORD_LOST: so many records found no room before this one.
     Lost(u64),
@@ -103,23 +96,33 @@ pub enum Record<'a> {
 pub struct Corrupt;
 
 /// Reads the record at the start of `bytes`: the record and its length in
-/// bytes. `None` when there is nothing left.
-pub fn first<'a>(bytes: Span<'a>) -> Option<Result<(Record<'a>, usize), Corrupt>> {
+/// bytes. `None` when there is nothing left. `layout` is the events' sample
+/// type, of which TID, TIME and RAW are understood; TIME and RAW must be in it.
+/// Records of tasks are read where TID is in it and the events have
+/// `SAMPLE_ID_ALL`.
+pub fn first<'a>(
+    bytes: Span<'a>,
+    layout: SampleType,
+) -> Option<Result<(Record<'a>, usize), Corrupt>> {
     if bytes.is_empty() {
         return None;
     }
-    Some(parse(bytes).ok_or(Corrupt))
+    Some(parse(bytes, layout).ok_or(Corrupt))
 }
 
-fn parse<'a>(bytes: Span<'a>) -> Option<(Record<'a>, usize)> {
+fn parse<'a>(bytes: Span<'a>, layout: SampleType) -> Option<(Record<'a>, usize)> {
     let kind = bytes.u32(0)?;
     let len = usize::from(bytes.u16(6)?);
     if len < HEADER_LEN || len % 8 != 0 {
         return None;
     }
     let record = bytes.slice(0, len)?;
+    let tasks = layout.contains(SampleType::TID);
     let parsed = match kind {
-        PERF_RECORD_SAMPLE => sample(record).unwrap_or(Record::Malformed),
+        PERF_RECORD_SAMPLE => sample(record, tasks).unwrap_or(Record::Malformed),
+        PERF_RECORD_COMM | PERF_RECORD_EXIT | PERF_RECORD_FORK if tasks => {
+            news(record, kind).unwrap_or(Record::Malformed)
+        }
         // header, u64 id, u64 lost
         PERF_RECORD_LOST => record.u64(16).map_or(Record::Malformed, Record::Lost),
         _ => Record::Other,
@@ -127,12 +130,54 @@ fn parse<'a>(bytes: Span<'a>) -> Option<(Record<'a>, usize)> {
     Some((parsed, len))
 }
 
-/// header, u64 time, u32 size, data
-fn sample<'a>(record: Span<'a>) -> Option<Record<'a>> {
-    let time = record.u64(8)?;
-    let size = record.u32(16)?;
-    let data = record.slice(20, usize::try_from(size).ok()?)?;
-    Some(Record::Sample { time, data })
+/// header, u32 pid, u32 tid (if `tasks`), u64 time, u32 size, data
+fn sample<'a>(record: Span<'a>, tasks: bool) -> Option<Record<'a>> {
+    let mut at = HEADER_LEN;
+    let mut task = None;
+    if tasks {
+        task = Some(Ids {
+            pid: record.u32(at)?,
+            tid: record.u32(at + 4)?,
+        });
+        at += 8;
+    }
+    let time = record.u64(at)?;
+    let size = record.u32(at + 8)?;
+    let data = record.slice(at + 12, usize::try_from(size).ok()?)?;
+    let body = Body::Sample { task, data };
+    Some(Record::Timed { time, body })
+}
+
+/// COMM: header, u32 pid, u32 tid, name padded with NULs to a multiple of 8
+/// bytes; FORK and EXIT: header, u32 pid, u32 ppid, u32 tid, u32 ptid, u64 time.
+/// Then of each: u32 pid, u32 tid, u64 time.
+fn news<'a>(record: Span<'a>, kind: u32) -> Option<Record<'a>> {
+    let end = record.len().checked_sub(16)?;
+    let time = record.u64(end + 8)?;
+    let fixed = record.slice(0, end)?;
+    let news = match kind {
+        PERF_RECORD_COMM => {
+            let name = fixed.slice(HEADER_LEN + 8, fixed.len().checked_sub(HEADER_LEN + 8)?)?;
+            let name = name.slice(0, name.len().min(COMM_LEN))?;
+            let mut comm = [0; COMM_LEN];
+            let mut buffer = [0; COMM_LEN];
+            comm[..name.len()].copy_from_slice(name.flatten(&mut buffer));
+            News::Comm {
+                tid: fixed.u32(HEADER_LEN + 4)?,
+                comm,
+                exec: fixed.u16(4)? & PERF_RECORD_MISC_COMM_EXEC != 0,
+            }
+        }
+        PERF_RECORD_FORK => News::Fork {
+            tid: fixed.u32(HEADER_LEN + 8)?,
+            parent: fixed.u32(HEADER_LEN + 12)?,
+        },
+        _ => News::Exit {
+            tid: fixed.u32(HEADER_LEN + 8)?,
+        },
+    };
+    let body = Body::News(news);
+    Some(Record::Timed { time, body })
 }
 
 #[cfg(test)]
@@ -140,52 +185,96 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A sample record as the kernel writes it.
-    pub fn sample_bytes(time: u64, data: &[u8]) -> Vec<u8> {
-        let padded = (20 + data.len()).next_multiple_of(8);
+    const PLAIN: SampleType = SampleType::TIME.union(SampleType::RAW);
+    const TASKS: SampleType = PLAIN.union(SampleType::TID);
+
+    /// A record as the kernel writes it, with its size filled in.
+    fn record(kind: u32, misc: u16, parts: &[&[u8]]) -> Vec<u8> {
         let mut b = Vec::new();
-        b.extend(PERF_RECORD_SAMPLE.to_ne_bytes());
-        b.extend(0u16.to_ne_bytes());
-        b.extend((padded as u16).to_ne_bytes());
-        b.extend(time.to_ne_bytes());
-        b.extend(((padded - 20) as u32).to_ne_bytes());
-        b.extend(data);
-        b.resize(padded, 0xee);
+        b.extend(kind.to_ne_bytes());
+        b.extend(misc.to_ne_bytes());
+        b.extend([0; 2]);
+        parts.iter().for_each(|part| b.extend(*part));
+        let len = b.len() as u16;
+        b[6..8].copy_from_slice(&len.to_ne_bytes());
         b
     }
 
-    fn lost_bytes(count: u64) -> Vec<u8> {
-        let mut b = Vec::new();
-        b.extend(PERF_RECORD_LOST.to_ne_bytes());
-        b.extend(0u16.to_ne_bytes());
-        b.extend(24u16.to_ne_bytes());
-        b.extend(7u64.to_ne_bytes());
-        b.extend(count.to_ne_bytes());
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_ne_bytes()).collect()
+    }
+
+    /// A sample; `task` is there or not, as the layout has it.
+    fn sample_bytes(task: Option<Ids>, time: u64, data: &[u8]) -> Vec<u8> {
+        let ids = task.map_or(Vec::new(), |t| words(&[t.pid, t.tid]));
+        let size = (4 + data.len()).next_multiple_of(8) - 4;
+        let mut raw = words(&[size as u32]);
+        raw.extend(data);
+        raw.resize(4 + size, 0xee);
+        record(PERF_RECORD_SAMPLE, 0, &[&ids, &time.to_ne_bytes(), &raw])
+    }
+
+    /// What SAMPLE_ID_ALL puts at the end.
+    fn id(time: u64) -> Vec<u8> {
+        let mut b = words(&[1, 1]);
+        b.extend(time.to_ne_bytes());
         b
+    }
+
+    fn comm_bytes(time: u64, tid: u32, name: &[u8]) -> Vec<u8> {
+        let mut padded = name.to_vec();
+        padded.resize((name.len() + 1).next_multiple_of(8).min(16), 0);
+        let misc = PERF_RECORD_MISC_COMM_EXEC;
+        record(
+            PERF_RECORD_COMM,
+            misc,
+            &[&words(&[1, tid]), &padded, &id(time)],
+        )
+    }
+
+    fn fork_bytes(kind: u32, time: u64, tid: u32, parent: u32) -> Vec<u8> {
+        let time_of_it = (time - 1).to_ne_bytes();
+        record(
+            kind,
+            0,
+            &[&words(&[1, 2, tid, parent]), &time_of_it, &id(time)],
+        )
+    }
+
+    fn lost_bytes(count: u64) -> Vec<u8> {
+        record(
+            PERF_RECORD_LOST,
+            0,
+            &[&7u64.to_ne_bytes(), &count.to_ne_bytes()],
+        )
     }
 
     #[derive(Debug, PartialEq)]
     enum Seen {
-        Sample(u64, Vec<u8>),
+        Sample(u64, Option<Ids>, Vec<u8>),
+        News(u64, News),
         Lost(u64),
         Malformed,
         Other,
         Corrupt,
     }
 
-    fn read_all(first_part: &[u8], second: &[u8]) -> Vec<Seen> {
+    fn read_all(layout: SampleType, first_part: &[u8], second: &[u8]) -> Vec<Seen> {
         let mut rest = Span::new(first_part, second);
         let mut seen = Vec::new();
-        while let Some(result) = first(rest) {
+        while let Some(result) = first(rest, layout) {
             let Ok((record, len)) = result else {
                 seen.push(Seen::Corrupt);
                 break;
             };
             seen.push(match record {
-                Record::Sample { time, data } => {
-                    let mut buffer = [0; 256];
-                    Seen::Sample(time, data.flatten(&mut buffer).to_vec())
-                }
+                Record::Timed { time, body } => match body {
+                    Body::Sample { task, data } => {
+                        let mut buffer = [0; 256];
+                        Seen::Sample(time, task, data.flatten(&mut buffer).to_vec())
+                    }
+                    Body::News(news) => Seen::News(time, news),
+                },
                 Record::Lost(count) => Seen::Lost(count),
                 Record::Malformed => Seen::Malformed,
                 Record::Other => Seen::Other,
@@ -195,44 +284,95 @@ mod tests {
         seen
     }
 
+    const TASK: Ids = Ids { pid: 7, tid: 8 };
+
     #[test]
     fn reads_samples_lost_and_others() {
-        let mut bytes = sample_bytes(1, b"abcd");
-        bytes.extend(lost_bytes(9));
-        bytes.extend([1, 0, 0, 0, 0, 0, 8, 0]);
-        let seen = read_all(&bytes, &[]);
-        let data = b"abcd".to_vec();
-        assert_eq!(seen, [Seen::Sample(1, data), Seen::Lost(9), Seen::Other]);
+        for (layout, task) in [(PLAIN, None), (TASKS, Some(TASK))] {
+            let mut bytes = sample_bytes(task, 1, b"abcd");
+            bytes.extend(lost_bytes(9));
+            bytes.extend([1, 0, 0, 0, 0, 0, 8, 0]);
+            let seen = read_all(layout, &bytes, &[]);
+            let data = b"abcd".to_vec();
+            let sample = Seen::Sample(1, task, data);
+            assert_eq!(seen, [sample, Seen::Lost(9), Seen::Other]);
+        }
+    }
+
+    #[test]
+    fn reads_what_becomes_of_tasks() {
+        let mut bytes = Vec::new();
+        let mut expected = Vec::new();
+        for name in [
+            &b""[..],
+            b"sh",
+            b"sevenxx",
+            b"a name of eight+",
+            b"fifteen letters",
+        ] {
+            bytes.extend(comm_bytes(5, 3, name));
+            let mut comm = [0; COMM_LEN];
+            comm[..name.len()].copy_from_slice(name);
+            let (tid, exec) = (3, true);
+            expected.push(Seen::News(5, News::Comm { tid, comm, exec }));
+        }
+        bytes.extend(fork_bytes(PERF_RECORD_FORK, 6, 4, 3));
+        bytes.extend(fork_bytes(PERF_RECORD_EXIT, 7, 4, 1));
+        expected.push(Seen::News(6, News::Fork { tid: 4, parent: 3 }));
+        expected.push(Seen::News(7, News::Exit { tid: 4 }));
+        assert_eq!(read_all(TASKS, &bytes, &[]), expected);
+        // Without task ids nothing of it can be told.
+        assert!(
+            read_all(PLAIN, &bytes, &[])
+                .iter()
+                .all(|s| *s == Seen::Other)
+        );
+        // Too short for what they are to hold, never a panic.
+        for whole in [comm_bytes(1, 2, b""), fork_bytes(PERF_RECORD_FORK, 6, 4, 3)] {
+            for len in (HEADER_LEN..whole.len()).step_by(8) {
+                let mut b = whole[..len].to_vec();
+                b[6..8].copy_from_slice(&(len as u16).to_ne_bytes());
+                assert_eq!(read_all(TASKS, &b, &[]).len(), 1);
+            }
+        }
     }
 
     #[test]
     fn lying_sizes_are_corrupt_or_malformed() {
-        // A size of 0, one below the header, one that is no multiple of 8, one too long.
-        for size in [0u16, 7, 12, 32] {
-            let mut b = sample_bytes(1, b"abcd");
-            b[6..8].copy_from_slice(&size.to_ne_bytes());
-            assert_eq!(read_all(&b, &[]), [Seen::Corrupt], "{size}");
+        for (layout, task) in [(PLAIN, None), (TASKS, Some(TASK))] {
+            let whole = sample_bytes(task, 1, b"abcd");
+            let with = |at: usize, bytes: &[u8]| {
+                let mut b = whole.clone();
+                b[at..at + bytes.len()].copy_from_slice(bytes);
+                read_all(layout, &b, &[])
+            };
+            // A size of 0, one below the header, one that is no multiple of 8, one too long.
+            for size in [0u16, 7, 12, 48] {
+                assert_eq!(with(6, &size.to_ne_bytes()), [Seen::Corrupt], "{size}");
+            }
+            // The raw size says more than the record holds.
+            for raw in [5u32, 1 << 20, u32::MAX] {
+                let at = whole.len() - 8;
+                assert_eq!(with(at, &raw.to_ne_bytes()), [Seen::Malformed], "{raw}");
+            }
+            // A sample without room for its fields.
+            let mut b = whole[..16].to_vec();
+            b[6..8].copy_from_slice(&16u16.to_ne_bytes());
+            assert_eq!(read_all(layout, &b, &[]), [Seen::Malformed]);
+            // Truncated anywhere: never a panic, and never a record out of nothing.
+            for len in 1..whole.len() {
+                assert_eq!(
+                    read_all(layout, &whole[..len], &[]),
+                    [Seen::Corrupt],
+                    "{len}"
+                );
+            }
         }
-        // The raw size says more than the record holds.
-        for raw in [5u32, 1 << 20, u32::MAX] {
-            let mut b = sample_bytes(1, b"abcd");
-            b[16..20].copy_from_slice(&raw.to_ne_bytes());
-            assert_eq!(read_all(&b, &[]), [Seen::Malformed], "{raw}");
-        }
-        // A sample without room for its fields; a LOST without a count.
-        let mut b = sample_bytes(1, b"");
-        b.truncate(16);
-        b[6..8].copy_from_slice(&16u16.to_ne_bytes());
-        assert_eq!(read_all(&b, &[]), [Seen::Malformed]);
+        // A LOST without a count.
         let mut b = lost_bytes(1);
         b.truncate(16);
         b[6..8].copy_from_slice(&16u16.to_ne_bytes());
-        assert_eq!(read_all(&b, &[]), [Seen::Malformed]);
-        // Truncated anywhere: never a panic, and never a record out of nothing.
-        let whole = sample_bytes(1, b"abcd");
-        for len in 1..whole.len() {
-            assert_eq!(read_all(&whole[..len], &[]), [Seen::Corrupt], "{len}");
-        }
+        assert_eq!(read_all(PLAIN, &b, &[]), [Seen::Malformed]);
     }
 
     proptest! {
@@ -240,7 +380,9 @@ mod tests {
         fn any_split_reads_the_same(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 1..20),
             cut in any::<prop::sample::Index>(),
+            tasks in any::<bool>(),
         ) {
+            let (layout, task) = if tasks { (TASKS, Some(TASK)) } else { (PLAIN, None) };
             let mut bytes = Vec::new();
             let mut expected = Vec::new();
             for (i, payload) in payloads.iter().enumerate() {
@@ -248,12 +390,20 @@ mod tests {
                     bytes.extend(lost_bytes(i as u64));
                     expected.push(Seen::Lost(i as u64));
                 }
-                let record = sample_bytes(i as u64, payload);
-                expected.push(Seen::Sample(i as u64, record[20..].to_vec()));
+                if i % 4 == 3 && tasks {
+                    bytes.extend(comm_bytes(i as u64, 9, b"sh"));
+                    let mut comm = [0; COMM_LEN];
+                    comm[..2].copy_from_slice(b"sh");
+                    let (tid, exec) = (9, true);
+                    expected.push(Seen::News(i as u64, News::Comm { tid, comm, exec }));
+                }
+                let record = sample_bytes(task, i as u64, payload);
+                let data = if tasks { 28 } else { 20 };
+                expected.push(Seen::Sample(i as u64, task, record[data..].to_vec()));
                 bytes.extend(record);
             }
             let at = cut.index(bytes.len() + 1);
-            prop_assert_eq!(read_all(&bytes[..at], &bytes[at..]), expected);
+            prop_assert_eq!(read_all(layout, &bytes[..at], &bytes[at..]), expected);
         }
 
         #[test]
@@ -262,21 +412,20 @@ mod tests {
             b in prop::collection::vec(any::<u8>(), 0..400),
         ) {
             // Every record uses at least a header, so this ends; and no panic.
-            prop_assert!(read_all(&a, &b).len() <= (a.len() + b.len()) / 8 + 1);
+            for layout in [PLAIN, TASKS] {
+                prop_assert!(read_all(layout, &a, &b).len() <= (a.len() + b.len()) / 8 + 1);
+            }
         }
 
         #[test]
-        fn slices_are_those_of_the_whole(
-            bytes in prop::collection::vec(any::<u8>(), 0..64),
-            cut in any::<prop::sample::Index>(),
-            at in 0usize..80,
-            len in 0usize..80,
+        fn any_record_of_a_known_kind_ends(
+            kind in 1u32..12,
+            body in prop::collection::vec(any::<u8>(), 0..80),
         ) {
-            let cut = cut.index(bytes.len() + 1);
-            let span = Span::new(&bytes[..cut], &bytes[cut..]);
-            let mut buffer = [0; 64];
-            let got = span.slice(at, len).map(|s| s.flatten(&mut buffer).to_vec());
-            prop_assert_eq!(got, bytes.get(at..at + len).map(<[u8]>::to_vec));
+            let body = &body[..body.len() & !7];
+            for layout in [PLAIN, TASKS] {
+                prop_assert_eq!(read_all(layout, &record(kind, 0, &[body]), &[]).len(), 1);
+            }
         }
     }
 }

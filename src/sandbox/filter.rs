@@ -2,7 +2,7 @@
 //!
 //! Contract: what is not in the list is refused. The architecture is checked
 //! first; a call of another one ends the process. Within a rule all checks must
-//! hold. Arguments are the caller's registers: a filter sees no memory.
+//! hold; a call may have several rules. Arguments are the caller's registers: a filter sees no memory.
 
 use crate::sys::sealed::Sealed;
 use crate::sys::seccomp::{ARCH, Insn};
@@ -54,8 +54,8 @@ fn high(argument: u8) -> u32 {
 #[cfg(target_arch = "x86_64")]
 const X32: u32 = 0x4000_0000;
 
-/// A jump to the refusal at the end of a rule, until that is known.
-const REFUSE: u8 = u8::MAX;
+/// A jump to the end of a rule, on to the next one, until its place is known.
+const NEXT: u8 = u8::MAX;
 
 /// The 64-bit halves of where sealed memory is, and which bits tell.
 const SEALED_HIGH: u32 = (Sealed::START as u64 >> 32) as u32;
@@ -87,32 +87,32 @@ fn check(out: &mut Vec<Insn>, check: Check) {
     match check {
         Check::Is(argument, number) => {
             out.push(load(low(argument)));
-            out.push(jump(BPF_JEQ, number, 0, REFUSE));
+            out.push(jump(BPF_JEQ, number, 0, NEXT));
         }
         Check::OneOf(argument, numbers) => {
             out.push(load(low(argument)));
             for (index, &number) in numbers.iter().enumerate() {
                 let after = (numbers.len() - 1 - index) as u8;
-                let miss = if after == 0 { REFUSE } else { 0 };
+                let miss = if after == 0 { NEXT } else { 0 };
                 out.push(jump(BPF_JEQ, number, after, miss));
             }
         }
         Check::Bits(argument, bits) => {
             out.push(load(low(argument)));
-            out.push(jump(BPF_JSET, !bits, REFUSE, 0));
+            out.push(jump(BPF_JSET, !bits, NEXT, 0));
         }
         Check::Sealed(argument) => {
             out.push(load(high(argument)));
-            out.push(jump(BPF_JEQ, SEALED_HIGH, 0, REFUSE));
+            out.push(jump(BPF_JEQ, SEALED_HIGH, 0, NEXT));
             out.push(load(low(argument)));
             out.push(insn(BPF_ALU | BPF_AND | BPF_K, 0, 0, SEALED_MASK));
-            out.push(jump(BPF_JEQ, SEALED_LOW, 0, REFUSE));
+            out.push(jump(BPF_JEQ, SEALED_LOW, 0, NEXT));
         }
         Check::Clear(argument) => {
             out.push(load(high(argument)));
-            out.push(jump(BPF_JGT, SEALED_HIGH, 0, REFUSE));
+            out.push(jump(BPF_JGT, SEALED_HIGH, 0, NEXT));
             out.push(load(high(argument + 1)));
-            out.push(jump(BPF_JEQ, 0, 0, REFUSE));
+            out.push(jump(BPF_JEQ, 0, 0, NEXT));
         }
     }
 }
@@ -134,14 +134,15 @@ pub fn compile(rules: &[Rule], refuse: u32, kill: u32) -> Vec<Insn> {
             check(&mut body, one);
         }
         body.push(ret(libc::SECCOMP_RET_ALLOW));
-        if !rule.checks.is_empty() {
-            body.push(ret(refuse));
+        let end = body.len();
+        if end > 1 {
+            // The checks have loaded something else.
+            body.push(load(NUMBER));
         }
-        let last = body.len() - 1;
         for (at, insn) in body.iter_mut().enumerate() {
-            let distance = (last - at).saturating_sub(1) as u8;
+            let distance = end.saturating_sub(at + 1) as u8;
             for target in [&mut insn.jt, &mut insn.jf] {
-                if *target == REFUSE {
+                if *target == NEXT {
                     *target = distance;
                 }
             }
@@ -208,12 +209,14 @@ mod tests {
         let rule = |call, checks| Rule { call, checks };
         let rules = [
             rule(6, vec![Check::Is(0, 1), Check::Is(1, 2)]),
+            rule(6, vec![Check::Is(0, 7)]),
             rule(7, vec![check]),
             rule(8, vec![]),
         ];
         assert!(judge(&rules, 6, [1, 2, 0, 0, 0, 0]));
         assert!(!judge(&rules, 6, [1, 3, 0, 0, 0, 0]));
         assert!(!judge(&rules, 6, [0, 2, 0, 0, 0, 0]));
+        assert!(judge(&rules, 6, [7, 0, 0, 0, 0, 0]));
         assert!(judge(&rules, 8, args));
         assert!(!judge(&rules, 9, args));
         judge(&rules, 7, args)

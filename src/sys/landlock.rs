@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// LANDLOCK_ACCESS_FS_WRITE_FILE
 const WRITE_FILE: u64 = 1 << 1;
+/// LANDLOCK_ACCESS_FS_READ_FILE
+const READ_FILE: u64 = 1 << 2;
 /// LANDLOCK_ACCESS_FS_MAKE_REG
 const MAKE_REG: u64 = 1 << 8;
 /// LANDLOCK_ACCESS_NET_BIND_TCP and …_CONNECT_TCP
@@ -70,10 +72,21 @@ pub fn abi() -> Result<u32> {
     Ok(version as u32)
 }
 
-/// Gives up for ever everything that Landlock can refuse, but for writing to
-/// `file`, and to the files in `folders`, where new ones may be made. Open
-/// descriptors stay as they are. no_new_privs must be set. Returns the ABI.
-pub fn restrict(file: Option<BorrowedFd<'_>>, folders: &[BorrowedFd<'_>]) -> Result<u32> {
+/// What stays allowed.
+#[derive(Clone, Copy, Debug)]
+pub enum Allowed<'a> {
+    /// Writing to this file.
+    Write(BorrowedFd<'a>),
+    /// Writing to the files in this folder, and making new ones.
+    WriteIn(BorrowedFd<'a>),
+    /// Reading the files in this folder.
+    ReadIn(BorrowedFd<'a>),
+}
+
+/// Gives up for ever everything that Landlock can refuse, but for what is
+/// allowed. Open descriptors stay as they are. no_new_privs must be set.
+/// Returns the ABI.
+pub fn restrict(allowed: &[Allowed<'_>]) -> Result<u32> {
     let abi = abi()?;
     let (handled, size) = Ruleset::of(abi);
     let flags: u32 = 0;
@@ -86,9 +99,12 @@ pub fn restrict(file: Option<BorrowedFd<'_>>, folders: &[BorrowedFd<'_>]) -> Res
             flags,
         ))?)
     };
-    let files = file.iter().map(|fd| (fd, WRITE_FILE));
-    let folders = folders.iter().map(|fd| (fd, WRITE_FILE | MAKE_REG));
-    for (fd, allowed) in files.chain(folders) {
+    for &one in allowed {
+        let (allowed, fd) = match one {
+            Allowed::Write(fd) => (WRITE_FILE, fd),
+            Allowed::WriteIn(fd) => (WRITE_FILE | MAKE_REG, fd),
+            Allowed::ReadIn(fd) => (READ_FILE, fd),
+        };
         let rule = PathBeneath {
             allowed,
             fd: fd.as_raw_fd(),

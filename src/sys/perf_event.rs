@@ -4,14 +4,18 @@
 //! PERF_ATTR_SIZE_VER5 (Linux 4.1).
 #![allow(unsafe_code)]
 
-use super::{Result, check, own};
+use super::sealed::Sealed;
+use super::{Errno, Result, check, own};
 use bitflags::bitflags;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// PERF_TYPE_SOFTWARE
 pub const TYPE_SOFTWARE: u32 = 1;
 /// PERF_TYPE_TRACEPOINT
 pub const TYPE_TRACEPOINT: u32 = 2;
+/// PERF_COUNT_SW_DUMMY: an event that never happens, for what comes besides.
+pub const COUNT_SW_DUMMY: u64 = 9;
 /// PERF_COUNT_SW_BPF_OUTPUT: the event behind a ring of bpf_perf_event_output.
 pub const COUNT_SW_BPF_OUTPUT: u64 = 10;
 
@@ -19,10 +23,21 @@ bitflags! {
     /// What a sample carries (enum perf_event_sample_format).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct SampleType: u64 {
+        /// PERF_SAMPLE_TID: u32 process id, u32 thread id.
+        const TID = 1 << 1;
         /// PERF_SAMPLE_TIME: u64 nanoseconds of the chosen clock.
         const TIME = 1 << 2;
         /// PERF_SAMPLE_RAW: u32 size, then that many bytes.
         const RAW = 1 << 10;
+    }
+
+    /// What read(2) gives after the count (enum perf_event_read_format).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ReadFormat: u64 {
+        /// PERF_FORMAT_TOTAL_TIME_ENABLED: u64 nanoseconds.
+        const TIME_ENABLED = 1 << 0;
+        /// PERF_FORMAT_LOST (6.0): u64 samples that found no room.
+        const LOST = 1 << 4;
     }
 
     /// The bit field of struct perf_event_attr.
@@ -30,8 +45,14 @@ bitflags! {
     pub struct AttrFlags: u64 {
         /// Start disabled.
         const DISABLED = 1 << 0;
+        /// PERF_RECORD_COMM where a task gets a name.
+        const COMM = 1 << 9;
+        /// PERF_RECORD_FORK and PERF_RECORD_EXIT.
+        const TASK = 1 << 13;
         /// `wakeup` counts bytes, not events.
         const WATERMARK = 1 << 14;
+        /// Other records end like samples start: TID, TIME.
+        const SAMPLE_ID_ALL = 1 << 18;
         /// Timestamps are of `clockid`.
         const USE_CLOCKID = 1 << 25;
     }
@@ -39,7 +60,7 @@ bitflags! {
 
 /// struct perf_event_attr.
 #[repr(C)]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attr {
     /// PERF_TYPE_…
     pub kind: u32,
@@ -50,7 +71,8 @@ pub struct Attr {
     pub sample_period: u64,
     /// What a sample carries.
     pub sample_type: SampleType,
-    read_format: u64,
+    /// What read(2) gives.
+    pub read_format: ReadFormat,
     /// Flags.
     pub flags: AttrFlags,
     /// Bytes (WATERMARK) or events until poll wakes up.
@@ -78,7 +100,7 @@ impl Attr {
             config,
             sample_period: 0,
             sample_type: SampleType::empty(),
-            read_format: 0,
+            read_format: ReadFormat::empty(),
             flags: AttrFlags::empty(),
             wakeup: 0,
             bp_type: 0,
@@ -101,12 +123,32 @@ pub const FLAGS: u32 = 1 << 3;
 /// _IO('$', 0) and _IO('$', 1), the same on x86-64 and arm64.
 const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 const PERF_EVENT_IOC_DISABLE: libc::c_ulong = 0x2401;
+/// _IO('$', 5)
+const PERF_EVENT_IOC_SET_OUTPUT: libc::c_ulong = 0x2405;
 /// _IOW('$', 8, __u32)
 const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 
-/// Opens an event for all tasks on one CPU. The kernel gets the address of
-/// `attr` itself: a seccomp filter may ask for it.
+/// What [`pin`] was given.
+static PINNED: OnceLock<Vec<&'static Attr>> = OnceLock::new();
+
+/// Copies these to sealed memory: from now on [`open`] hands the kernel the
+/// copy, whose address a seccomp filter can ask for.
+pub fn pin(attrs: &[Attr], into: &mut Sealed) -> Result<()> {
+    let pinned: Result<Vec<_>> = attrs.iter().map(|attr| into.value(attr)).collect();
+    PINNED.set(pinned?).map_err(|_| Errno::EEXIST)
+}
+
+/// The ioctls that a running tracer needs: none attaches a program.
+pub const LATER: [u32; 3] = [
+    PERF_EVENT_IOC_ENABLE as u32,
+    PERF_EVENT_IOC_DISABLE as u32,
+    PERF_EVENT_IOC_SET_OUTPUT as u32,
+];
+
+/// Opens an event for all tasks on one CPU.
 pub fn open(attr: &Attr, cpu: u32) -> Result<OwnedFd> {
+    let pinned = PINNED.get().into_iter().flatten();
+    let attr = pinned.copied().find(|p| *p == attr).unwrap_or(attr);
     // SAFETY: attr is a live struct perf_event_attr whose `size` is its own;
     // the result is a new descriptor.
     unsafe {
@@ -136,6 +178,30 @@ pub fn disable(event: BorrowedFd<'_>) -> Result<()> {
     ioctl(event, PERF_EVENT_IOC_DISABLE, 0)
 }
 
+/// PERF_EVENT_IOC_SET_OUTPUT: what the event samples goes into the ring of
+/// another event on the same CPU and with the same clock.
+pub fn set_output(event: BorrowedFd<'_>, ring: BorrowedFd<'_>) -> Result<()> {
+    ioctl(
+        event,
+        PERF_EVENT_IOC_SET_OUTPUT,
+        ring.as_raw_fd() as libc::c_ulong,
+    )
+}
+
+/// The number that follows the count in what read(2) gives of an event with
+/// one [`ReadFormat`]; 0 where it has none. `EIO` where the event gives none.
+pub fn read_one(event: BorrowedFd<'_>) -> Result<u64> {
+    let mut words = [0; 16];
+    match nix::unistd::read(event, &mut words) {
+        Ok(16) => Ok(u64::from_ne_bytes(
+            words[8..].try_into().unwrap_or_default(),
+        )),
+        Ok(8) => Ok(0),
+        Ok(_) => Err(Errno::EIO),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// PERF_EVENT_IOC_SET_BPF: attaches a program to a tracepoint event. One event
 /// covers every CPU (kernel/events/core.c, perf_event_set_bpf_prog). `EACCES`
 /// here means that the program reads past the end of the record.
@@ -154,6 +220,7 @@ mod tests {
     #[test]
     fn attribute_has_the_kernels_layout() {
         assert_eq!(size_of::<Attr>(), 112);
+        assert_eq!(std::mem::offset_of!(Attr, read_format), 32);
         assert_eq!(std::mem::offset_of!(Attr, flags), 40);
         assert_eq!(std::mem::offset_of!(Attr, clockid), 92);
     }

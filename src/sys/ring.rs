@@ -31,6 +31,7 @@ pub struct RingMap {
     len: usize,
     data_offset: usize,
     data_size: usize,
+    fullest: usize,
 }
 
 // SAFETY: the mapping is owned by this value alone and stays where it is.
@@ -66,6 +67,7 @@ impl RingMap {
             len,
             data_offset: 0,
             data_size: 0,
+            fullest: 0,
         };
         let offset = map.control(DATA_OFFSET).load(Ordering::Relaxed) as usize;
         let size = map.control(DATA_SIZE).load(Ordering::Relaxed) as usize;
@@ -116,7 +118,19 @@ impl RingMap {
         let tail = self.control(DATA_TAIL).load(Ordering::Relaxed);
         let len = (len as u64).min(head.wrapping_sub(tail));
         self.control(DATA_TAIL)
-            .store(tail.wrapping_add(len), Ordering::Release);
+            .store(tail.wrapping_add(len), Ordering::SeqCst);
+        // What came up to here met the old tail.
+        let head = self.control(DATA_HEAD).load(Ordering::SeqCst);
+        let fill = usize::try_from(head.wrapping_sub(tail)).unwrap_or(usize::MAX);
+        self.fullest = self.fullest.max(fill);
+    }
+
+    /// The most unread bytes that there were since the last call. The kernel
+    /// drops a record only where it and these don't fit together.
+    pub fn take_fullest(&mut self) -> usize {
+        let unread = self.unread();
+        let unread = unread.0.len() + unread.1.len();
+        std::mem::take(&mut self.fullest).max(unread)
     }
 }
 

@@ -10,6 +10,7 @@
 //! told; those that would do harm are the ones that must be refused.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -19,17 +20,18 @@ use std::process::{Command, ExitCode, Stdio};
 
 use libc::c_long;
 use socket_snoop::output::log::Log;
-use socket_snoop::sandbox::{self, LogAccess, Mode, Needs, Pinned};
-use socket_snoop::sys::perf_event::Attr;
+use socket_snoop::sandbox::{self, LogAccess, Mode, Needs};
+use socket_snoop::sys::landlock::Allowed;
+use socket_snoop::sys::perf_event::{self, Attr};
 use socket_snoop::sys::sealed::Sealed;
-use socket_snoop::sys::{landlock, seccomp, time};
+use socket_snoop::sys::{Errno, landlock, seccomp, time};
 
 type Args = [c_long; 6];
 
 /// What an attempt is made with.
 struct Inside<'a> {
     log: LogAccess<'a>,
-    pinned: Pinned,
+    name: Option<&'static CStr>,
     own: Attr,
 }
 
@@ -37,7 +39,7 @@ struct Inside<'a> {
 type Attempt = (&'static str, fn(&Inside<'_>) -> (c_long, Args));
 
 /// What is done, with the result or the negative error, and how it must end.
-type Allowed = (&'static str, fn(&Inside<'_>) -> i64, Answer);
+type Working = (&'static str, fn(&Inside<'_>) -> i64, Answer);
 
 const SEALED: c_long = Sealed::START as c_long;
 const PAGE: c_long = 4096;
@@ -46,21 +48,19 @@ const RWX: c_long = RW | libc::PROT_EXEC as c_long;
 const ANONYMOUS: c_long = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as c_long;
 const CWD: c_long = libc::AT_FDCWD as c_long;
 
-const NAME: &std::ffi::CStr = c"other";
+const NAME: &CStr = c"other";
 
 fn name() -> c_long {
     NAME.as_ptr() as c_long
 }
 
 fn pinned_name(inside: &Inside<'_>) -> c_long {
-    inside.pinned.name.map_or(0, |name| name.as_ptr() as c_long)
+    inside.name.map_or(0, |name| name.as_ptr() as c_long)
 }
 
-fn ring(inside: &Inside<'_>) -> c_long {
-    inside
-        .pinned
-        .ring
-        .map_or(0, |r| std::ptr::from_ref(r) as c_long)
+/// Sealed memory that need not be an event.
+fn sealed(_: &Inside<'_>) -> c_long {
+    SEALED
 }
 
 fn folder(inside: &Inside<'_>) -> c_long {
@@ -102,7 +102,7 @@ const REFUSED: &[Attempt] = &[
     ("bpf_load", |_| (libc::SYS_bpf, [5, 0, 0, 0, 0, 0])),
     ("bpf_attach", |_| (libc::SYS_bpf, [17, 0, 0, 0, 0, 0])),
     ("perf_another_event", |i| (libc::SYS_perf_event_open, [std::ptr::from_ref(&i.own) as c_long, -1, 0, -1, 8, 0])),
-    ("perf_of_a_process", |i| (libc::SYS_perf_event_open, [ring(i), 1, -1, -1, 8, 0])),
+    ("perf_of_a_process", |i| (libc::SYS_perf_event_open, [sealed(i), 1, -1, -1, 8, 0])),
     ("mount", |_| (libc::SYS_mount, [name(), name(), name(), 0, 0, 0])),
     ("fsopen", |_| (libc::SYS_fsopen, [name(), 0, 0, 0, 0, 0])),
     ("unshare", |_| (libc::SYS_unshare, [0x2000_0000, 0, 0, 0, 0, 0])),
@@ -135,7 +135,7 @@ const REFUSED: &[Attempt] = &[
 ];
 
 /// What must still work.
-const ALLOWED: &[Allowed] = &[
+const ALLOWED: &[Working] = &[
     (
         "read",
         |_| call(libc::SYS_read, [-1, 0, 0, 0, 0, 0]),
@@ -169,6 +169,7 @@ const ALLOWED: &[Allowed] = &[
         },
         Answer::Errno(libc::EBADF),
     ),
+    ("ring", |i| ring(i), Answer::Done),
     ("memory", |_| memory(), Answer::Done),
     (
         "local_time",
@@ -209,6 +210,15 @@ fn call(number: c_long, a: Args) -> i64 {
     match result {
         -1 => -i64::from(std::io::Error::last_os_error().raw_os_error().unwrap()),
         other => other,
+    }
+}
+
+/// The event that was named beforehand; not allowed by the kernel is allowed by
+/// the filter.
+fn ring(_: &Inside<'_>) -> i64 {
+    match perf_event::open(&Attr::new(1, 10), 0) {
+        Ok(_) | Err(Errno::EPERM | Errno::EACCES) => 0,
+        Err(errno) => -i64::from(errno.0),
     }
 }
 
@@ -263,21 +273,22 @@ pub fn child(args: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let log = Log::open(&path, true).expect("a log");
-    let own = Attr::new(1, 10);
-    let (enforced, pinned) = sandbox::shut(
+    let ring = Attr::new(1, 10);
+    let (enforced, name) = sandbox::shut(
         mode(how),
         &Needs {
             log: Some(log.access()),
-            ring: &own,
+            proc: None,
+            events: std::slice::from_ref(&ring),
             open_ring: None,
-            read_counters: &|| Ok(()),
+            tell_losses: &|| Ok(()),
         },
     );
     let _ = writeln!(out, "{enforced}");
     let inside = Inside {
         log: log.access(),
-        pinned,
-        own: own.clone(),
+        name,
+        own: Attr::new(1, 9),
     };
     let refused = REFUSED.iter().find(|a| a.0 == what).map(|a| {
         let (number, args) = a.1(&inside);
@@ -304,7 +315,7 @@ fn files(at: &Path) -> Result<(), String> {
     let server = listener.local_addr().expect("an address");
     let folder = File::open(at).expect("the folder");
     socket_snoop::sys::caps::no_new_privs().expect("no new privileges");
-    let abi = match landlock::restrict(None, &[folder.as_fd()]) {
+    let abi = match landlock::restrict(&[Allowed::WriteIn(folder.as_fd())]) {
         Ok(abi) => abi,
         Err(errno) => return Err(format!("no Landlock ({errno})")),
     };

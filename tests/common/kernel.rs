@@ -17,21 +17,21 @@ use nix::mount::{MsFlags, mount};
 
 use super::net::in_mount_ns;
 
+/// Mounts tracefs where it belongs, unless it is there; for use in a mount
+/// namespace of the test's own.
+pub fn show_tracefs() {
+    const PLACE: &str = "/sys/kernel/tracing";
+    if fs::metadata(format!("{PLACE}/events")).is_err() {
+        let (kind, none) = (Some("tracefs"), None::<&str>);
+        mount(kind, PLACE, kind, MsFlags::empty(), none).expect("mount tracefs");
+    }
+}
+
 /// A file under tracefs, mounted only for this look.
 pub fn tracefs(path: &str) -> String {
     let path = format!("/sys/kernel/tracing/{path}");
     let read = move || {
-        if fs::metadata("/sys/kernel/tracing/events").is_err() {
-            let none = None::<&str>;
-            mount(
-                Some("tracefs"),
-                "/sys/kernel/tracing",
-                Some("tracefs"),
-                MsFlags::empty(),
-                none,
-            )
-            .expect("mount tracefs");
-        }
+        show_tracefs();
         fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
     };
     in_mount_ns(read).expect("a mount namespace of our own")

@@ -1,0 +1,311 @@
+//! Whose socket it is, where no program in the kernel keeps it: learned from
+//! the events themselves.
+//!
+//! Contract: events are given in the order of time. An owner is only told
+//! where one of three things is known: the event ran in the owner's context,
+//! an earlier event of the socket did, or the socket is the child of a
+//! listener whose owner is known. What the kernel does in an interrupt runs in
+//! anybody's context and teaches nothing. A socket is forgotten at CLOSE, for
+//! its address is used again. Memory is bounded.
+
+use crate::event::{Event, Owner, OwnerSource, Task, What};
+use crate::recent::Recent;
+use crate::tcp::State;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Sockets remembered; twice as many for a time.
+const SOCKETS: usize = 7168;
+/// Listeners remembered. With more, children no longer inherit: a listener that
+/// isn't known might be the one.
+const LISTENERS: usize = 8192;
+
+/// What is remembered of a socket.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    task: Task,
+    source: OwnerSource,
+}
+
+impl Known {
+    fn owner(self) -> Owner {
+        Owner {
+            task: self.task,
+            parent: None,
+            cgroup: None,
+            source: self.source,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Listener {
+    socket: u64,
+    addr: IpAddr,
+    task: Task,
+}
+
+/// The owners of all sockets.
+#[derive(Debug)]
+pub struct Owners {
+    sockets: Recent<Known>,
+    /// By local port.
+    listeners: HashMap<u16, Vec<Listener>>,
+    listening: usize,
+    overflowed: bool,
+}
+
+impl Default for Owners {
+    fn default() -> Owners {
+        Owners {
+            sockets: Recent::new(SOCKETS),
+            listeners: HashMap::new(),
+            listening: 0,
+            overflowed: false,
+        }
+    }
+}
+
+/// Changes that only the owner makes, by a system call (v6.12 net/ipv4/tcp.c:
+/// tcp_close_state, inet_csk_listen_start, tcp_set_state in __tcp_close;
+/// tcp_ipv4.c: tcp_v4_connect).
+fn is_the_owners_doing(old: State, new: State) -> bool {
+    matches!(
+        (old, new),
+        (State::Close, State::SynSent | State::Listen)
+            | (State::Established, State::FinWait1)
+            | (State::CloseWait, State::LastAck)
+            | (State::Listen, State::Close)
+    )
+}
+
+impl Owners {
+    /// Takes an event, and tells the owner of its socket. `own_context` says
+    /// that the task on the CPU was not interrupted by the event.
+    pub fn observe(&mut self, event: &Event, own_context: bool) -> Option<Owner> {
+        let What::State { old, new } = event.what else {
+            return self.sockets.get(event.socket).map(|known| known.owner());
+        };
+        let known = if own_context || is_the_owners_doing(old, new) {
+            let source = OwnerSource::Task;
+            let task = event.on_cpu;
+            Some(Known { task, source })
+        } else if (old, new) == (State::Listen, State::SynRecv) {
+            // Of an earlier socket at this address nothing may be left.
+            let source = OwnerSource::Listener;
+            let heir = self.heir(event.local.port, event.local.addr);
+            heir.map(|task| Known { task, source })
+        } else {
+            self.sockets.get(event.socket).copied()
+        };
+        match (known, new) {
+            (_, State::Close) => {
+                self.sockets.remove(event.socket);
+                self.forget_listener(event);
+            }
+            (Some(mut keep), _) => {
+                if keep.source == OwnerSource::Task {
+                    keep.source = OwnerSource::Cached;
+                }
+                self.sockets.insert(event.socket, keep);
+                if new == State::Listen {
+                    self.listen(event);
+                }
+            }
+            (None, _) if old == State::Listen => self.sockets.remove(event.socket),
+            (None, _) => {}
+        }
+        known.map(Known::owner)
+    }
+
+    fn listen(&mut self, event: &Event) {
+        self.forget_listener(event);
+        if self.listening >= LISTENERS {
+            self.overflowed = true;
+            return;
+        }
+        self.listening += 1;
+        let (port, addr) = (event.local.port, event.local.addr);
+        self.listeners.entry(port).or_default().push(Listener {
+            socket: event.socket,
+            addr,
+            task: event.on_cpu,
+        });
+    }
+
+    fn forget_listener(&mut self, event: &Event) {
+        if let Some(all) = self.listeners.get_mut(&event.local.port) {
+            let before = all.len();
+            all.retain(|l| l.socket != event.socket);
+            self.listening -= before - all.len();
+            if all.is_empty() {
+                self.listeners.remove(&event.local.port);
+            }
+        }
+    }
+
+    /// The owner of a child that has this port and address: that of the
+    /// listeners at the address, else of those at a wildcard that stands for
+    /// it, if they are all of one process.
+    fn heir(&self, port: u16, addr: IpAddr) -> Option<Task> {
+        if self.overflowed {
+            return None;
+        }
+        let all = self.listeners.get(&port)?;
+        let wild = !all.iter().any(|l| l.addr == addr);
+        let fits = |l: &&Listener| match wild {
+            false => l.addr == addr,
+            // An IPv6 wildcard may stand for IPv4, too.
+            true => l.addr.is_unspecified() && (l.addr.is_ipv6() || addr.is_ipv4()),
+        };
+        let mut fitting = all.iter().filter(fits);
+        let first = fitting.next()?;
+        let agreed = fitting.all(|l| l.task.pid == first.task.pid);
+        agreed.then_some(first.task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tests::state;
+    use State::*;
+
+    /// An event of a socket while this process is on the CPU.
+    fn at(pid: u32, socket: u64, old: State, new: State) -> Event {
+        let mut event = state(0, socket, old, new, (80, 4000));
+        event.on_cpu.pid = pid;
+        event
+    }
+
+    fn local(mut event: Event, addr: &str, port: u16) -> Event {
+        event.local.addr = addr.parse().expect("an address");
+        event.local.port = port;
+        event
+    }
+
+    fn told(owner: Option<Owner>) -> Option<(u32, OwnerSource)> {
+        owner.map(|o| (o.task.pid, o.source))
+    }
+
+    const TASK: OwnerSource = OwnerSource::Task;
+    const CACHED: OwnerSource = OwnerSource::Cached;
+    const LISTENER: OwnerSource = OwnerSource::Listener;
+
+    #[test]
+    fn a_client_belongs_to_who_opened_it() {
+        let mut owners = Owners::default();
+        let mut see = |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own));
+        // Opening and closing are the owner's, whatever the flags say.
+        assert_eq!(see(5, Close, SynSent, false), Some((5, TASK)));
+        assert_eq!(see(99, SynSent, Established, false), Some((5, CACHED)));
+        assert_eq!(see(6, Established, FinWait1, false), Some((6, TASK)));
+        assert_eq!(see(99, FinWait1, FinWait2, false), Some((6, CACHED)));
+        assert_eq!(see(99, FinWait2, Close, false), Some((6, CACHED)));
+        // The address is used again.
+        assert_eq!(see(99, SynSent, Established, false), None);
+    }
+
+    #[test]
+    fn an_event_that_was_no_interrupt_is_the_owners() {
+        let mut owners = Owners::default();
+        let mut see = |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own));
+        assert_eq!(see(99, FinWait1, FinWait2, false), None);
+        assert_eq!(see(5, SynSent, Established, true), Some((5, TASK)));
+        assert_eq!(see(99, Established, CloseWait, false), Some((5, CACHED)));
+        assert_eq!(see(7, CloseWait, Close, true), Some((7, TASK)));
+        assert_eq!(see(99, CloseWait, LastAck, false), Some((99, TASK)));
+    }
+
+    #[test]
+    fn a_retransmission_teaches_nothing() {
+        let mut owners = Owners::default();
+        let mut event = at(99, 1, Established, Established);
+        let (state, error) = (None, None);
+        event.what = What::Retransmit { state, error };
+        assert_eq!(owners.observe(&event, true), None);
+        owners.observe(&at(5, 1, Close, SynSent), true);
+        assert_eq!(told(owners.observe(&event, true)), Some((5, CACHED)));
+    }
+
+    #[test]
+    fn a_child_belongs_to_the_listeners_owner() {
+        let mut owners = Owners::default();
+        let listener = local(at(5, 1, Close, Listen), "10.0.0.1", 80);
+        assert_eq!(told(owners.observe(&listener, true)), Some((5, TASK)));
+        let child = local(at(99, 2, Listen, SynRecv), "10.0.0.1", 80);
+        assert_eq!(told(owners.observe(&child, false)), Some((5, LISTENER)));
+        let next = at(99, 2, SynRecv, Established);
+        assert_eq!(told(owners.observe(&next, false)), Some((5, LISTENER)));
+        // Another process accepted it, and closes it.
+        let closing = at(6, 2, CloseWait, LastAck);
+        assert_eq!(told(owners.observe(&closing, true)), Some((6, TASK)));
+        let last = at(99, 2, LastAck, Close);
+        assert_eq!(told(owners.observe(&last, false)), Some((6, CACHED)));
+        // Another address, another port.
+        for (addr, port) in [("10.0.0.2", 80), ("10.0.0.1", 81)] {
+            let child = local(at(99, 3, Listen, SynRecv), addr, port);
+            assert_eq!(told(owners.observe(&child, false)), None);
+        }
+        let gone = local(at(5, 1, Listen, Close), "10.0.0.1", 80);
+        assert_eq!(told(owners.observe(&gone, false)), Some((5, TASK)));
+        assert_eq!(told(owners.observe(&child, false)), None);
+        assert!(owners.listeners.is_empty() && owners.listening == 0);
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_every_address_of_its_kind() {
+        let mut owners = Owners::default();
+        let listen = |pid, socket, addr: &str| local(at(pid, socket, Close, Listen), addr, 80);
+        let heir = |owners: &mut Owners, addr: &str| {
+            let child = local(at(99, 9, Listen, SynRecv), addr, 80);
+            told(owners.observe(&child, false)).map(|(pid, _)| pid)
+        };
+        owners.observe(&listen(5, 1, "0.0.0.0"), true);
+        assert_eq!(heir(&mut owners, "10.0.0.1"), Some(5));
+        assert_eq!(heir(&mut owners, "2001:db8::1"), None);
+        // The one at the very address goes before it.
+        owners.observe(&listen(6, 2, "10.0.0.1"), true);
+        assert_eq!(heir(&mut owners, "10.0.0.1"), Some(6));
+        assert_eq!(heir(&mut owners, "10.0.0.3"), Some(5));
+        // An IPv6 wildcard takes IPv4, too: which of the two, can't be told.
+        owners.observe(&listen(7, 3, "::"), true);
+        assert_eq!(heir(&mut owners, "2001:db8::1"), Some(7));
+        assert_eq!(heir(&mut owners, "10.0.0.3"), None);
+    }
+
+    #[test]
+    fn listeners_that_disagree_leave_a_child_unknown() {
+        let mut owners = Owners::default();
+        let listen = |pid, socket, old, new| local(at(pid, socket, old, new), "10.0.0.1", 80);
+        let child = listen(99, 9, Listen, SynRecv);
+        owners.observe(&listen(5, 1, Close, Listen), true);
+        owners.observe(&listen(5, 2, Close, Listen), true);
+        assert_eq!(told(owners.observe(&child, false)), Some((5, LISTENER)));
+        owners.observe(&listen(6, 3, Close, Listen), true);
+        assert_eq!(told(owners.observe(&child, false)), None);
+        // And what an earlier socket at its address left is not taken for it.
+        assert_eq!(
+            told(owners.observe(&at(99, 9, SynRecv, Established), false)),
+            None
+        );
+        owners.observe(&listen(6, 3, Listen, Close), true);
+        assert_eq!(told(owners.observe(&child, false)), Some((5, LISTENER)));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut owners = Owners::default();
+        for socket in 0..100_000 {
+            owners.observe(&at(5, socket, Close, SynSent), true);
+        }
+        for socket in 0..20_000 {
+            let port = (socket % 60_000) as u16;
+            owners.observe(&local(at(5, socket, Close, Listen), "0.0.0.0", port), true);
+        }
+        assert_eq!(owners.listening, LISTENERS);
+        // One of those that are not known may be the one.
+        let child = local(at(99, 9, Listen, SynRecv), "10.0.0.1", 1);
+        assert_eq!(told(owners.observe(&child, false)), None);
+    }
+}

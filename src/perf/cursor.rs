@@ -1,0 +1,104 @@
+//! Reading one ring, record by record.
+
+use super::Sample;
+use super::record::{self, Body, Record};
+use super::span::Span;
+use crate::sys::perf_event::SampleType;
+use crate::sys::ring::Drain;
+use std::cell::Cell;
+
+/// A ring that is being read.
+pub(super) struct Part<'a> {
+    /// Its CPU.
+    pub(super) cpu: u32,
+    /// Where to count what PERF_RECORD_LOST tells, unless that is counted
+    /// otherwise.
+    pub(super) lost: Option<&'a Cell<u64>>,
+    /// Where to count what makes no sense.
+    pub(super) unreadable: &'a Cell<u64>,
+    /// Its bytes.
+    pub(super) drain: Drain<'a>,
+}
+
+/// Reads one ring, a record with a time ahead.
+pub(super) struct Cursor<'a> {
+    cpu: u32,
+    layout: SampleType,
+    rest: Span<'a>,
+    next: Option<(u64, Body<'a>, usize)>,
+    used: &'a Cell<usize>,
+    lost: Option<&'a Cell<u64>>,
+    unreadable: &'a Cell<u64>,
+}
+
+impl<'a> Cursor<'a> {
+    /// Starts at the oldest record.
+    pub(super) fn new(part: &'a Part<'_>, layout: SampleType) -> Cursor<'a> {
+        let (first, second) = part.drain.unread();
+        let mut cursor = Cursor {
+            cpu: part.cpu,
+            layout,
+            rest: Span::new(first, second),
+            next: None,
+            used: part.drain.used(),
+            lost: part.lost,
+            unreadable: part.unreadable,
+        };
+        cursor.look();
+        cursor
+    }
+
+    /// Whether there is no next record.
+    pub(super) fn is_done(&self) -> bool {
+        self.next.is_none()
+    }
+
+    /// The next record's time.
+    pub(super) fn time(&self) -> u64 {
+        self.next.map_or(u64::MAX, |(time, ..)| time)
+    }
+
+    fn skip(&mut self, len: usize) {
+        self.used.set(self.used.get() + len);
+        let left = self.rest.len().saturating_sub(len);
+        self.rest = self.rest.slice(len, left).unwrap_or(Span::new(&[], &[]));
+    }
+
+    /// Finds the next record with a time; what stands before it is accounted for.
+    fn look(&mut self) {
+        self.next = None;
+        while let Some(result) = record::first(self.rest, self.layout) {
+            match result {
+                Ok((Record::Timed { time, body }, len)) => {
+                    self.next = Some((time, body, len));
+                    return;
+                }
+                Ok((other, len)) => {
+                    match other {
+                        Record::Lost(count) => {
+                            if let Some(lost) = self.lost {
+                                lost.set(lost.get().saturating_add(count));
+                            }
+                        }
+                        Record::Malformed => self.unreadable.set(self.unreadable.get() + 1),
+                        Record::Timed { .. } | Record::Other => {}
+                    }
+                    self.skip(len);
+                }
+                Err(record::Corrupt) => {
+                    self.unreadable.set(self.unreadable.get() + 1);
+                    self.skip(self.rest.len());
+                }
+            }
+        }
+    }
+
+    /// The next record.
+    pub(super) fn take(&mut self) -> Option<Sample<'a>> {
+        let (time, body, len) = self.next?;
+        self.skip(len);
+        self.look();
+        let cpu = self.cpu;
+        Some(Sample { cpu, time, body })
+    }
+}

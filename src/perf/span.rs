@@ -1,0 +1,96 @@
+//! Bytes of a ring, which may wrap around its end.
+
+/// Bytes that may lie in two pieces because they wrap around the ring's end.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    first: &'a [u8],
+    second: &'a [u8],
+}
+
+impl<'a> Span<'a> {
+    /// The bytes of `first`, then those of `second`.
+    pub fn new(first: &'a [u8], second: &'a [u8]) -> Span<'a> {
+        Span { first, second }
+    }
+
+    /// Bytes in all.
+    pub fn len(&self) -> usize {
+        self.first.len() + self.second.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `len` bytes from `at`.
+    pub fn slice(&self, at: usize, len: usize) -> Option<Span<'a>> {
+        let end = at.checked_add(len).filter(|&end| end <= self.len())?;
+        let split = self.first.len();
+        let first = &self.first[at.min(split)..end.min(split)];
+        let second = &self.second[at.saturating_sub(split)..end.saturating_sub(split)];
+        Some(Span { first, second })
+    }
+
+    /// The bytes in one piece: in place, or copied to `buffer` where they are
+    /// in two. At most as many as the buffer holds.
+    pub fn flatten<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        if self.second.is_empty() {
+            return self.first;
+        }
+        if self.first.is_empty() {
+            return self.second;
+        }
+        let len = self.len().min(buffer.len());
+        let split = self.first.len().min(len);
+        buffer[..split].copy_from_slice(&self.first[..split]);
+        buffer[split..len].copy_from_slice(&self.second[..len - split]);
+        &buffer[..len]
+    }
+
+    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let mut buffer = [0; N];
+        let bytes = self.slice(at, N)?;
+        bytes.flatten(&mut buffer).try_into().ok()
+    }
+
+    /// A number at `at`.
+    pub(super) fn u16(&self, at: usize) -> Option<u16> {
+        self.array(at).map(u16::from_ne_bytes)
+    }
+
+    /// A number at `at`.
+    pub(super) fn u32(&self, at: usize) -> Option<u32> {
+        self.array(at).map(u32::from_ne_bytes)
+    }
+
+    /// A number at `at`.
+    pub(super) fn u64(&self, at: usize) -> Option<u64> {
+        self.array(at).map(u64::from_ne_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn slices_are_those_of_the_whole(
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+            cut in any::<prop::sample::Index>(),
+            at in 0usize..80,
+            len in 0usize..80,
+        ) {
+            let cut = cut.index(bytes.len() + 1);
+            let span = Span::new(&bytes[..cut], &bytes[cut..]);
+            let mut buffer = [0; 64];
+            let got = span.slice(at, len).map(|s| s.flatten(&mut buffer).to_vec());
+            prop_assert_eq!(got, bytes.get(at..at + len).map(<[u8]>::to_vec));
+        }
+    }
+}

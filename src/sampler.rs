@@ -1,0 +1,127 @@
+//! Events from plain perf samples of the tracepoints, where no program may be
+//! loaded: what the programs of bpf-asm/ do in the kernel is done here.
+//!
+//! Contract: samples are given in the order of time. An event has the task that
+//! was on the CPU, with a name only where it is known, and the owner as far as
+//! the events tell.
+
+use crate::attach::Part;
+use crate::decoder::Decoder;
+use crate::error::{Error, Kind};
+use crate::event::Event;
+use crate::owner::Owners;
+use crate::perf::feed::Feed;
+use crate::perf::record::Body;
+use crate::perf::{Rings, Sample};
+use crate::proc::Proc;
+use crate::programs;
+use crate::sys::time;
+use crate::tasks::Tasks;
+use crate::tracepoint::TraceFs;
+use crate::wire::DecodeError;
+
+/// How often to look for CPUs that came up, in nanoseconds. Each look
+/// interrupts every CPU for a moment.
+const LOOK: u64 = 1_000_000_000;
+
+/// What turns samples into events.
+#[derive(Debug)]
+pub struct Sampler {
+    decoder: Decoder,
+    tasks: Tasks,
+    owners: Owners,
+    looked: u64,
+    /// For a record that wraps around its ring's end.
+    buffer: Vec<u8>,
+}
+
+impl Sampler {
+    /// Opens rings that the tracepoints sample into; see [`Rings::open`] for
+    /// `buffer`. From now on no event is missed.
+    pub fn open(buffer: Option<usize>) -> Result<(Sampler, Rings), Error> {
+        let tracefs = TraceFs::open()?;
+        let templates = [&programs::STATE, &programs::RETRANSMIT];
+        let mut tracepoints = Vec::new();
+        for template in templates {
+            tracepoints.push((tracefs.event(template.group, template.event)?, template));
+        }
+        let all: Vec<_> = tracepoints.iter().map(|(t, p)| (t, *p)).collect();
+        let decoder = Decoder::new(&all)?;
+        let ids = tracepoints.iter().map(|(t, _)| t.id).collect();
+        let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
+        // The rings record already what becomes of tasks.
+        let tasks = Tasks::open();
+        rings.switch(true)?;
+        let sampler = Sampler {
+            buffer: vec![0; decoder.longest() + 8],
+            decoder,
+            tasks,
+            owners: Owners::default(),
+            looked: time::monotonic(),
+        };
+        Ok((sampler, rings))
+    }
+
+    /// What this way goes without, and why.
+    pub fn absent(&self) -> Vec<(Part, Error)> {
+        let mut absent = Vec::new();
+        if !self.decoder.tells_failures() {
+            let why = "this kernel does not tell which retransmissions failed";
+            let error = Error::new(Kind::Unsupported, why).advise("it takes Linux 6.17 or later");
+            absent.push((Part::FailedRetransmissions, error));
+        }
+        for part in [
+            Part::SynAcks,
+            Part::ResetsSent,
+            Part::ResetReasons,
+            Part::ResetsReceived,
+            Part::Netns,
+            Part::Parent,
+            Part::Cgroup,
+            Part::SocketError,
+            Part::Counters,
+        ] {
+            let why = "perf samples do not tell it";
+            let error = Error::new(Kind::Unsupported, why).advise("allow bpf(2)");
+            absent.push((part, error));
+        }
+        absent
+    }
+
+    /// The /proc of which files of tasks are read.
+    pub fn proc(&self) -> Option<&Proc> {
+        self.tasks.proc()
+    }
+
+    /// The event of a sample, if it is one of TCP.
+    pub fn decode(&mut self, sample: Sample<'_>) -> Result<Option<Event>, DecodeError> {
+        let (task, data) = match sample.body {
+            Body::Sample { task, data } => (task, data),
+            Body::News(news) => {
+                self.tasks.observe(sample.time, &news);
+                return Ok(None);
+            }
+        };
+        let bytes = data.flatten(&mut self.buffer);
+        let Some(mut decoded) = self.decoder.decode(sample.time, sample.cpu, bytes)? else {
+            return Ok(None);
+        };
+        let event = &mut decoded.event;
+        if let Some(ids) = task {
+            event.on_cpu = self.tasks.task(ids, decoded.tid, event.cpu, event.time);
+        }
+        event.owner = self.owners.observe(event, decoded.own_context);
+        Ok(Some(decoded.event))
+    }
+
+    /// The CPUs that may have come up since the last look, if it is time for
+    /// one.
+    pub fn came(&mut self, rings: &mut Rings) -> Vec<u32> {
+        let now = time::monotonic();
+        if now - self.looked < LOOK {
+            return Vec::new();
+        }
+        self.looked = now;
+        rings.without_ring()
+    }
+}

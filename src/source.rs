@@ -88,7 +88,7 @@ impl Source {
         wants: Wants,
     ) -> Result<Source, Error> {
         let (mut source, why) = match transport {
-            Some(Transport::Perf) => (Source::by_samples(buffer)?, None),
+            Some(Transport::Perf) => (Source::by_samples(buffer, wants)?, None),
             Some(way) => Source::by_programs(buffer, &[way], wants)?,
             None => Source::by_the_first(buffer, wants)?,
         };
@@ -121,7 +121,7 @@ impl Source {
         }
         let programs = [Transport::Tracepoint, Transport::Btf];
         Source::by_programs(buffer, &programs, wants).or_else(|first| {
-            match Source::by_samples(buffer) {
+            match Source::by_samples(buffer, wants) {
                 Ok(source) => Ok((source, Some(first))),
                 Err(last) => Err(nor(first, "by perf samples", last)),
             }
@@ -156,10 +156,10 @@ impl Source {
         Err(failed.unwrap_or_else(|| Error::new(Kind::Usage, "no way to the events was asked for")))
     }
 
-    fn by_samples(buffer: Option<usize>) -> Result<Source, Error> {
+    fn by_samples(buffer: Option<usize>, wants: Wants) -> Result<Source, Error> {
         Transport::Perf.check_capabilities()?;
         let (sampler, rings) = Sampler::open(buffer)?;
-        let absent = sampler.absent();
+        let absent = sampler.absent(wants);
         let way = Way::Samples(Box::new(sampler));
         Ok(Source::new(rings, way, Transport::Perf, absent))
     }
@@ -179,6 +179,14 @@ impl Source {
     /// The way that was taken.
     pub fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// What its programs read beyond what every host has.
+    pub fn known(&self) -> Known {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.known,
+            Way::Samples(_) => Known::empty(),
+        }
     }
 
     /// What this run goes without, and why.

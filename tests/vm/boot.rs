@@ -12,7 +12,8 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 
-use crate::suite::{Variant, say};
+use crate::suite::{BTF, Variant, say};
+use crate::way::TRACER;
 
 /// Mounts a file system of this kind, making its folder where needed.
 fn attach(kind: &str, at: &str) {
@@ -41,6 +42,8 @@ fn modules() {
 
 /// As the kernel's init.
 pub fn main() -> ExitCode {
+    // scripts/vm-matrix looks for this line: the kernel came up.
+    say("info init");
     let variant = Variant::here();
     attach("devtmpfs", "/dev");
     attach("tmpfs", "/tmp");
@@ -51,16 +54,19 @@ pub fn main() -> ExitCode {
             attach(kind, at);
         }
     }
+    if variant.has("nobtf") {
+        attach("tmpfs", BTF);
+    }
     modules();
     let _ = fs::create_dir_all("/bin");
-    for tool in ["ip", "tc"] {
+    for tool in ["ip", "tc", "tracer"] {
         let _ = symlink("/init", format!("/bin/{tool}"));
     }
     let run = |program: &str, args: &[&str]| {
         Command::new(program)
             .args(args)
             .env("PATH", "/bin")
-            .env("SOCKET_SNOOP_BIN", "/socket-snoop")
+            .env("SOCKET_SNOOP_BIN", TRACER)
             .status()
     };
     let up = run("/bin/ip", &["link", "set", "lo", "up"]);

@@ -10,7 +10,9 @@
 //!
 //! The kernel hands over `SNOOP_VARIANT=...` of its command line as
 //! environment: words out of `core` (the short suite), `noproc`, `nosys`,
-//! `hotplug`, `latecpu`, `hidden` (the kernel hides its tracepoints).
+//! `hotplug`, `latecpu`, `lockdown=NAME` (which the kernel was told, too),
+//! `transport=NAME` (forced), `nobpf` (bpf(2) is refused), `nobtf` (the
+//! kernel's BTF is hidden).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -23,7 +25,10 @@ mod loss;
 mod preflight;
 mod report;
 mod retransmit;
+mod shut;
 mod suite;
+mod transport;
+mod way;
 
 use std::process::ExitCode;
 
@@ -33,6 +38,8 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     match name.rsplit('/').next() {
         Some("ip" | "tc") => link::main(&rest),
+        Some("tracer") => way::main(&rest),
+        _ if rest.first().is_some_and(|first| first == "doors") => common::doors::child(&rest[1..]),
         _ if std::process::id() == 1 => boot::main(),
         _ if rest == ["suite"] => suite::main(),
         _ => {

@@ -6,7 +6,7 @@
 //! ip addr add ADDRESS/PREFIX dev DEV [nodad]
 //! ip neigh add|replace ADDRESS lladdr MAC nud permanent dev DEV
 //! ip neigh del ADDRESS dev DEV
-//! tc qdisc add dev DEV root netem loss PERCENT%
+//! tc qdisc add|replace dev DEV root netem loss PERCENT%
 //! ```
 //!
 //! Contract: one request, one answer; anything else and any refusal is one
@@ -193,7 +193,7 @@ fn neighbour(
     request.send()
 }
 
-fn add_netem(device: &str, loss: &str) -> Result<(), String> {
+fn set_netem(flags: u16, device: &str, loss: &str) -> Result<(), String> {
     const TC_H_ROOT: u32 = u32::MAX;
     const TCA_KIND: u16 = 1;
     const TCA_OPTIONS: u16 = 2;
@@ -216,7 +216,7 @@ fn add_netem(device: &str, loss: &str) -> Result<(), String> {
         .iter()
         .flat_map(|n: &u32| n.to_ne_bytes())
         .collect();
-    Request::new(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &body)
+    Request::new(RTM_NEWQDISC, flags, &body)
         .with(TCA_KIND, &text("netem"))
         .with(TCA_OPTIONS, &options)
         .send()
@@ -224,7 +224,10 @@ fn add_netem(device: &str, loss: &str) -> Result<(), String> {
 
 fn run(args: &[&str]) -> Result<(), String> {
     const IFA_F_NODAD: u8 = 2;
-    let new = NLM_F_CREATE | NLM_F_EXCL;
+    let flags = |how: &str| match how {
+        "add" => NLM_F_CREATE | NLM_F_EXCL,
+        _ => NLM_F_CREATE | NLM_F_REPLACE,
+    };
     match args {
         ["link", "set", device, state @ ("up" | "down")] => set_link(device, *state == "up"),
         [
@@ -251,16 +254,18 @@ fn run(args: &[&str]) -> Result<(), String> {
             "permanent",
             "dev",
             device,
-        ] => {
-            let flags = if *how == "add" {
-                new
-            } else {
-                NLM_F_CREATE | NLM_F_REPLACE
-            };
-            neighbour(RTM_NEWNEIGH, flags, ip, Some(mac), device)
-        }
+        ] => neighbour(RTM_NEWNEIGH, flags(how), ip, Some(mac), device),
         ["neigh", "del", ip, "dev", device] => neighbour(RTM_DELNEIGH, 0, ip, None, device),
-        ["qdisc", "add", "dev", device, "root", "netem", "loss", loss] => add_netem(device, loss),
+        [
+            "qdisc",
+            how @ ("add" | "replace"),
+            "dev",
+            device,
+            "root",
+            "netem",
+            "loss",
+            loss,
+        ] => set_netem(flags(how), device, loss),
         _ => Err("not one of the uses known here".to_owned()),
     }
 }

@@ -36,6 +36,7 @@ pub mod tracepoint;
 pub mod symbols;
 
 pub mod lockdown;
+pub mod sandbox;
 
 pub mod bpf_asm;
 pub mod bpf_insn;

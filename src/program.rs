@@ -113,20 +113,31 @@ struct ThisHost<'a> {
     extras: Extras<'a>,
 }
 
-impl ThisHost<'_> {
+impl Target<'_> {
+    /// Where a program for this target finds a field: in the record, among the
+    /// arguments, or as a member of a kernel structure.
+    pub fn find(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
+        match self {
+            Target::Arguments(tracepoint) if name.starts_with("arg") => tracepoint.field(name),
+            _ if is_member(name) => self.member(name, extras),
+            Target::Record(tracepoint) => tracepoint.format.host_field(name),
+            Target::Arguments(_) => None,
+        }
+    }
+
     /// A member of a kernel structure, or a helper as `helper.NAME`.
-    fn member(&self, name: &str) -> Option<HostField> {
+    fn member(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
         if let Some(helper) = name.strip_prefix("helper.") {
-            let has = helper == "cgroup_id" && self.extras.cgroup;
+            let has = helper == "cgroup_id" && extras.cgroup;
             return has.then_some(HostField { offset: 0, size: 8 });
         }
-        if name == "sock.sk_lock.owned" && !self.extras.lock {
+        if name == "sock.sk_lock.owned" && !extras.lock {
             return None;
         }
-        let btf = self.extras.members?;
+        let btf = extras.members?;
         // By BTF alone a task can be looked at only through this helper (5.11).
         let reachable = !name.starts_with("task_struct.")
-            || matches!(self.target, Target::Record(_))
+            || matches!(self, Target::Record(_))
             || btf.has_enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
         reachable.then(|| btf.field(name))?
     }
@@ -134,12 +145,7 @@ impl ThisHost<'_> {
 
 impl Host for ThisHost<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
-        match self.target {
-            Target::Arguments(tracepoint) if name.starts_with("arg") => tracepoint.field(name),
-            _ if is_member(name) => self.member(name),
-            Target::Record(tracepoint) => tracepoint.format.host_field(name),
-            Target::Arguments(_) => None,
-        }
+        self.target.find(name, self.extras)
     }
 
     fn loads_members(&self) -> bool {

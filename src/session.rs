@@ -1,6 +1,7 @@
-//! The story of a run: open, attach, loop, drain, report.
+//! The story of a run: open, attach, shut the doors, loop, drain, report.
 //!
-//! Contract: when the opening line is printed, everything is attached. One
+//! Contract: when the opening line is printed, everything is attached, and what
+//! is no longer needed is given up (see [`crate::sandbox`]). One
 //! epoll wait serves rings, signals and a reader that leaves; it is woken by a
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
@@ -115,6 +116,12 @@ pub fn run(config: &Config) -> Result<(), Error> {
     );
     let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view.output)?;
+    let log = view.output.log().map(|log| log.access());
+    let (enforced, name) = source.shut_doors(config.sandbox, log);
+    notice(&format!("note: {enforced}"));
+    if let (Some(log), Some(name)) = (view.output.log(), name) {
+        log.pin(name);
+    }
     view.output.say(&opening);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     watch_until(&mut source, &mut view, &epoll, &signals, deadline)?;
@@ -124,6 +131,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     source.drain(u64::MAX, &mut |event| view.take(event));
     view.report_losses(&mut source);
     view.finish(source.lost());
+    view.report_refused();
     Ok(())
 }
 
@@ -210,6 +218,7 @@ fn watch_until(
                 }
             }
         }
+        view.report_refused();
         view.output.flush();
         if stop || view.is_done() {
             return Ok(());

@@ -9,8 +9,9 @@ use crate::cli::Config;
 use crate::event::{Event, Known, Owner, OwnerSource, What};
 use crate::filter::{Filter, Verdict};
 use crate::lifecycle::{Connections, Tells};
-use crate::output::{Output, Record, Shown, Summary};
+use crate::output::{Output, Record, Shown, Summary, notice};
 use crate::source::Source;
+use crate::sys::seccomp::take_refused;
 use crate::sys::time;
 use crate::text::WallClock;
 
@@ -25,6 +26,8 @@ pub struct View {
     /// What may still be shown.
     left: u64,
     closed_only: bool,
+    /// System calls that were refused.
+    refused: Vec<i32>,
 }
 
 impl View {
@@ -50,6 +53,7 @@ impl View {
             },
             left: config.count.unwrap_or(u64::MAX),
             closed_only: config.shape.closed_only,
+            refused: Vec::new(),
         }
     }
 
@@ -175,6 +179,17 @@ impl View {
         }
     }
 
+    /// Says which system calls were refused; each once.
+    pub fn report_refused(&mut self) {
+        let Some(call) = take_refused() else { return };
+        if !self.refused.contains(&call) {
+            self.refused.push(call);
+            notice(&format!(
+                "warning: sandbox refused system call {call}; please report it"
+            ));
+        }
+    }
+
     /// Says what was lost; whether the source has new rings.
     pub fn report_losses(&mut self, source: &mut Source) -> bool {
         let output = &mut self.output;
@@ -182,7 +197,7 @@ impl View {
     }
 
     /// The end of a run, in which so many events were lost.
-    pub fn finish(mut self, lost: u64) {
+    pub fn finish(&mut self, lost: u64) {
         self.settle(u64::MAX);
         self.summary.lost = lost;
         self.summary.connections = self.connections.seen();

@@ -5,6 +5,7 @@
 
 use crate::attach::Part;
 use crate::error::Error;
+use crate::event::Known;
 use crate::finding::{Finding, Section, Verdict};
 use crate::source::{Source, Transport};
 
@@ -34,9 +35,13 @@ const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "owner",
-        probe: |source| match source.transport() {
-            Transport::Perf => Ok("by the context of the events".into()),
-            _ => part(source, Part::OwnerByLock, "by the socket's lock"),
+        probe: |source| {
+            let how = match source.transport() {
+                Transport::Perf => "by the context of the events",
+                _ if source.known().contains(Known::LOCK) => "by the socket's lock",
+                _ => "by transitions, as asked for",
+            };
+            all(source, &[Part::OwnerByLock, Part::Reads], how)
         },
     },
     Feature {
@@ -90,7 +95,7 @@ fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error>
 /// What this source can do.
 pub fn of(source: &Source) -> Vec<Finding> {
     let row = |feature: &Feature| match (feature.probe)(source) {
-        Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, evidence),
+        Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, &evidence),
         Err(error) => Finding::failed(Section::Feature, feature.name, Verdict::No, &error),
     };
     FEATURES.iter().map(row).collect()

@@ -50,7 +50,7 @@ fn check_members(life: &[Value], local: SocketAddr, peer: SocketAddr) {
     for e in life {
         assert_eq!(e["network.transport"], "tcp", "{e}");
         assert_eq!(e["socket.id"], life[0]["socket.id"], "{e}");
-        assert!(e["cpu"].is_u64() && e["owner.source"].is_string(), "{e}");
+        assert!(e["cpu"].is_u64() && e["on_cpu.pid"].is_u64(), "{e}");
         assert!(!e.as_object().unwrap().values().any(Value::is_null), "{e}");
         if half_filled(e) {
             assert_eq!(event::transition(e), SERVER[0], "{e}");
@@ -215,9 +215,8 @@ pub fn two_hundred() -> Done {
     let witness = witness();
     let clients: BTreeSet<SocketAddr> =
         (0..CONNECTIONS).map(|_| net::converse(&listener)).collect();
-    let generated = CONNECTIONS as u64 * 10;
-    witness.confirm(generated);
-    tracer.until(|lines| lines.len() >= CONNECTIONS * 10);
+    let generated = witness.generated(CONNECTIONS as u64 * 10);
+    tracer.until(|lines| lines.len() as u64 >= generated);
     let all = event::objects(&tracer.stop().ok().lines());
     let summary = event::summary(&all);
     assert_eq!(event::number(summary, "events.received"), generated);

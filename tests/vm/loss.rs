@@ -28,8 +28,7 @@ pub fn every_loss_is_said() -> Done {
     // One more, whole: the stream goes on after a loss.
     let last = traffic(1);
     // Both ends' five of each connection, and two of each listener.
-    let generated = (CONNECTIONS as u64 + 1) * 10 + 2 * 2;
-    witness.confirm(generated);
+    let generated = witness.generated((CONNECTIONS as u64 + 1) * 10 + 2 * 2);
     tracer.until(|lines| event::with(&event::objects(lines), last).len() >= 12);
     let all = event::objects(&tracer.stop().ok().lines());
     let summary = event::summary(&all);

@@ -9,14 +9,17 @@ use crate::suite::{Done, Variant, say, with_mounts};
 
 /// What it says is what a run then does.
 pub fn true_answer() -> Done {
-    let report = truth(&|args| Run::new(args).run(), "");
+    let variant = Variant::here();
+    let forced = variant.value("transport");
+    let args = forced.map_or(String::new(), |way| format!("--transport {way}"));
+    let report = truth(&|args| Run::new(args).run(), &args);
     assert_ne!(report.result["check.result"], "cannot_run");
-    let (tracefs, way) = match Variant::here().has("hidden") {
-        true => ("no", "btf"),
-        false => ("yes", "tracepoint"),
+    let tracefs = match variant.is_confidential() {
+        true => "no",
+        false => "yes",
     };
     assert_eq!(report.verdict("tracefs"), tracefs);
-    assert_eq!(report.taken(), Some(way));
+    assert_eq!(report.taken(), Some(variant.way()));
     for finding in report
         .findings
         .iter()

@@ -4,6 +4,7 @@
 //! returning the reason, and never keeps the later ones from running. One
 //! line each on the serial console.
 
+use std::fs;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::{kernel, net};
-use crate::{cpus, lives, loss, preflight, report, retransmit, transport};
+use crate::{cpus, lives, loss, preflight, report, retransmit, shut, transport};
 
 /// What the kernel's command line asks for.
 #[derive(Debug, Clone)]
@@ -34,6 +35,16 @@ impl Variant {
     pub fn value(&self, name: &str) -> Option<&str> {
         let words = self.0.split(',').filter_map(|w| w.split_once('='));
         words.filter(|w| w.0 == name).map(|w| w.1).next()
+    }
+
+    /// The way to the events that a run takes.
+    pub fn way(&self) -> &str {
+        match self.value("transport") {
+            Some(name) => name,
+            None if self.has("nobpf") => "perf",
+            None if self.is_confidential() => "btf",
+            None => "tracepoint",
+        }
     }
 
     /// Whether the kernel hides its tracepoints.
@@ -59,11 +70,12 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 22] = [
+const QUIET: [Check; 26] = [
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
     ("transport", transport::in_use, true),
     ("blocked", transport::blocked, true),
+    ("bpf_not_built", transport::bpf_not_built, false),
     ("ipv4", lives::ipv4, true),
     ("ipv6", lives::ipv6, true),
     ("mapped_client", lives::mapped_client, false),
@@ -82,6 +94,9 @@ const QUIET: [Check; 22] = [
     ("preflight", preflight::true_answer, true),
     ("preflight_leaves_nothing", preflight::nothing_left, false),
     ("namespaces", lives::namespaces, false),
+    ("sandbox_keeps", shut::kept, true),
+    ("sandbox_attempts", shut::attempts, false),
+    ("landlock", shut::landlock, false),
 ];
 
 /// CPUs that go and come back.
@@ -122,24 +137,43 @@ pub fn with_mounts<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 }
 
 /// Counts what the kernel generates from now on.
-pub struct Witness(Option<kernel::Counter>);
+pub struct Witness {
+    counter: Option<kernel::Counter>,
+    retransmitted: u64,
+}
 
 /// The kernel's count of both tracepoints. Where it hides them there is none,
 /// and its tracefs must not be touched.
 pub fn witness() -> Witness {
     const EVENTS: [&str; 2] = ["sock/inet_sock_set_state", "tcp/tcp_retransmit_skb"];
     let hidden = Variant::here().is_confidential();
-    Witness((!hidden).then(|| with_mounts(|| kernel::Counter::new(&EVENTS))))
+    Witness {
+        counter: (!hidden).then(|| with_mounts(|| kernel::Counter::new(&EVENTS))),
+        retransmitted: retransmitted(),
+    }
 }
 
 impl Witness {
-    /// How many events there were, which must be `made`: what the test's own
-    /// traffic comes to.
-    pub fn confirm(&self, made: u64) {
-        if let Some(counter) = &self.0 {
+    /// How many events there were: the changes of state that the test's own
+    /// traffic comes to, and what a slow machine sent again even on loopback.
+    /// The kernel's count must be the same.
+    pub fn generated(&self, changes: u64) -> u64 {
+        let made = changes + retransmitted() - self.retransmitted;
+        if let Some(counter) = &self.counter {
             assert_eq!(counter.read(), made, "the kernel's count, and ours");
         }
+        made
     }
+}
+
+/// Segments sent again in this network namespace so far (RetransSegs).
+pub fn retransmitted() -> u64 {
+    let text = with_mounts(|| fs::read_to_string("/proc/net/snmp").expect("/proc/net/snmp"));
+    let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (tcp.next().expect("names"), tcp.next().expect("values"));
+    let all: Vec<&str> = values.split(' ').collect();
+    let at = names.split(' ').position(|name| name == "RetransSegs");
+    all[at.expect("RetransSegs")].parse().expect("a number")
 }
 
 /// What the first panic of the check said, from whichever thread.

@@ -4,8 +4,9 @@ use std::fs;
 
 use nix::mount::{MsFlags, mount};
 
+use crate::common::event::{self, CLIENT, SERVER};
 use crate::common::{Output, Run, Tracer, net};
-use crate::lives::programs;
+use crate::lives::{both_closed, pair, programs};
 use crate::suite::{BTF, Done, Variant, with_mounts};
 use crate::way::REFUSE;
 
@@ -26,28 +27,51 @@ pub fn lockdown() -> Done {
     Ok(())
 }
 
+/// What standard error says of the way that was taken.
+fn notes(stderr: &str) -> Vec<&str> {
+    let notes = stderr.lines().filter(|line| line.contains(": note: "));
+    notes.collect()
+}
+
 /// The first way that there is, or the one asked for, is taken; standard
 /// error says so unless it is the first of all.
 pub fn in_use() -> Done {
     let variant = Variant::here();
-    let (note, loaded) = match variant.value("transport") {
-        Some("btf") => (Some("note: tracing by BTF (--transport btf)"), 2),
-        Some(other) => panic!("unknown: {other}"),
-        None if variant.is_confidential() => (Some("note: tracing by BTF: "), 2),
-        None => (None, 2),
+    let way = variant.way();
+    let mut note = match way {
+        "btf" => "tracing by BTF".to_owned(),
+        "perf" => "tracing by perf samples".to_owned(),
+        _ => String::new(),
+    };
+    note += &match variant.value("transport") {
+        Some(name) => format!(" (--transport {name})"),
+        None => ": ".to_owned(),
     };
     let tracer = Tracer::json("");
-    assert_eq!(programs().len(), loaded, "{:?}", programs());
+    assert_eq!(programs().is_empty(), way == "perf", "{:?}", programs());
     let out = tracer.stop().ok();
-    let notes: Vec<&str> = out
-        .stderr
-        .lines()
-        .filter(|l| l.contains("note: "))
-        .collect();
-    match note {
-        Some(note) => assert!(notes.len() == 1 && notes[0].contains(note), "{notes:#?}"),
-        None => assert_eq!(notes, Vec::<&str>::new()),
+    match (way, &notes(&out.stderr)[..]) {
+        ("tracepoint", []) => {}
+        (_, [one]) if one.contains(&note) => {}
+        _ => panic!("no {note:?}: {}", out.stderr),
     }
+    Ok(())
+}
+
+/// Where bpf(2) is not built, plain samples tell the same of a connection.
+pub fn bpf_not_built() -> Done {
+    let listener = net::listen(net::own_ip());
+    let server = listener.local_addr().unwrap();
+    let run = Run::quiet("--all --format=json").env(REFUSE, "bpf=ENOSYS");
+    let tracer = run.start();
+    net::converse(&listener);
+    tracer.until(|lines| both_closed(lines, server));
+    let out = tracer.stop().ok();
+    let said = notes(&out.stderr);
+    assert!(said.len() == 1 && said[0].contains("by perf samples: "));
+    let (of_client, of_server) = pair(&event::objects(&out.lines()), server);
+    assert_eq!(event::transitions(&of_client), CLIENT);
+    assert_eq!(event::transitions(&of_server), SERVER);
     Ok(())
 }
 

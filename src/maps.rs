@@ -16,7 +16,7 @@ const OWNERS: u32 = 65536;
 /// Addresses with listeners that are remembered.
 const LISTENERS: u32 = 8192;
 /// A key of the map `listeners`, in bytes; see bpf-asm/owner.inc.
-const LISTENER_KEY: usize = 24;
+const LISTENER_KEY: usize = 32;
 /// Its value, in bytes.
 const LISTENER_LEN: usize = OWNER_LEN + 8;
 /// The value of the map `lost`, in bytes.

@@ -6,6 +6,7 @@ use crate::attach::Wants;
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
 use crate::output::FormatName;
+use crate::sandbox;
 use crate::source::Transport;
 use crate::text::printable;
 use argh::FromArgs;
@@ -29,7 +30,7 @@ const DEFAULT_HISTORY: usize = 8192;
     note = "Exit codes: 0 done, 1 failed while running, 2 bad command line, 3 permission missing, 4 kernel feature missing, 5 program refused by the kernel. SIGHUP reopens the log file."
 )]
 struct Args {
-    /// show only events of this process id
+    /// show only sockets that belong to this process id
     #[argh(option, arg_name = "PID")]
     pid: Option<u32>,
 
@@ -56,6 +57,10 @@ struct Args {
     /// show listeners and half-open sockets too (address 0.0.0.0 or ::)
     #[argh(switch)]
     all: bool,
+
+    /// name the task on the CPU in classic lines, too (ON_CPU)
+    #[argh(switch)]
+    on_cpu: bool,
 
     /// what standard output carries: classic (default) or json
     #[argh(
@@ -116,6 +121,15 @@ struct Args {
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
     transport: Option<Transport>,
 
+    /// what is given up once everything is attached: off, on (default) or strict
+    #[argh(
+        option,
+        arg_name = "MODE",
+        from_str_fn(parse_sandbox),
+        default = "sandbox::Mode::On"
+    )]
+    sandbox: sandbox::Mode,
+
     /// say what this host gives and what will be on, and exit: 0 all, 1 some, 2 can't run
     #[argh(switch)]
     check: bool,
@@ -141,6 +155,8 @@ pub enum LogChoice {
 pub struct Config {
     /// Which events are shown.
     pub filter: Filter,
+    /// Whether classic lines name the task on the CPU, too.
+    pub on_cpu: bool,
     /// Format on standard output.
     pub format: FormatName,
     /// Log file.
@@ -157,6 +173,8 @@ pub struct Config {
     pub history: usize,
     /// How events are obtained; `None` is the first way that works.
     pub transport: Option<Transport>,
+    /// What is given up once everything is attached.
+    pub sandbox: sandbox::Mode,
     /// Which programs are wanted, and how.
     pub wants: Wants,
 }
@@ -203,6 +221,15 @@ fn parse_transport(text: &str) -> Result<Transport, String> {
         "btf" => Ok(Transport::Btf),
         "perf" => Ok(Transport::Perf),
         _ => Err("must be tracepoint, btf or perf".into()),
+    }
+}
+
+fn parse_sandbox(text: &str) -> Result<sandbox::Mode, String> {
+    match text {
+        "off" => Ok(sandbox::Mode::Off),
+        "on" => Ok(sandbox::Mode::On),
+        "strict" => Ok(sandbox::Mode::Strict),
+        _ => Err("must be off, on or strict".into()),
     }
 }
 
@@ -297,6 +324,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             active_only: args.active_only,
             all: args.all,
         },
+        on_cpu: args.on_cpu,
         format: args.format,
         log,
         log_format: args.log_format,
@@ -307,6 +335,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             usize::try_from(n).unwrap_or(usize::MAX)
         }),
         transport: args.transport,
+        sandbox: args.sandbox,
         wants: Wants {
             reads: args.accept_owner,
             owner_by_transitions: args.owner_by,
@@ -395,6 +424,7 @@ mod tests {
             ("--format", "xml"),
             ("--history", "0"),
             ("--transport", "ftrace"),
+            ("--sandbox", "loose"),
             ("--nonsense", "1"),
         ] {
             let message = run(&[flag, value], None).expect_err(flag);

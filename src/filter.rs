@@ -24,7 +24,7 @@ pub enum Verdict {
 /// All conditions must hold; a condition that isn't set always does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Process id of the task on the CPU.
+    /// Process id of the owner.
     pub pid: Option<u32>,
     /// Local address.
     pub src_ip: Option<IpAddr>,
@@ -56,7 +56,9 @@ impl Filter {
         );
         let rest = (self.all || !event.is_noise())
             && (active || !self.active_only)
-            && allows(&self.pid, event.on_cpu.pid)
+            && self
+                .pid
+                .is_none_or(|pid| event.owner.is_some_and(|o| o.task.pid == pid))
             && allows(&self.src_ip, event.local.addr)
             && allows(&self.dst_ip, event.peer.addr)
             && allows(&self.dst_port, event.peer.port);
@@ -72,12 +74,15 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::tests::state;
+    use crate::event::OwnerSource;
+    use crate::wire::tests::{owner, state};
 
     fn judge(set: impl FnOnce(&mut Filter), ports: (u16, u16)) -> Verdict {
         let mut filter = Filter::default();
         set(&mut filter);
-        filter.judge(&state(1, 1, State::Close, State::SynSent, ports))
+        let mut event = state(1, 1, State::Close, State::SynSent, ports);
+        event.owner = Some(owner(10, OwnerSource::Task));
+        filter.judge(&event)
     }
 
     #[test]
@@ -93,6 +98,18 @@ mod tests {
         assert_eq!(judge(|f| f.dst_port = Some(80), (0, 80)), Verdict::Show);
         assert_eq!(judge(|f| f.dst_port = Some(81), (0, 80)), Verdict::Skip);
         assert_eq!(judge(|f| f.active_only = true, (0, 80)), Verdict::Skip);
+    }
+
+    #[test]
+    fn a_process_is_that_of_the_owner() {
+        let filter = Filter {
+            pid: Some(10),
+            ..Filter::default()
+        };
+        // The task on the CPU has this id, but nobody is known to own it.
+        let event = state(1, 1, State::Close, State::SynSent, (0, 80));
+        assert_eq!((event.on_cpu.pid, event.owner), (10, None));
+        assert_eq!(filter.judge(&event), Verdict::Skip);
     }
 
     #[test]

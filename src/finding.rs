@@ -72,12 +72,9 @@ pub struct Finding {
 
 impl Finding {
     /// A finding without remedy.
-    pub fn new(
-        section: Section,
-        what: impl Into<String>,
-        verdict: Verdict,
-        evidence: impl Into<String>,
-    ) -> Finding {
+    // Called from everywhere, and never in a hurry.
+    #[inline(never)]
+    pub fn new(section: Section, what: &str, verdict: Verdict, evidence: &str) -> Finding {
         Finding {
             section,
             what: what.into(),
@@ -90,7 +87,7 @@ impl Finding {
 
     /// Something of the host that an error is about: it is not there only if
     /// the kernel lacks it, otherwise nobody knows.
-    pub fn of_host(what: impl Into<String>, error: &Error) -> Finding {
+    pub fn of_host(what: &str, error: &Error) -> Finding {
         let verdict = match error.kind() {
             Kind::Unsupported => Verdict::No,
             _ => Verdict::Unknown,
@@ -99,12 +96,8 @@ impl Finding {
     }
 
     /// Something that was tried and that does not work, whatever the reason.
-    pub fn failed(
-        section: Section,
-        what: impl Into<String>,
-        verdict: Verdict,
-        error: &Error,
-    ) -> Finding {
+    #[inline(never)]
+    pub fn failed(section: Section, what: &str, verdict: Verdict, error: &Error) -> Finding {
         let mut finding = Finding::new(section, what, verdict, error.why());
         finding.remedy = error.remedy().into();
         finding

@@ -6,7 +6,7 @@
 //! CLOSE. Memory is bounded: at most `capacity` connections are held, closed
 //! ones making room first, and what had to go is counted.
 
-use crate::event::{Event, What};
+use crate::event::{Event, Owner, OwnerSource, What};
 use crate::tcp::{Endpoint, State};
 use crate::text;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -48,6 +48,16 @@ impl Packed {
     }
 }
 
+/// How far a source is to be believed: the process itself, else the one that
+/// listened, else what /proc said at the start.
+fn rank(source: OwnerSource) -> u8 {
+    match source {
+        OwnerSource::Task | OwnerSource::Cached | OwnerSource::Accept => 3,
+        OwnerSource::Listener => 2,
+        OwnerSource::Snapshot => 1,
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -55,6 +65,7 @@ pub struct Connection {
     number: u64,
     local: Endpoint,
     peer: Endpoint,
+    owner: Option<Owner>,
     transitions: [Packed; TRANSITIONS],
     count: u8,
     /// Transitions beyond the array.
@@ -73,6 +84,11 @@ impl Connection {
     /// The other end.
     pub fn peer(&self) -> &Endpoint {
         &self.peer
+    }
+
+    /// Whose it is, as far as it is known now.
+    pub fn owner(&self) -> Option<Owner> {
+        self.owner
     }
 
     /// Its transitions in order: wall time in nanoseconds since the epoch (to
@@ -105,6 +121,22 @@ impl Connection {
         };
         better(&mut self.local, &event.local);
         better(&mut self.peer, &event.peer);
+        if let Some(new) = event.owner {
+            // What is learned in an event of its own is cached from then on.
+            let new = Owner {
+                source: match new.source {
+                    OwnerSource::Task => OwnerSource::Cached,
+                    other => other,
+                },
+                ..new
+            };
+            if self
+                .owner
+                .is_none_or(|old| rank(new.source) >= rank(old.source))
+            {
+                self.owner = Some(new);
+            }
+        }
     }
 }
 
@@ -240,6 +272,7 @@ impl Connections {
             number: self.sockets,
             local: event.local,
             peer: event.peer,
+            owner: None,
             transitions: [Packed::default(); TRANSITIONS],
             count: 0,
             more: 0,

@@ -5,7 +5,7 @@
 //! was on the CPU, with a name only where it is known, and the owner as far as
 //! the events tell.
 
-use crate::attach::Part;
+use crate::attach::{Part, Wants};
 use crate::decoder::Decoder;
 use crate::error::{Error, Kind};
 use crate::event::Event;
@@ -13,6 +13,7 @@ use crate::owner::Owners;
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
 use crate::perf::{Rings, Sample};
+use crate::proc::Proc;
 use crate::programs;
 use crate::sys::time;
 use crate::tasks::Tasks;
@@ -62,13 +63,14 @@ impl Sampler {
     }
 
     /// What this way goes without, and why.
-    pub fn absent(&self) -> Vec<(Part, Error)> {
+    pub fn absent(&self, wants: Wants) -> Vec<(Part, Error)> {
         let mut absent = Vec::new();
         if !self.decoder.tells_failures() {
             let why = "this kernel does not tell which retransmissions failed";
             let error = Error::new(Kind::Unsupported, why).advise("it takes Linux 6.17 or later");
             absent.push((Part::FailedRetransmissions, error));
         }
+        let reads = wants.reads.then_some(Part::Reads);
         for part in [
             Part::SynAcks,
             Part::ResetsSent,
@@ -79,12 +81,20 @@ impl Sampler {
             Part::Cgroup,
             Part::SocketError,
             Part::Counters,
-        ] {
+        ]
+        .into_iter()
+        .chain(reads)
+        {
             let why = "perf samples do not tell it";
             let error = Error::new(Kind::Unsupported, why).advise("allow bpf(2)");
             absent.push((part, error));
         }
         absent
+    }
+
+    /// The /proc of which files of tasks are read.
+    pub fn proc(&self) -> Option<&Proc> {
+        self.tasks.proc()
     }
 
     /// The event of a sample, if it is one of TCP.

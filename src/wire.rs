@@ -261,6 +261,23 @@ pub mod tests {
         Event::decode(time, 0, &wire(socket, old, new, ports), Known::all()).expect("a valid event")
     }
 
+    /// An owner with this process id.
+    pub fn owner(pid: u32, source: OwnerSource) -> Owner {
+        let mut task = Task {
+            pid,
+            tid: pid,
+            uid: Some(0),
+            ..Task::default()
+        };
+        task.name[..4].copy_from_slice(b"curl");
+        Owner {
+            task,
+            parent: None,
+            cgroup: None,
+            source,
+        }
+    }
+
     #[test]
     fn decodes_every_field() {
         let e = state(

@@ -5,6 +5,7 @@
 
 use crate::attach::Part;
 use crate::error::Error;
+use crate::event::Known;
 use crate::finding::{Finding, Section, Verdict};
 use crate::source::{Source, Transport};
 
@@ -14,7 +15,7 @@ struct Feature {
     probe: fn(&Source) -> Result<String, Error>,
 }
 
-const FEATURES: [Feature; 12] = [
+const FEATURES: [Feature; 13] = [
     Feature {
         name: "state changes",
         // The source would not be open without.
@@ -34,10 +35,18 @@ const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "owner",
-        probe: |source| match source.transport() {
-            Transport::Perf => Ok("by the context of the events".into()),
-            _ => part(source, Part::OwnerByLock, "by the socket's lock"),
+        probe: |source| {
+            let how = match source.transport() {
+                Transport::Perf => "by the context of the events",
+                _ if source.known().contains(Known::LOCK) => "by the socket's lock",
+                _ => "by transitions, as asked for",
+            };
+            all(source, &[Part::OwnerByLock, Part::Reads], how)
         },
+    },
+    Feature {
+        name: "who accepts",
+        probe: |source| part(source, Part::Accepts, "told at once"),
     },
     Feature {
         name: "owner's parent and cgroup",
@@ -90,7 +99,7 @@ fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error>
 /// What this source can do.
 pub fn of(source: &Source) -> Vec<Finding> {
     let row = |feature: &Feature| match (feature.probe)(source) {
-        Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, evidence),
+        Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, &evidence),
         Err(error) => Finding::failed(Section::Feature, feature.name, Verdict::No, &error),
     };
     FEATURES.iter().map(row).collect()

@@ -3,13 +3,14 @@
 //! Contract: every piece may be absent, and so may /proc and /sys. What can't
 //! be read is unknown, with the reason.
 
-use crate::attach::{OPTIONAL, REQUIRED};
+use crate::attach::{OPTIONAL, REQUIRED, Wants};
 use crate::bpf_link::Template;
 use crate::btf::{Btf, PATH as BTF_PATH};
 use crate::error::Error;
 use crate::finding::{Finding, Section, Verdict};
 use crate::lockdown;
-use crate::program;
+use crate::program::{self, Extras, Target};
+use crate::sandbox;
 use crate::sys::{Errno, caps};
 use crate::tracepoint::{Origin, TraceFs};
 use nix::sys::utsname::uname;
@@ -19,10 +20,10 @@ use std::io::Read;
 /// The longest value of a sysctl that is read, in bytes.
 const SYSCTL_LIMIT: u64 = 64;
 
-/// All of it.
-pub fn findings() -> Vec<Finding> {
+/// All of it, for a run that wants these programs.
+pub fn findings(wants: Wants) -> Vec<Finding> {
     let mut all = Vec::from(kernel());
-    all.extend([capabilities(), seccomp(), lockdown()]);
+    all.extend([capabilities(), seccomp(), of_sandbox(), lockdown()]);
     all.extend(
         [
             "kernel.unprivileged_bpf_disabled",
@@ -34,39 +35,44 @@ pub fn findings() -> Vec<Finding> {
     let tracefs = TraceFs::open();
     let btf = Btf::of_kernel();
     all.push(of_tracefs(&tracefs));
+    let extras = Extras {
+        members: btf.as_ref().ok(),
+        cgroup: true,
+        lock: !wants.owner_by_transitions,
+    };
     let optional = OPTIONAL.iter().map(|(_, pair)| pair);
     for [by_tracefs, by_btf] in REQUIRED.iter().chain(optional) {
-        all.push(tracepoint(by_tracefs, by_btf, &tracefs, &btf));
+        all.push(tracepoint(by_tracefs, by_btf, &tracefs, extras));
     }
     all.extend(bpf());
     all.push(match &btf {
-        Ok(btf) => yes("BTF", format!("{BTF_PATH} has {} types", btf.len())),
+        Ok(btf) => yes("BTF", &format!("{BTF_PATH} has {} types", btf.len())),
         Err(error) => Finding::of_host("BTF", error),
     });
     all
 }
 
-fn fact(what: &str, value: impl Into<String>) -> Finding {
+fn fact(what: &str, value: &str) -> Finding {
     Finding::new(Section::Host, what, Verdict::Fact, value)
 }
 
-fn yes(what: &str, evidence: impl Into<String>) -> Finding {
+fn yes(what: &str, evidence: &str) -> Finding {
     Finding::new(Section::Host, what, Verdict::Yes, evidence)
 }
 
-fn unknown(what: &str, why: impl Into<String>) -> Finding {
+fn unknown(what: &str, why: &str) -> Finding {
     Finding::new(Section::Host, what, Verdict::Unknown, why)
 }
 
 fn kernel() -> [Finding; 2] {
     match uname() {
         Ok(name) => [
-            fact("kernel", name.release().to_string_lossy()),
-            fact("arch", name.machine().to_string_lossy()),
+            fact("kernel", &name.release().to_string_lossy()),
+            fact("arch", &name.machine().to_string_lossy()),
         ],
         Err(errno) => {
             let why = format!("uname: {}", Errno::from(errno));
-            [unknown("kernel", why.as_str()), unknown("arch", why)]
+            [unknown("kernel", &why), unknown("arch", &why)]
         }
     }
 }
@@ -74,7 +80,7 @@ fn kernel() -> [Finding; 2] {
 fn capabilities() -> Finding {
     let have = match caps::effective() {
         Ok(have) => have,
-        Err(errno) => return unknown("capabilities", format!("capget: {errno}")),
+        Err(errno) => return unknown("capabilities", &format!("capget: {errno}")),
     };
     let mut names = String::new();
     for (name, _) in have.iter_names() {
@@ -84,15 +90,25 @@ fn capabilities() -> Finding {
     if names.is_empty() {
         names.push_str("none of those that matter");
     }
-    fact("capabilities", names)
+    fact("capabilities", &names)
 }
 
 fn seccomp() -> Finding {
     match caps::is_filtered() {
         Ok(true) => fact("seccomp", "a filter is in force"),
         Ok(false) => fact("seccomp", "no filter"),
-        Err(errno) => unknown("seccomp", format!("prctl: {errno}")),
+        Err(errno) => unknown("seccomp", &format!("prctl: {errno}")),
     }
+}
+
+/// What the kernel has for giving up what a run no longer needs.
+fn of_sandbox() -> Finding {
+    let offered = sandbox::offered();
+    let verdict = match offered.seccomp {
+        Ok(()) => Verdict::Yes,
+        Err(_) => Verdict::No,
+    };
+    Finding::new(Section::Host, "sandbox", verdict, &offered.to_string())
 }
 
 fn lockdown() -> Finding {
@@ -123,15 +139,15 @@ fn sysctl_value(name: &str) -> Result<String, String> {
 
 fn sysctl(name: &str) -> Finding {
     match sysctl_value(name) {
-        Ok(value) => fact(name, value),
-        Err(why) => unknown(name, why),
+        Ok(value) => fact(name, &value),
+        Err(why) => unknown(name, &why),
     }
 }
 
 fn of_tracefs(tracefs: &Result<TraceFs, Error>) -> Finding {
     match tracefs {
         Ok(tracefs) => match tracefs.origin() {
-            Origin::Mounted(place) => yes("tracefs", format!("mounted at {place}")),
+            Origin::Mounted(place) => yes("tracefs", &format!("mounted at {place}")),
             Origin::Private => yes("tracefs", "by a private mount"),
         },
         Err(error) => Finding::of_host("tracefs", error),
@@ -144,7 +160,7 @@ fn tracepoint(
     by_tracefs: &Template<'static>,
     by_btf: &Template<'static>,
     tracefs: &Result<TraceFs, Error>,
-    btf: &Result<Btf, Error>,
+    extras: Extras<'_>,
 ) -> Finding {
     let what = format!("{}:{}", by_tracefs.group, by_tracefs.event);
     let shown = match tracefs {
@@ -153,22 +169,18 @@ fn tracepoint(
     };
     let error = match shown {
         Ok(found) => {
-            let member = |name: &str| btf.as_ref().is_ok_and(|btf| btf.field(name).is_some());
-            let has = |name: &str| found.format.field(name).is_some() || member(name);
-            return with_fields(what, "in tracefs", by_tracefs, &has);
+            let target = Target::Record(&found);
+            return with_fields(what, "in tracefs", by_tracefs, target, extras);
         }
         Err(error) => error,
     };
-    let found = btf
-        .as_ref()
-        .ok()
-        .and_then(|btf| btf.tracepoint(by_btf.event));
+    let found = extras.members.and_then(|btf| btf.tracepoint(by_btf.event));
     match found {
         Some(found) => {
-            let has = |name: &str| found.field(name).is_some();
-            with_fields(what, "in BTF", by_btf, &has)
+            let target = Target::Arguments(&found);
+            with_fields(what, "in BTF", by_btf, target, extras)
         }
-        None => Finding::of_host(what, &error),
+        None => Finding::of_host(&what, &error),
     }
 }
 
@@ -176,12 +188,14 @@ fn with_fields(
     what: String,
     place: &str,
     template: &Template<'static>,
-    has: &dyn Fn(&str) -> bool,
+    target: Target<'_>,
+    extras: Extras<'_>,
 ) -> Finding {
     // A helper is no field: the feature that it is for says whether it is there.
     let names = template.fields.iter().map(|field| field.name);
     let names = names.filter(|name| !name.starts_with("helper."));
-    let (used, missing): (Vec<_>, Vec<_>) = names.partition(|name| has(name));
+    let (used, missing): (Vec<_>, Vec<_>) =
+        names.partition(|name| target.find(name, extras).is_some());
     let mut finding = yes(&what, place);
     finding.fields = Some((used, missing));
     finding
@@ -198,16 +212,16 @@ fn bpf() -> [Finding; 2] {
         Ok(jited) => {
             let loads = yes("BPF", "a program can be loaded");
             let jit = match jited {
-                Some(true) => yes(JIT, value),
+                Some(true) => yes(JIT, &value),
                 Some(false) => {
-                    let mut off = Finding::new(Section::Host, JIT, Verdict::No, value);
+                    let mut off = Finding::new(Section::Host, JIT, Verdict::No, &value);
                     off.remedy = format!("tracing costs more without: sysctl {SYSCTL}=1");
                     off
                 }
-                None => unknown(JIT, value),
+                None => unknown(JIT, &value),
             };
             [loads, jit]
         }
-        Err(error) => [Finding::of_host("BPF", &error), unknown(JIT, value)],
+        Err(error) => [Finding::of_host("BPF", &error), unknown(JIT, &value)],
     }
 }

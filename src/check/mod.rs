@@ -56,7 +56,7 @@ pub fn look(config: &Config) -> Report {
         Ok(source) => (features::of(&source), Ok(source.transport())),
         Err(error) => (features::none(), Err(error)),
     };
-    let mut findings = host::findings();
+    let mut findings = host::findings(config.wants);
     let ways = Transport::LADDER;
     findings.extend(ways.map(|transport| way(config, transport, taken.as_ref().ok())));
     let off = features.iter().any(|f| f.verdict != Verdict::Yes);

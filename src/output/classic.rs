@@ -1,7 +1,7 @@
 //! The log line, as the original's README shows it.
 
 use super::{Format, Lost, Shown, errno_name, escape};
-use crate::event::What;
+use crate::event::{Owner, What};
 use crate::tcp::State;
 use crate::text::{self, Stamps};
 use std::io::Write;
@@ -10,6 +10,28 @@ use std::io::Write;
 #[derive(Debug, Default)]
 pub struct Classic {
     stamps: Stamps,
+    on_cpu: bool,
+}
+
+impl Classic {
+    /// The line; with `on_cpu` it also names the task on the CPU.
+    pub fn new(on_cpu: bool) -> Classic {
+        Classic {
+            stamps: Stamps::default(),
+            on_cpu,
+        }
+    }
+}
+
+/// ` PID=… COMM=…` of an owner; `PID=0 COMM=-` where it isn't known.
+pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>) {
+    out.extend_from_slice(b" PID=");
+    text::number(out, owner.map_or(0, |o| u64::from(o.task.pid)));
+    out.extend_from_slice(b" COMM=");
+    match owner {
+        Some(owner) => escape::comm(out, owner.task.comm()),
+        None => out.push(b'-'),
+    }
 }
 
 impl Format for Classic {
@@ -27,10 +49,7 @@ impl Format for Classic {
         text::endpoint(out, &event.local);
         out.extend_from_slice(b" DST=");
         text::endpoint(out, &event.peer);
-        out.extend_from_slice(b" PID=");
-        text::number(out, u64::from(event.on_cpu.pid));
-        out.extend_from_slice(b" COMM=");
-        escape::comm(out, event.on_cpu.comm());
+        owner(out, event.owner.as_ref());
         if let Some(state) = state {
             out.extend_from_slice(b" STATE=");
             out.extend_from_slice(state.description().as_bytes());
@@ -38,6 +57,12 @@ impl Format for Classic {
         if let Some(errno) = error {
             out.extend_from_slice(b" ERROR=");
             out.extend_from_slice(errno_name(errno).as_bytes());
+        }
+        if self.on_cpu {
+            out.extend_from_slice(b" ON_CPU=");
+            text::number(out, u64::from(event.on_cpu.pid));
+            out.push(b'/');
+            escape::comm(out, event.on_cpu.comm());
         }
         out.push(b'\n');
     }

@@ -3,7 +3,7 @@
 //! Contract: keys are flat and constant text; what isn't known is left out.
 
 use super::{Format, Lost, Shown, Summary, errno_name, escape};
-use crate::event::What;
+use crate::event::{Owner, What};
 use crate::tcp::{Endpoint, State, Wire};
 use crate::text::{self, Stamps};
 
@@ -39,6 +39,39 @@ fn end(out: &mut Vec<u8>, names: (&str, &str), end: &Endpoint) {
     out.push(b'"');
     if end.port != 0 {
         number(out, names.1, u64::from(end.port));
+    }
+}
+
+/// Whose socket it is, and where. A cgroup's id has 64 bits, more than a number
+/// of JSON keeps in many readers (2^53): it is a string.
+fn owner(out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
+    if let Some(owner) = owner {
+        number(out, "process.pid", u64::from(owner.task.pid));
+        number(out, "process.thread.id", u64::from(owner.task.tid));
+        if !owner.task.comm().is_empty() {
+            key(out, "process.name");
+            escape::json_string(out, owner.task.comm());
+        }
+        if let Some(uid) = owner.task.uid {
+            number(out, "user.id", u64::from(uid));
+        }
+        if let Some(parent) = owner.parent {
+            number(out, "process.parent_pid", u64::from(parent));
+        }
+        if let Some(cgroup) = owner.cgroup {
+            key(out, "process.cgroup.id");
+            out.push(b'"');
+            text::number(out, cgroup);
+            out.push(b'"');
+        }
+    }
+    plain(
+        out,
+        "owner.source",
+        owner.map_or("none", |o| o.source.name()),
+    );
+    if let Some(netns) = netns {
+        number(out, "network.namespace", u64::from(netns));
     }
 }
 
@@ -104,17 +137,15 @@ impl Format for Json {
         out.push(b'"');
         shown.id.render(out);
         out.push(b'"');
+        owner(out, event.owner.as_ref(), event.netns);
         let named = !event.on_cpu.comm().is_empty();
+        // A task without an id that has no name is one that isn't known.
         if named || event.on_cpu.pid != 0 {
-            number(out, "process.pid", u64::from(event.on_cpu.pid));
-            number(out, "process.thread.id", u64::from(event.on_cpu.tid));
+            number(out, "on_cpu.pid", u64::from(event.on_cpu.pid));
         }
         if named {
-            key(out, "process.name");
+            key(out, "on_cpu.name");
             escape::json_string(out, event.on_cpu.comm());
-        }
-        if let Some(uid) = event.on_cpu.uid {
-            number(out, "user.id", u64::from(uid));
         }
         number(out, "cpu", u64::from(event.cpu));
         out.extend_from_slice(b"}\n");

@@ -140,18 +140,20 @@ pub struct Output {
 
 impl Output {
     /// Lines in `format` to standard output, and in `log_format` to a log.
+    /// With `on_cpu` classic lines name the task on the CPU, too.
     pub fn new(
         console: Stream,
         format: FormatName,
         log: Option<Log>,
         log_format: FormatName,
+        on_cpu: bool,
     ) -> Output {
         Output {
             console,
             format,
             log,
             log_format,
-            classic: Classic::default(),
+            classic: Classic::new(on_cpu),
             json: Json::default(),
             closed: false,
         }
@@ -257,6 +259,11 @@ impl Output {
                 ));
             }
         }
+    }
+
+    /// The log, where there is one.
+    pub fn log(&mut self) -> Option<&mut Log> {
+        self.log.as_mut()
     }
 
     /// Whether the reader of standard output has left.

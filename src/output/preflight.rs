@@ -5,8 +5,9 @@
 
 use super::escape;
 use super::json::{Json, key, number, plain};
+use crate::bpf_link::is_member;
 use crate::finding::{Finding, Section, Verdict};
-use crate::text::printable;
+use crate::text::{self, printable};
 
 /// The columns of the names and of the verdicts.
 const NAME: usize = 34;
@@ -26,11 +27,11 @@ fn column(out: &mut Vec<u8>, text: &str, width: usize) {
     out.resize(out.len() + width.saturating_sub(len).max(1), b' ');
 }
 
-/// A field's name; of a member of a structure, without the way there.
-fn short(field: &str) -> &str {
-    match field.starts_with("arg") {
-        true => field,
-        false => field.rsplit('.').next().unwrap_or(field),
+/// Appends names, if there are any.
+fn names(out: &mut Vec<u8>, before: &str, all: &[&str]) {
+    for (n, name) in all.iter().enumerate() {
+        out.extend_from_slice(if n == 0 { before } else { " " }.as_bytes());
+        out.extend_from_slice(name.as_bytes());
     }
 }
 
@@ -52,12 +53,16 @@ pub fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
         column(out, verdict, VERDICT);
         out.extend_from_slice(printable(&finding.evidence).as_bytes());
         if let Some((used, missing)) = &finding.fields {
-            for (what, names) in [(" with ", used), ("; without ", missing)] {
-                for (n, name) in names.iter().enumerate() {
-                    out.extend_from_slice(if n == 0 { what } else { " " }.as_bytes());
-                    out.extend_from_slice(short(name).as_bytes());
-                }
+            // Of what is there, the members of kernel structures are too many.
+            let (members, own): (Vec<&str>, Vec<&str>) =
+                used.iter().partition(|name| is_member(name));
+            names(out, " with ", &own);
+            if !members.is_empty() {
+                out.extend_from_slice(b" and ");
+                text::number(out, members.len() as u64);
+                out.extend_from_slice(b" members by BTF");
             }
+            names(out, "; without ", missing);
         }
         if !finding.remedy.is_empty() {
             out.extend_from_slice(b"; ");
@@ -153,7 +158,7 @@ mod tests {
             "at /a\n\x1b[2Jb\"c",
         );
         a.remedy = "do\r\u{85}it".into();
-        a.fields = Some((vec!["one", "two"], vec![]));
+        a.fields = Some((vec!["one", "two", "a.b"], vec!["c"]));
         let b = Finding::new(Section::Feature, "x", Verdict::Fact, "");
         vec![a, b]
     }
@@ -167,7 +172,9 @@ mod tests {
         let controls = text.chars().filter(|c| c.is_control() && *c != '\n');
         assert_eq!(controls.count(), 0, "{text:?}");
         assert!(
-            text.contains("at /a\\n\\u{1b}[2Jb\"c with one two; do\\r"),
+            text.contains(
+                "at /a\\n\\u{1b}[2Jb\"c with one two and 1 members by BTF; without c; do\\r"
+            ),
             "{text}"
         );
         assert!(text.ends_with("\n  x\n"), "{text:?}");

@@ -1,0 +1,95 @@
+//! Finding the BTF of the running kernel, and what of it is wanted. A private
+//! part of `btf`.
+//!
+//! Contract: that there is none is said only where sysfs says so; not to be
+//! allowed to look is another error.
+
+use super::{Btf, BtfError, typedef};
+use crate::bpf_link::Template;
+use crate::error::{Error, Kind};
+use crate::programs;
+use crate::sys::{Errno, tracefs};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{SYSFS_MAGIC, statfs};
+use std::fs::File;
+
+/// Where the kernel shows its BTF (Linux 5.4 and later, CONFIG_DEBUG_INFO_BTF).
+pub const PATH: &str = "/sys/kernel/btf/vmlinux";
+
+impl Btf {
+    /// Reads the BTF of the running kernel; where sysfs is not mounted, by a
+    /// mount that nobody else sees. What the programs of bpf-asm/ want of it is
+    /// looked for at once; each name beyond costs a search of some milliseconds.
+    pub fn of_kernel() -> Result<Btf, Error> {
+        let wanted = wanted(programs::ALL);
+        let mut names = wanted.iter().map(String::as_str);
+        let file = open()?;
+        Btf::read_file(file, &mut names).map_err(|why| match why {
+            BtfError::Read(errno) => cannot_read(errno),
+            _ => Error::new(Kind::Unsupported, format!("cannot use {PATH}: {why}"))
+                .advise("please report this kernel"),
+        })
+    }
+}
+
+/// The names that these programs may ask for.
+fn wanted(templates: &[&Template<'_>]) -> Vec<String> {
+    // Whether a helper is there; see src/program.rs.
+    let mut names = vec!["bpf_func_id".into(), "BPF_FUNC_get_current_task_btf".into()];
+    for template in templates {
+        let members = template
+            .fields
+            .iter()
+            .flat_map(|field| field.name.split('.'));
+        names.extend(members.map(String::from));
+        names.extend([template.event.into(), typedef(template.event)]);
+    }
+    names
+}
+
+fn cannot_read(errno: Errno) -> Error {
+    let failed = |kind, why: &str| Error::new(kind, format!("cannot read {PATH}: {why}"));
+    match errno {
+        Errno::ENOENT => failed(
+            Kind::Unsupported,
+            "this kernel shows no BTF (CONFIG_DEBUG_INFO_BTF)",
+        ),
+        Errno::EACCES | Errno::EPERM => {
+            failed(Kind::Permission, &errno.to_string()).advise("run as root")
+        }
+        _ => failed(Kind::Runtime, &errno.to_string()),
+    }
+}
+
+/// Opens the running kernel's file; where sysfs is not mounted, by a mount that
+/// nobody else sees.
+fn open() -> Result<File, Error> {
+    match File::open(PATH).map_err(|e| Errno::from_io(&e)) {
+        Ok(file) => Ok(file),
+        // Only sysfs itself can say that there is none.
+        Err(Errno::ENOENT) if !has_sysfs() => open_privately(),
+        Err(errno) => Err(cannot_read(errno)),
+    }
+}
+
+/// Opens the file in a sysfs that nobody else sees.
+fn open_privately() -> Result<File, Error> {
+    let sysfs = tracefs::detached_of(c"sysfs").map_err(|errno| {
+        let kind = match errno {
+            Errno::EPERM | Errno::EACCES => Kind::Permission,
+            _ => Kind::Runtime,
+        };
+        let why = format!("sysfs is not mounted and a private mount was refused ({errno})");
+        Error::new(kind, format!("cannot read {PATH}: {why}"))
+            .advise("run as root, or mount it: mount -t sysfs sysfs /sys")
+    })?;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    openat(sysfs, "kernel/btf/vmlinux", flags, Mode::empty())
+        .map(File::from)
+        .map_err(|errno| cannot_read(errno.into()))
+}
+
+fn has_sysfs() -> bool {
+    statfs("/sys").is_ok_and(|at| at.filesystem_type() == SYSFS_MAGIC)
+}

@@ -1,0 +1,558 @@
+//! Programs of the tests' own whose ids are known: each does what it is told,
+//! one command at a time, and says what came of it.
+//!
+//! Contract: an [`Actor`] is this test program run again ([`play`] before
+//! anything else in `main`), a fork of one, or a thread of one. It holds its
+//! sockets by name; every command is answered before the next is read, so what
+//! happened in which order is known. It ends when the test lets go of it.
+//!
+//! # Safety
+//! `fork` is only called in actors that have one thread; the option set by
+//! `setsockopt` is an int that lives through the call; descriptors taken from
+//! a message are this process's own, and each becomes one `OwnedFd`.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use std::{env, process, thread};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::socket::{self, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage};
+use nix::sys::socket::{AddressFamily, Backlog, Shutdown, SockFlag, SockType, setsockopt, sockopt};
+use nix::unistd::{ForkResult, Uid, getppid, gettid};
+use serde_json::{Value, json};
+
+use super::common::net::Netns;
+use super::common::{Guard, TempDir};
+
+const CONTROL: &str = "SOCKET_SNOOP_TEST_CONTROL";
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A task, as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// Process id.
+    pub pid: u64,
+    /// Thread id.
+    pub tid: u64,
+    /// Process id of the parent.
+    pub parent: u64,
+    /// User id.
+    pub uid: u64,
+    /// Name.
+    pub comm: String,
+}
+
+/// Where actors report.
+pub struct Stage {
+    dir: TempDir,
+    control: UnixListener,
+}
+
+impl Stage {
+    /// An empty one.
+    pub fn new() -> Stage {
+        let dir = TempDir::new();
+        let control = UnixListener::bind(dir.join("control")).expect("a control socket");
+        Stage { dir, control }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env::current_exe().expect("this program"));
+        command
+            .env(CONTROL, self.dir.join("control"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// A new process of this name.
+    pub fn actor(&self, name: &str) -> Actor {
+        let child = self.command().spawn().expect("start an actor");
+        self.named(Guard(child), name)
+    }
+
+    /// The same in a network namespace.
+    pub fn actor_in(&self, netns: &Netns, name: &str) -> Actor {
+        let mut command = self.command();
+        let child = netns.run(move || command.spawn().expect("start an actor"));
+        self.named(Guard(child), name)
+    }
+
+    fn named(&self, child: Guard, name: &str) -> Actor {
+        let mut actor = self.arrival(u64::from(child.pid()), None);
+        actor.child = Some(child);
+        actor.ask(&format!("comm {name}"));
+        actor.who.comm = name.into();
+        actor
+    }
+
+    fn arrival(&self, pid: u64, tid: Option<u64>) -> Actor {
+        let (stream, _) = self.control.accept().expect("an actor");
+        stream.set_read_timeout(Some(ANSWER)).unwrap();
+        let mut actor = Actor {
+            control: BufReader::new(stream),
+            who: Who {
+                pid,
+                tid: 0,
+                parent: 0,
+                uid: 0,
+                comm: String::new(),
+            },
+            sockets: self.dir.path().to_owned(),
+            child: None,
+        };
+        let hello = actor.answer();
+        let number = |key: &str| hello[key].as_u64().unwrap();
+        assert_eq!(number("pid"), pid, "the wrong actor came");
+        assert!(
+            tid.is_none_or(|t| t == number("tid")),
+            "the wrong thread came"
+        );
+        actor.who.tid = number("tid");
+        actor.who.parent = number("parent");
+        actor.who.uid = number("uid");
+        actor.who.comm = hello["comm"].as_str().unwrap().into();
+        actor
+    }
+
+    /// A fork of an actor (with one thread), with its sockets.
+    pub fn fork(&self, of: &mut Actor) -> Actor {
+        let pid = of.ask("fork")["child"].as_u64().unwrap();
+        self.arrival(pid, None)
+    }
+
+    /// Another thread of an actor, with the same sockets.
+    pub fn thread(&self, of: &mut Actor) -> Actor {
+        of.ask("thread");
+        let pid = of.who.pid;
+        self.arrival(pid, None)
+    }
+}
+
+/// A task that does as told.
+pub struct Actor {
+    control: BufReader<UnixStream>,
+    /// Who it is now.
+    pub who: Who,
+    sockets: PathBuf,
+    child: Option<Guard>,
+}
+
+impl Actor {
+    /// Gives a command without waiting.
+    pub fn tell(&mut self, command: &str) {
+        let line = format!("{command}\n");
+        self.control.get_mut().write_all(line.as_bytes()).unwrap();
+    }
+
+    /// The answer to a command that was given.
+    pub fn answer(&mut self) -> Value {
+        let mut line = String::new();
+        let read = self.control.read_line(&mut line);
+        assert!(
+            matches!(read, Ok(1..)),
+            "{:?} does not answer: {read:?}",
+            self.who
+        );
+        serde_json::from_str(&line).expect("an answer")
+    }
+
+    /// Gives a command, which must succeed, and waits for its answer.
+    pub fn ask(&mut self, command: &str) -> Value {
+        self.tell(command);
+        let answer = self.answer();
+        let error = answer.get("error");
+        assert!(error.is_none(), "{:?}: {command}: {answer}", self.who);
+        answer
+    }
+
+    /// Gives a command that must fail with this error.
+    pub fn fails(&mut self, command: &str, error: &str) {
+        self.tell(command);
+        assert_eq!(self.answer()["error"], error, "{:?}: {command}", self.who);
+    }
+
+    /// An address in the answer to a command.
+    pub fn address(&mut self, command: &str) -> SocketAddr {
+        self.ask(command)["local"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// Listens on an address.
+    pub fn listen(&mut self, name: &str, at: SocketAddr) -> SocketAddr {
+        let family = if at.is_ipv4() { 4 } else { 6 };
+        self.ask(&format!("socket {name} {family}"));
+        self.ask(&format!("bind {name} {at}"));
+        self.address(&format!("listen {name}"))
+    }
+
+    /// Connects to an address; this end's.
+    pub fn connect(&mut self, name: &str, to: SocketAddr) -> SocketAddr {
+        let family = if to.is_ipv4() { 4 } else { 6 };
+        self.ask(&format!("socket {name} {family}"));
+        self.address(&format!("connect {name} {to}"))
+    }
+
+    /// Passes a socket to another process, and keeps it.
+    pub fn pass(&mut self, name: &str, to: &mut Actor) {
+        let path = self.sockets.join(format!("fd-{}", to.who.tid));
+        to.ask(&format!("mailbox {}", path.display()));
+        self.ask(&format!("post {name} {}", path.display()));
+        to.ask(&format!("unpack {name}"));
+        std::fs::remove_file(path).expect("the mailbox");
+    }
+
+    /// Changes its name.
+    pub fn rename(&mut self, name: &str) {
+        self.ask(&format!("comm {name}"));
+        self.who.comm = name.into();
+    }
+
+    /// Gives itself to another user.
+    pub fn become_user(&mut self, uid: u32) {
+        self.ask(&format!("uid {uid}"));
+        self.who.uid = uid.into();
+    }
+
+    /// Kills itself: its sockets are closed by the kernel, on its way out.
+    pub fn die(&mut self) {
+        self.tell("die");
+        let mut line = String::new();
+        assert!(!matches!(self.control.read_line(&mut line), Ok(1..)));
+    }
+}
+
+/// Plays an actor for as long as it takes, where this process is one.
+pub fn play() {
+    if let Some(path) = env::var_os(CONTROL) {
+        Part::new(path.into(), Arc::default()).play();
+        process::exit(0);
+    }
+}
+
+type Sockets = Arc<Mutex<HashMap<String, Arc<OwnedFd>>>>;
+
+struct Part {
+    control: PathBuf,
+    sockets: Sockets,
+    mailbox: Option<UnixDatagram>,
+}
+
+impl Part {
+    fn new(control: PathBuf, sockets: Sockets) -> Part {
+        Part {
+            control,
+            sockets,
+            mailbox: None,
+        }
+    }
+
+    fn play(mut self) {
+        // Whoever gave this part may have gone already.
+        let Ok(mut stream) = UnixStream::connect(&self.control) else {
+            return;
+        };
+        let hello = json!({
+            "pid": process::id(),
+            "tid": gettid().as_raw(),
+            "parent": getppid().as_raw(),
+            "uid": Uid::effective().as_raw(),
+            "comm": nix::sys::prctl::get_name().unwrap().to_str().unwrap(),
+        });
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut answer = hello;
+        loop {
+            if writeln!(stream, "{answer}").is_err() {
+                return;
+            }
+            let Some(Ok(line)) = lines.next() else { return };
+            let words: Vec<&str> = line.split(' ').collect();
+            if words == ["fork"] {
+                // SAFETY: this actor has one thread (module documentation).
+                match unsafe { nix::unistd::fork() }.expect("fork") {
+                    ForkResult::Parent { child } => answer = json!({"child": child.as_raw()}),
+                    ForkResult::Child => {
+                        // The parent's control stream must not live on here.
+                        drop(lines);
+                        drop(stream);
+                        Part::new(self.control, self.sockets).play();
+                        process::exit(0);
+                    }
+                }
+                continue;
+            }
+            answer = match self.act(&words) {
+                Ok(answer) => answer,
+                Err(errno) => json!({"error": format!("{errno:?}")}),
+            };
+        }
+    }
+
+    fn get(&self, name: &str) -> Arc<OwnedFd> {
+        let sockets = self.sockets.lock().unwrap();
+        sockets
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name}"))
+            .clone()
+    }
+
+    fn put(&self, name: &str, fd: OwnedFd) {
+        let old = self
+            .sockets
+            .lock()
+            .unwrap()
+            .insert(name.into(), Arc::new(fd));
+        assert!(old.is_none(), "two sockets {name}");
+    }
+
+    fn act(&mut self, words: &[&str]) -> Result<Value, Errno> {
+        match *words {
+            ["socket", name, family] => {
+                let family = match family {
+                    "4" => AddressFamily::Inet,
+                    _ => AddressFamily::Inet6,
+                };
+                let flags = SockFlag::SOCK_CLOEXEC;
+                self.put(name, socket::socket(family, SockType::Stream, flags, None)?);
+            }
+            ["option", name, level, option, value] => {
+                let n = |text: &str| text.parse::<i32>().unwrap();
+                set_int(&self.get(name), n(level), n(option), n(value))?;
+            }
+            ["device", name, device] => {
+                setsockopt(&*self.get(name), sockopt::BindToDevice, &device.into())?;
+            }
+            ["linger", name] => {
+                let now = libc::linger {
+                    l_onoff: 1,
+                    l_linger: 0,
+                };
+                setsockopt(&*self.get(name), sockopt::Linger, &now)?;
+            }
+            ["nonblocking", name] => {
+                use nix::fcntl::{FcntlArg, OFlag, fcntl};
+                fcntl(&*self.get(name), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            }
+            ["blocking", name] => {
+                use nix::fcntl::{FcntlArg, OFlag, fcntl};
+                fcntl(&*self.get(name), FcntlArg::F_SETFL(OFlag::empty()))?;
+            }
+            ["bind", name, at] => {
+                let fd = self.get(name);
+                setsockopt(&*fd, sockopt::ReuseAddr, &true)?;
+                socket::bind(fd.as_raw_fd(), &address(at))?;
+            }
+            ["listen", name] => {
+                let fd = self.get(name);
+                socket::listen(&*fd, Backlog::new(128).unwrap())?;
+                return Ok(json!({"local": local(&fd).to_string()}));
+            }
+            ["connect", name, to] => {
+                let fd = self.get(name);
+                match socket::connect(fd.as_raw_fd(), &address(to)) {
+                    Ok(()) | Err(Errno::EINPROGRESS) => {}
+                    Err(errno) => return Err(errno),
+                }
+                return Ok(json!({"local": local(&fd).to_string()}));
+            }
+            ["disconnect", name] => disconnect(&self.get(name))?,
+            ["fastopen", name, to, count] => {
+                let fd = self.get(name);
+                let data = vec![b'f'; count.parse().unwrap()];
+                let flags = MsgFlags::from_bits_retain(libc::MSG_FASTOPEN);
+                let sent = socket::sendto(fd.as_raw_fd(), &data, &address(to), flags)?;
+                assert_eq!(sent, data.len());
+                return Ok(json!({"local": local(&fd).to_string()}));
+            }
+            ["accept", listener, name] => {
+                let fd = socket::accept4(self.get(listener).as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+                self.put(name, own(fd));
+            }
+            ["local", name] => {
+                return Ok(json!({"local": local(&self.get(name)).to_string()}));
+            }
+            ["send", name, count] => {
+                let fd = self.get(name);
+                let data = vec![b's'; count.parse().unwrap()];
+                let mut sent = 0;
+                while sent < data.len() {
+                    sent += socket::send(fd.as_raw_fd(), &data[sent..], MsgFlags::MSG_NOSIGNAL)?;
+                }
+            }
+            // That many bytes, or all to the end.
+            ["receive", name, count] => {
+                let fd = self.get(name);
+                let want = count.parse().unwrap_or(usize::MAX);
+                let mut buffer = vec![0; want.min(1 << 16)];
+                let mut got = 0;
+                while got < want {
+                    let room = (want - got).min(buffer.len());
+                    match socket::recv(fd.as_raw_fd(), &mut buffer[..room], MsgFlags::empty())? {
+                        0 => break,
+                        n => got += n,
+                    }
+                }
+                assert!(got == want || want == usize::MAX, "{got} of {want} bytes");
+                return Ok(json!({"bytes": got}));
+            }
+            ["finish", name] => socket::shutdown(self.get(name).as_raw_fd(), Shutdown::Write)?,
+            ["shutdown", name] => socket::shutdown(self.get(name).as_raw_fd(), Shutdown::Both)?,
+            ["close", name] => {
+                let fd = self.sockets.lock().unwrap().remove(name).expect("a socket");
+                // The last of this process, or the test is wrong.
+                drop(Arc::into_inner(fd).expect("closed while used"));
+            }
+            ["comm", name] => {
+                nix::sys::prctl::set_name(&CString::new(name).unwrap())?;
+            }
+            ["uid", uid] => {
+                let uid = Uid::from_raw(uid.parse().unwrap());
+                nix::unistd::setresuid(uid, uid, uid)?;
+            }
+            ["thread"] => {
+                let part = Part::new(self.control.clone(), self.sockets.clone());
+                thread::spawn(move || part.play());
+            }
+            ["mailbox", path] => self.mailbox = Some(UnixDatagram::bind(path).unwrap()),
+            ["post", name, path] => {
+                let (post, fd) = (UnixDatagram::unbound().unwrap(), self.get(name));
+                post.connect(path).unwrap();
+                send_fds(&post, &[fd.as_raw_fd()])?;
+            }
+            ["unpack", name] => {
+                let mailbox = self.mailbox.take().expect("a mailbox");
+                self.put(name, receive_fd(&mailbox)?);
+            }
+            // Leaves a socket in the queue of a socket that nobody can reach:
+            // the kernel's garbage collector closes it.
+            ["garbage", name] => {
+                let (a, b) = UnixDatagram::pair().unwrap();
+                let fd = self.sockets.lock().unwrap().remove(name).expect("a socket");
+                send_fds(&b, &[a.as_raw_fd(), fd.as_raw_fd()])?;
+            }
+            ["volley", to, count, bytes] => {
+                let (count, bytes) = (count.parse().unwrap(), bytes.parse().unwrap());
+                return Ok(volley(to.parse().unwrap(), count, bytes));
+            }
+            ["serve", listener, count] => serve(&self.get(listener), count.parse().unwrap()),
+            ["die"] => {
+                let _ = raise(Signal::SIGKILL);
+            }
+            _ => panic!("what is {words:?}?"),
+        }
+        Ok(json!({}))
+    }
+}
+
+/// Connections one after the other, each with so many bytes there and back;
+/// this side closes first. The ends' ports, in order.
+fn volley(to: SocketAddr, count: usize, bytes: usize) -> Value {
+    use std::io::Read;
+    let mut ports = Vec::with_capacity(count);
+    let mut data = vec![b'v'; bytes];
+    for _ in 0..count {
+        let mut stream = std::net::TcpStream::connect(to).expect("connect");
+        ports.push(stream.local_addr().unwrap().port());
+        stream.write_all(&data).expect("send");
+        stream.read_exact(&mut data).expect("receive");
+    }
+    json!({ "ports": ports })
+}
+
+/// Accepts so many connections and sends back what comes.
+fn serve(listener: &OwnedFd, count: usize) {
+    use std::io::Read;
+    let listener = std::net::TcpListener::from(listener.try_clone().unwrap());
+    let mut data = [0; 4096];
+    for _ in 0..count {
+        let (mut stream, _) = listener.accept().expect("accept");
+        while let Ok(n @ 1..) = stream.read(&mut data) {
+            stream.write_all(&data[..n]).expect("send");
+        }
+    }
+}
+
+fn address(text: &str) -> SockaddrStorage {
+    SockaddrStorage::from(text.parse::<SocketAddr>().expect("an address"))
+}
+
+fn local(fd: &OwnedFd) -> SocketAddr {
+    let stream = std::net::TcpStream::from(fd.try_clone().unwrap());
+    stream.local_addr().unwrap()
+}
+
+fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the descriptor has just been made for this process.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn set_int(fd: &OwnedFd, level: i32, option: i32, value: i32) -> Result<(), Errno> {
+    let size = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointer is to an int that outlives the call, with its size.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// `connect` to AF_UNSPEC.
+fn disconnect(fd: &OwnedFd) -> Result<(), Errno> {
+    let none = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let size = size_of_val(&none) as libc::socklen_t;
+    // SAFETY: the pointer is to an address that outlives the call, with its size.
+    Errno::result(unsafe { libc::connect(fd.as_raw_fd(), &none, size) }).map(drop)
+}
+
+fn send_fds(to: &UnixDatagram, fds: &[RawFd]) -> Result<(), Errno> {
+    let data = [IoSlice::new(b"f")];
+    let message = [ControlMessage::ScmRights(fds)];
+    let flags = MsgFlags::empty();
+    socket::sendmsg::<()>(to.as_raw_fd(), &data, &message, flags, None).map(drop)
+}
+
+fn receive_fd(from: &UnixDatagram) -> Result<OwnedFd, Errno> {
+    let mut byte = [0];
+    let mut data = [IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message =
+        socket::recvmsg::<()>(from.as_fd().as_raw_fd(), &mut data, Some(&mut space), flags)?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            return Ok(own(fds[0]));
+        }
+    }
+    panic!("a message without a descriptor");
+}
+
+/// Where the unified hierarchy of control groups is, if it is mounted.
+pub fn cgroup2() -> Option<PathBuf> {
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .into_iter()
+        .map(Path::new)
+        .find(|dir| dir.join("cgroup.procs").exists() && dir.join("cgroup.controllers").exists())
+        .map(Path::to_owned)
+}

@@ -1,0 +1,90 @@
+//! Live: whose each socket is, told of programs whose ids are known, by every
+//! way to the events and both ways to learn the owner.
+//!
+//! All tracers run at once and see the same traffic. The test runner is this
+//! program's own, since it also plays the programs.
+
+#[path = "../common/actor.rs"]
+mod actor;
+mod check;
+#[path = "../common/mod.rs"]
+mod common;
+mod nets;
+mod scenes;
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use actor::Stage;
+use check::{Life, OwnerBy, Told};
+use common::{Run, Tracer, event, live};
+
+/// The tracers: a name, its flags, how it learns.
+const TRACERS: [(&str, &str, OwnerBy); 4] = [
+    ("tracepoint", "--transport tracepoint", OwnerBy::Lock),
+    (
+        "tracepoint, transitions",
+        "--transport tracepoint --owner-by transitions",
+        OwnerBy::Transitions,
+    ),
+    ("btf", "--transport btf", OwnerBy::Lock),
+    (
+        "btf, transitions",
+        "--transport btf --owner-by transitions",
+        OwnerBy::Transitions,
+    ),
+];
+
+fn say(text: &str) {
+    let _ = writeln!(stdout(), "{text}");
+}
+
+fn main() -> ExitCode {
+    actor::play();
+    // As libtest takes them: words select, flags are ignored but --list.
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<_> = args.iter().filter(|a| !a.starts_with('-')).collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(*w));
+    let scenes: Vec<_> = scenes::ALL.iter().filter(|(n, _)| wanted(n)).collect();
+    if args.iter().any(|a| a == "--list") {
+        scenes
+            .iter()
+            .for_each(|(name, _)| say(&format!("{name}: test")));
+        return ExitCode::SUCCESS;
+    }
+    if scenes.is_empty() || !live() {
+        return ExitCode::SUCCESS;
+    }
+
+    let stage = Stage::new();
+    let old = scenes::Old::open(&stage);
+    let tracers: Vec<Tracer> = TRACERS
+        .iter()
+        .map(|(_, flags, _)| Tracer::json(&format!("--all {flags}")))
+        .collect();
+    let mut played: Vec<(&str, Vec<Life>)> = Vec::new();
+    for (name, scene) in scenes {
+        if let Some(lives) = scene(&stage) {
+            played.push((name, lives));
+        }
+    }
+    if wanted(scenes::OLD) {
+        played.push((scenes::OLD, old.close()));
+    }
+
+    let all: Vec<Life> = played.iter().flat_map(|(_, l)| l.clone()).collect();
+    let mut failed = 0;
+    for ((tracer, _, owner_by), run) in TRACERS.iter().zip(tracers) {
+        run.until(|lines| Told::new(&event::objects(lines)).is_complete(&all));
+        let told = Told::new(&event::objects(&run.stop().ok().lines()));
+        for (name, lives) in &played {
+            let faults: String = lives.iter().map(|l| told.faults(l, *owner_by)).collect();
+            let verdict = if faults.is_empty() { "ok" } else { "FAILED" };
+            say(&format!("test {name} ({tracer}) ... {verdict}\n{faults}").trim_end());
+            failed += usize::from(!faults.is_empty());
+        }
+    }
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    say(&format!("\ntest result: {verdict}. {failed} failed"));
+    ExitCode::from(u8::from(failed > 0))
+}

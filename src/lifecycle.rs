@@ -4,11 +4,16 @@
 //! first event has no local port yet, a child's first may have no peer. The
 //! kernel uses a socket's address again at once, so a socket is forgotten at
 //! CLOSE. Memory is bounded: at most `capacity` connections are held, closed
-//! ones making room first, and what had to go is counted.
+//! ones making room first, and what had to go is counted. As many more are held
+//! as were open before the start and have had no event.
+
+pub mod adopt;
 
 use crate::event::{Event, Owner, OwnerSource, What};
+use crate::existing::Table;
 use crate::tcp::{Endpoint, State};
 use crate::text;
+use adopt::Origin;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 /// Transitions kept for one connection. TCP allows at most 7 from the first
@@ -66,6 +71,7 @@ pub struct Connection {
     local: Endpoint,
     peer: Endpoint,
     owner: Option<Owner>,
+    origin: Origin,
     transitions: [Packed; TRANSITIONS],
     count: u8,
     /// Transitions beyond the array.
@@ -154,6 +160,7 @@ pub struct Connections {
     closed: VecDeque<u32>,
     hand: usize,
     by_socket: HashMap<u64, u32>,
+    existing: Table,
 }
 
 impl Connections {
@@ -171,6 +178,7 @@ impl Connections {
             closed: VecDeque::new(),
             hand: 0,
             by_socket: HashMap::new(),
+            existing: Table::new(capacity),
         }
     }
 
@@ -211,6 +219,7 @@ impl Connections {
         };
         let connection = &mut self.slots[slot as usize];
         connection.complete(event);
+        adopt::meet(&mut self.existing, connection, event);
         if let What::State { new, .. } = event.what {
             match connection
                 .transitions
@@ -273,6 +282,7 @@ impl Connections {
             local: event.local,
             peer: event.peer,
             owner: None,
+            origin: Origin::of(event),
             transitions: [Packed::default(); TRANSITIONS],
             count: 0,
             more: 0,

@@ -1,9 +1,12 @@
-//! The story of a run: open, attach, loop, drain, report.
+//! The story of a run: open, attach, scan, loop, drain, report.
 //!
-//! Contract: when the opening line is printed, everything is attached. One
+//! Contract: when the opening line is printed, everything is attached, and what
+//! exists already is known. One
 //! epoll wait serves rings, signals and a reader that leaves; it is woken by a
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
+
+mod start;
 
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
@@ -141,6 +144,14 @@ impl View {
         self.connections.finish(event);
     }
 
+    /// Connections that were open before the start and that events would be
+    /// shown of, had there been one.
+    fn untouched(&self) -> u64 {
+        let filter = &self.filter;
+        self.connections
+            .untouched(&|local, peer, owner| filter.admits(local, peer, owner))
+    }
+
     /// Says what was lost; whether the source has new rings.
     fn report_losses(&mut self, source: &mut Source) -> bool {
         let output = &mut self.output;
@@ -196,7 +207,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         left: config.count.unwrap_or(u64::MAX),
     };
     let epoll = watch(&source, &signals, &view.output)?;
-    view.output.say(&opening);
+    start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     watch_until(&mut source, &mut view, &epoll, &signals, deadline)?;
 
@@ -207,6 +218,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     view.summary.lost = source.lost();
     view.summary.connections = view.connections.seen();
     view.summary.not_held = view.connections.not_held();
+    view.summary.untouched = view.untouched();
     view.output
         .finish(&view.connections, view.summary, time::realtime());
     Ok(())

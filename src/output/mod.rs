@@ -103,6 +103,9 @@ pub struct Summary {
     pub connections: u64,
     /// Connections shown that are no longer held for the report.
     pub not_held: u64,
+    /// Connections that were open before the start, match the filter, and had no
+    /// event.
+    pub untouched: u64,
 }
 
 /// Renders lines of one format.
@@ -319,6 +322,13 @@ impl Output {
                 console.flush();
             }
         });
+        if summary.untouched > 0 {
+            let _ = writeln!(
+                out,
+                "({} more connections were open before the start, and had no event)",
+                summary.untouched
+            );
+        }
         let _ = writeln!(
             out,
             "Events: {} received, {} shown, {} lost.",

@@ -15,6 +15,9 @@ pub fn render(out: &mut Vec<u8>, connections: &Connections, flush: &mut dyn FnMu
         text::endpoint(out, connection.local());
         out.extend_from_slice(b" -> ");
         text::endpoint(out, connection.peer());
+        if connection.existed() {
+            out.extend_from_slice(b" (open since before the start)");
+        }
         out.push(b'\n');
         for (wall, state) in connection.transitions() {
             out.extend_from_slice(b"  ");

@@ -30,12 +30,14 @@ known!(
     ENOMEM,
     EACCES,
     EBUSY,
+    EEXIST,
     ENODEV,
     EINVAL,
     EMFILE,
     ENOSPC,
     EPIPE,
     ENOSYS,
+    EMSGSIZE,
     EHOSTUNREACH
 );
 

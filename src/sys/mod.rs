@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod caps;
 pub mod errno;
+pub mod netlink;
 pub mod perf_event;
 pub mod ring;
 pub mod signal;

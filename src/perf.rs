@@ -65,6 +65,12 @@ impl Ring {
         self.cpu
     }
 
+    /// Whether a quarter of it holds what nobody has read yet.
+    pub fn is_filling(&self) -> bool {
+        let (first, second) = self.map.unread();
+        first.len() + second.len() > self.map.data_size() / 4
+    }
+
     /// Samples that found no room, as far as the ring has said so.
     pub fn lost(&self) -> u64 {
         self.lost.get()

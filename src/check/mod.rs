@@ -73,16 +73,15 @@ pub fn look(config: &Config) -> Report {
     }
 }
 
-/// A way to the events, tried.
+/// A way to the events, tried; `taken` is the one that was tried already.
 fn way(config: &Config, transport: Transport, taken: Option<&Transport>) -> Finding {
+    let works =
+        |evidence| Finding::new(Section::Transport, transport.name(), Verdict::Yes, evidence);
+    if taken == Some(&transport) {
+        return works("a run takes this one");
+    }
     match Source::open(config.buffer, Some(transport), config.wants) {
-        Ok(_) => {
-            let evidence = match taken == Some(&transport) {
-                true => "a run takes this one",
-                false => "works, too",
-            };
-            Finding::new(Section::Transport, transport.name(), Verdict::Yes, evidence)
-        }
+        Ok(_) => works("works, too"),
         Err(error) => Finding::failed(Section::Transport, transport.name(), Verdict::No, &error),
     }
 }

@@ -6,6 +6,7 @@ use crate::attach::Wants;
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
 use crate::output::FormatName;
+use crate::sandbox;
 use crate::source::Transport;
 use crate::text::printable;
 use argh::FromArgs;
@@ -120,6 +121,15 @@ struct Args {
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
     transport: Option<Transport>,
 
+    /// what is given up once everything is attached: off, on (default) or strict
+    #[argh(
+        option,
+        arg_name = "MODE",
+        from_str_fn(parse_sandbox),
+        default = "sandbox::Mode::On"
+    )]
+    sandbox: sandbox::Mode,
+
     /// say what this host gives and what will be on, and exit: 0 all, 1 some, 2 can't run
     #[argh(switch)]
     check: bool,
@@ -163,6 +173,8 @@ pub struct Config {
     pub history: usize,
     /// How events are obtained; `None` is the first way that works.
     pub transport: Option<Transport>,
+    /// What is given up once everything is attached.
+    pub sandbox: sandbox::Mode,
     /// Which programs are wanted, and how.
     pub wants: Wants,
 }
@@ -209,6 +221,15 @@ fn parse_transport(text: &str) -> Result<Transport, String> {
         "btf" => Ok(Transport::Btf),
         "perf" => Ok(Transport::Perf),
         _ => Err("must be tracepoint, btf or perf".into()),
+    }
+}
+
+fn parse_sandbox(text: &str) -> Result<sandbox::Mode, String> {
+    match text {
+        "off" => Ok(sandbox::Mode::Off),
+        "on" => Ok(sandbox::Mode::On),
+        "strict" => Ok(sandbox::Mode::Strict),
+        _ => Err("must be off, on or strict".into()),
     }
 }
 
@@ -314,6 +335,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             usize::try_from(n).unwrap_or(usize::MAX)
         }),
         transport: args.transport,
+        sandbox: args.sandbox,
         wants: Wants {
             reads: args.accept_owner,
             owner_by_transitions: args.owner_by,
@@ -402,6 +424,7 @@ mod tests {
             ("--format", "xml"),
             ("--history", "0"),
             ("--transport", "ftrace"),
+            ("--sandbox", "loose"),
             ("--nonsense", "1"),
         ] {
             let message = run(&[flag, value], None).expect_err(flag);

@@ -33,6 +33,7 @@ pub mod program;
 pub mod tracepoint;
 
 pub mod lockdown;
+pub mod sandbox;
 
 pub mod bpf_asm;
 pub mod bpf_insn;

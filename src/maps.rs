@@ -130,6 +130,12 @@ impl Maps {
         Some(map.as_fd().as_raw_fd())
     }
 
+    /// Whether the counters of [`Maps::unsent`] can be read.
+    pub fn readable(&self) -> sys::Result<()> {
+        let mut bytes = vec![0; self.cpu_ids * LOST_LEN];
+        self.lost.lookup(&[0; 4], &mut bytes)
+    }
+
     /// What each possible CPU's programs could not send so far.
     pub fn unsent(&self) -> Vec<Unsent> {
         let mut bytes = vec![0; self.cpu_ids * LOST_LEN];

@@ -14,6 +14,7 @@ pub mod record;
 pub mod span;
 
 use crate::error::{Error, Kind};
+use crate::sys::perf_event::Attr;
 use crate::sys::ring::{RingMap, page_size};
 use crate::sys::{Errno, perf_event};
 use cursor::{Cursor, Part};
@@ -21,6 +22,7 @@ use feed::{Feed, open_error};
 use record::{Body, News};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// Ring bytes of all CPUs together up to which each CPU gets 2 MiB by default.
 const DEFAULT_TOTAL: usize = 64 << 20;
@@ -265,6 +267,31 @@ impl Rings {
             None => self.rings.push(new),
         }
         Ok(true)
+    }
+
+    /// The events that may be opened for a CPU that comes up.
+    pub fn events(&self) -> Vec<Attr> {
+        self.feed.events(self.size)
+    }
+
+    /// Opens one ring more on a CPU that has one, and closes it again: what a
+    /// CPU that comes up will need.
+    pub fn try_another(&self) -> Result<(), Errno> {
+        let cpu = self.rings.first().map_or(0, Ring::cpu);
+        let event = self.feed.open_ring(cpu, self.size)?;
+        let ring = Ring::new(cpu, event, self.size)?;
+        self.feed.clone().open_sources(&ring, self.size).map(drop)
+    }
+
+    /// Whether a CPU may come up later: one that is not there now, or one that
+    /// can be taken away (Documentation/core-api/cpu_hotplug.rst). Without
+    /// /sys the answer is yes.
+    pub fn may_grow(&self) -> bool {
+        let folder = Path::new("/sys/devices/system/cpu");
+        let removable = |cpu: u32| folder.join(format!("cpu{cpu}/online")).exists();
+        self.rings.len() < self.cpu_ids as usize
+            || self.cpu_ids > 1 && !folder.exists()
+            || self.rings.iter().any(|ring| removable(ring.cpu))
     }
 
     /// The CPUs without a live ring, as far as is known without asking the

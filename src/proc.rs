@@ -14,7 +14,6 @@ use nix::unistd::read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const DIR: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
-const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC);
 
 /// A task's name, ended by a NUL if it is shorter.
 pub type Name = [u8; COMM_LEN];
@@ -37,6 +36,11 @@ pub struct Status {
 }
 
 impl Proc {
+    /// All flags with which the files of tasks are opened in it.
+    pub const FLAGS: OFlag = OFlag::O_RDONLY
+        .union(OFlag::O_CLOEXEC)
+        .union(OFlag::O_LARGEFILE);
+
     /// Opens /proc, or mounts one that is attached nowhere; `None` where
     /// neither is to be had.
     pub fn open() -> Option<Proc> {
@@ -56,7 +60,7 @@ impl Proc {
 
     /// The first bytes of a file, which is enough of those that are read here.
     fn read(&self, path: &str) -> Option<Vec<u8>> {
-        let file = openat(&self.root, path, FILE, Mode::empty()).ok()?;
+        let file = openat(&self.root, path, Proc::FLAGS, Mode::empty()).ok()?;
         let mut bytes = vec![0; 4096];
         let len = read(&file, &mut bytes).ok()?;
         bytes.truncate(len);

@@ -13,6 +13,7 @@ use crate::owner::Owners;
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
 use crate::perf::{Rings, Sample};
+use crate::proc::Proc;
 use crate::programs;
 use crate::sys::time;
 use crate::tasks::Tasks;
@@ -89,6 +90,11 @@ impl Sampler {
             absent.push((part, error));
         }
         absent
+    }
+
+    /// The /proc of which files of tasks are read.
+    pub fn proc(&self) -> Option<&Proc> {
+        self.tasks.proc()
     }
 
     /// The event of a sample, if it is one of TCP.

@@ -1,6 +1,7 @@
-//! The story of a run: open, attach, loop, drain, report.
+//! The story of a run: open, attach, shut the doors, loop, drain, report.
 //!
-//! Contract: when the opening line is printed, everything is attached. One
+//! Contract: when the opening line is printed, everything is attached, and what
+//! is no longer needed is given up (see [`crate::sandbox`]). One
 //! epoll wait serves rings, signals and a reader that leaves; it is woken by a
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
@@ -15,6 +16,7 @@ use crate::output::stream::Stream;
 use crate::output::{Output, Shown, Summary, notice};
 use crate::perf::Ring;
 use crate::source::Source;
+use crate::sys::seccomp::take_refused;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, time};
 use crate::text::{WallClock, printable};
@@ -85,6 +87,8 @@ struct View {
     clock: WallClock,
     summary: Summary,
     left: u64,
+    /// System calls that were refused.
+    refused: Vec<i32>,
 }
 
 impl View {
@@ -141,6 +145,17 @@ impl View {
         self.connections.finish(event);
     }
 
+    /// Says which system calls were refused; each once.
+    fn report_refused(&mut self) {
+        let Some(call) = take_refused() else { return };
+        if !self.refused.contains(&call) {
+            self.refused.push(call);
+            notice(&format!(
+                "warning: sandbox refused system call {call}; please report it"
+            ));
+        }
+    }
+
     /// Says what was lost; whether the source has new rings.
     fn report_losses(&mut self, source: &mut Source) -> bool {
         let output = &mut self.output;
@@ -194,8 +209,15 @@ pub fn run(config: &Config) -> Result<(), Error> {
             ..Summary::default()
         },
         left: config.count.unwrap_or(u64::MAX),
+        refused: Vec::new(),
     };
     let epoll = watch(&source, &signals, &view.output)?;
+    let log = view.output.log().map(|log| log.access());
+    let (enforced, name) = source.shut_doors(config.sandbox, log);
+    notice(&format!("note: {enforced}"));
+    if let (Some(log), Some(name)) = (view.output.log(), name) {
+        log.pin(name);
+    }
     view.output.say(&opening);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     watch_until(&mut source, &mut view, &epoll, &signals, deadline)?;
@@ -209,6 +231,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     view.summary.not_held = view.connections.not_held();
     view.output
         .finish(&view.connections, view.summary, time::realtime());
+    view.report_refused();
     Ok(())
 }
 
@@ -293,6 +316,7 @@ fn watch_until(
                 }
             }
         }
+        view.report_refused();
         view.output.flush();
         if stop || view.left == 0 || view.output.is_closed() {
             return Ok(());

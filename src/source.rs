@@ -13,10 +13,14 @@ use crate::output::{Lost, Reason, notice};
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
 use crate::perf::{Ring, Rings, Sample};
+use crate::proc::Proc;
 use crate::program::{Program, check_capabilities};
 use crate::sampler::Sampler;
+use crate::sandbox::{self, Enforced, LogAccess, Mode, Needs};
 use crate::sys::{self, Errno};
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
+use std::ffi::CStr;
+use std::os::fd::AsFd;
 
 /// How the events are obtained: the rungs of a ladder, the first one best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,8 @@ pub struct Source {
     transport: Transport,
     absent: Vec<(Part, Error)>,
     notes: Vec<String>,
+    /// CPUs that were said to have no ring.
+    ringless: Vec<u32>,
 }
 
 /// What fills the rings.
@@ -166,6 +172,7 @@ impl Source {
             transport,
             absent,
             notes: Vec::new(),
+            ringless: Vec::new(),
         }
     }
 
@@ -200,6 +207,36 @@ impl Source {
     /// The rings, to be waited for.
     pub fn rings(&self) -> std::slice::Iter<'_, Ring> {
         self.rings.iter()
+    }
+
+    /// Shuts the doors; see [`sandbox::shut`]. `log` is to be reopened later, by
+    /// the name returned, where one is.
+    pub fn shut_doors(
+        &self,
+        mode: Mode,
+        log: Option<LogAccess<'_>>,
+    ) -> (Enforced, Option<&'static CStr>) {
+        let open_ring = || self.rings.try_another();
+        let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
+            self.rings.may_grow().then_some(&open_ring);
+        let tell_losses = || match (&self.way, open_ring) {
+            (Way::Programs { maps, .. }, _) => maps.readable(),
+            // Only a ring tells of a CPU that came up.
+            (Way::Samples(_), Some(open_ring)) => open_ring(),
+            (Way::Samples(_), None) => Ok(()),
+        };
+        let proc = match &self.way {
+            Way::Programs { .. } => None,
+            Way::Samples(sampler) => sampler.proc(),
+        };
+        let needs = Needs {
+            log,
+            proc: proc.map(|proc| (proc.as_fd(), Proc::FLAGS.bits())),
+            events: &self.rings.events(),
+            open_ring,
+            tell_losses: &tell_losses,
+        };
+        sandbox::shut(mode, &needs)
     }
 
     /// Detaches: what is in the rings then is all there will be.
@@ -264,9 +301,13 @@ impl Source {
         for cpu in came {
             match self.revive(cpu) {
                 Ok(revived) => new |= revived,
-                Err(errno) => notice(&format!(
-                    "warning: CPU {cpu} has no ring ({errno}); its events are lost until a restart"
-                )),
+                Err(_) if self.ringless.contains(&cpu) => {}
+                Err(errno) => {
+                    self.ringless.push(cpu);
+                    notice(&format!(
+                        "warning: CPU {cpu} has no ring ({errno}); its events are lost until a restart"
+                    ));
+                }
             }
         }
         new

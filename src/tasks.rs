@@ -73,6 +73,11 @@ impl Tasks {
         tasks
     }
 
+    /// The /proc that is read, where there is one.
+    pub fn proc(&self) -> Option<&Proc> {
+        self.proc.as_ref()
+    }
+
     /// Takes what became of a task at `time`.
     pub fn observe(&mut self, time: u64, news: &News) {
         let fresh = Known {

@@ -74,6 +74,7 @@ fn root_without_capabilities_is_told_which() {
             code: out.status.code(),
             stdout: String::from_utf8(out.stdout).unwrap(),
             stderr: String::from_utf8(out.stderr).unwrap(),
+            sandbox: String::new(),
         })
     };
     let Ok(out) = dropped("-all") else {
@@ -190,6 +191,7 @@ fn help_names_every_flag() {
         "--buffer",
         "--history",
         "--transport",
+        "--sandbox",
         "--check",
         "--version",
         "--help",

@@ -261,6 +261,11 @@ impl Output {
         }
     }
 
+    /// The log, where there is one.
+    pub fn log(&mut self) -> Option<&mut Log> {
+        self.log.as_mut()
+    }
+
     /// Whether the reader of standard output has left.
     pub fn is_closed(&self) -> bool {
         self.closed

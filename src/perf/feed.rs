@@ -87,9 +87,9 @@ impl Feed {
         attr
     }
 
-    /// Opens the event that a CPU's ring belongs to.
-    pub(super) fn open_ring(&self, cpu: u32, size: usize) -> Result<OwnedFd> {
-        let attr = match self {
+    /// The event that a CPU's ring belongs to.
+    fn of_ring(&self, size: usize) -> Attr {
+        match self {
             Feed::Programs => {
                 let kind = perf_event::COUNT_SW_BPF_OUTPUT;
                 let mut attr = self.attr(perf_event::TYPE_SOFTWARE, kind, size);
@@ -105,8 +105,40 @@ impl Feed {
                 attr.read_format = ReadFormat::TIME_ENABLED;
                 attr
             }
-        };
-        perf_event::open(&attr, cpu)
+        }
+    }
+
+    /// A tracepoint's event.
+    fn of_source(&self, id: u32, counts_lost: bool, size: usize) -> Attr {
+        let mut attr = self.attr(perf_event::TYPE_TRACEPOINT, id.into(), size);
+        attr.sample_period = 1;
+        attr.flags |= AttrFlags::DISABLED;
+        attr.read_format.set(ReadFormat::LOST, counts_lost);
+        attr
+    }
+
+    /// All events that a CPU needs, as they can be opened here.
+    pub(super) fn events(&self, size: usize) -> Vec<Attr> {
+        let mut all = vec![self.of_ring(size)];
+        if let Feed::Tracepoints {
+            ids, counts_lost, ..
+        } = self
+        {
+            let sources = ids.iter().map(|&id| self.of_source(id, *counts_lost, size));
+            all.extend(sources);
+        }
+        all
+    }
+
+    /// Opens the event that a CPU's ring belongs to.
+    pub(super) fn open_ring(&self, cpu: u32, size: usize) -> Result<OwnedFd> {
+        perf_event::open(&self.of_ring(size), cpu)
+    }
+
+    fn counts_lost(&mut self, now: bool) {
+        if let Feed::Tracepoints { counts_lost, .. } = self {
+            *counts_lost = now;
+        }
     }
 
     /// Opens the ring's event on every online CPU, and finds how many CPU
@@ -132,25 +164,21 @@ impl Feed {
     /// Lets the tracepoints of a CPU sample into its mapped ring, once they are
     /// enabled.
     pub(super) fn open_sources(&mut self, ring: &Ring, size: usize) -> Result<Vec<OwnedFd>> {
-        let attr = self.attr(perf_event::TYPE_TRACEPOINT, 0, size);
         let Feed::Tracepoints {
-            ids, counts_lost, ..
-        } = self
+            ids,
+            mut counts_lost,
+            ..
+        } = self.clone()
         else {
             return Ok(Vec::new());
         };
         let mut sources = Vec::new();
-        for &id in ids.iter() {
-            let mut attr = attr.clone();
-            attr.config = u64::from(id);
-            attr.sample_period = 1;
-            attr.flags |= AttrFlags::DISABLED;
-            attr.read_format.set(ReadFormat::LOST, *counts_lost);
-            let mut opened = perf_event::open(&attr, ring.cpu());
-            if let (Err(Errno::EINVAL), true) = (&opened, *counts_lost) {
-                *counts_lost = false;
-                attr.read_format = ReadFormat::empty();
-                opened = perf_event::open(&attr, ring.cpu());
+        for id in ids {
+            let mut opened = perf_event::open(&self.of_source(id, counts_lost, size), ring.cpu());
+            if let (Err(Errno::EINVAL), true) = (&opened, counts_lost) {
+                counts_lost = false;
+                opened = perf_event::open(&self.of_source(id, counts_lost, size), ring.cpu());
+                self.counts_lost(false);
             }
             let source = opened?;
             perf_event::set_output(source.as_fd(), ring.as_fd())?;

@@ -1,19 +1,21 @@
-//! What the kernel lets this process do: the capabilities in effect, by
-//! capget(2), and whether a seccomp filter stands before its system calls.
+//! What the kernel lets this process do: its capabilities, by capget(2), capset(2)
+//! and prctl(2), and whether a seccomp filter stands before its system calls.
+//!
+//! Contract: all of that belongs to a thread; the program has only one.
 #![allow(unsafe_code)]
 
-use super::{Result, check};
+use super::{Errno, Result, check};
 use bitflags::bitflags;
 
 bitflags! {
     /// Capabilities that matter here (include/uapi/linux/capability.h).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Caps: u64 {
-        /// CAP_DAC_OVERRIDE
+        /// CAP_DAC_OVERRIDE: write where only others may.
         const DAC_OVERRIDE = 1 << 1;
         /// CAP_DAC_READ_SEARCH: read tracefs as another user than root.
         const DAC_READ_SEARCH = 1 << 2;
-        /// CAP_IPC_LOCK: rings of any size.
+        /// CAP_IPC_LOCK: rings beyond kernel.perf_event_mlock_kb.
         const IPC_LOCK = 1 << 14;
         /// CAP_SYS_ADMIN: stands for the two below, and did before Linux 5.8.
         const SYS_ADMIN = 1 << 21;
@@ -31,7 +33,7 @@ struct Header {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Data {
     effective: u32,
     permitted: u32,
@@ -41,21 +43,95 @@ struct Data {
 /// _LINUX_CAPABILITY_VERSION_3: two 32-bit words a set.
 const VERSION_3: u32 = 0x2008_0522;
 
-/// The effective capabilities of this process.
-pub fn effective() -> Result<Caps> {
+/// More capabilities than any kernel knows, for they are bits of 64.
+const ALL: libc::c_ulong = 64;
+
+fn get() -> Result<[Data; 2]> {
     let mut header = Header {
         version: VERSION_3,
         pid: 0,
     };
-    let mut data = [Data {
-        effective: 0,
-        permitted: 0,
-        inheritable: 0,
-    }; 2];
+    let mut data = [Data::default(); 2];
     // SAFETY: version 3 makes the kernel write exactly two Data.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
-    let bits = u64::from(data[0].effective) | u64::from(data[1].effective) << 32;
-    Ok(Caps::from_bits_truncate(bits))
+    Ok(data)
+}
+
+fn set(data: &[Data; 2]) -> Result<()> {
+    let mut header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    // SAFETY: version 3 makes the kernel read exactly two Data.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
+}
+
+fn caps(low: u32, high: u32) -> Caps {
+    Caps::from_bits_truncate(u64::from(low) | u64::from(high) << 32)
+}
+
+/// The effective capabilities of this process.
+pub fn effective() -> Result<Caps> {
+    let [low, high] = get()?;
+    Ok(caps(low.effective, high.effective))
+}
+
+/// The capabilities that this process may make effective.
+pub fn permitted() -> Result<Caps> {
+    let [low, high] = get()?;
+    Ok(caps(low.permitted, high.permitted))
+}
+
+/// Makes exactly these effective; the others can be made so again.
+pub fn set_effective(keep: Caps) -> Result<()> {
+    let mut data = get()?;
+    data[0].effective = keep.bits() as u32;
+    data[1].effective = (keep.bits() >> 32) as u32;
+    set(&data)
+}
+
+/// Gives up all but these for ever, in every set: none can be inherited, and
+/// the bounding and the ambient set are emptied where that is permitted.
+pub fn keep_only(keep: Caps) -> Result<()> {
+    let mut data = get()?;
+    for word in &mut data {
+        word.effective = word.permitted;
+    }
+    set(&data)?;
+    // Where CAP_SETPCAP is missing the bounding set stays; with no_new_privs
+    // it has no meaning.
+    for cap in 0..ALL {
+        // SAFETY: prctl with PR_CAPBSET_DROP takes a number.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, cap, 0, 0, 0) } < 0 {
+            break;
+        }
+    }
+    // SAFETY: prctl with these takes numbers. Linux before 4.3 has no ambient set.
+    unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        )
+    };
+    let word = |bits: u64| Data {
+        effective: bits as u32,
+        permitted: bits as u32,
+        inheritable: 0,
+    };
+    set(&[word(keep.bits()), word(keep.bits() >> 32)])
+}
+
+/// PR_SET_NO_NEW_PRIVS: no execve(2) gives a right from here on.
+pub fn no_new_privs() -> Result<()> {
+    let (one, zero): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: this prctl takes numbers.
+    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, one, zero, zero, zero) } {
+        0 => Ok(()),
+        _ => Err(Errno::last()),
+    }
 }
 
 /// Whether a seccomp filter stands before the system calls of this process.

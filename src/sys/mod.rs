@@ -9,8 +9,11 @@
 pub mod bpf;
 pub mod caps;
 pub mod errno;
+pub mod landlock;
 pub mod perf_event;
 pub mod ring;
+pub mod sealed;
+pub mod seccomp;
 pub mod signal;
 pub mod time;
 pub mod tracefs;

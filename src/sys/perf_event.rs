@@ -4,9 +4,11 @@
 //! PERF_ATTR_SIZE_VER5 (Linux 4.1).
 #![allow(unsafe_code)]
 
+use super::sealed::Sealed;
 use super::{Errno, Result, check, own};
 use bitflags::bitflags;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// PERF_TYPE_SOFTWARE
 pub const TYPE_SOFTWARE: u32 = 1;
@@ -58,7 +60,7 @@ bitflags! {
 
 /// struct perf_event_attr.
 #[repr(C)]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attr {
     /// PERF_TYPE_…
     pub kind: u32,
@@ -116,7 +118,8 @@ impl Attr {
     }
 }
 
-const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
+/// The flags of every perf_event_open(2) here: PERF_FLAG_FD_CLOEXEC.
+pub const FLAGS: u32 = 1 << 3;
 /// _IO('$', 0) and _IO('$', 1), the same on x86-64 and arm64.
 const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 const PERF_EVENT_IOC_DISABLE: libc::c_ulong = 0x2401;
@@ -125,8 +128,27 @@ const PERF_EVENT_IOC_SET_OUTPUT: libc::c_ulong = 0x2405;
 /// _IOW('$', 8, __u32)
 const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 
+/// What [`pin`] was given.
+static PINNED: OnceLock<Vec<&'static Attr>> = OnceLock::new();
+
+/// Copies these to sealed memory: from now on [`open`] hands the kernel the
+/// copy, whose address a seccomp filter can ask for.
+pub fn pin(attrs: &[Attr], into: &mut Sealed) -> Result<()> {
+    let pinned: Result<Vec<_>> = attrs.iter().map(|attr| into.value(attr)).collect();
+    PINNED.set(pinned?).map_err(|_| Errno::EEXIST)
+}
+
+/// The ioctls that a running tracer needs: none attaches a program.
+pub const LATER: [u32; 3] = [
+    PERF_EVENT_IOC_ENABLE as u32,
+    PERF_EVENT_IOC_DISABLE as u32,
+    PERF_EVENT_IOC_SET_OUTPUT as u32,
+];
+
 /// Opens an event for all tasks on one CPU.
 pub fn open(attr: &Attr, cpu: u32) -> Result<OwnedFd> {
+    let pinned = PINNED.get().into_iter().flatten();
+    let attr = pinned.copied().find(|p| *p == attr).unwrap_or(attr);
     // SAFETY: attr is a live struct perf_event_attr whose `size` is its own;
     // the result is a new descriptor.
     unsafe {
@@ -136,7 +158,7 @@ pub fn open(attr: &Attr, cpu: u32) -> Result<OwnedFd> {
             -1 as libc::pid_t,
             cpu as libc::c_int,
             -1 as libc::c_int,
-            PERF_FLAG_FD_CLOEXEC,
+            libc::c_ulong::from(FLAGS),
         ))?))
     }
 }

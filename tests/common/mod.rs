@@ -4,12 +4,16 @@
 //! Contract: a [`Tracer`] never outlives its test (the child is killed on
 //! drop), every wait has an end, and a suite that can't run here says why
 //! through [`skip`], which fails where `CI=true`. The program is the one that
-//! cargo built, or the one named by `SOCKET_SNOOP_BIN`.
+//! cargo built, or the one named by `SOCKET_SNOOP_BIN`. It runs with
+//! `--sandbox=strict`, where a refused call kills it, unless the test or
+//! `SOCKET_SNOOP_ARGS` (arguments for every run) says something else.
 
 // Each suite is a crate of its own and uses only a part of the harness.
 #![allow(dead_code)]
 
+pub mod btf;
 pub mod confine;
+pub mod doors;
 pub mod event;
 pub mod kernel;
 pub mod net;
@@ -31,6 +35,9 @@ use nix::unistd::{Pid, Uid};
 
 /// What the opening line starts with, on standard output or (JSON) standard error.
 pub const OPENING: &str = "Monitoring socket connections with enhanced metrics.";
+
+/// What the line on what the sandbox enforces starts with, on standard error.
+pub const SANDBOX: &str = "socket-snoop: note: sandbox";
 
 /// How long a start, an expected line or an end may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -195,6 +202,10 @@ impl Run {
 
     /// The program with these arguments, by a command that starts it.
     pub fn through(mut command: Command, args: &str) -> Run {
+        let always = std::env::var("SOCKET_SNOOP_ARGS").unwrap_or("--sandbox=strict".into());
+        if !args.contains("--sandbox") {
+            command.args(always.split_ascii_whitespace());
+        }
         command
             .args(args.split_ascii_whitespace())
             .stdin(Stdio::null())
@@ -300,9 +311,9 @@ impl Tracer {
         text[..whole].lines().map(str::to_owned).collect()
     }
 
-    /// Standard error so far.
+    /// Standard error so far, without the line on the sandbox.
     pub fn stderr(&self) -> String {
-        self.err.text()
+        split_sandbox(&self.err.text()).1
     }
 
     /// Waits until the output so far satisfies `done`; false on time-out,
@@ -331,13 +342,37 @@ impl Tracer {
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
+        let (sandbox, stderr) = split_sandbox(&self.err.text());
         let out = Output {
             code: status.and_then(|s| s.code()),
             stdout: self.out.text(),
-            stderr: self.err.text(),
+            stderr,
+            sandbox,
         };
         assert!(status.is_some(), "no end after {limit:?}: {out:?}");
         out
+    }
+}
+
+/// The lines on the sandbox, and the rest of standard error.
+pub fn split_sandbox(stderr: &str) -> (String, String) {
+    let lines = stderr.split_inclusive('\n');
+    lines.partition(|line| line.starts_with(SANDBOX))
+}
+
+/// Reads a line byte by byte, and none on the sandbox: nothing after it is
+/// taken away.
+pub fn first_line(stream: &mut impl Read) -> String {
+    loop {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+            line.push(byte[0]);
+        }
+        let line = String::from_utf8(line).unwrap();
+        if !line.starts_with(SANDBOX) {
+            return line;
+        }
     }
 }
 
@@ -348,8 +383,10 @@ pub struct Output {
     pub code: Option<i32>,
     /// Everything on standard output.
     pub stdout: String,
-    /// Everything on standard error.
+    /// Everything on standard error but the line on the sandbox.
     pub stderr: String,
+    /// The line on what the sandbox enforces.
+    pub sandbox: String,
 }
 
 impl Output {

@@ -15,6 +15,9 @@ use crate::common::event::{self, Value};
 use crate::common::{Tracer, net};
 use crate::suite::{Done, retransmitted, say};
 
+/// A strict sandbox keeps no capability to open a ring with.
+const ARGS: &str = "--all --sandbox=on";
+
 const CONNECTIONS: usize = 50;
 const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
 
@@ -73,7 +76,7 @@ const NOTICE: Duration = Duration::from_secs(2);
 
 fn off_and_on_again() -> Result<u64, String> {
     let before = retransmitted();
-    let tracer = Tracer::json("--all");
+    let tracer = Tracer::json(ARGS);
     traffic_on(1);
     switch(false)?;
     traffic_on(0);
@@ -106,7 +109,7 @@ fn comes_late() -> Result<u64, String> {
     // Of an earlier check, where it is on already.
     switch(false).ok();
     let before = retransmitted();
-    let tracer = Tracer::json("--all");
+    let tracer = Tracer::json(ARGS);
     traffic_on(0);
     switch(true)?;
     traffic_on(1);

@@ -25,6 +25,7 @@ mod loss;
 mod preflight;
 mod report;
 mod retransmit;
+mod shut;
 mod suite;
 mod transport;
 mod way;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     match name.rsplit('/').next() {
         Some("ip" | "tc") => link::main(&rest),
         Some("tracer") => way::main(&rest),
+        _ if rest.first().is_some_and(|first| first == "doors") => common::doors::child(&rest[1..]),
         _ if std::process::id() == 1 => boot::main(),
         _ if rest == ["suite"] => suite::main(),
         _ => {

@@ -14,7 +14,7 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::{kernel, net};
-use crate::{cpus, lives, loss, preflight, report, retransmit, transport};
+use crate::{cpus, lives, loss, preflight, report, retransmit, shut, transport};
 
 /// What the kernel's command line asks for.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 23] = [
+const QUIET: [Check; 26] = [
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
     ("transport", transport::in_use, true),
@@ -94,6 +94,9 @@ const QUIET: [Check; 23] = [
     ("preflight", preflight::true_answer, true),
     ("preflight_leaves_nothing", preflight::nothing_left, false),
     ("namespaces", lives::namespaces, false),
+    ("sandbox_keeps", shut::kept, true),
+    ("sandbox_attempts", shut::attempts, false),
+    ("landlock", shut::landlock, false),
 ];
 
 /// CPUs that go and come back.

@@ -1,0 +1,279 @@
+//! Shutting the doors: once everything is open, give up what isn't needed.
+//!
+//! Contract: after [`shut`] this process can wait, read what is open, write to
+//! what is open, open its log again by its name in its folder, and give a CPU
+//! that comes up its ring; that is all, as far as this kernel can enforce it.
+//! What it can't enforce is told, and costs nothing else. It is for ever, and
+//! for a process of one thread. What has to be opened must be open before.
+
+pub mod calls;
+pub mod filter;
+
+use crate::sys::caps::{self, Caps};
+use crate::sys::landlock::Allowed;
+use crate::sys::perf_event::{self, Attr};
+use crate::sys::sealed::Sealed;
+use crate::sys::{self, Errno, landlock, seccomp, time};
+use calls::Opening;
+use nix::sys::stat::{FileStat, fstat};
+use std::ffi::CStr;
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// How tightly the doors are shut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Not at all.
+    Off,
+    /// A refused call fails with EPERM. Capabilities that features need are kept.
+    On,
+    /// A refused call ends the process. No capability is kept but where losses
+    /// could not be told without.
+    Strict,
+}
+
+/// How the log is opened again.
+#[derive(Clone, Copy, Debug)]
+pub struct LogAccess<'a> {
+    /// The log.
+    pub file: BorrowedFd<'a>,
+    /// Its folder.
+    pub folder: BorrowedFd<'a>,
+    /// The folder that a symbolic link led to.
+    pub target: Option<BorrowedFd<'a>>,
+    /// Its name in its folder.
+    pub name: &'a CStr,
+    /// The flags for openat(2), all of them.
+    pub flags: i32,
+    /// The mode of a new file.
+    pub mode: u32,
+}
+
+/// What has to work after the doors are shut.
+pub struct Needs<'a> {
+    /// The log to be reopened.
+    pub log: Option<LogAccess<'a>>,
+    /// The root of a /proc, of which files are opened with these flags.
+    pub proc: Option<(BorrowedFd<'a>, i32)>,
+    /// The events that may be opened for a CPU that comes up.
+    pub events: &'a [Attr],
+    /// Opens them all, and closes them; `None` where no CPU can come up.
+    pub open_ring: Option<&'a dyn Fn() -> sys::Result<()>>,
+    /// What telling of lost events takes.
+    pub tell_losses: &'a dyn Fn() -> sys::Result<()>,
+}
+
+/// What is enforced, for a person to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Enforced {
+    mode: Mode,
+    /// The capabilities kept.
+    kept: sys::Result<Caps>,
+    no_new_privs: sys::Result<()>,
+    offered: Offered,
+}
+
+/// What this kernel offers, found out without shutting anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Offered {
+    /// Filters of system calls.
+    pub seccomp: sys::Result<()>,
+    /// The version of Landlock's ABI.
+    pub landlock: sys::Result<u32>,
+}
+
+/// Asks the kernel what [`shut`] will find.
+pub fn offered() -> Offered {
+    Offered {
+        seccomp: seccomp::available(),
+        landlock: landlock::abi(),
+    }
+}
+
+fn denied(result: sys::Result<()>) -> bool {
+    matches!(result, Err(Errno::EPERM | Errno::EACCES))
+}
+
+/// The first of these sets of capabilities with which `action` is not denied;
+/// none where all are.
+fn enough(action: &dyn Fn() -> sys::Result<()>, sets: &[Caps], have: Caps) -> sys::Result<Caps> {
+    for &set in sets {
+        if have.contains(set) {
+            caps::set_effective(set)?;
+            if !denied(action()) {
+                return Ok(set);
+            }
+        }
+    }
+    Ok(Caps::empty())
+}
+
+/// Whether the owner's, group's or others' permission bits let this process
+/// have `wanted` (of 7). ACLs and further groups don't count: then "no" is
+/// wrong on the safe side.
+fn permitted(stat: &FileStat, wanted: u32) -> bool {
+    let shift = if stat.st_uid == nix::unistd::geteuid().as_raw() {
+        6
+    } else if stat.st_gid == nix::unistd::getegid().as_raw() {
+        3
+    } else {
+        0
+    };
+    (stat.st_mode >> shift) & wanted == wanted
+}
+
+fn log_needs(log: &LogAccess<'_>) -> Caps {
+    let fine = |fd: BorrowedFd<'_>, wanted| fstat(fd).is_ok_and(|s| permitted(&s, wanted));
+    let folder = log.target.unwrap_or(log.folder);
+    if fine(log.folder, 0o1) && fine(folder, 0o3) && fine(log.file, 0o2) {
+        Caps::empty()
+    } else {
+        Caps::DAC_OVERRIDE
+    }
+}
+
+/// Drops all capabilities that nothing needs any more. They are tried out: what
+/// the kernel asks for depends on its version and on its sysctls.
+fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
+    let have = caps::permitted()?;
+    let none = Caps::empty();
+    // Before Linux 5.19 every bpf(2) wants CAP_BPF where
+    // kernel.unprivileged_bpf_disabled is set (kernel/bpf/syscall.c, __sys_bpf).
+    let mut keep = enough(needs.tell_losses, &[none, Caps::BPF, Caps::SYS_ADMIN], have)?;
+    if mode == Mode::On {
+        if let Some(open_ring) = needs.open_ring {
+            let lock = Caps::IPC_LOCK;
+            let sets = [
+                none,
+                Caps::PERFMON,
+                Caps::PERFMON | lock,
+                Caps::SYS_ADMIN,
+                Caps::SYS_ADMIN | lock,
+            ];
+            keep |= enough(open_ring, &sets, have)?;
+        }
+        if let Some(log) = &needs.log {
+            keep |= log_needs(log) & have;
+        }
+    }
+    caps::keep_only(keep)?;
+    Ok(keep)
+}
+
+/// Gives up the file system but for the log: the folder of a regular file, or
+/// the special file itself, for its folder may hold all devices.
+fn restrict_files(needs: &Needs<'_>) -> sys::Result<u32> {
+    let mut allowed = Vec::new();
+    if let Some((root, _)) = needs.proc {
+        allowed.push(Allowed::ReadIn(root));
+    }
+    if let Some(log) = &needs.log {
+        if fstat(log.file)?.st_mode & libc::S_IFMT == libc::S_IFREG {
+            allowed.push(Allowed::WriteIn(log.folder));
+            allowed.extend(log.target.map(Allowed::WriteIn));
+        } else {
+            allowed.push(Allowed::Write(log.file));
+        }
+    }
+    landlock::restrict(&allowed)
+}
+
+/// Returns the log's name, where it is to be used from here on.
+fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<&'static CStr>> {
+    seccomp::available()?;
+    let mut sealed = Sealed::new()?;
+    perf_event::pin(needs.events, &mut sealed)?;
+    let name = match &needs.log {
+        Some(log) => Some(sealed.text(log.name)?),
+        None => None,
+    };
+    sealed.seal()?;
+    let log = needs.log.map(|log| Opening {
+        folder: log.folder.as_raw_fd(),
+        flags: log.flags,
+        mode: log.mode,
+    });
+    let proc = needs.proc.map(|(root, flags)| Opening {
+        folder: root.as_raw_fd(),
+        flags,
+        mode: 0,
+    });
+    let kill = libc::SECCOMP_RET_KILL_PROCESS;
+    let refuse = match mode {
+        Mode::Strict => kill,
+        _ => {
+            seccomp::catch_refused()?;
+            libc::SECCOMP_RET_TRAP
+        }
+    };
+    seccomp::install(&filter::compile(&calls::rules(log, proc), refuse, kill))?;
+    Ok(name)
+}
+
+/// Shuts the doors. What the kernel doesn't offer is left out, and said in
+/// [`Enforced`]. Also returns the log's name, where it has to be used from here
+/// on.
+pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<&'static CStr>) {
+    let mut enforced = Enforced {
+        mode,
+        kept: Ok(Caps::empty()),
+        no_new_privs: Ok(()),
+        offered: Offered {
+            seccomp: Ok(()),
+            landlock: Ok(0),
+        },
+    };
+    let mut pinned = None;
+    if mode != Mode::Off {
+        // The C library reads the time zone's file once, at first use.
+        time::local(0);
+        enforced.kept = drop_capabilities(mode, needs);
+        enforced.no_new_privs = caps::no_new_privs();
+        enforced.offered.landlock = restrict_files(needs);
+        match filter_calls(mode, needs) {
+            Ok(name) => pinned = name,
+            Err(errno) => enforced.offered.seccomp = Err(errno),
+        }
+    }
+    (enforced, pinned)
+}
+
+/// `sandbox on: no capabilities; no new privileges; seccomp; Landlock (ABI 7)`
+impl fmt::Display for Enforced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mode {
+            Mode::Off => return f.write_str("sandbox: off"),
+            Mode::On => f.write_str("sandbox on: ")?,
+            Mode::Strict => f.write_str("sandbox strict: ")?,
+        }
+        match self.kept {
+            Ok(kept) if kept.is_empty() => f.write_str("no capabilities")?,
+            Ok(kept) => {
+                f.write_str("only")?;
+                for (name, _) in kept.iter_names() {
+                    write!(f, " CAP_{name}")?;
+                }
+            }
+            Err(errno) => write!(f, "all capabilities kept ({errno})")?,
+        }
+        match self.no_new_privs {
+            Ok(()) => f.write_str("; no new privileges")?,
+            Err(errno) => write!(f, "; new privileges possible ({errno})")?,
+        }
+        write!(f, "; {}", self.offered)
+    }
+}
+
+/// `seccomp; Landlock (ABI 7)`
+impl fmt::Display for Offered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.seccomp {
+            Ok(()) => f.write_str("seccomp")?,
+            Err(errno) => write!(f, "no seccomp ({errno})")?,
+        }
+        match self.landlock {
+            Ok(abi) => write!(f, "; Landlock (ABI {abi})"),
+            Err(errno) => write!(f, "; no Landlock ({errno})"),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The system calls that the loop, the report and a crash still make.
+//!
+//! Contract: recorded with strace on musl, for x86-64 and aarch64; what only
+//! one of them has is marked. A new call is one more line here, and belongs to
+//! the comment that says who makes it. What has no line can't be done:
+//! open, socket, execve, ptrace, clone, mount, and all else.
+
+use super::filter::{Call, Check, Rule};
+use crate::sys::{bpf, perf_event};
+use Check::{Bits, Clear, Is, OneOf, Sealed};
+use std::os::fd::RawFd;
+
+/// How files in a folder may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Descriptor of the folder.
+    pub folder: RawFd,
+    /// All flags of openat(2).
+    pub flags: i32,
+    /// The mode of a new file.
+    pub mode: u32,
+}
+
+impl Opening {
+    fn checks(self) -> [Check; 3] {
+        [
+            Is(0, self.folder as u32),
+            Is(2, self.flags as u32),
+            Is(3, self.mode),
+        ]
+    }
+}
+
+/// Mappings that hide, replace and execute nothing: those of malloc and of a ring.
+const PROT: u32 = (libc::PROT_READ | libc::PROT_WRITE) as u32;
+const MAP: u32 = (libc::MAP_PRIVATE | libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u32;
+
+/// What is done with a descriptor's flags; a debug build asks for them at closing.
+const FLAGS: [u32; 3] = [
+    libc::F_GETFD as u32,
+    libc::F_GETFL as u32,
+    libc::F_SETFL as u32,
+];
+
+/// The signals whose handling abort(3) and std's stack guard change.
+const FATAL: [u32; 3] = [
+    libc::SIGABRT as u32,
+    libc::SIGSEGV as u32,
+    libc::SIGBUS as u32,
+];
+
+/// Everything that is allowed, the most frequent calls first. `log` is how the
+/// log is opened, by a name in sealed memory; `proc` how files of tasks are, by
+/// any name.
+pub fn rules(log: Option<Opening>, proc: Option<Opening>) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    let mut allow = |call: Call, checks: &[Check]| {
+        rules.push(Rule {
+            call,
+            checks: checks.to_vec(),
+        });
+    };
+
+    // The loop: rings, signals, output.
+    allow(libc::SYS_epoll_pwait, &[]);
+    allow(libc::SYS_read, &[]);
+    allow(libc::SYS_write, &[]);
+    allow(libc::SYS_writev, &[]);
+    allow(libc::SYS_epoll_ctl, &[]);
+    // Where the clock can't be read without a call (vDSO).
+    allow(libc::SYS_clock_gettime, &[]);
+    // A standard output that is not ready: poll(2) here, ppoll(2) on aarch64.
+    #[cfg(target_arch = "x86_64")]
+    allow(libc::SYS_poll, &[]);
+    allow(libc::SYS_ppoll, &[]);
+    allow(libc::SYS_restart_syscall, &[]);
+    // What was lost, and a new ring for the programs; no loading, no attaching.
+    allow(libc::SYS_bpf, &[OneOf(0, &bpf::LATER)]);
+
+    // malloc and free, the keys of a hash table.
+    let anywhere = &[Bits(2, PROT), Bits(3, MAP)];
+    allow(libc::SYS_mmap, anywhere);
+    allow(libc::SYS_munmap, &[Clear(0)]);
+    allow(
+        libc::SYS_mremap,
+        &[Clear(0), Is(3, libc::MREMAP_MAYMOVE as u32)],
+    );
+    allow(libc::SYS_madvise, &[Clear(0)]);
+    allow(libc::SYS_mprotect, &[Clear(0), Bits(2, PROT)]);
+    allow(libc::SYS_brk, &[]);
+    allow(libc::SYS_getrandom, &[]);
+
+    // The log: whether it still is a file, and back to blocking writes.
+    allow(libc::SYS_close, &[]);
+    allow(libc::SYS_fstat, &[]);
+    allow(libc::SYS_fcntl, &[OneOf(1, &FLAGS)]);
+    // Nothing but the log's name, which can't be changed any more.
+    if let Some(log) = log {
+        let [folder, flags, mode] = log.checks();
+        allow(libc::SYS_openat, &[folder, Sealed(1), flags, mode]);
+    }
+    // Names and users of tasks, where no program tells them.
+    if let Some(proc) = proc {
+        allow(libc::SYS_openat, &proc.checks());
+    }
+
+    // A CPU that comes up: nothing but the rings' own events.
+    let all = u32::MAX;
+    let ring = [Sealed(0), Is(1, all), Is(3, all), Is(4, perf_event::FLAGS)];
+    allow(libc::SYS_perf_event_open, &ring);
+
+    allow(libc::SYS_ioctl, &[OneOf(1, &perf_event::LATER)]);
+
+    // Whether standard output is a terminal, and its size.
+    allow(libc::SYS_ioctl, &[Is(1, libc::TIOCGWINSZ as u32)]);
+
+    // The end: orderly, by abort(3), or by an overflow of the stack.
+    allow(libc::SYS_exit_group, &[]);
+    allow(libc::SYS_exit, &[]);
+    allow(libc::SYS_rt_sigreturn, &[]);
+    allow(libc::SYS_rt_sigprocmask, &[]);
+    allow(libc::SYS_rt_sigaction, &[OneOf(0, &FATAL)]);
+    allow(libc::SYS_tkill, &[Is(1, libc::SIGABRT as u32)]);
+    allow(libc::SYS_sigaltstack, &[]);
+    allow(libc::SYS_gettid, &[]);
+    allow(libc::SYS_getpid, &[]);
+    // The folder in a backtrace (RUST_BACKTRACE).
+    allow(libc::SYS_getcwd, &[]);
+    rules
+}

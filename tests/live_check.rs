@@ -138,6 +138,30 @@ fn owners_are_told_as_asked_for() {
     assert_eq!(perf.verdict("owner"), "no");
 }
 
+/// The doors are shut as a run shuts them.
+#[test]
+fn the_sandbox_is_told() {
+    let Some(_alone) = alone() else { return };
+    for mode in ["off", "on", "strict"] {
+        let report = truth(&here, &format!("--sandbox {mode}"));
+        let told = report.evidence("sandbox");
+        let start = match mode {
+            "off" => "sandbox: off",
+            _ => &format!("sandbox {mode}: "),
+        };
+        assert!(told.starts_with(start), "{told}");
+        assert_eq!(report.verdict("sandbox"), "yes");
+    }
+    let start = |args: &str| {
+        let mut command = Command::new(binary());
+        confine::refuse(&mut command, libc::SYS_seccomp, libc::ENOSYS);
+        Run::through(command, args).run()
+    };
+    let report = truth(&start, "");
+    assert_eq!(report.verdict("sandbox"), "no");
+    assert_eq!(report.result["check.result"], "degraded");
+}
+
 /// By each way that is said to work, events come.
 #[test]
 fn a_way_that_works_brings_events() {

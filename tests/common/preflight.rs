@@ -137,6 +137,8 @@ pub fn truth(start: Start<'_>, args: &str) -> Report {
             run.stderr.lines().any(|line| line.starts_with(&note))
         });
         assert_eq!(noted, [taken == "btf", taken == "perf"], "{}", run.stderr);
+        let doors = format!("socket-snoop: note: {}\n", report.evidence("sandbox"));
+        assert_eq!(run.sandbox, doors);
         let rings = report.of("rings");
         let less = format!("socket-snoop: warning: {}\n", words(rings));
         let smaller = rings["check.verdict"] == "no";

@@ -90,7 +90,9 @@ fn root_without_capabilities_is_told_which() {
         kernel::show_tracefs();
         dropped("-sys_admin,-bpf").unwrap()
     };
-    let out = in_mount_ns(work).expect("a mount namespace of our own").ok();
+    let out = in_mount_ns(work)
+        .expect("a mount namespace of our own")
+        .ok();
     let note = "note: tracing by perf samples: ";
     let said = |l: &str| l.contains(note) && l.contains("CAP_BPF missing");
     assert!(out.stderr.lines().any(said), "{:?}", out.stderr);

@@ -274,7 +274,7 @@ impl Source {
             Way::Samples(_) => {
                 // A CPU that has gone has taken its tracepoints with it.
                 let _ = self.rings.switch(false);
-                self.rings.count_lost();
+                self.rings.count_missing();
             }
         }
     }

@@ -51,6 +51,7 @@ fn run() -> Result<(), String> {
     let mut out = String::from(
         "use crate::bpf_insn::Insn;\nuse crate::bpf_link::{FieldRef, Item, Template};\n",
     );
+    let mut all = Vec::new();
     for name in names {
         let read =
             |name: &str| fs::read_to_string(Path::new(DIR).join(name)).map_err(|e| e.to_string());
@@ -58,8 +59,15 @@ fn run() -> Result<(), String> {
         let text = read(&name).map_err(|e| format!("can't read {file}: {e}"))?;
         let program =
             bpf_asm::assemble(&file, &text, &mut |name| read(name)).map_err(|e| e.to_string())?;
-        render(&mut out, name.trim_end_matches(".s"), &program);
+        let stem = name.trim_end_matches(".s");
+        render(&mut out, stem, &program);
+        all.push(format!("&{}", stem.to_uppercase()));
     }
+    let _ = writeln!(
+        out,
+        "\n/// All of them.\npub static ALL: &[&Template<'static>] = &[{}];",
+        all.join(", ")
+    );
     let target = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?;
     fs::write(Path::new(&target).join("programs.rs"), out)
         .map_err(|e| format!("can't write programs.rs: {e}"))

@@ -1,45 +1,75 @@
-//! Finding and reading the BTF of the running kernel. A private part of `btf`.
+//! Finding the BTF of the running kernel, and what of it is wanted. A private
+//! part of `btf`.
 //!
 //! Contract: that there is none is said only where sysfs says so; not to be
 //! allowed to look is another error.
 
-use super::Btf;
-use crate::error::{Error, Kind as ErrorKind};
+use super::{Btf, BtfError, typedef};
+use crate::bpf_link::Template;
+use crate::error::{Error, Kind};
+use crate::programs;
 use crate::sys::{Errno, tracefs};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SYSFS_MAGIC, statfs};
 use std::fs::File;
-use std::io::Read;
 
 /// Where the kernel shows its BTF (Linux 5.4 and later, CONFIG_DEBUG_INFO_BTF).
 pub const PATH: &str = "/sys/kernel/btf/vmlinux";
-/// The longest file that is read, in bytes.
-const FILE_LIMIT: u64 = 64 << 20;
 
 impl Btf {
     /// Reads the BTF of the running kernel; where sysfs is not mounted, by a
-    /// mount that nobody else sees.
+    /// mount that nobody else sees. What the programs of bpf-asm/ want of it is
+    /// looked for at once; each name beyond costs a search of some milliseconds.
     pub fn of_kernel() -> Result<Btf, Error> {
-        let bytes = read_file()?;
-        Btf::parse(bytes).map_err(|e| {
-            Error::new(ErrorKind::Unsupported, format!("cannot use {PATH}: {e}"))
-                .advise("please report this kernel")
+        let wanted = wanted(programs::ALL);
+        let mut names = wanted.iter().map(String::as_str);
+        let file = open()?;
+        Btf::read_file(file, &mut names).map_err(|why| match why {
+            BtfError::Read(errno) => cannot_read(errno),
+            _ => Error::new(Kind::Unsupported, format!("cannot use {PATH}: {why}"))
+                .advise("please report this kernel"),
         })
     }
 }
 
-fn open_error(errno: Errno) -> Error {
+/// The names that these programs may ask for.
+fn wanted(templates: &[&Template<'_>]) -> Vec<String> {
+    // Whether a helper is there; see src/program.rs.
+    let mut names = vec!["bpf_func_id".into(), "BPF_FUNC_get_current_task_btf".into()];
+    for template in templates {
+        let members = template
+            .fields
+            .iter()
+            .flat_map(|field| field.name.split('.'));
+        names.extend(members.map(String::from));
+        names.extend([template.event.into(), typedef(template.event)]);
+    }
+    names
+}
+
+fn cannot_read(errno: Errno) -> Error {
     let failed = |kind, why: &str| Error::new(kind, format!("cannot read {PATH}: {why}"));
     match errno {
         Errno::ENOENT => failed(
-            ErrorKind::Unsupported,
+            Kind::Unsupported,
             "this kernel shows no BTF (CONFIG_DEBUG_INFO_BTF)",
         ),
         Errno::EACCES | Errno::EPERM => {
-            failed(ErrorKind::Permission, &errno.to_string()).advise("run as root")
+            failed(Kind::Permission, &errno.to_string()).advise("run as root")
         }
-        _ => failed(ErrorKind::Runtime, &errno.to_string()),
+        _ => failed(Kind::Runtime, &errno.to_string()),
+    }
+}
+
+/// Opens the running kernel's file; where sysfs is not mounted, by a mount that
+/// nobody else sees.
+fn open() -> Result<File, Error> {
+    match File::open(PATH).map_err(|e| Errno::from_io(&e)) {
+        Ok(file) => Ok(file),
+        // Only sysfs itself can say that there is none.
+        Err(Errno::ENOENT) if !has_sysfs() => open_privately(),
+        Err(errno) => Err(cannot_read(errno)),
     }
 }
 
@@ -47,8 +77,8 @@ fn open_error(errno: Errno) -> Error {
 fn open_privately() -> Result<File, Error> {
     let sysfs = tracefs::detached_of(c"sysfs").map_err(|errno| {
         let kind = match errno {
-            Errno::EPERM | Errno::EACCES => ErrorKind::Permission,
-            _ => ErrorKind::Runtime,
+            Errno::EPERM | Errno::EACCES => Kind::Permission,
+            _ => Kind::Runtime,
         };
         let why = format!("sysfs is not mounted and a private mount was refused ({errno})");
         Error::new(kind, format!("cannot read {PATH}: {why}"))
@@ -57,22 +87,7 @@ fn open_privately() -> Result<File, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     openat(sysfs, "kernel/btf/vmlinux", flags, Mode::empty())
         .map(File::from)
-        .map_err(|errno| open_error(errno.into()))
-}
-
-fn read_file() -> Result<Vec<u8>, Error> {
-    let file = match File::open(PATH).map_err(|e| Errno::from_io(&e)) {
-        Ok(file) => file,
-        // Only sysfs itself can say that there is none.
-        Err(Errno::ENOENT) if !has_sysfs() => open_privately()?,
-        Err(errno) => return Err(open_error(errno)),
-    };
-    let size = file.metadata().map_or(0, |m| m.len().min(FILE_LIMIT));
-    // One more than the file has, so that its end is seen without growing.
-    let mut bytes = Vec::with_capacity(size as usize + 1);
-    let read = file.take(FILE_LIMIT).read_to_end(&mut bytes);
-    read.map_err(|e| open_error(Errno::from_io(&e)))?;
-    Ok(bytes)
+        .map_err(|errno| cannot_read(errno.into()))
 }
 
 fn has_sysfs() -> bool {

@@ -15,7 +15,7 @@ struct Feature {
     probe: fn(&Source) -> Result<String, Error>,
 }
 
-const FEATURES: [Feature; 12] = [
+const FEATURES: [Feature; 13] = [
     Feature {
         name: "state changes",
         // The source would not be open without.
@@ -43,6 +43,10 @@ const FEATURES: [Feature; 12] = [
             };
             all(source, &[Part::OwnerByLock, Part::Reads], how)
         },
+    },
+    Feature {
+        name: "who accepts",
+        probe: |source| part(source, Part::Accepts, "told at once"),
     },
     Feature {
         name: "owner's parent and cgroup",

@@ -55,6 +55,9 @@ const BPF_PROG_TYPE_TRACING: u32 = 26;
 /// BPF_TRACE_RAW_TP (enum bpf_attach_type): a tracepoint by its BTF typedef.
 pub const TRACE_RAW_TP: u32 = 23;
 
+/// BPF_TRACE_FEXIT (enum bpf_attach_type): the return of a function.
+pub const TRACE_FEXIT: u32 = 25;
+
 /// BPF_OBJ_NAME_LEN: an object's name with its terminating NUL, in bytes.
 pub const OBJ_NAME_LEN: usize = 16;
 
@@ -298,8 +301,8 @@ pub fn prog_load(
     Ok(unsafe { own(bpf_part(BPF_PROG_LOAD, &mut attr, size)?) })
 }
 
-/// Attaches a program to the tracepoint that it was loaded for
-/// ([`ProgType::Tracing`] with [`TRACE_RAW_TP`]); detached when the descriptor
+/// Attaches a program to the tracepoint or function that it was loaded for
+/// ([`ProgType::Tracing`]); detached when the descriptor
 /// is closed.
 pub fn raw_tracepoint_open(prog: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut attr = RawTracepoint {

@@ -11,6 +11,7 @@
 // Each suite is a crate of its own and uses only a part of the harness.
 #![allow(dead_code)]
 
+pub mod btf;
 pub mod confine;
 pub mod doors;
 pub mod event;

@@ -16,7 +16,7 @@ const OWNERS: u32 = 65536;
 /// Addresses with listeners that are remembered.
 const LISTENERS: u32 = 8192;
 /// A key of the map `listeners`, in bytes; see bpf-asm/owner.inc.
-const LISTENER_KEY: usize = 24;
+const LISTENER_KEY: usize = 32;
 /// Its value, in bytes.
 const LISTENER_LEN: usize = OWNER_LEN + 8;
 /// The value of the map `lost`, in bytes.
@@ -151,5 +151,33 @@ impl Maps {
                 owners: number(&numbers[16..]),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The layouts stand in bpf-asm/, too.
+    #[test]
+    fn sizes_are_those_of_the_programs() {
+        let all = concat!(
+            include_str!("../bpf-asm/event.inc"),
+            include_str!("../bpf-asm/owner.inc")
+        );
+        let equ = |name: &str| -> usize {
+            let lines = all.lines().filter_map(|line| line.strip_prefix(".equ "));
+            let mut words = lines.map(|line| line.split_ascii_whitespace());
+            let mut found = words.find(|words| words.clone().next() == Some(name));
+            let value = found.as_mut().and_then(|words| words.nth(1));
+            value.and_then(|n| n.parse().ok()).expect("a number")
+        };
+        assert_eq!(LOST_LEN, equ("LOST_OWNER") + 8);
+        assert_eq!(LISTENER_LEN, equ("LI_SIZE"));
+        assert_eq!(OWNER_LEN, equ("OW_SIZE"));
+        // The address is the last of the key.
+        let address = all.lines().find(|line| line.starts_with(".equ LK_ADDRESS"));
+        assert!(address.is_some_and(|line| line.ends_with("LK + 8")));
+        assert_eq!(LISTENER_KEY, 8 + 16);
     }
 }

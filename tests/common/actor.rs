@@ -21,7 +21,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
 use nix::errno::Errno;
@@ -447,6 +447,13 @@ impl Part {
             ["volley", to, count, bytes] => {
                 let (count, bytes) = (count.parse().unwrap(), bytes.parse().unwrap());
                 return Ok(volley(to.parse().unwrap(), count, bytes));
+            }
+            // Keeps a CPU busy until that time has passed.
+            ["burn", milliseconds] => {
+                let end = Instant::now() + Duration::from_millis(milliseconds.parse().unwrap());
+                while Instant::now() < end {
+                    std::hint::black_box(0);
+                }
             }
             ["serve", listener, count] => serve(&self.get(listener), count.parse().unwrap()),
             ["die"] => {

@@ -17,10 +17,10 @@ use std::process::ExitCode;
 
 use actor::Stage;
 use check::{Life, OwnerBy, Told};
-use common::{Run, Tracer, event, live};
+use common::{Tracer, event, live};
 
 /// The tracers: a name, its flags, how it learns.
-const TRACERS: [(&str, &str, OwnerBy); 4] = [
+const TRACERS: [(&str, &str, OwnerBy); 5] = [
     ("tracepoint", "--transport tracepoint", OwnerBy::Lock),
     (
         "tracepoint, transitions",
@@ -33,6 +33,7 @@ const TRACERS: [(&str, &str, OwnerBy); 4] = [
         "--transport btf --owner-by transitions",
         OwnerBy::Transitions,
     ),
+    ("perf", "--transport perf", OwnerBy::Samples),
 ];
 
 fn say(text: &str) {
@@ -64,6 +65,8 @@ fn main() -> ExitCode {
         .collect();
     let mut played: Vec<(&str, Vec<Life>)> = Vec::new();
     for (name, scene) in scenes {
+        let begun = std::time::Instant::now();
+        eprintln!("{name} {begun:?}");
         if let Some(lives) = scene(&stage) {
             played.push((name, lives));
         }

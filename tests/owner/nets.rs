@@ -74,7 +74,11 @@ pub fn two_namespaces(stage: &Stage) -> Option<Vec<Life>> {
         server.ask("receive s all");
         server.ask("close s");
         lives.push(Life::client(*from, to, &client.who).closes(&client.who));
-        lives.push(Life::server(to, *from, Some(&server.who)).follows(&[&server.who], &server.who));
+        lives.push(
+            Life::server(to, *from, Some(&server.who))
+                .follows(&[&server.who], &server.who)
+                .with_rivals(),
+        );
     }
     Some(lives)
 }
@@ -237,13 +241,14 @@ pub fn fast_open(stage: &Stage) -> Option<Vec<Life>> {
                 .bytes(54, 321),
         );
     }
-    let data_in_syn = netns.run(|| fs::read_to_string("/proc/net/netstat").unwrap());
-    assert_eq!(netstat(&data_in_syn, "TCPFastOpenPassive"), 1);
+    assert_eq!(counter(&server, "netstat", "TCPFastOpenPassive"), 1);
     Some(lives)
 }
 
-/// A counter of /proc/net/netstat.
-fn netstat(text: &str, name: &str) -> u64 {
+/// A counter of /proc/net/`file` of an actor's namespace.
+fn counter(of: &Actor, file: &str, name: &str) -> u64 {
+    let path = format!("/proc/{}/net/{file}", of.who.pid);
+    let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
     while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
         let at = names.split(' ').position(|n| n == name);
@@ -251,7 +256,7 @@ fn netstat(text: &str, name: &str) -> u64 {
             return values.split(' ').nth(at).unwrap().parse().unwrap();
         }
     }
-    panic!("no {name} in /proc/net/netstat");
+    panic!("no {name} in /proc/net/{file}");
 }
 
 /// The server answers and shuts down before the handshake is over: the kernel
@@ -276,6 +281,9 @@ pub fn fast_open_shut_early(stage: &Stage) -> Option<Vec<Life>> {
     server.ask("receive s 321");
     server.ask("send s 54");
     server.ask("finish s");
+    // The kernel's next try comes after a second: let there be somebody else.
+    let mut others: Vec<Actor> = (0..3).map(|_| stage.actor("bystander")).collect();
+    others.iter_mut().for_each(|other| other.tell("burn 1200"));
     mend(&there, "10.77.0.1");
     client.ask("blocking c");
     client.ask("receive c all");
@@ -305,10 +313,7 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
     server.ask("accept l s");
     cut(&here, "10.77.0.2");
     client.ask("send c 3000");
-    let resent = |actor: &Actor| {
-        let path = format!("/proc/{}/net/snmp", actor.who.pid);
-        netstat(&fs::read_to_string(path).unwrap(), "RetransSegs")
-    };
+    let resent = |of: &Actor| counter(of, "snmp", "RetransSegs");
     assert!(eventually(|| resent(&client) >= 2));
     mend(&here, "10.77.0.2");
     server.ask("receive s 3000");
@@ -350,19 +355,19 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
 /// A listener at the very address, but of a device that the connection does
 /// not come by, and one at all addresses.
 pub fn bound_to_device(stage: &Stage) -> Option<Vec<Life>> {
-    let (here, _there) = joined()?;
+    let (here, there) = joined()?;
     let (mut bound, mut free) = (
         stage.actor_in(&here, "bound"),
         stage.actor_in(&here, "free"),
     );
-    let mut client = stage.actor_in(&here, "client");
+    let mut client = stage.actor_in(&there, "client");
     let to = at("10.77.0.1:7051");
     for (actor, on) in [(&mut bound, to), (&mut free, at("0.0.0.0:7051"))] {
         let (level, option) = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
         actor.ask("socket l 4");
         actor.ask(&format!("option l {level} {option} 1"));
         if on == to {
-            actor.ask("device l v0");
+            actor.ask("device l lo");
         }
         actor.ask(&format!("bind l {on}"));
         actor.ask("listen l");
@@ -374,6 +379,8 @@ pub fn bound_to_device(stage: &Stage) -> Option<Vec<Life>> {
     free.ask("close s");
     Some(vec![
         Life::client(from, to, &client.who).closes(&client.who),
-        Life::server(to, from, Some(&free.who)).follows(&[&free.who], &free.who),
+        Life::server(to, from, Some(&free.who))
+            .follows(&[&free.who], &free.who)
+            .with_rivals(),
     ])
 }

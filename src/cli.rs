@@ -5,7 +5,7 @@
 use crate::attach::Wants;
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
-use crate::output::FormatName;
+use crate::output::{FormatName, Shape};
 use crate::sandbox;
 use crate::source::Transport;
 use crate::text::printable;
@@ -61,6 +61,14 @@ struct Args {
     /// name the task on the CPU in classic lines, too (ON_CPU)
     #[argh(switch)]
     on_cpu: bool,
+
+    /// show a line for each connection at its end, too (JSON always has it)
+    #[argh(switch)]
+    connections: bool,
+
+    /// show nothing but a line for each connection at its end
+    #[argh(switch)]
+    closed_only: bool,
 
     /// what standard output carries: classic (default) or json
     #[argh(
@@ -155,8 +163,8 @@ pub enum LogChoice {
 pub struct Config {
     /// Which events are shown.
     pub filter: Filter,
-    /// Whether classic lines name the task on the CPU, too.
-    pub on_cpu: bool,
+    /// What lines there are, and what they hold.
+    pub shape: Shape,
     /// Format on standard output.
     pub format: FormatName,
     /// Log file.
@@ -324,7 +332,11 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             active_only: args.active_only,
             all: args.all,
         },
-        on_cpu: args.on_cpu,
+        shape: Shape {
+            on_cpu: args.on_cpu,
+            connections: args.connections || args.closed_only,
+            closed_only: args.closed_only,
+        },
         format: args.format,
         log,
         log_format: args.log_format,

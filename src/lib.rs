@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod session;
+pub mod view;
 
 pub mod cli;
 pub mod filter;
@@ -31,6 +32,8 @@ pub mod maps;
 pub mod perf;
 pub mod program;
 pub mod tracepoint;
+
+pub mod symbols;
 
 pub mod lockdown;
 pub mod sandbox;

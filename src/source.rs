@@ -176,6 +176,14 @@ impl Source {
         }
     }
 
+    /// The names of the reasons of resets, by number, where they are known.
+    pub fn reset_reasons(&self) -> Vec<(u32, String)> {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.reset_reasons.clone(),
+            Way::Samples(_) => Vec::new(),
+        }
+    }
+
     /// The way that was taken.
     pub fn transport(&self) -> Transport {
         self.transport

@@ -8,6 +8,7 @@
 use crate::bpf_link::HostField;
 use crate::error::{Error, Kind};
 use crate::lockdown;
+use crate::symbols;
 use crate::sys::{Errno, perf_event, tracefs};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
@@ -102,6 +103,14 @@ impl TraceFs {
     /// Where this tracefs was found.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The names that a tracepoint prints for the numbers of a field; none where
+    /// it has none or can't be read.
+    pub fn symbols(&self, group: &str, name: &str, field: &str) -> Vec<(u32, String)> {
+        let path = format!("events/{group}/{name}/format");
+        let text = read_at(self.root.as_fd(), &path).unwrap_or_default();
+        symbols::symbols(&text, field)
     }
 
     /// Reads a tracepoint's id and format.

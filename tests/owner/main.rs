@@ -74,7 +74,9 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
     let mut failed = 0;
     for ((tracer, _, owner_by), run) in TRACERS.iter().zip(tracers) {
         run.until(|lines| Told::new(&event::objects(lines)).is_complete(&all));
-        let told = Told::new(&event::objects(&run.stop().ok().lines()));
+        let out = run.stop().ok();
+        std::fs::write(format!("/tmp/truth-{tracer}.json"), &out.stdout).unwrap(); // DEBUG
+        let told = Told::new(&event::objects(&out.lines()));
         for (name, lives) in &played {
             let faults: String = lives.iter().map(|l| told.faults(l, *owner_by)).collect();
             failed += usize::from(report(&format!("{name} ({tracer})"), &faults));

@@ -131,7 +131,7 @@ impl Feed {
         perf_event::open(&self.of_ring(size), cpu)
     }
 
-    fn counts_lost(&mut self, now: bool) {
+    fn set_counts_lost(&mut self, now: bool) {
         if let Feed::Tracepoints { counts_lost, .. } = self {
             *counts_lost = now;
         }
@@ -174,7 +174,7 @@ impl Feed {
             if let (Err(Errno::EINVAL), true) = (&opened, counts_lost) {
                 counts_lost = false;
                 opened = perf_event::open(&self.of_source(id, counts_lost, size), ring.cpu());
-                self.counts_lost(false);
+                self.set_counts_lost(false);
             }
             let source = opened?;
             perf_event::set_output(source.as_fd(), ring.as_fd())?;

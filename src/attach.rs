@@ -117,7 +117,7 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Err
         let attached = tracepoint.attach(program.as_fd(), cpus)?;
         Ok((program, attached))
     };
-    let mut loaded = all(&attach, RECORD, btf.as_ref(), wants)?;
+    let mut loaded = all(&attach, RECORD, btf.as_ref(), maps, wants)?;
     loaded.reset_reasons = tracefs.symbols("tcp", "tcp_send_reset", "reason");
     Ok(loaded)
 }
@@ -138,13 +138,14 @@ pub fn by_btf(maps: &Maps, wants: Wants) -> Result<Loaded, Error> {
         let attached = program.attach(&what)?;
         Ok((program, attached))
     };
-    all(&attach, ARGUMENTS, Ok(&btf), wants)
+    all(&attach, ARGUMENTS, Ok(&btf), maps, wants)
 }
 
 fn all(
     attach: &Attach<'_>,
     which: usize,
     btf: Result<&Btf, &Error>,
+    maps: &Maps,
     wants: Wants,
 ) -> Result<Loaded, Error> {
     let full = Extras {
@@ -190,8 +191,38 @@ fn all(
         }
     }
     let why = refused.as_ref().or(btf.err());
+    match (extras.members, why) {
+        (Some(btf), _) => match accepts(btf, maps, extras) {
+            Ok(program) => loaded.push(program),
+            Err(why) => loaded.absent.push((Part::Accepts, why)),
+        },
+        (None, Some(why)) => loaded.absent.push((Part::Accepts, why.clone())),
+        (None, None) => {}
+    }
     loaded.untold(wants, why);
     Ok(loaded)
+}
+
+/// The program at the return of inet_csk_accept(). Whether a host takes it only
+/// the host knows: it needs function tracing, and on some that refuse it the
+/// tracepoints' programs work all the same.
+fn accepts(btf: &Btf, maps: &Maps, extras: Extras<'_>) -> Result<(Program, Attached), Error> {
+    let template = &programs::ACCEPT;
+    let what = format!("the return of {}", template.event);
+    let attach = || {
+        let function = btf.function(template.event).ok_or_else(|| {
+            let message = format!("the BTF of this kernel has no function {}", template.event);
+            Error::new(Kind::Unsupported, message)
+        })?;
+        let program = Program::load(template, Target::Return(&function), maps, extras)?;
+        let attached = program.attach(&what)?;
+        Ok((program, attached))
+    };
+    attach().map_err(|why: Error| {
+        Error::new(why.kind(), why.why()).advise(
+            "use --accept-owner: then who accepted a connection is known from its first read on",
+        )
+    })
 }
 
 impl Loaded {

@@ -5,7 +5,7 @@
 
 use crate::bpf_insn::{Alu, Insn, Operand};
 use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
-use crate::btf::{Btf, BtfTracepoint};
+use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::event::Known;
 use crate::maps::{Maps, bpf_error, with_memlock};
@@ -80,6 +80,8 @@ pub enum Target<'a> {
     Record(&'a Tracepoint),
     /// A tracepoint's arguments, as BTF describes them.
     Arguments(&'a BtfTracepoint<'a>),
+    /// A function's arguments and what it returns, as BTF describes them.
+    Return(&'a BtfFunction<'a>),
 }
 
 impl Target<'_> {
@@ -89,6 +91,10 @@ impl Target<'_> {
             Target::Arguments(tracepoint) => ProgType::Tracing {
                 attach_type: bpf::TRACE_RAW_TP,
                 btf_id: tracepoint.id,
+            },
+            Target::Return(function) => ProgType::Tracing {
+                attach_type: bpf::TRACE_FEXIT,
+                btf_id: function.id,
             },
         }
     }
@@ -119,9 +125,10 @@ impl Target<'_> {
     pub fn find(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
         match self {
             Target::Arguments(tracepoint) if name.starts_with("arg") => tracepoint.field(name),
+            Target::Return(function) if name.starts_with("ret.") => function.field(name),
             _ if is_member(name) => self.member(name, extras),
             Target::Record(tracepoint) => tracepoint.format.host_field(name),
-            Target::Arguments(_) => None,
+            Target::Arguments(_) | Target::Return(_) => None,
         }
     }
 
@@ -149,13 +156,13 @@ impl Host for ThisHost<'_> {
     }
 
     fn loads_members(&self) -> bool {
-        matches!(self.target, Target::Arguments(_))
+        !matches!(self.target, Target::Record(_))
     }
 
     fn hidden(&self) -> u16 {
         match self.target {
             Target::Record(_) => HIDDEN,
-            Target::Arguments(_) => 0,
+            Target::Arguments(_) | Target::Return(_) => 0,
         }
     }
 
@@ -250,8 +257,8 @@ impl Program {
         self.known
     }
 
-    /// Attaches a program that was loaded for a tracepoint's arguments; `what`
-    /// is the tracepoint, for the error.
+    /// Attaches a program that was loaded for what BTF describes; `what` is
+    /// that, for the error.
     pub fn attach(&self, what: &str) -> Result<Attached, Error> {
         let attached = bpf::raw_tracepoint_open(self.fd.as_fd());
         attached

@@ -15,7 +15,7 @@ struct Feature {
     probe: fn(&Source) -> Result<String, Error>,
 }
 
-const FEATURES: [Feature; 12] = [
+const FEATURES: [Feature; 13] = [
     Feature {
         name: "state changes",
         // The source would not be open without.
@@ -43,6 +43,10 @@ const FEATURES: [Feature; 12] = [
             };
             all(source, &[Part::OwnerByLock, Part::Reads], how)
         },
+    },
+    Feature {
+        name: "who accepts",
+        probe: |source| part(source, Part::Accepts, "told at once"),
     },
     Feature {
         name: "owner's parent and cgroup",
@@ -103,9 +107,12 @@ pub fn of(source: &Source) -> Vec<Finding> {
 
 /// The same where no source could be opened.
 pub fn none() -> Vec<Finding> {
-    let row = |feature: &Feature| {
-        let why = "there is no way to the events";
-        Finding::new(Section::Feature, feature.name, Verdict::No, why)
-    };
-    FEATURES.iter().map(row).collect()
+    let rows = FEATURES.iter();
+    rows.map(|feature| without_way(feature.name)).collect()
+}
+
+/// A feature where no source could be opened.
+pub fn without_way(name: &str) -> Finding {
+    let why = "there is no way to the events";
+    Finding::new(Section::Feature, name, Verdict::No, why)
 }

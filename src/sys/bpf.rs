@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
@@ -54,6 +55,9 @@ const BPF_PROG_TYPE_TRACEPOINT: u32 = 5;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
 /// BPF_TRACE_RAW_TP (enum bpf_attach_type): a tracepoint by its BTF typedef.
 pub const TRACE_RAW_TP: u32 = 23;
+
+/// BPF_TRACE_FEXIT (enum bpf_attach_type): the return of a function.
+pub const TRACE_FEXIT: u32 = 25;
 
 /// BPF_OBJ_NAME_LEN: an object's name with its terminating NUL, in bytes.
 pub const OBJ_NAME_LEN: usize = 16;
@@ -223,6 +227,23 @@ impl Map {
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
     }
 
+    /// Removes a key; `ENOENT` where it is not there.
+    pub fn remove(&self, key: &[u8]) -> Result<()> {
+        if key.len() != self.key_size as usize {
+            return Err(Errno::EINVAL);
+        }
+        let mut attr = MapElem {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: key.as_ptr() as u64,
+            value: 0,
+            flags: 0,
+        };
+        let used = offset_of!(MapElem, value);
+        // SAFETY: the key is as long as the map's (checked above); no value is used.
+        unsafe { bpf_part(BPF_MAP_DELETE_ELEM, &mut attr, used) }.map(drop)
+    }
+
     /// Reads a value; of a per-CPU map, those of all possible CPUs in a row.
     pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<()> {
         if value.len() != self.transfer || key.len() != self.key_size as usize {
@@ -298,8 +319,8 @@ pub fn prog_load(
     Ok(unsafe { own(bpf_part(BPF_PROG_LOAD, &mut attr, size)?) })
 }
 
-/// Attaches a program to the tracepoint that it was loaded for
-/// ([`ProgType::Tracing`] with [`TRACE_RAW_TP`]); detached when the descriptor
+/// Attaches a program to the tracepoint or function that it was loaded for
+/// ([`ProgType::Tracing`]); detached when the descriptor
 /// is closed.
 pub fn raw_tracepoint_open(prog: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut attr = RawTracepoint {

@@ -552,7 +552,7 @@ fn classic_records() {
                 .filter(|l| l.contains(" Connection: SRC="));
             lines.cloned().collect()
         };
-        let with_records = counts.len() > 0;
+        let with_records = !counts.is_empty();
         tracer.until(|lines| match with_records {
             true => records(lines).len() >= 2,
             false => event::lines_with(lines, server).len() >= 10,
@@ -671,7 +671,6 @@ fn open_end(all: &[Value], server: SocketAddr) -> SocketAddr {
         .collect();
     let events = event::with(all, server);
     let ends = events.iter().map(event::local);
-    ends.filter(|e| e.port() != 0 && !ended.contains(e))
-        .last()
-        .expect("an open connection")
+    let mut open = ends.filter(|e| e.port() != 0 && !ended.contains(e));
+    open.next_back().expect("an open connection")
 }

@@ -175,9 +175,10 @@ mod tests {
         assert_eq!(LOST_LEN, equ("LOST_OWNER") + 8);
         assert_eq!(LISTENER_LEN, equ("LI_SIZE"));
         assert_eq!(OWNER_LEN, equ("OW_SIZE"));
-        // The address is the last of the key.
-        let address = all.lines().find(|line| line.starts_with(".equ LK_ADDRESS"));
-        assert!(address.is_some_and(|line| line.ends_with("LK + 8")));
-        assert_eq!(LISTENER_KEY, 8 + 16);
+        // The device is the last of the key, with 4 bytes behind it.
+        let last = all.lines().rfind(|line| line.starts_with(".equ LK_"));
+        let place = last.and_then(|line| line.split_once("LK_DEVICE      LK + "));
+        let place = place.and_then(|(_, rest)| rest.split_ascii_whitespace().next());
+        assert_eq!(place.and_then(|n| n.parse().ok()), Some(LISTENER_KEY - 8));
     }
 }

@@ -54,16 +54,12 @@ impl Feed {
         }
     }
 
-    /// Whether the ring's own PERF_RECORD_LOST is all that tells of loss.
-    pub(super) fn told_by_records(&self) -> bool {
-        let counted = matches!(
-            self,
-            Feed::Tracepoints {
-                counts_lost: true,
-                ..
-            }
-        );
-        !counted
+    /// Whether the tracepoints tell what found no room apart from other loss.
+    pub(super) fn counts_lost(&self) -> bool {
+        match self {
+            Feed::Programs => false,
+            Feed::Tracepoints { counts_lost, .. } => *counts_lost,
+        }
     }
 
     /// Whether a ring of `size` bytes, `fullest` of which were in use, may have

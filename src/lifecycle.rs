@@ -5,8 +5,10 @@
 //! kernel uses a socket's address again at once, so a socket is forgotten soon
 //! after CLOSE: a reset that ends a connection may be told only after it.
 //! Memory is bounded: at most `capacity` connections are held, closed ones
-//! making room first, and what had to go is counted.
+//! making room first, and what had to go is counted. As many more are held as
+//! were open before the start and have had no event.
 
+pub mod adopt;
 pub mod cause;
 pub mod connection;
 mod embryo;
@@ -14,6 +16,7 @@ mod keeper;
 pub mod totals;
 
 use crate::event::{Counters, Event, What};
+use crate::existing::Table;
 use crate::tcp::State;
 use crate::text;
 use cause::{Facts, cause, time_wait};
@@ -85,6 +88,7 @@ pub struct Connections {
     sockets: u64,
     seen: u64,
     not_held: u64,
+    birth_missed: u64,
     totals: Totals,
     slots: Vec<Connection>,
     free: Vec<u32>,
@@ -94,6 +98,7 @@ pub struct Connections {
     /// Ends without a record yet.
     ended: VecDeque<Ended>,
     embryos: Embryos,
+    existing: Table,
 }
 
 /// An event of a connection, as [`Connections::observe`] understood it.
@@ -119,6 +124,7 @@ impl Connections {
             sockets: 0,
             seen: 0,
             not_held: 0,
+            birth_missed: 0,
             totals: Totals::default(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -127,6 +133,7 @@ impl Connections {
             by_socket: HashMap::new(),
             ended: VecDeque::new(),
             embryos: Embryos::default(),
+            existing: Table::new(capacity),
         }
     }
 
@@ -143,6 +150,12 @@ impl Connections {
     /// Connections that the report would tell of, were they still held.
     pub fn not_held(&self) -> u64 {
         self.not_held
+    }
+
+    /// Connections whose opening was not seen, and which were not found at the
+    /// start either.
+    pub fn birth_missed(&self) -> u64 {
+        self.birth_missed
     }
 
     fn id(&self, number: u64) -> SocketId {
@@ -169,6 +182,8 @@ impl Connections {
         };
         let connection = &mut self.slots[slot as usize];
         connection.complete(event);
+        let existed = adopt::meet(&mut self.existing, connection, event);
+        self.birth_missed = self.birth_missed.saturating_sub(u64::from(existed));
         if let What::State {
             new: State::SynRecv | State::Established,
             ..
@@ -344,7 +359,9 @@ impl Connections {
     fn insert(&mut self, event: &Event, wall: u64) -> u32 {
         self.sockets += 1;
         let connection = Connection::new(event, wall, self.sockets);
-        self.seen += u64::from(!connection.is_listener());
+        let listener = connection.is_listener();
+        self.seen += u64::from(!listener);
+        self.birth_missed += u64::from(!listener && !connection.began());
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.capacity => self.slots.len() as u32,

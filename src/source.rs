@@ -8,7 +8,7 @@ use crate::attach::{self, Loaded, Part, Wants};
 use crate::error::{Error, Kind};
 use crate::event::{Event, Known};
 use crate::loss::Losses;
-use crate::maps::Maps;
+use crate::maps::{Listener, Maps};
 use crate::output::{Lost, Reason, notice};
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
@@ -95,6 +95,12 @@ impl Source {
         if let Some(why) = source.rings.shortfall() {
             source.notes.push(format!("warning: {why}"));
             source.absent.insert(0, (Part::Rings, why));
+        }
+        // Samples say so in their own note.
+        let counters = source.absent.iter().find(|(p, _)| *p == Part::Counters);
+        if let Some((_, why)) = counters.filter(|_| source.transport != Transport::Perf) {
+            let note = format!("note: connections without bytes, segments and RTT: {why}");
+            source.notes.push(note);
         }
         let name = match source.transport {
             Transport::Tracepoint => return Ok(source),
@@ -197,6 +203,26 @@ impl Source {
         }
     }
 
+    /// Tells the programs of listeners that were there before them.
+    pub fn add_listener(&self, listener: &Listener) -> sys::Result<()> {
+        match &self.way {
+            Way::Programs { maps, .. } => maps.add_listener(listener),
+            Way::Samples(_) => Ok(()),
+        }
+    }
+
+    /// Takes that back: the listener had gone already.
+    pub fn forget_listener(&self, listener: &Listener) {
+        if let Way::Programs { maps, .. } = &self.way {
+            maps.forget_listener(listener);
+        }
+    }
+
+    /// Whether a ring is filling up, and should be drained soon.
+    pub fn is_filling(&self) -> bool {
+        self.rings.iter().any(Ring::is_filling)
+    }
+
     /// What this run goes without, and why.
     pub fn absent(&self) -> &[(Part, Error)] {
         &self.absent
@@ -254,7 +280,7 @@ impl Source {
             Way::Samples(_) => {
                 // A CPU that has gone has taken its tracepoints with it.
                 let _ = self.rings.switch(false);
-                self.rings.count_lost();
+                self.rings.count_missing();
             }
         }
     }

@@ -50,6 +50,9 @@ pub fn render(
         text::endpoint(out, connection.local());
         out.extend_from_slice(b" -> ");
         text::endpoint(out, connection.peer());
+        if connection.existed() {
+            out.extend_from_slice(b" (open since before the start)");
+        }
         out.push(b'\n');
         life(out, connection);
         for (wall, state) in connection.transitions() {
@@ -64,6 +67,13 @@ pub fn render(
             let _ = writeln!(out, "  ({} more transitions)", connection.more());
         }
         flush(out);
+    }
+    if connections.birth_missed() > 0 {
+        let _ = writeln!(
+            out,
+            "(of {} connections the opening was not seen, nor were they found at the start)",
+            connections.birth_missed()
+        );
     }
     if connections.not_held() > 0 {
         let _ = writeln!(

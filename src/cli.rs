@@ -125,6 +125,10 @@ struct Args {
     )]
     owner_by: bool,
 
+    /// do not look for sockets that are open before the start
+    #[argh(switch)]
+    no_snapshot: bool,
+
     /// how events are obtained: tracepoint, btf or perf (default: the first that works)
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
     transport: Option<Transport>,
@@ -179,6 +183,8 @@ pub struct Config {
     pub buffer: Option<usize>,
     /// Connections held for the report.
     pub history: usize,
+    /// Whether to look for what is open before the start.
+    pub snapshot: bool,
     /// How events are obtained; `None` is the first way that works.
     pub transport: Option<Transport>,
     /// What is given up once everything is attached.
@@ -346,6 +352,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         history: args.history.map_or(DEFAULT_HISTORY, |n| {
             usize::try_from(n).unwrap_or(usize::MAX)
         }),
+        snapshot: !args.no_snapshot,
         transport: args.transport,
         sandbox: args.sandbox,
         wants: Wants {

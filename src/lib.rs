@@ -11,6 +11,7 @@ pub mod cli;
 pub mod filter;
 pub mod loss;
 pub mod output;
+pub mod snapshot;
 pub mod source;
 
 pub mod decoder;
@@ -20,6 +21,7 @@ pub mod sampler;
 pub mod tasks;
 
 pub mod event;
+pub mod existing;
 pub mod lifecycle;
 pub mod recent;
 pub mod tcp;

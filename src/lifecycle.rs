@@ -5,8 +5,10 @@
 //! kernel uses a socket's address again at once, so a socket is forgotten soon
 //! after CLOSE: a reset that ends a connection may be told only after it.
 //! Memory is bounded: at most `capacity` connections are held, closed ones
-//! making room first, and what had to go is counted.
+//! making room first, and what had to go is counted. As many more are held as
+//! were open before the start and have had no event.
 
+pub mod adopt;
 pub mod cause;
 pub mod connection;
 mod embryo;
@@ -14,6 +16,7 @@ mod keeper;
 pub mod totals;
 
 use crate::event::{Counters, Event, What};
+use crate::existing::Table;
 use crate::tcp::State;
 use crate::text;
 use cause::{Facts, cause, time_wait};
@@ -94,6 +97,7 @@ pub struct Connections {
     /// Ends without a record yet.
     ended: VecDeque<Ended>,
     embryos: Embryos,
+    existing: Table,
 }
 
 /// An event of a connection, as [`Connections::observe`] understood it.
@@ -127,6 +131,7 @@ impl Connections {
             by_socket: HashMap::new(),
             ended: VecDeque::new(),
             embryos: Embryos::default(),
+            existing: Table::new(capacity),
         }
     }
 
@@ -169,6 +174,7 @@ impl Connections {
         };
         let connection = &mut self.slots[slot as usize];
         connection.complete(event);
+        adopt::meet(&mut self.existing, connection, event);
         if let What::State {
             new: State::SynRecv | State::Established,
             ..

@@ -1,10 +1,13 @@
-//! The story of a run: open, attach, shut the doors, loop, drain, report.
+//! The story of a run: open, attach, scan, shut the doors, loop, drain, report.
 //!
-//! Contract: when the opening line is printed, everything is attached, and what
-//! is no longer needed is given up (see [`crate::sandbox`]). One
+//! Contract: when the opening line is printed, everything is attached, what
+//! exists already is known, and what is no longer needed is given up (see
+//! [`crate::sandbox`]). One
 //! epoll wait serves rings, signals and a reader that leaves; it is woken by a
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
+
+mod start;
 
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
@@ -116,13 +119,14 @@ pub fn run(config: &Config) -> Result<(), Error> {
     );
     let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view.output)?;
+    start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
     let log = view.output.log().map(|log| log.access());
     let (enforced, name) = source.shut_doors(config.sandbox, log);
     notice(&format!("note: {enforced}"));
     if let (Some(log), Some(name)) = (view.output.log(), name) {
         log.pin(name);
     }
-    view.output.say(&opening);
+    view.output.announced(&opening);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     watch_until(&mut source, &mut view, &epoll, &signals, deadline)?;
 

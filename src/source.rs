@@ -8,7 +8,7 @@ use crate::attach::{self, Loaded, Part, Wants};
 use crate::error::{Error, Kind};
 use crate::event::{Event, Known};
 use crate::loss::Losses;
-use crate::maps::Maps;
+use crate::maps::{Listener, Maps};
 use crate::output::{Lost, Reason, notice};
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
@@ -197,6 +197,26 @@ impl Source {
         }
     }
 
+    /// Tells the programs of listeners that were there before them.
+    pub fn add_listener(&self, listener: &Listener) -> sys::Result<()> {
+        match &self.way {
+            Way::Programs { maps, .. } => maps.add_listener(listener),
+            Way::Samples(_) => Ok(()),
+        }
+    }
+
+    /// Takes that back: the listener had gone already.
+    pub fn forget_listener(&self, listener: &Listener) {
+        if let Way::Programs { maps, .. } = &self.way {
+            maps.forget_listener(listener);
+        }
+    }
+
+    /// Whether a ring is filling up, and should be drained soon.
+    pub fn is_filling(&self) -> bool {
+        self.rings.iter().any(Ring::is_filling)
+    }
+
     /// What this run goes without, and why.
     pub fn absent(&self) -> &[(Part, Error)] {
         &self.absent
@@ -254,7 +274,7 @@ impl Source {
             Way::Samples(_) => {
                 // A CPU that has gone has taken its tracepoints with it.
                 let _ = self.rings.switch(false);
-                self.rings.count_lost();
+                self.rings.count_missing();
             }
         }
     }

@@ -204,7 +204,7 @@ pub fn mounted_at(mountinfo: &[u8]) -> Vec<String> {
 }
 
 /// Undoes the octal escapes of mountinfo (`\040`); what is no escape stays.
-fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {

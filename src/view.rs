@@ -19,7 +19,8 @@ use crate::text::WallClock;
 pub struct View {
     /// Where the lines go.
     pub output: Output,
-    connections: Connections,
+    /// The connections they belong to.
+    pub connections: Connections,
     filter: Filter,
     clock: WallClock,
     summary: Summary,
@@ -202,6 +203,11 @@ impl View {
         self.summary.lost = lost;
         self.summary.connections = self.connections.seen();
         self.summary.not_held = self.connections.not_held();
+        // Those of which events would have been shown, had there been one.
+        let filter = &self.filter;
+        self.summary.untouched = self
+            .connections
+            .untouched(&|local, peer, owner| filter.admits(local, peer, owner));
         self.output
             .finish(&self.connections, self.summary, time::realtime());
     }

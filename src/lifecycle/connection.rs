@@ -97,6 +97,10 @@ bitflags! {
         const RESET_RECEIVED = 1 << 8;
         /// Its end was a process's own doing.
         const BY_TASK = 1 << 9;
+        /// Whether it is one of those that were found at the start.
+        const SETTLED = 1 << 10;
+        /// That it is.
+        const EXISTED = 1 << 11;
     }
 }
 
@@ -228,6 +232,16 @@ impl Connection {
     /// Whether its beginning was seen.
     pub fn began(&self) -> bool {
         self.seen.contains(Seen::BEGIN)
+    }
+
+    /// When it began, on the event clock, where that was seen.
+    pub(super) fn born(&self) -> Option<u64> {
+        self.began().then_some(self.start)
+    }
+
+    /// Whether it was open before the start.
+    pub fn existed(&self) -> bool {
+        self.seen.contains(Seen::EXISTED)
     }
 
     /// When it began, in nanoseconds since the epoch, where that was seen.

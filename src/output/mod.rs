@@ -139,6 +139,9 @@ pub struct Summary {
     pub connections: u64,
     /// Connections shown that are no longer held for the report.
     pub not_held: u64,
+    /// Connections that were open before the start, match the filter, and had no
+    /// event.
+    pub untouched: u64,
 }
 
 /// Renders lines of one format.
@@ -243,6 +246,23 @@ impl Output {
     /// Says that something is missing.
     pub fn lost(&mut self, lost: &Lost) {
         self.both(&|format, out| format.lost(out, lost));
+    }
+
+    /// Makes the opening line ready, before any event; see
+    /// [`Output::announced`].
+    pub fn announce(&mut self, opening: &str) {
+        if self.format == FormatName::Classic {
+            let _ = writeln!(self.console.buffer(), "{opening}");
+        }
+    }
+
+    /// Shows the opening line that was made ready: on the console where that is
+    /// for people, else on standard error.
+    pub fn announced(&mut self, opening: &str) {
+        match self.format {
+            FormatName::Classic => self.flush(),
+            FormatName::Json => self.say(opening),
+        }
     }
 
     /// A line for the person who started this: on the console where that is
@@ -379,6 +399,13 @@ impl Output {
                 console.flush();
             }
         });
+        if summary.untouched > 0 {
+            let _ = writeln!(
+                out,
+                "({} more connections were open before the start, and had no event)",
+                summary.untouched
+            );
+        }
         let _ = writeln!(
             out,
             "Events: {} received, {} shown, {} lost.",

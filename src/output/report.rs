@@ -50,6 +50,9 @@ pub fn render(
         text::endpoint(out, connection.local());
         out.extend_from_slice(b" -> ");
         text::endpoint(out, connection.peer());
+        if connection.existed() {
+            out.extend_from_slice(b" (open since before the start)");
+        }
         out.push(b'\n');
         life(out, connection);
         for (wall, state) in connection.transitions() {

@@ -11,6 +11,7 @@ pub mod caps;
 pub mod errno;
 pub mod landlock;
 pub mod memory;
+pub mod netlink;
 pub mod perf_event;
 pub mod ring;
 pub mod sealed;

@@ -69,6 +69,8 @@ pub struct Loaded {
     pub known: Known,
     /// What they go without, and why.
     pub absent: Vec<(Part, Error)>,
+    /// The names of the reasons of resets, where tracefs tells.
+    pub reset_reasons: Vec<(u32, String)>,
 }
 
 /// A tracepoint's programs: by its record, and by its arguments.
@@ -115,7 +117,9 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Err
         let attached = tracepoint.attach(program.as_fd(), cpus)?;
         Ok((program, attached))
     };
-    all(&attach, RECORD, btf.as_ref(), maps, wants)
+    let mut loaded = all(&attach, RECORD, btf.as_ref(), maps, wants)?;
+    loaded.reset_reasons = tracefs.symbols("tcp", "tcp_send_reset", "reason");
+    Ok(loaded)
 }
 
 /// By BTF.

@@ -402,8 +402,9 @@ impl Template<'_> {
                         if len > place.size || end > 0 {
                             return Err(broken());
                         }
+                        let via = if src == 1 { 2 } else { 1 };
                         match host.loads_members() {
-                            true => copy(&mut insns, to, src, from, len as i16, 1),
+                            true => copy(&mut insns, to, src, from, len as i16, via),
                             false => peek(&mut insns, to, src, from, len),
                         }
                     }

@@ -5,7 +5,7 @@
 use crate::attach::Wants;
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
-use crate::output::FormatName;
+use crate::output::{FormatName, Shape};
 use crate::sandbox;
 use crate::source::Transport;
 use crate::text::printable;
@@ -62,6 +62,14 @@ struct Args {
     #[argh(switch)]
     on_cpu: bool,
 
+    /// show a line for each connection at its end, too (JSON always has it)
+    #[argh(switch)]
+    connections: bool,
+
+    /// show nothing but a line for each connection at its end
+    #[argh(switch)]
+    closed_only: bool,
+
     /// what standard output carries: classic (default) or json
     #[argh(
         option,
@@ -117,6 +125,10 @@ struct Args {
     )]
     owner_by: bool,
 
+    /// do not look for sockets that are open before the start
+    #[argh(switch)]
+    no_snapshot: bool,
+
     /// how events are obtained: tracepoint, btf or perf (default: the first that works)
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
     transport: Option<Transport>,
@@ -155,8 +167,8 @@ pub enum LogChoice {
 pub struct Config {
     /// Which events are shown.
     pub filter: Filter,
-    /// Whether classic lines name the task on the CPU, too.
-    pub on_cpu: bool,
+    /// What lines there are, and what they hold.
+    pub shape: Shape,
     /// Format on standard output.
     pub format: FormatName,
     /// Log file.
@@ -171,6 +183,8 @@ pub struct Config {
     pub buffer: Option<usize>,
     /// Connections held for the report.
     pub history: usize,
+    /// Whether to look for what is open before the start.
+    pub snapshot: bool,
     /// How events are obtained; `None` is the first way that works.
     pub transport: Option<Transport>,
     /// What is given up once everything is attached.
@@ -324,7 +338,11 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             active_only: args.active_only,
             all: args.all,
         },
-        on_cpu: args.on_cpu,
+        shape: Shape {
+            on_cpu: args.on_cpu,
+            connections: args.connections || args.closed_only,
+            closed_only: args.closed_only,
+        },
         format: args.format,
         log,
         log_format: args.log_format,
@@ -334,6 +352,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         history: args.history.map_or(DEFAULT_HISTORY, |n| {
             usize::try_from(n).unwrap_or(usize::MAX)
         }),
+        snapshot: !args.no_snapshot,
         transport: args.transport,
         sandbox: args.sandbox,
         wants: Wants {

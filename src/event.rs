@@ -85,6 +85,8 @@ pub struct Counters {
     pub bytes_sent: Option<u64>,
     /// Bytes of data received in order.
     pub bytes_received: Option<u64>,
+    /// Whether the peer's FIN came (`SOCK_DONE`).
+    pub fin_received: Option<bool>,
     /// Segments sent, also without data.
     pub segments_sent: Option<u32>,
     /// Segments received, likewise.
@@ -193,6 +195,31 @@ impl Event {
         matches!(
             self.what,
             What::State { .. } | What::Retransmit { .. } | What::SynAck
+        )
+    }
+
+    /// Whether it is the first event of a socket's connection, or of a listener.
+    pub fn is_birth(&self) -> bool {
+        matches!(
+            self.what,
+            What::State {
+                old: State::Close,
+                ..
+            } | What::State {
+                old: State::Listen,
+                new: State::SynRecv
+            }
+        )
+    }
+
+    /// Whether it is a change to CLOSE.
+    pub fn is_close(&self) -> bool {
+        matches!(
+            self.what,
+            What::State {
+                new: State::Close,
+                ..
+            }
         )
     }
 

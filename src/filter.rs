@@ -6,8 +6,8 @@
 //! only at the socket's next event. A filter never keeps an event from the
 //! connection it belongs to.
 
-use crate::event::{Event, What};
-use crate::tcp::State;
+use crate::event::{Event, Owner, What};
+use crate::tcp::{Endpoint, State};
 use std::net::IpAddr;
 
 /// What a filter says of an event.
@@ -45,6 +45,20 @@ fn allows<T: PartialEq>(wanted: &Option<T>, has: T) -> bool {
 }
 
 impl Filter {
+    /// Whether connections with these ends and this owner are shown, whatever
+    /// happens to them.
+    pub fn admits(&self, local: &Endpoint, peer: &Endpoint, owner: Option<&Owner>) -> bool {
+        let noise = local.addr.is_unspecified() || peer.addr.is_unspecified();
+        (self.all || !noise)
+            && self
+                .pid
+                .is_none_or(|pid| owner.is_some_and(|owner| owner.task.pid == pid))
+            && allows(&self.src_ip, local.addr)
+            && allows(&self.dst_ip, peer.addr)
+            && allows(&self.src_port, local.port)
+            && allows(&self.dst_port, peer.port)
+    }
+
     /// Judges an event.
     pub fn judge(&self, event: &Event) -> Verdict {
         let active = matches!(

@@ -5,11 +5,13 @@
 
 pub mod check;
 pub mod session;
+pub mod view;
 
 pub mod cli;
 pub mod filter;
 pub mod loss;
 pub mod output;
+pub mod snapshot;
 pub mod source;
 
 pub mod decoder;
@@ -19,6 +21,7 @@ pub mod sampler;
 pub mod tasks;
 
 pub mod event;
+pub mod existing;
 pub mod lifecycle;
 pub mod recent;
 pub mod tcp;
@@ -31,6 +34,8 @@ pub mod maps;
 pub mod perf;
 pub mod program;
 pub mod tracepoint;
+
+pub mod symbols;
 
 pub mod lockdown;
 pub mod sandbox;

@@ -2,19 +2,33 @@
 //!
 //! Contract: events belong together by socket, not by tuple: the client's
 //! first event has no local port yet, a child's first may have no peer. The
-//! kernel uses a socket's address again at once, so a socket is forgotten at
-//! CLOSE. Memory is bounded: at most `capacity` connections are held, closed
-//! ones making room first, and what had to go is counted.
+//! kernel uses a socket's address again at once, so a socket is forgotten soon
+//! after CLOSE: a reset that ends a connection may be told only after it.
+//! Memory is bounded: at most `capacity` connections are held, closed ones
+//! making room first, and what had to go is counted. As many more are held as
+//! were open before the start and have had no event.
 
-use crate::event::{Event, Owner, OwnerSource, What};
-use crate::tcp::{Endpoint, State};
+pub mod adopt;
+pub mod cause;
+pub mod connection;
+mod embryo;
+mod keeper;
+pub mod totals;
+
+use crate::event::{Counters, Event, What};
+use crate::existing::Table;
+use crate::tcp::State;
 use crate::text;
+use cause::{Facts, cause, time_wait};
+use connection::{Connection, Seen};
+use embryo::Embryos;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use totals::Totals;
 
-/// Transitions kept for one connection. TCP allows at most 7 from the first
-/// state to CLOSE (simultaneous open, then simultaneous close); one more for
-/// what the kernel may add.
-const TRANSITIONS: usize = 8;
+/// How long after CLOSE a reset is waited for that belongs to it, in
+/// nanoseconds. Both are the work of one moment, but the task may lose the CPU
+/// in between.
+const AFTERMATH: u64 = 10_000_000;
 
 /// Identifies a connection in the output: the same for all events of a socket,
 /// and never used again, also not by a later run.
@@ -33,111 +47,35 @@ impl SocketId {
     }
 }
 
-/// A transition: wall time in milliseconds, and the new state.
+/// What this host tells of every connection.
 #[derive(Clone, Copy, Debug, Default)]
-struct Packed(u64);
-
-impl Packed {
-    fn new(wall: u64, state: State) -> Packed {
-        Packed((wall / 1_000_000) << 8 | state as u64)
-    }
-
-    /// Nanoseconds since the epoch (whole milliseconds), and the state.
-    fn unpack(self) -> (u64, Option<State>) {
-        ((self.0 >> 8) * 1_000_000, State::from_number(self.0 as u8))
-    }
+pub struct Tells {
+    /// Whether the task on the CPU has the socket: without it, who closed a
+    /// connection that was never accepted can't be told.
+    pub lock: bool,
+    /// The accept itself.
+    pub accepts: bool,
+    /// Resets that are sent.
+    pub resets: bool,
+    /// SYN+ACKs that are sent again.
+    pub synacks: bool,
+    /// Retransmissions that failed.
+    pub failed: bool,
 }
 
-/// How far a source is to be believed: the process itself, else the one that
-/// listened, else what /proc said at the start.
-fn rank(source: OwnerSource) -> u8 {
-    match source {
-        OwnerSource::Task | OwnerSource::Cached | OwnerSource::Accept => 3,
-        OwnerSource::Listener => 2,
-        OwnerSource::Snapshot => 1,
-    }
-}
-
-/// One connection.
+/// The end of a connection.
 #[derive(Debug)]
-pub struct Connection {
-    socket: u64,
+pub struct Ended {
+    slot: u32,
     number: u64,
-    local: Endpoint,
-    peer: Endpoint,
-    owner: Option<Owner>,
-    transitions: [Packed; TRANSITIONS],
-    count: u8,
-    /// Transitions beyond the array.
-    more: u32,
-    shown: bool,
-    /// An event that can't be judged before the local port is known.
-    pub held: Option<Box<(Event, u64)>>,
-}
-
-impl Connection {
-    /// This end.
-    pub fn local(&self) -> &Endpoint {
-        &self.local
-    }
-
-    /// The other end.
-    pub fn peer(&self) -> &Endpoint {
-        &self.peer
-    }
-
-    /// Whose it is, as far as it is known now.
-    pub fn owner(&self) -> Option<Owner> {
-        self.owner
-    }
-
-    /// Its transitions in order: wall time in nanoseconds since the epoch (to
-    /// the millisecond) and the state entered.
-    pub fn transitions(&self) -> impl Iterator<Item = (u64, State)> + '_ {
-        self.transitions[..usize::from(self.count)]
-            .iter()
-            .filter_map(|t| t.unpack().1.map(|state| (t.unpack().0, state)))
-    }
-
-    /// Transitions that are not kept.
-    pub fn more(&self) -> u32 {
-        self.more
-    }
-
-    /// Remembers that an event of it was shown: the report will tell of it.
-    pub fn mark_shown(&mut self) {
-        self.shown = true;
-    }
-
-    /// Takes what is better known now than before.
-    fn complete(&mut self, event: &Event) {
-        let better = |known: &mut Endpoint, seen: &Endpoint| {
-            if known.port == 0 || !seen.addr.is_unspecified() {
-                known.addr = seen.addr;
-            }
-            if seen.port != 0 {
-                known.port = seen.port;
-            }
-        };
-        better(&mut self.local, &event.local);
-        better(&mut self.peer, &event.peer);
-        if let Some(new) = event.owner {
-            // What is learned in an event of its own is cached from then on.
-            let new = Owner {
-                source: match new.source {
-                    OwnerSource::Task => OwnerSource::Cached,
-                    other => other,
-                },
-                ..new
-            };
-            if self
-                .owner
-                .is_none_or(|old| rank(new.source) >= rank(old.source))
-            {
-                self.owner = Some(new);
-            }
-        }
-    }
+    /// When its record is due, on the event clock.
+    due: u64,
+    /// When it ended, in nanoseconds since the epoch.
+    pub wall: u64,
+    /// What it had counted.
+    pub counters: Counters,
+    /// Whether the kernel entered TIME_WAIT, where that can be told.
+    pub time_wait: Option<bool>,
 }
 
 /// All connections.
@@ -145,33 +83,63 @@ impl Connection {
 pub struct Connections {
     run: u64,
     capacity: usize,
+    tells: Tells,
     /// Sockets so far: the last number given.
     sockets: u64,
     seen: u64,
     not_held: u64,
+    birth_missed: u64,
+    totals: Totals,
     slots: Vec<Connection>,
     free: Vec<u32>,
     closed: VecDeque<u32>,
     hand: usize,
     by_socket: HashMap<u64, u32>,
+    /// Ends without a record yet.
+    ended: VecDeque<Ended>,
+    embryos: Embryos,
+    existing: Table,
+}
+
+/// An event of a connection, as [`Connections::observe`] understood it.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    /// Which connection.
+    pub id: SocketId,
+    /// The connection.
+    pub connection: &'a mut Connection,
+    /// At a connection's change to CLOSE: whether the kernel entered TIME_WAIT,
+    /// where that can be told.
+    pub time_wait: Option<bool>,
 }
 
 impl Connections {
     /// An empty table that will hold at most `capacity` connections (at least
     /// one). `run` tells this run from others: nanoseconds since the epoch.
-    pub fn new(capacity: usize, run: u64) -> Connections {
+    pub fn new(capacity: usize, run: u64, tells: Tells) -> Connections {
         Connections {
             run: run / 1_000_000,
             capacity: capacity.clamp(1, u32::MAX as usize),
+            tells,
             sockets: 0,
             seen: 0,
             not_held: 0,
+            birth_missed: 0,
+            totals: Totals::default(),
             slots: Vec::new(),
             free: Vec::new(),
             closed: VecDeque::new(),
             hand: 0,
             by_socket: HashMap::new(),
+            ended: VecDeque::new(),
+            embryos: Embryos::default(),
+            existing: Table::new(capacity),
         }
+    }
+
+    /// What this host tells.
+    pub fn tells(&self) -> Tells {
+        self.tells
     }
 
     /// Connections seen so far; listening sockets are none.
@@ -184,101 +152,216 @@ impl Connections {
         self.not_held
     }
 
-    /// Feeds an event to the connection it belongs to; `wall` is its time in
-    /// nanoseconds since the epoch. The connection stays valid until
+    /// Connections whose opening was not seen, and which were not found at the
+    /// start either.
+    pub fn birth_missed(&self) -> u64 {
+        self.birth_missed
+    }
+
+    fn id(&self, number: u64) -> SocketId {
+        SocketId {
+            run: self.run,
+            number,
+        }
+    }
+
+    /// Feeds an event with a line to the connection it belongs to; `wall` is
+    /// its time in nanoseconds since the epoch. The connection stays valid until
     /// [`Connections::finish`] is called for the same event.
-    pub fn observe(&mut self, event: &Event, wall: u64) -> (SocketId, &mut Connection) {
-        let first = matches!(
-            event.what,
-            What::State {
-                old: State::Close,
-                ..
-            } | What::State {
-                old: State::Listen,
-                new: State::SynRecv
-            }
-        );
+    pub fn observe(&mut self, event: &Event, wall: u64) -> Observed<'_> {
         let known = self.by_socket.get(&event.socket).copied();
         let slot = match known {
-            Some(slot) if !first => slot,
+            Some(slot) if !self.is_other(event, slot) => slot,
             other => {
                 if let Some(stale) = other {
                     // Its CLOSE was missed.
-                    self.close(stale);
+                    self.forget(stale);
                 }
-                self.insert(event)
+                self.insert(event, wall)
             }
         };
         let connection = &mut self.slots[slot as usize];
         connection.complete(event);
-        if let What::State { new, .. } = event.what {
-            match connection
-                .transitions
-                .get_mut(usize::from(connection.count))
-            {
-                Some(place) => {
-                    *place = Packed::new(wall, new);
-                    connection.count += 1;
+        let existed = adopt::meet(&mut self.existing, connection, event);
+        self.birth_missed = self.birth_missed.saturating_sub(u64::from(existed));
+        if let What::State {
+            new: State::SynRecv | State::Established,
+            ..
+        } = event.what
+        {
+            if let Some(embryo) = self.embryos.take(event) {
+                if connection.last.is_none() && event.is_birth() {
+                    connection.number = embryo.number;
                 }
-                None => connection.more += 1,
+                connection.inherit(embryo.synacks, embryo.shown);
             }
         }
-        let id = SocketId {
-            run: self.run,
-            number: connection.number,
+        let time_wait = match event.what {
+            What::State {
+                old,
+                new: State::Close,
+            } if !connection.is_listener() => {
+                let reset = connection.seen.contains(Seen::RESET_RECEIVED);
+                time_wait(old, &event.counters, reset)
+            }
+            _ => None,
         };
-        (id, connection)
+        connection.line(event, wall, time_wait);
+        Observed {
+            id: SocketId {
+                run: self.run,
+                number: connection.number,
+            },
+            connection,
+            time_wait,
+        }
+    }
+
+    /// Whether an event is of another connection than that of its socket so far.
+    fn is_other(&self, event: &Event, slot: u32) -> bool {
+        let ended = self.slots[slot as usize].seen.contains(Seen::ENDED);
+        event.is_birth() || ended && matches!(event.what, What::State { .. })
     }
 
     /// Says that the event given to [`Connections::observe`] is dealt with: a
-    /// connection that it closed makes room for others.
-    pub fn finish(&mut self, event: &Event) {
-        if let What::State {
-            new: State::Close, ..
-        } = event.what
-        {
-            if let Some(&slot) = self.by_socket.get(&event.socket) {
-                self.close(slot);
+    /// connection that it closed has ended.
+    pub fn finish(&mut self, event: &Event, wall: u64, time_wait: Option<bool>) {
+        if !event.is_close() {
+            return;
+        }
+        let Some(&slot) = self.by_socket.get(&event.socket) else {
+            return;
+        };
+        let connection = &mut self.slots[slot as usize];
+        connection.held = None;
+        if connection.is_listener() {
+            self.forget(slot);
+            return;
+        }
+        connection.seen |= Seen::ENDED;
+        // In order, or without a reset: nothing more will come.
+        let orderly = match connection.last {
+            Some(State::SynSent) => true,
+            Some(State::LastAck | State::Closing) => event.counters.error == Some(0),
+            Some(State::FinWait2) => time_wait == Some(true),
+            _ => false,
+        };
+        let now = orderly || !self.tells.resets;
+        let ended = Ended {
+            slot,
+            number: connection.number,
+            due: if now { 0 } else { event.time + AFTERMATH },
+            wall,
+            counters: event.counters,
+            time_wait,
+        };
+        match now {
+            true => self.ended.push_front(ended),
+            false => self.ended.push_back(ended),
+        }
+        // An end without a record is not to be let go.
+        if self.ended.len() > self.capacity / 2 {
+            self.ended.iter_mut().for_each(|e| e.due = 0);
+        }
+    }
+
+    /// Feeds an event without a line; one of a socket that isn't known is
+    /// nothing.
+    pub fn note(&mut self, event: &Event) {
+        let Some(&slot) = self.by_socket.get(&event.socket) else {
+            return;
+        };
+        let connection = &mut self.slots[slot as usize];
+        let ended = connection.seen.contains(Seen::ENDED);
+        match event.what {
+            What::Accepted if !ended => {
+                connection.learn(event.owner.as_ref());
+                connection.accepted(event.time, self.tells.accepts);
+            }
+            What::ResetReceived if !ended => connection.seen |= Seen::RESET_RECEIVED,
+            What::ResetSent { reason } => {
+                connection.reset_sent(reason);
+                if ended {
+                    self.hasten(slot);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn hasten(&mut self, slot: u32) {
+        if let Some(at) = self.ended.iter().position(|e| e.slot == slot) {
+            if let Some(mut ended) = self.ended.remove(at) {
+                ended.due = 0;
+                self.ended.push_front(ended);
             }
         }
     }
 
-    fn close(&mut self, slot: u32) {
+    /// Makes room for an event: an end of its socket that still waits is due.
+    pub fn prepare(&mut self, event: &Event) {
+        if self.ended.is_empty() {
+            return;
+        }
+        if let Some(&slot) = self.by_socket.get(&event.socket) {
+            let ended = self.slots[slot as usize].seen.contains(Seen::ENDED);
+            if ended && event.is_line() && self.is_other(event, slot) {
+                self.hasten(slot);
+            }
+        }
+    }
+
+    /// The next connection that has ended and of which all is known that will
+    /// be by `now` on the event clock. It stays valid until it is given to
+    /// [`Connections::release`].
+    pub fn next_ended(&mut self, now: u64) -> Option<Ended> {
+        while self.ended.front().is_some_and(|e| e.due <= now) {
+            let mut ended = self.ended.pop_front()?;
+            let connection = &mut self.slots[ended.slot as usize];
+            if connection.number != ended.number {
+                continue;
+            }
+            let facts = facts(connection, &ended.counters, self.tells);
+            connection.cause = Some(cause(&facts));
+            if facts.reset_sent && ended.time_wait.is_none() {
+                ended.time_wait = Some(false);
+            }
+            return Some(ended);
+        }
+        None
+    }
+
+    /// The connection that has ended.
+    pub fn get(&self, ended: &Ended) -> (SocketId, &Connection) {
+        (self.id(ended.number), &self.slots[ended.slot as usize])
+    }
+
+    /// Makes its place available to others.
+    pub fn release(&mut self, ended: Ended) {
+        self.forget(ended.slot);
+    }
+
+    fn forget(&mut self, slot: u32) {
         let connection = &mut self.slots[slot as usize];
         connection.held = None;
-        self.by_socket.remove(&connection.socket);
-        if connection.shown {
+        connection.seen -= Seen::ENDED;
+        if self.by_socket.get(&connection.socket) == Some(&slot) {
+            self.by_socket.remove(&connection.socket);
+        }
+        if connection.is_shown() {
+            self.totals.add(connection);
             self.closed.push_back(slot);
         } else {
             self.free.push(slot);
         }
     }
 
-    fn insert(&mut self, event: &Event) -> u32 {
+    fn insert(&mut self, event: &Event, wall: u64) -> u32 {
         self.sockets += 1;
-        let listener = matches!(
-            event.what,
-            What::State {
-                new: State::Listen,
-                ..
-            } | What::State {
-                old: State::Listen,
-                new: State::Close
-            }
-        );
+        let connection = Connection::new(event, wall, self.sockets);
+        let listener = connection.is_listener();
         self.seen += u64::from(!listener);
-        let connection = Connection {
-            socket: event.socket,
-            number: self.sockets,
-            local: event.local,
-            peer: event.peer,
-            owner: None,
-            transitions: [Packed::default(); TRANSITIONS],
-            count: 0,
-            more: 0,
-            shown: false,
-            held: None,
-        };
+        self.birth_missed += u64::from(!listener && !connection.began());
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.capacity => self.slots.len() as u32,
@@ -293,19 +376,46 @@ impl Connections {
     }
 
     /// Makes a slot free: that of the connection closed longest ago, else of an
-    /// open one (the slots in turn, so roughly the oldest).
+    /// open one (the slots in turn, so roughly the oldest), but not of one whose
+    /// record is still to come.
     fn evict(&mut self) -> u32 {
         if let Some(slot) = self.closed.pop_front() {
             self.not_held += 1;
             return slot;
         }
-        self.hand = (self.hand + 1) % self.slots.len();
-        let victim = &self.slots[self.hand];
-        if victim.shown {
-            self.not_held += 1;
+        for _ in 0..self.slots.len() {
+            self.hand = (self.hand + 1) % self.slots.len();
+            if !self.slots[self.hand].seen.contains(Seen::ENDED) {
+                break;
+            }
         }
-        self.by_socket.remove(&victim.socket);
-        self.hand as u32
+        let victim = &self.slots[self.hand];
+        if victim.is_shown() {
+            self.not_held += 1;
+            self.totals.add(victim);
+        }
+        let slot = self.hand as u32;
+        if self.by_socket.get(&victim.socket) == Some(&slot) {
+            self.by_socket.remove(&victim.socket);
+        }
+        slot
+    }
+
+    /// Takes a SYN+ACK that was sent again for a connection without a socket:
+    /// the event's is the listener's. `shown` tells whether it is shown. The
+    /// connection will have the same identity. `None` where the socket is the
+    /// connection's own (TCP Fast Open), which [`Connections::observe`] takes.
+    pub fn embryo(&mut self, event: &Event, shown: bool) -> Option<SocketId> {
+        let known = self.by_socket.get(&event.socket);
+        if known.is_some_and(|slot| !self.slots[*slot as usize].is_listener()) {
+            return None;
+        }
+        let next = self.sockets + 1;
+        let embryo = self.embryos.count(event, next);
+        embryo.shown |= shown;
+        let number = embryo.number;
+        self.sockets = self.sockets.max(number);
+        Some(self.id(number))
     }
 
     /// The connections of which something was shown and a transition is known,
@@ -313,141 +423,42 @@ impl Connections {
     pub fn shown(&self) -> Vec<&Connection> {
         // A slot that is free holds a connection that was not shown.
         let slots = self.slots.iter().enumerate();
-        let slots = slots.filter(|(_, c)| c.shown && c.count > 0);
+        let slots = slots.filter(|(_, c)| c.is_shown() && c.transitions().next().is_some());
         let order: BinaryHeap<(u64, usize)> = slots.map(|(i, c)| (c.number, i)).collect();
         let order = order.into_sorted_vec();
         order.into_iter().map(|(_, i)| &self.slots[i]).collect()
     }
+
+    /// What the connections that were shown come to.
+    pub fn totals(&self) -> Totals {
+        let mut totals = self.totals.clone();
+        let open = self
+            .by_socket
+            .values()
+            .map(|slot| &self.slots[*slot as usize]);
+        open.filter(|c| c.is_shown()).for_each(|c| totals.add(c));
+        totals
+    }
+}
+
+/// What is known of a connection that has ended.
+fn facts(connection: &Connection, counters: &Counters, tells: Tells) -> Facts {
+    let seen = |flag| connection.seen.contains(flag);
+    Facts {
+        from: connection.last.unwrap_or(State::Close),
+        incoming: seen(Seen::INCOMING),
+        owned: match connection.was_owned() {
+            true => Some(true),
+            false => tells.lock.then_some(false),
+        },
+        by_task: seen(Seen::BY_TASK),
+        has_port: connection.local().port != 0,
+        error: counters.error,
+        reset_sent: seen(Seen::RESET_SENT),
+        reset_received: seen(Seen::RESET_RECEIVED),
+        retransmitted: connection.retransmitted(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::tests::state;
-
-    const MS: u64 = 1_000_000;
-
-    fn feed(table: &mut Connections, event: &Event) -> u64 {
-        let (id, connection) = table.observe(event, event.time);
-        connection.mark_shown();
-        table.finish(event);
-        id.number
-    }
-
-    fn states(connection: &Connection) -> Vec<State> {
-        connection.transitions().map(|(_, state)| state).collect()
-    }
-
-    #[test]
-    fn a_client_without_a_port_belongs_to_the_rest() {
-        let mut table = Connections::new(10, 0);
-        let path = [
-            (State::Close, State::SynSent, (0, 80)),
-            (State::SynSent, State::Established, (4000, 80)),
-            (State::Established, State::FinWait1, (4000, 80)),
-            (State::FinWait1, State::FinWait2, (4000, 80)),
-            (State::FinWait2, State::Close, (4000, 80)),
-        ];
-        for (i, (old, new, ports)) in path.into_iter().enumerate() {
-            assert_eq!(
-                feed(&mut table, &state(i as u64 * MS, 7, old, new, ports)),
-                1
-            );
-        }
-        let shown = table.shown();
-        assert_eq!(shown.len(), 1);
-        assert_eq!((shown[0].local().port, shown[0].peer().port), (4000, 80));
-        assert_eq!(states(shown[0]), path.map(|(_, new, _)| new));
-        let times: Vec<u64> = shown[0].transitions().map(|(time, _)| time).collect();
-        assert_eq!(times, [0, MS, 2 * MS, 3 * MS, 4 * MS]);
-    }
-
-    #[test]
-    fn an_address_used_again_is_another_connection() {
-        let mut table = Connections::new(10, 0);
-        let open = state(1, 7, State::Close, State::SynSent, (0, 80));
-        let closed = state(2, 7, State::SynSent, State::Close, (4000, 80));
-        assert_eq!(feed(&mut table, &open), 1);
-        assert_eq!(feed(&mut table, &closed), 1);
-        assert_eq!(feed(&mut table, &open), 2);
-        // Its CLOSE was lost: the next first event still begins anew.
-        assert_eq!(feed(&mut table, &open), 3);
-        assert_eq!((table.seen(), table.shown().len()), (3, 3));
-    }
-
-    #[test]
-    fn a_listener_is_no_connection() {
-        let mut table = Connections::new(4, 0);
-        feed(
-            &mut table,
-            &state(1, 1, State::Close, State::Listen, (80, 0)),
-        );
-        feed(
-            &mut table,
-            &state(2, 2, State::Listen, State::SynRecv, (80, 4000)),
-        );
-        feed(
-            &mut table,
-            &state(3, 1, State::Listen, State::Close, (80, 0)),
-        );
-        // One that was there before us, and is closed now.
-        feed(
-            &mut table,
-            &state(4, 3, State::Listen, State::Close, (81, 0)),
-        );
-        assert_eq!(table.seen(), 1);
-    }
-
-    #[test]
-    fn memory_is_bounded_and_what_went_is_counted() {
-        let mut table = Connections::new(4, 0);
-        for socket in 1..=10 {
-            feed(
-                &mut table,
-                &state(1, socket, State::Close, State::SynSent, (0, 80)),
-            );
-            if socket % 2 == 0 {
-                feed(
-                    &mut table,
-                    &state(2, socket, State::SynSent, State::Close, (1, 80)),
-                );
-            }
-        }
-        assert_eq!(table.seen(), 10);
-        assert_eq!(table.shown().len() as u64 + table.not_held(), 10);
-        assert!(table.slots.len() <= 4 && table.by_socket.len() <= 4);
-    }
-
-    #[test]
-    fn what_is_not_shown_takes_no_room_after_its_end() {
-        let mut table = Connections::new(2, 0);
-        for socket in 1..=100 {
-            for (old, new) in [
-                (State::Close, State::SynSent),
-                (State::SynSent, State::Close),
-            ] {
-                let event = state(1, socket, old, new, (0, 80));
-                table.observe(&event, 1);
-                table.finish(&event);
-            }
-        }
-        assert_eq!(
-            (table.seen(), table.not_held(), table.slots.len()),
-            (100, 0, 1)
-        );
-        assert!(table.shown().is_empty());
-    }
-
-    #[test]
-    fn transitions_beyond_the_bound_are_counted() {
-        let mut table = Connections::new(2, 0);
-        for i in 0..12 {
-            feed(
-                &mut table,
-                &state(i, 1, State::SynSent, State::Established, (1, 2)),
-            );
-        }
-        let shown = table.shown();
-        assert_eq!((states(shown[0]).len(), shown[0].more()), (TRANSITIONS, 4));
-    }
-}
+mod tests;

@@ -77,7 +77,8 @@ impl Losses {
             let unreadable = ring.map_or(0, |ring| ring.unreadable());
             let cpu = Some(cpu);
             step(&mut told.ring_full, full, cpu, Reason::RingFull);
-            step(&mut told.other, unsent.other, cpu, Reason::OutputFailed);
+            let other = unsent.other + ring.map_or(0, |ring| ring.unsampled());
+            step(&mut told.other, other, cpu, Reason::OutputFailed);
             step(&mut told.owners, unsent.owners, cpu, Reason::OwnersFull);
             step(&mut told.unreadable, unreadable, cpu, Reason::Unreadable);
         }

@@ -3,20 +3,23 @@
 //! Contract: layouts of keys and values stand in bpf-asm/; nothing is pinned.
 
 use crate::error::{Error, Kind};
+use crate::event::Owner;
 use crate::perf::{Ring, Rings};
 use crate::sys::bpf::{Map, MapType, Update};
 use crate::sys::{self, Errno, caps};
+use crate::tcp::Endpoint;
 use crate::wire::OWNER_LEN;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Sockets whose owner is remembered. 48 bytes each and as many for the hash,
 /// preallocated by the kernel.
 const OWNERS: u32 = 65536;
 /// Addresses with listeners that are remembered.
-const LISTENERS: u32 = 8192;
+pub const LISTENERS: u32 = 8192;
 /// A key of the map `listeners`, in bytes; see bpf-asm/owner.inc.
-const LISTENER_KEY: usize = 24;
+pub const LISTENER_KEY: usize = 32;
 /// Its value, in bytes.
 const LISTENER_LEN: usize = OWNER_LEN + 8;
 /// The value of the map `lost`, in bytes.
@@ -41,6 +44,70 @@ pub struct Unsent {
     pub other: u64,
     /// Not events: owners that found no room in the map `owners`.
     pub owners: u64,
+}
+
+/// An address with listeners, as the map `listeners` knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The network namespace: an inode number, 0 where the programs know none.
+    pub netns: u32,
+    /// AF_INET or AF_INET6, of the socket.
+    pub family: u16,
+    /// Where it listens; the address may be unspecified.
+    pub local: Endpoint,
+    /// The network device it is bound to: its index, 0 for none, or where the
+    /// programs know none.
+    pub device: u32,
+    /// The process that all of them belong to; `None` where it isn't known, or
+    /// where they belong to several.
+    pub owner: Option<Owner>,
+    /// How many of them there are (SO_REUSEPORT).
+    pub count: u32,
+}
+
+impl Listener {
+    /// Its key in the map.
+    pub fn key(&self) -> [u8; LISTENER_KEY] {
+        let address = match self.local.addr {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let mut key = [0; LISTENER_KEY];
+        key[..4].copy_from_slice(&self.netns.to_le_bytes());
+        key[4..6].copy_from_slice(&self.local.port.to_le_bytes());
+        key[6..8].copy_from_slice(&self.family.to_le_bytes());
+        key[8..24].copy_from_slice(&address.octets());
+        key[24..28].copy_from_slice(&self.device.to_le_bytes());
+        key
+    }
+}
+
+/// A value of the map `listeners`.
+#[derive(Clone, Copy, Debug)]
+struct Listening([u8; LISTENER_LEN]);
+
+impl Listening {
+    fn word(&self, at: usize) -> u32 {
+        let bytes = self.0[at..].first_chunk();
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    fn pid(&self) -> u32 {
+        self.word(4)
+    }
+
+    fn count(&self) -> u32 {
+        self.word(OWNER_LEN)
+    }
+
+    fn disagrees(&self) -> bool {
+        self.word(OWNER_LEN + 4) != 0
+    }
+
+    fn set(&mut self, count: u32, disagree: bool) {
+        self.0[OWNER_LEN..OWNER_LEN + 4].copy_from_slice(&count.to_le_bytes());
+        self.0[OWNER_LEN + 4..].copy_from_slice(&u32::from(disagree).to_le_bytes());
+    }
 }
 
 /// Runs what may be short of locked memory: kernels before 5.11 charge maps and
@@ -151,5 +218,78 @@ impl Maps {
                 owners: number(&numbers[16..]),
             })
             .collect()
+    }
+
+    /// Tells the programs of listeners that were there before them. Where
+    /// others came in between, the children of both are nobody's unless all are
+    /// known to be of one process.
+    pub fn add_listener(&self, listener: &Listener) -> sys::Result<()> {
+        let key = listener.key();
+        let mut value = Listening([0; LISTENER_LEN]);
+        if let Some(owner) = listener.owner {
+            value.0[..OWNER_LEN].copy_from_slice(&owner.encode(listener.netns));
+        }
+        value.set(listener.count, listener.owner.is_none());
+        match self.listeners.update(&key, &value.0, Update::Add) {
+            Err(Errno::EEXIST) => {}
+            other => return other,
+        }
+        let mut there = Listening([0; LISTENER_LEN]);
+        match self.listeners.lookup(&key, &mut there.0) {
+            // It has gone again.
+            Err(Errno::ENOENT) => return self.listeners.update(&key, &value.0, Update::Add),
+            other => other?,
+        }
+        let alike = listener.owner.is_some() && there.pid() == value.pid();
+        if there.disagrees() || (alike && there.count() >= listener.count) {
+            return Ok(());
+        }
+        // A program may count at the same time, which would be lost here: the
+        // worst of it is that children are nobody's.
+        there.set(there.count().max(listener.count), true);
+        match self.listeners.update(&key, &there.0, Update::Replace) {
+            Err(Errno::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Takes back what [`Maps::add_listener`] told of a single listener, which
+    /// had gone before the programs knew of it.
+    pub fn forget_listener(&self, listener: &Listener) {
+        let key = listener.key();
+        let mut there = Listening([0; LISTENER_LEN]);
+        let found = self.listeners.lookup(&key, &mut there.0);
+        if found.is_ok() && there.count() <= 1 {
+            // Where it has gone, there is nothing to take back.
+            let _ = self.listeners.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The layouts stand in bpf-asm/, too.
+    #[test]
+    fn sizes_are_those_of_the_programs() {
+        let all = concat!(
+            include_str!("../bpf-asm/event.inc"),
+            include_str!("../bpf-asm/owner.inc")
+        );
+        let equ = |name: &str| -> usize {
+            let lines = all.lines().filter_map(|line| line.strip_prefix(".equ "));
+            let mut words = lines.map(|line| line.split_ascii_whitespace());
+            let mut found = words.find(|words| words.clone().next() == Some(name));
+            let value = found.as_mut().and_then(|words| words.nth(1));
+            value.and_then(|n| n.parse().ok()).expect("a number")
+        };
+        assert_eq!(LOST_LEN, equ("LOST_OWNER") + 8);
+        assert_eq!(LISTENER_LEN, equ("LI_SIZE"));
+        assert_eq!(OWNER_LEN, equ("OW_SIZE"));
+        // The device is the last of the key, with as many bytes behind it.
+        let device = all.lines().find(|line| line.starts_with(".equ LK_DEVICE"));
+        assert!(device.is_some_and(|line| line.contains("LK + 24 ")));
+        assert_eq!(LISTENER_KEY, 24 + 8);
     }
 }

@@ -86,7 +86,7 @@ impl Owners {
         let What::State { old, new } = event.what else {
             return self.sockets.get(event.socket).map(|known| known.owner());
         };
-        let known = if own_context || is_the_owners_doing(old, new) {
+        let known = if self.is_the_owner(event, (old, new), own_context) {
             let source = OwnerSource::Task;
             let task = event.on_cpu;
             Some(Known { task, source })
@@ -118,6 +118,31 @@ impl Owners {
         known.map(Known::owner)
     }
 
+    /// Whether the task on the CPU is the socket's owner.
+    fn is_the_owner(&mut self, event: &Event, change: (State, State), own_context: bool) -> bool {
+        let (old, new) = change;
+        let task = &event.on_cpu;
+        if matches!(new, State::SynSent | State::Listen) {
+            return own_context || is_the_owners_doing(old, new);
+        }
+        let remembered = self.sockets.get(event.socket);
+        if remembered.is_some_and(|known| known.task.pid == task.pid) {
+            return own_context || is_the_owners_doing(old, new);
+        }
+        match change {
+            // Another process ends it: one that it was handed to, or one that
+            // has it killed, as `ss -K` does. Which, can't be told.
+            (_, State::Close) => false,
+            // The kernel's workers close what nobody else can close any more.
+            _ if task.name.starts_with(b"kworker/") => false,
+            // By TCP Fast Open a server may have shut down before the handshake
+            // was over; its FIN then comes in the softirq that ends it (v6.12
+            // net/ipv4/tcp_input.c, tcp_rcv_state_process).
+            (State::Established, State::FinWait1) => own_context,
+            _ => own_context || is_the_owners_doing(old, new),
+        }
+    }
+
     fn listen(&mut self, event: &Event) {
         self.forget_listener(event);
         if self.listening >= LISTENERS {
@@ -145,19 +170,18 @@ impl Owners {
     }
 
     /// The owner of a child that has this port and address: that of the
-    /// listeners at the address, else of those at a wildcard that stands for
-    /// it, if they are all of one process.
+    /// listeners at the address and at a wildcard that stands for it, if they
+    /// are all of one process. Which namespace or device each of them is of
+    /// isn't known, so that none goes before another.
     fn heir(&self, port: u16, addr: IpAddr) -> Option<Task> {
         if self.overflowed {
             return None;
         }
         let all = self.listeners.get(&port)?;
-        let wild = !all.iter().any(|l| l.addr == addr);
-        let fits = |l: &&Listener| match wild {
-            false => l.addr == addr,
-            // An IPv6 wildcard may stand for IPv4, too.
-            true => l.addr.is_unspecified() && (l.addr.is_ipv6() || addr.is_ipv4()),
-        };
+        // An IPv6 wildcard may stand for IPv4, too.
+        let stands_for =
+            |l: &Listener| l.addr.is_unspecified() && (l.addr.is_ipv6() || addr.is_ipv4());
+        let fits = |l: &&Listener| l.addr == addr || stands_for(l);
         let mut fitting = all.iter().filter(fits);
         let first = fitting.next()?;
         let agreed = fitting.all(|l| l.task.pid == first.task.pid);
@@ -196,10 +220,12 @@ mod tests {
     fn a_client_belongs_to_who_opened_it() {
         let mut owners = Owners::default();
         let mut see = |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own));
-        // Opening and closing are the owner's, whatever the flags say.
+        // Opening is the owner's, whatever the flags say.
         assert_eq!(see(5, Close, SynSent, false), Some((5, TASK)));
         assert_eq!(see(99, SynSent, Established, false), Some((5, CACHED)));
-        assert_eq!(see(6, Established, FinWait1, false), Some((6, TASK)));
+        // A FIN that was put off until the handshake was over is anybody's.
+        assert_eq!(see(99, Established, FinWait1, false), Some((5, CACHED)));
+        assert_eq!(see(6, Established, FinWait1, true), Some((6, TASK)));
         assert_eq!(see(99, FinWait1, FinWait2, false), Some((6, CACHED)));
         assert_eq!(see(99, FinWait2, Close, false), Some((6, CACHED)));
         // The address is used again.
@@ -213,8 +239,23 @@ mod tests {
         assert_eq!(see(99, FinWait1, FinWait2, false), None);
         assert_eq!(see(5, SynSent, Established, true), Some((5, TASK)));
         assert_eq!(see(99, Established, CloseWait, false), Some((5, CACHED)));
-        assert_eq!(see(7, CloseWait, Close, true), Some((7, TASK)));
+        // Who has it killed is not its owner.
+        assert_eq!(see(7, CloseWait, Close, true), Some((5, CACHED)));
         assert_eq!(see(99, CloseWait, LastAck, false), Some((99, TASK)));
+    }
+
+    #[test]
+    fn a_worker_of_the_kernel_owns_only_what_it_opens() {
+        let mut owners = Owners::default();
+        let mut see = |pid, old, new| {
+            let mut event = at(pid, 1, old, new);
+            event.on_cpu.name = *b"kworker/0:1\0\0\0\0\0";
+            told(owners.observe(&event, true))
+        };
+        assert_eq!(see(9, Established, FinWait1), None);
+        assert_eq!(see(9, Close, SynSent), Some((9, TASK)));
+        assert_eq!(see(8, Established, FinWait1), Some((9, CACHED)));
+        assert_eq!(see(9, FinWait1, FinWait2), Some((9, TASK)));
     }
 
     #[test]
@@ -264,9 +305,9 @@ mod tests {
         owners.observe(&listen(5, 1, "0.0.0.0"), true);
         assert_eq!(heir(&mut owners, "10.0.0.1"), Some(5));
         assert_eq!(heir(&mut owners, "2001:db8::1"), None);
-        // The one at the very address goes before it.
+        // Another at the very address may be of another namespace.
         owners.observe(&listen(6, 2, "10.0.0.1"), true);
-        assert_eq!(heir(&mut owners, "10.0.0.1"), Some(6));
+        assert_eq!(heir(&mut owners, "10.0.0.1"), None);
         assert_eq!(heir(&mut owners, "10.0.0.3"), Some(5));
         // An IPv6 wildcard takes IPv4, too: which of the two, can't be told.
         owners.observe(&listen(7, 3, "::"), true);

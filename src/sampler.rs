@@ -20,8 +20,8 @@ use crate::tasks::Tasks;
 use crate::tracepoint::TraceFs;
 use crate::wire::DecodeError;
 
-/// How often to look for CPUs that came up, in nanoseconds. Each look
-/// interrupts every CPU for a moment.
+/// How often to look for what is missing and for CPUs that came up, in
+/// nanoseconds. Each look interrupts every CPU for a moment.
 const LOOK: u64 = 1_000_000_000;
 
 /// What turns samples into events.
@@ -119,13 +119,14 @@ impl Sampler {
     }
 
     /// The CPUs that may have come up since the last look, if it is time for
-    /// one.
+    /// one; then it is asked, too, what is missing.
     pub fn came(&mut self, rings: &mut Rings) -> Vec<u32> {
         let now = time::monotonic();
         if now - self.looked < LOOK {
             return Vec::new();
         }
         self.looked = now;
+        rings.count_missing();
         rings.without_ring()
     }
 }

@@ -238,6 +238,14 @@ pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<&'static CStr>) 
     (enforced, pinned)
 }
 
+impl Enforced {
+    /// Whether everything is enforced that every supported kernel can enforce;
+    /// Landlock (Linux 5.13) is not.
+    pub fn is_whole(&self) -> bool {
+        self.kept.is_ok() && self.no_new_privs.is_ok() && self.offered.seccomp.is_ok()
+    }
+}
+
 /// `sandbox on: no capabilities; no new privileges; seccomp; Landlock (ABI 7)`
 impl fmt::Display for Enforced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,25 +1,25 @@
-//! The story of a run: open, attach, shut the doors, loop, drain, report.
+//! The story of a run: open, attach, scan, shut the doors, loop, drain, report.
 //!
-//! Contract: when the opening line is printed, everything is attached, and what
-//! is no longer needed is given up (see [`crate::sandbox`]). One
+//! Contract: when the opening line is printed, everything is attached, what
+//! exists already is known, and what is no longer needed is given up (see
+//! [`crate::sandbox`]). One
 //! epoll wait serves rings, signals and a reader that leaves; it is woken by a
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
 
+mod start;
+
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
-use crate::event::Event;
-use crate::filter::{Filter, Verdict};
-use crate::lifecycle::Connections;
 use crate::output::log::Log;
 use crate::output::stream::Stream;
-use crate::output::{Output, Shown, Summary, notice};
+use crate::output::{Output, notice};
 use crate::perf::Ring;
 use crate::source::Source;
-use crate::sys::seccomp::take_refused;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, time};
-use crate::text::{WallClock, printable};
+use crate::text::printable;
+use crate::view::View;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -79,90 +79,6 @@ fn open_log(choice: &LogChoice) -> Option<Log> {
     }
 }
 
-/// What the events go through.
-struct View {
-    output: Output,
-    connections: Connections,
-    filter: Filter,
-    clock: WallClock,
-    summary: Summary,
-    left: u64,
-    /// System calls that were refused.
-    refused: Vec<i32>,
-}
-
-impl View {
-    /// Takes an event; whether more are wanted.
-    fn take(&mut self, event: &Event) -> bool {
-        if event.is_line() {
-            self.summary.received += 1;
-            self.event(event);
-        }
-        self.left > 0 && !self.output.is_closed()
-    }
-
-    fn event(&mut self, event: &Event) {
-        let wall = self.clock.wall(event.time);
-        let (id, connection) = self.connections.observe(event, wall);
-        let completed;
-        let event = match (event.owner, connection.owner()) {
-            (None, Some(owner)) => {
-                completed = Event {
-                    owner: Some(owner),
-                    ..*event
-                };
-                &completed
-            }
-            _ => event,
-        };
-        let verdict = self.filter.judge(event);
-        let mut show = |event: &Event, wall| {
-            if self.left > 0 {
-                self.left -= 1;
-                self.summary.shown += 1;
-                self.output.event(&Shown { event, wall, id });
-            }
-        };
-        // What waited for the local port is judged now, as if it had had it.
-        if event.local.port != 0 {
-            if let Some(held) = connection.held.take() {
-                let mut complete = held.0;
-                complete.local.port = event.local.port;
-                if self.filter.judge(&complete) == Verdict::Show {
-                    connection.mark_shown();
-                    show(&held.0, held.1);
-                }
-            }
-        }
-        match verdict {
-            Verdict::Show => {
-                connection.mark_shown();
-                show(event, wall);
-            }
-            Verdict::NotYet => connection.held = Some(Box::new((*event, wall))),
-            Verdict::Skip => {}
-        }
-        self.connections.finish(event);
-    }
-
-    /// Says which system calls were refused; each once.
-    fn report_refused(&mut self) {
-        let Some(call) = take_refused() else { return };
-        if !self.refused.contains(&call) {
-            self.refused.push(call);
-            notice(&format!(
-                "warning: sandbox refused system call {call}; please report it"
-            ));
-        }
-    }
-
-    /// Says what was lost; whether the source has new rings.
-    fn report_losses(&mut self, source: &mut Source) -> bool {
-        let output = &mut self.output;
-        source.losses(time::realtime(), &mut |lost| output.lost(&lost))
-    }
-}
-
 fn epoll_failed(errno: Errno) -> Error {
     Error::new(
         Kind::Runtime,
@@ -193,32 +109,24 @@ pub fn run(config: &Config) -> Result<(), Error> {
         }
     };
     let console = Stream::new(File::from(console));
-    let mut view = View {
-        output: Output::new(
-            console,
-            config.format,
-            log,
-            config.log_format,
-            config.on_cpu,
-        ),
-        connections: Connections::new(config.history, time::realtime()),
-        filter: config.filter.clone(),
-        clock: WallClock::new(),
-        summary: Summary {
-            transport: source.transport().name(),
-            ..Summary::default()
-        },
-        left: config.count.unwrap_or(u64::MAX),
-        refused: Vec::new(),
-    };
+    let output = Output::new(
+        console,
+        config.format,
+        log,
+        config.log_format,
+        config.shape,
+        source.reset_reasons(),
+    );
+    let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view.output)?;
+    start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
     let log = view.output.log().map(|log| log.access());
     let (enforced, name) = source.shut_doors(config.sandbox, log);
     notice(&format!("note: {enforced}"));
     if let (Some(log), Some(name)) = (view.output.log(), name) {
         log.pin(name);
     }
-    view.output.say(&opening);
+    view.output.announced(&opening);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     watch_until(&mut source, &mut view, &epoll, &signals, deadline)?;
 
@@ -226,11 +134,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     source.detach();
     source.drain(u64::MAX, &mut |event| view.take(event));
     view.report_losses(&mut source);
-    view.summary.lost = source.lost();
-    view.summary.connections = view.connections.seen();
-    view.summary.not_held = view.connections.not_held();
-    view.output
-        .finish(&view.connections, view.summary, time::realtime());
+    view.finish(source.lost());
     view.report_refused();
     Ok(())
 }
@@ -303,10 +207,12 @@ fn watch_until(
         if signals.take_hangup() {
             view.output.reopen_log();
         }
-        view.clock.refresh();
+        view.refresh();
         let now = time::monotonic();
         let stop = signals.stop() || now >= until;
-        held = source.drain(now.saturating_sub(SETTLE), &mut |event| view.take(event));
+        let settled = now.saturating_sub(SETTLE);
+        held = source.drain(settled, &mut |event| view.take(event));
+        view.settle(settled);
         if now - losses_at >= IDLE {
             losses_at = now;
             if view.report_losses(source) {
@@ -318,7 +224,7 @@ fn watch_until(
         }
         view.report_refused();
         view.output.flush();
-        if stop || view.left == 0 || view.output.is_closed() {
+        if stop || view.is_done() {
             return Ok(());
         }
     }

@@ -8,7 +8,7 @@ use crate::attach::{self, Loaded, Part, Wants};
 use crate::error::{Error, Kind};
 use crate::event::{Event, Known};
 use crate::loss::Losses;
-use crate::maps::Maps;
+use crate::maps::{Listener, Maps};
 use crate::output::{Lost, Reason, notice};
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
@@ -96,6 +96,12 @@ impl Source {
             source.notes.push(format!("warning: {why}"));
             source.absent.insert(0, (Part::Rings, why));
         }
+        // Samples say so in their own note.
+        let counters = source.absent.iter().find(|(p, _)| *p == Part::Counters);
+        if let Some((_, why)) = counters.filter(|_| source.transport != Transport::Perf) {
+            let note = format!("note: connections without bytes, segments and RTT: {why}");
+            source.notes.push(note);
+        }
         let name = match source.transport {
             Transport::Tracepoint => return Ok(source),
             Transport::Btf => "by BTF",
@@ -176,6 +182,14 @@ impl Source {
         }
     }
 
+    /// The names of the reasons of resets, by number, where they are known.
+    pub fn reset_reasons(&self) -> Vec<(u32, String)> {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.reset_reasons.clone(),
+            Way::Samples(_) => Vec::new(),
+        }
+    }
+
     /// The way that was taken.
     pub fn transport(&self) -> Transport {
         self.transport
@@ -187,6 +201,26 @@ impl Source {
             Way::Programs { loaded, .. } => loaded.known,
             Way::Samples(_) => Known::empty(),
         }
+    }
+
+    /// Tells the programs of listeners that were there before them.
+    pub fn add_listener(&self, listener: &Listener) -> sys::Result<()> {
+        match &self.way {
+            Way::Programs { maps, .. } => maps.add_listener(listener),
+            Way::Samples(_) => Ok(()),
+        }
+    }
+
+    /// Takes that back: the listener had gone already.
+    pub fn forget_listener(&self, listener: &Listener) {
+        if let Way::Programs { maps, .. } = &self.way {
+            maps.forget_listener(listener);
+        }
+    }
+
+    /// Whether a ring is filling up, and should be drained soon.
+    pub fn is_filling(&self) -> bool {
+        self.rings.iter().any(Ring::is_filling)
     }
 
     /// What this run goes without, and why.
@@ -246,7 +280,7 @@ impl Source {
             Way::Samples(_) => {
                 // A CPU that has gone has taken its tracepoints with it.
                 let _ = self.rings.switch(false);
-                self.rings.count_lost();
+                self.rings.count_missing();
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Names and users of tasks, for events that tell only their ids.
 //!
-//! Contract: names follow the records that perf writes where a task is made,
-//! named or ends, given here in the order of time; those of tasks that were
+//! Contract: names follow the records that perf writes where a task is made or
+//! named, given here in the order of time; those of tasks that were
 //! there before are read from /proc at the start. A name is told of a moment
 //! only if it is known to be the task's at that very moment: what had to be
 //! read later says nothing about before. The user is read from /proc when an
@@ -9,7 +9,7 @@
 
 use crate::event::{COMM_LEN, Task};
 use crate::perf::record::{Ids, News};
-use crate::proc::{Name, Proc};
+use crate::proc::{Name, Proc, Status};
 use crate::recent::Recent;
 use crate::sys::time;
 
@@ -105,22 +105,15 @@ impl Tasks {
                         (child.name, child.since) = (parent.name, time);
                     }
                 }
-                if self.is_news(tid, time) {
+                // A task that has ended is no news: it may still close its
+                // sockets, and its number is taken over by another one's fork.
+                let older = self.known.get(tid.into());
+                if older.is_none_or(|known| time >= known.news_from) {
                     self.known.insert(tid.into(), child);
-                }
-            }
-            News::Exit { tid } => {
-                if self.is_news(tid, time) {
-                    self.known.remove(tid.into());
                 }
             }
             News::Missing => self.known.clear(),
         }
-    }
-
-    fn is_news(&mut self, tid: u32, time: u64) -> bool {
-        let known = self.known.get(tid.into());
-        known.is_none_or(|known| time >= known.news_from)
     }
 
     /// The task on the CPU at `time`. `host_tid` is its thread id in the initial
@@ -165,13 +158,16 @@ impl Tasks {
         }
         if at > known.uid_until {
             let status = proc.and_then(|proc| proc.status(tid));
-            // Not if it is another task by now.
-            let same = status.filter(|s| {
-                let renamed = known.since <= at && s.name.is_some_and(|name| name != known.name);
-                s.pid == pid && !renamed
-            });
-            known.uid = same.map(|s| s.uid);
-            known.uid_until = time::monotonic() + BELIEVED;
+            let status = status.filter(|s| s.pid == pid);
+            // With another name by now it may be another task.
+            let renamed =
+                |s: &Status| known.since <= at && s.name.is_some_and(|name| name != known.name);
+            let other = status.as_ref().is_some_and(renamed);
+            known.uid = status.filter(|_| !other).map(|s| s.uid);
+            known.uid_until = match other {
+                true => at,
+                false => time::monotonic() + BELIEVED,
+            };
         }
         let mut told = *known;
         if told.since > at {
@@ -268,8 +264,6 @@ mod tests {
         tasks.observe(30, &comm(child, "curl"));
         assert_eq!(seen(&mut tasks, child, 30), "curl");
         assert_eq!(seen(&mut tasks, ME, 30), "sh");
-        tasks.observe(40, &News::Exit { tid: child });
-        assert_eq!(seen(&mut tasks, child, 41), "");
         // The number is used again, by a child of somebody unknown.
         tasks.observe(
             50,
@@ -304,7 +298,8 @@ mod tests {
         // Read at some time from 100 to 120; before 120 it may be another.
         assert_eq!(seen(&mut tasks, ME, 110), "");
         tasks.observe(90, &comm(ME, "older"));
-        tasks.observe(90, &News::Exit { tid: ME });
+        let (tid, parent) = (ME, ME + 1);
+        tasks.observe(90, &News::Fork { tid, parent });
         assert_eq!(seen(&mut tasks, ME, 120), "read");
         tasks.observe(105, &comm(ME, "newer"));
         assert_eq!(seen(&mut tasks, ME, 106), "newer");

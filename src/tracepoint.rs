@@ -8,6 +8,7 @@
 use crate::bpf_link::HostField;
 use crate::error::{Error, Kind};
 use crate::lockdown;
+use crate::symbols;
 use crate::sys::{Errno, perf_event, tracefs};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
@@ -104,6 +105,14 @@ impl TraceFs {
         &self.origin
     }
 
+    /// The names that a tracepoint prints for the numbers of a field; none where
+    /// it has none or can't be read.
+    pub fn symbols(&self, group: &str, name: &str, field: &str) -> Vec<(u32, String)> {
+        let path = format!("events/{group}/{name}/format");
+        let text = read_at(self.root.as_fd(), &path).unwrap_or_default();
+        symbols::symbols(&text, field)
+    }
+
     /// Reads a tracepoint's id and format.
     pub fn event(&self, group: &str, name: &str) -> Result<Tracepoint, Error> {
         let read = |file: &str| {
@@ -195,7 +204,7 @@ pub fn mounted_at(mountinfo: &[u8]) -> Vec<String> {
 }
 
 /// Undoes the octal escapes of mountinfo (`\040`); what is no escape stays.
-fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {

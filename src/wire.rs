@@ -202,6 +202,7 @@ impl Counters {
                 let fin = u64::from(word(168) & SOCK_DONE != 0);
                 long(160).saturating_sub(fin)
             }),
+            fin_received: if_known(Known::BYTES_RECEIVED).map(|()| word(168) & SOCK_DONE != 0),
             segments_sent: if_known(Known::SEGMENTS_SENT).map(|()| word(140)),
             segments_received: if_known(Known::SEGMENTS_RECEIVED).map(|()| word(180)),
             // In eighths of a microsecond; 0 before the first measurement.
@@ -340,6 +341,7 @@ pub mod tests {
         assert_eq!(all.bytes_sent, Some(1000));
         // Without the peer's FIN.
         assert_eq!(all.bytes_received, Some(7));
+        assert_eq!(all.fin_received, Some(true));
         assert_eq!((all.rtt_us, all.min_rtt_us), (Some(10), None));
         assert_eq!(counters(Known::empty()), Counters::default());
         // Only the end has them.

@@ -388,3 +388,72 @@ fn flow() {
         "1:1: jump distance 32768 is out of range: -32768 to 32767"
     );
 }
+
+#[test]
+fn peeks() {
+    let table = [
+        (
+            "peek(r9 - 8, r7 + s.m, 4)",
+            "2:6: peek writes to the stack only: r10 and a negative offset",
+        ),
+        (
+            "peek(r10 - 8, r7 + 8, 4)",
+            "2:15: peek copies fields only: a register and a field's name",
+        ),
+        (
+            "peek(r10 - 8, r7 + s.m, 5)",
+            "2:25: 's.m' has 4 bytes: can't copy 5",
+        ),
+        (
+            "peek(r10 - 8, r7 + s.m, 0)",
+            "2:25: 's.m' has 4 bytes: can't copy 0",
+        ),
+        (
+            "peek(r10 - 2, r7 + s.m, 4)",
+            "2:6: 4 bytes at r10 -2 are not on the stack of 512 bytes below r10",
+        ),
+        (
+            "peek(r10 - 516, r7 + s.m, 4)",
+            "2:6: 4 bytes at r10 -516 are not on the stack of 512 bytes below r10",
+        ),
+        (
+            "peek(r10 - 8, r7 + s.other, 4)",
+            "2:20: unknown symbol 's.other'",
+        ),
+        ("peek(r10 - 8, r7 + s.m)", "2:23: expected ',', found ')'"),
+        (
+            "peek(r10 - 8, r7 + s.m, 4) via r1",
+            "2:28: expected the end of the line, found 'via'",
+        ),
+        (".equ peek 1", "2:6: 'peek' can't be used as a name"),
+        ("peek: r0 = 1", "2:1: 'peek' can't be used as a name"),
+        (
+            "exit\npeek(r10 - 8, r7 + s.m, 4)\nexit",
+            "3:1: this instruction can't be reached",
+        ),
+    ];
+    for (body, expected) in table {
+        let body = format!(".field s.m u32 optional\n{body}");
+        assert_eq!(mistake(&body), expected, "{body}");
+    }
+    // Unlike a load or a copy, it needs no block: without the field it is nothing.
+    let field = ".field s.m u32 optional\n";
+    assert_eq!(
+        mistake(&format!("{field}memcpy(r10 - 8, r7 + s.m, 4) via r1\nexit")),
+        "2:22: optional field 's.m' is used outside of .ifdef s.m"
+    );
+    assert!(program(&format!("{field}peek(r10 - 8, r7 + s.m, 4)\nexit")).is_ok());
+    // It counts as the longest of what it may become.
+    for (len, most, beyond) in [(1, 5461, 32772), (4, 4095, 32768)] {
+        let far = |count| {
+            let filling = format!("peek(r10 - 8, r7 + s.m, {len})\n").repeat(count);
+            program(&format!("{field}if r0 == 1 goto x\n{filling}x: exit"))
+        };
+        assert!(far(most).is_ok(), "{len}");
+        let why = far(most + 1).expect_err("too far").message;
+        assert!(
+            why.starts_with(&format!("jump distance {beyond} ")),
+            "{why}"
+        );
+    }
+}

@@ -1,168 +1,101 @@
 //! Linking: the templates of `bpf-asm/` and small ones, against the layouts that kernels have had.
 
+mod common;
+
+use common::layouts::*;
+use common::verifier::{self, width};
 use socket_snoop::bpf_asm::{Program, assemble, fragment};
-use socket_snoop::bpf_insn::{CLASS, Insn, JMP32, LDX, PSEUDO_MAP_FD, STX};
-use socket_snoop::bpf_link::{Host, HostField, LinkError, Template};
-use socket_snoop::programs::{RETRANSMIT, STATE};
+use socket_snoop::bpf_insn::{CLASS, Insn, LDX, PSEUDO_MAP_FD};
+use socket_snoop::bpf_link::{Host, LinkError, Template, is_member};
+use socket_snoop::programs::{self, RETRANSMIT, STATE};
+use socket_snoop::wire::{WIRE_CLOSE_LEN, WIRE_LEN};
 
-/// A host: fields as (name, offset, size), map descriptors 3 and 4.
-struct Fields<'a>(&'a [(&'a str, u16, u16)]);
-
-impl Host for Fields<'_> {
-    fn field(&self, name: &str) -> Option<HostField> {
-        let found = self.0.iter().find(|(field, _, _)| *field == name)?;
-        Some(HostField {
-            offset: found.1,
-            size: found.2,
-        })
-    }
-    fn map_fd(&self, name: &str) -> Option<i32> {
-        match name {
-            "events" => Some(3),
-            "lost" => Some(4),
-            _ => None,
-        }
-    }
-}
-
-type Layout = [(&'static str, u16, u16)];
-
-/// sock:inet_sock_set_state from 5.6, and with 8 bytes more before the first field (real-time kernels, RHEL 9).
-const STATE_NEW: [(&str, u16, u16); 11] = state(0, 2);
-const STATE_RT: [(&str, u16, u16); 11] = state(8, 2);
-/// Before 5.6: `protocol` of one byte, and everything behind it at odd places.
-const STATE_OLD: [(&str, u16, u16); 11] = state(0, 1);
-
-const fn state(more: u16, protocol: u16) -> [(&'static str, u16, u16); 11] {
-    let behind = more + 30 + protocol;
-    [
-        ("skaddr", 8 + more, 8),
-        ("oldstate", 16 + more, 4),
-        ("newstate", 20 + more, 4),
-        ("sport", 24 + more, 2),
-        ("dport", 26 + more, 2),
-        ("family", 28 + more, 2),
-        ("protocol", 30 + more, protocol),
-        ("saddr", behind, 4),
-        ("daddr", behind + 4, 4),
-        ("saddr_v6", behind + 8, 16),
-        ("daddr_v6", behind + 24, 16),
-    ]
-}
-
-/// tcp:tcp_retransmit_skb before 4.20 (no state), to 5.11 (no family), to 6.16 (no err), from 6.17, and real-time.
-const RETRANSMIT_416: &Layout = &[
-    ("skbaddr", 8, 8),
-    ("skaddr", 16, 8),
-    ("sport", 24, 2),
-    ("dport", 26, 2),
-    ("saddr_v6", 36, 16),
-    ("daddr_v6", 52, 16),
-];
-const RETRANSMIT_510: &Layout = &[
-    ("skaddr", 16, 8),
-    ("state", 24, 4),
-    ("sport", 28, 2),
-    ("dport", 30, 2),
-    ("saddr_v6", 40, 16),
-    ("daddr_v6", 56, 16),
-];
-const RETRANSMIT_61: &Layout = &[
-    ("skaddr", 16, 8),
-    ("state", 24, 4),
-    ("sport", 28, 2),
-    ("dport", 30, 2),
-    ("family", 32, 2),
-    ("saddr_v6", 42, 16),
-    ("daddr_v6", 58, 16),
-];
-const RETRANSMIT_618: &Layout = &[
-    ("skaddr", 16, 8),
-    ("state", 24, 4),
-    ("sport", 28, 2),
-    ("dport", 30, 2),
-    ("family", 32, 2),
-    ("saddr_v6", 42, 16),
-    ("daddr_v6", 58, 16),
-    ("err", 76, 4),
-];
-const RETRANSMIT_RT: &Layout = &[
-    ("skaddr", 24, 8),
-    ("state", 32, 4),
-    ("sport", 36, 2),
-    ("dport", 38, 2),
-    ("family", 40, 2),
-    ("saddr_v6", 50, 16),
-    ("daddr_v6", 66, 16),
-];
-
-fn is_store(insn: &Insn) -> bool {
-    insn.code & CLASS == STX && insn.code & 0xe0 == 0x60
-}
-
-fn width(insn: &Insn) -> i32 {
-    match insn.code & 0x18 {
-        0x00 => 4,
-        0x08 => 2,
-        0x10 => 1,
-        _ => 8,
-    }
-}
-
-/// What every kernel asks of a program, as far as it can be seen without one.
-fn acceptable(template: &Template<'_>, layout: &Layout) -> Vec<Insn> {
+/// Links a program for a host and checks the outcome: it is what every kernel takes, its loads from the record hit
+/// fields, and it sends events of one of the two sizes, one of them only at a change to CLOSE.
+fn acceptable(template: &Template<'_>, host: &Fields<'_>) -> Vec<Insn> {
     let insns = template
-        .link(&Fields(layout))
+        .link(host)
         .unwrap_or_else(|e| panic!("{}: {e}", template.name));
-    assert!(insns.len() <= 4096);
-    let mut written = [false; 84];
-    let mut second = false;
+    let sent = verifier::check(&insns);
+    match template.name {
+        "socket_snoop_st" => assert_eq!(sent, [WIRE_LEN, WIRE_CLOSE_LEN]),
+        _ => assert_eq!(sent, [WIRE_LEN]),
+    }
     for (at, insn) in insns.iter().enumerate() {
-        if std::mem::replace(&mut second, insn.is_wide()) {
-            continue;
-        }
-        assert_eq!(insn.check(), Ok(()), "{at}: {insn}");
-        assert_ne!(insn.code & CLASS, JMP32, "{at}: {insn} needs Linux 5.1");
-        assert!(!insn.is_jump() || insn.off >= 0, "{at}: {insn} is a loop");
         if insn.code & CLASS == LDX && insn.src == 6 {
-            assert!(insn.off >= 8, "{at}: {insn}");
-            assert_eq!(
-                i32::from(insn.off) % width(insn),
-                0,
-                "{at}: {insn} is not aligned"
-            );
-            let inside = layout.iter().any(|(_, offset, size)| {
-                i32::from(insn.off) >= i32::from(*offset)
-                    && i32::from(insn.off) + width(insn) <= i32::from(*offset) + i32::from(*size)
+            let (from, len) = (i32::from(insn.off), width(insn));
+            assert!(from >= i32::from(host.hidden()), "{at}: {insn}");
+            assert_eq!(from % len, 0, "{at}: {insn} is not aligned");
+            let inside = host.record.iter().any(|(_, offset, size)| {
+                from >= i32::from(*offset) && from + len <= i32::from(*offset) + i32::from(*size)
             });
             assert!(inside, "{at}: {insn} reads no field");
         }
-        let store = is_store(insn) || insn.code & 0xe7 == 0x62;
-        if store && insn.dst == 10 {
-            assert_eq!(
-                i32::from(insn.off) % width(insn),
-                0,
-                "{at}: {insn} is not aligned"
-            );
-            for byte in 0..width(insn) {
-                if let Ok(place) = usize::try_from(i32::from(insn.off) + 88 + byte) {
-                    written.get_mut(place).into_iter().for_each(|w| *w = true);
-                }
+    }
+    let end = fragment("r0 = 1\nexit").expect("two instructions");
+    assert_eq!(insns[insns.len() - 2..], end);
+    insns
+}
+
+/// The members but for those that `without` says.
+fn members(without: impl Fn(&str) -> bool) -> Vec<(&'static str, u16, u16)> {
+    let all = MEMBERS.iter().filter(|member| !without(member.0));
+    all.copied().collect()
+}
+
+#[test]
+fn every_program_on_every_host() {
+    let mut checked = 0;
+    let hosts = [(BY_RECORD.as_slice(), false), (BY_BTF.as_slice(), true)];
+    for (template, layouts, loads) in hosts
+        .iter()
+        .flat_map(|(all, loads)| all.iter().map(|(t, l)| (*t, *l, *loads)))
+    {
+        // With all members, with none, and without each of them, or with it alone.
+        let mut choices = vec![members(|_| false), members(|_| true)];
+        for field in template.fields.iter().filter(|f| is_member(f.name)) {
+            choices.push(members(|name| name == field.name));
+            choices.push(members(|name| name != field.name));
+        }
+        for layout in layouts {
+            for choice in &choices {
+                let needed = if loads { NEEDED } else { &[] };
+                let known = [choice, needed].concat();
+                let host = Fields {
+                    record: layout,
+                    members: &known,
+                    loads,
+                };
+                let insns = acceptable(template, &host);
+                // Helpers that lockdown refuses, or that a host may lack.
+                let calls = |number: i32| insns.contains(&Insn::call(number));
+                let peeks = choice.iter().any(|m| !m.0.starts_with("helper.")) && !loads;
+                assert!(peeks || !calls(113), "{}: {choice:?}", template.name);
+                let tasks = choice.iter().any(|m| m.0.starts_with("task_struct."));
+                assert!(tasks || !calls(35) && !calls(158));
+                let groups = choice.iter().any(|m| m.0 == "helper.cgroup_id");
+                assert!(groups || !calls(80));
+                checked += 1;
             }
         }
     }
-    // The task's name is written by the helper.
-    written[48..64].fill(true);
-    assert_eq!(
-        written.iter().position(|w| !w),
-        None,
-        "a byte of the event is never written"
-    );
-    assert_eq!(
-        insns[insns.len() - 2..],
-        fragment("r0 = 1\nexit").expect("two instructions")
-    );
-    insns
+    let all = BY_RECORD.iter().chain(&BY_BTF).map(|(t, _)| *t);
+    let listed: Vec<_> = all.map(|t| (t.name, t.fields)).collect();
+    for template in programs::ALL {
+        assert!(listed.contains(&(template.name, template.fields)));
+    }
+    assert!(checked > 200, "{checked}");
+    // None that the programs know of is left out here.
+    for field in programs::ALL.iter().flat_map(|t| t.fields) {
+        let known = [MEMBERS, NEEDED].concat();
+        let member = is_member(field.name) && !field.name.starts_with("arg");
+        let found = known.iter().any(|(name, _, _)| *name == field.name);
+        assert!(
+            !member || found || field.name == "ret.ptr",
+            "{}",
+            field.name
+        );
+    }
 }
 
 /// The loads from the record, as text.
@@ -176,13 +109,13 @@ fn loads(insns: &[Insn]) -> Vec<String> {
 
 #[test]
 fn state_on_every_layout() {
-    let new = acceptable(&STATE, &STATE_NEW);
+    let new = acceptable(&STATE, &Fields::new(&STATE_NEW));
     assert!(loads(&new).contains(&"r1 = *(u16 *)(r6 + 30)".to_string()));
     assert!(loads(&new).contains(&"r1 = *(u64 *)(r6 + 40)".to_string()));
-    let rt = acceptable(&STATE, &STATE_RT);
+    let rt = acceptable(&STATE, &Fields::new(&STATE_RT));
     assert_eq!(rt.len(), new.len());
-    assert!(loads(&rt).contains(&"r1 = *(u64 *)(r6 + 16)".to_string()));
-    let old = acceptable(&STATE, &STATE_OLD);
+    assert!(loads(&rt).contains(&"r7 = *(u64 *)(r6 + 16)".to_string()));
+    let old = acceptable(&STATE, &Fields::new(&STATE_OLD));
     assert!(loads(&old).contains(&"r1 = *(u8 *)(r6 + 30)".to_string()));
     // 16 bytes at 39 go one by one.
     assert_eq!(old.len(), new.len() + 2 * (2 * 16 - 2 * 2));
@@ -192,40 +125,49 @@ fn state_on_every_layout() {
 
 #[test]
 fn retransmit_on_every_layout() {
+    let of = |layout| acceptable(&RETRANSMIT, &Fields::new(layout));
     let has = |insns: &[Insn], text: &str| insns.iter().any(|insn| insn.to_string() == text);
-    let oldest = acceptable(&RETRANSMIT, RETRANSMIT_416);
-    assert!(has(&oldest, "*(u8 *)(r10 - 13) = 0") && has(&oldest, "r1 = *(u32 *)(r6 + 36)"));
-    let without_family = acceptable(&RETRANSMIT, RETRANSMIT_510);
-    assert!(has(&without_family, "*(u16 *)(r10 - 8) = 0") && !has(&without_family, "r7 |= 2"));
-    let without_err = acceptable(&RETRANSMIT, RETRANSMIT_61);
-    assert!(has(&without_err, "*(u32 *)(r10 - 20) = 0") && !has(&without_err, "r7 |= 1"));
-    assert!(has(&without_err, "r1 = *(u16 *)(r6 + 42)") && has(&without_err, "r7 |= 2"));
-    let newest = acceptable(&RETRANSMIT, RETRANSMIT_618);
-    assert!(
-        has(&newest, "r1 = *(u32 *)(r6 + 76)")
-            && has(&newest, "r7 |= 1")
-            && has(&newest, "r7 |= 2")
-    );
-    assert!(!has(&newest, "*(u32 *)(r10 - 20) = 0"));
-    acceptable(&RETRANSMIT, RETRANSMIT_RT);
+    // state, family, err
+    let (error, family) = ("r3 |= 1", "r3 |= 2");
+    let oldest = of(RETRANSMIT_416);
+    assert!(has(&oldest, "r2 = 0") && has(&oldest, "r1 = *(u32 *)(r6 + 36)"));
+    assert!(!has(&oldest, "r2 = *(u32 *)(r6 + 24)"));
+    let without_family = of(RETRANSMIT_510);
+    assert!(has(&without_family, "r2 = *(u32 *)(r6 + 24)") && !has(&without_family, family));
+    let without_err = of(RETRANSMIT_61);
+    assert!(has(&without_err, "r2 = *(u16 *)(r6 + 32)") && has(&without_err, family));
+    assert!(has(&without_err, "r1 = *(u16 *)(r6 + 42)") && !has(&without_err, error));
+    let newest = of(RETRANSMIT_618);
+    assert!(has(&newest, "r1 = *(u32 *)(r6 + 76)"));
+    assert!(has(&newest, error) && has(&newest, family));
+    assert_eq!(newest.len(), without_err.len() + 2);
+    let rt = of(RETRANSMIT_RT);
+    assert!(has(&rt, "r2 = *(u32 *)(r6 + 32)") && !has(&rt, error));
+    assert_eq!(rt.len(), without_err.len());
 }
 
 #[test]
 fn names_and_maps() {
-    for template in [&STATE, &RETRANSMIT] {
+    for template in programs::ALL {
         assert!(template.name.starts_with("socket_snoop") && template.name.len() <= 15);
-        assert_eq!(
-            (template.license, template.maps),
-            ("Dual MIT/GPL", ["events", "lost"].as_slice())
-        );
+        assert_eq!(template.license, "Dual MIT/GPL");
+        let known = |map: &&str| MAPS.contains(map);
+        assert!(template.maps.iter().all(known), "{:?}", template.maps);
     }
-    let insns = acceptable(&STATE, &STATE_NEW);
-    let fds: Vec<i32> = insns
+    // By either way a tracepoint's program has the same name.
+    for ((one, _), (other, _)) in BY_RECORD.iter().zip(&BY_BTF) {
+        let key = |t: &Template<'static>| (t.name, t.group, t.event);
+        assert_eq!(key(one), key(other));
+    }
+    let insns = acceptable(&STATE, &Fields::new(&STATE_NEW));
+    let mut fds: Vec<i32> = insns
         .iter()
         .filter(|i| i.is_wide() && i.src == PSEUDO_MAP_FD)
         .map(|i| i.imm)
         .collect();
-    assert_eq!(fds, [3, 4]);
+    fds.sort_unstable();
+    fds.dedup();
+    assert_eq!(fds, [3, 4, 5, 6]);
 }
 
 /// The layout with one field changed, or taken away.
@@ -242,7 +184,7 @@ fn changed(layout: &Layout, name: &str, to: Option<(u16, u16)>) -> Vec<(&'static
 fn hosts_that_do_not_fit() {
     let refused = |template: &Template<'_>, layout: &Layout, name: &str, to: Option<(u16, u16)>| {
         template
-            .link(&Fields(&changed(layout, name, to)))
+            .link(&Fields::new(&changed(layout, name, to)))
             .expect_err(name)
             .to_string()
     };
@@ -276,7 +218,7 @@ fn hosts_that_do_not_fit() {
         ("daddr_v6", (32752, 16)),
         ("skaddr", (32760, 8)),
     ] {
-        acceptable(&STATE, &changed(&STATE_NEW, name, Some(to)).leak()[..]);
+        acceptable(&STATE, &Fields::new(&changed(&STATE_NEW, name, Some(to))));
     }
 }
 
@@ -284,7 +226,7 @@ fn hosts_that_do_not_fit() {
 fn a_map_that_was_not_made() {
     let program = small(".map other\nr1 = map other ll\nexit");
     let e = program
-        .with(|t| t.link(&Fields(&[])))
+        .with(|t| t.link(&Fields::new(&[])))
         .expect_err("no such map");
     assert_eq!(e, LinkError::UnknownMap("other".into()));
     assert_eq!(
@@ -305,7 +247,7 @@ fn copies() {
         small(".field a u8[16]\nr6 = r1\nmemcpy(r10 - 20, r6 + a, 15) via r3\nr0 = 1\nexit");
     for offset in 8..64 {
         let insns = program
-            .with(|t| t.link(&Fields(&[("a", offset, 16)])))
+            .with(|t| t.link(&Fields::new(&[("a", offset, 16)])))
             .expect("it links");
         let pairs = &insns[1..insns.len() - 2];
         let mut done = 0;
@@ -339,7 +281,9 @@ fn blocks() {
     let link = |fields: &[(&'static str, u16, u16)]| {
         let mut all = vec![("c", 32, 16)];
         all.extend(fields);
-        let insns = program.with(|t| t.link(&Fields(&all))).expect("it links");
+        let insns = program
+            .with(|t| t.link(&Fields::new(&all)))
+            .expect("it links");
         insns.iter().map(|i| i.to_string()).collect::<Vec<_>>()
     };
     let copy = [
@@ -380,14 +324,148 @@ fn blocks() {
     );
 }
 
+/// A program that peeks at two members, on hosts of either kind.
+fn peeks(body: &str, host: &Fields<'_>) -> Result<Vec<String>, LinkError> {
+    let program = small(body);
+    let insns = program.with(|t| t.link(host))?;
+    Ok(insns.iter().map(ToString::to_string).collect())
+}
+
+const TWO_MEMBERS: &str = ".field s.a u32 optional\n.field s.b u64 optional\nr7 = r1\n\
+    if r7 == 0 goto out\npeek(r10 - 4, r7 + s.a, 4)\npeek(r10 - 16, r7 + s.b, 8)\nout: r0 = 1\nexit";
+
+#[test]
+fn peeks_by_the_helper() {
+    let link = |members: &[(&str, u16, u16)]| {
+        let host = Fields {
+            record: &[],
+            members,
+            loads: false,
+        };
+        peeks(TWO_MEMBERS, &host).expect("it links")
+    };
+    let helper = |to: i32, from: u16, len: u16| {
+        [
+            "r3 = r7".to_string(),
+            format!("r3 += {from}"),
+            "r1 = r10".to_string(),
+            format!("r1 += {to}"),
+            format!("r2 = {len}"),
+            "call 113".to_string(),
+        ]
+    };
+    let expect = |distance: usize, middle: &[String]| {
+        let start = ["r7 = r1".into(), format!("if r7 == 0 goto +{distance}")];
+        [&start[..], middle, &["r0 = 1".into(), "exit".into()]].concat()
+    };
+    let (a, b) = (helper(-4, 284, 4), helper(-16, 0, 8));
+    let both = [a.clone(), b.clone()].concat();
+    assert_eq!(link(&[("s.a", 284, 4), ("s.b", 0, 8)]), expect(12, &both));
+    // A member that isn't there, or is of another size, leaves no instruction behind.
+    for absent in [("s.x", 0, 8), ("s.b", 0, 4), ("s.b", 0, 16)] {
+        assert_eq!(link(&[("s.a", 284, 4), absent]), expect(6, &a));
+    }
+    assert_eq!(link(&[("s.b", 0, 8)]), expect(6, &b));
+    assert_eq!(link(&[]), expect(0, &[]).to_vec());
+}
+
+#[test]
+fn peeks_by_loads() {
+    let link = |body: &str, members: &[(&str, u16, u16)]| {
+        let host = Fields {
+            record: &[],
+            members,
+            loads: true,
+        };
+        peeks(body, &host).expect("it links")
+    };
+    let expected = [
+        "r7 = r1",
+        "if r7 == 0 goto +4",
+        "r1 = *(u32 *)(r7 + 284)",
+        "*(u32 *)(r10 - 4) = r1",
+        "r1 = *(u64 *)(r7 + 0)",
+        "*(u64 *)(r10 - 16) = r1",
+        "r0 = 1",
+        "exit",
+    ];
+    let both = [("s.a", 284, 4), ("s.b", 0, 8)];
+    assert_eq!(link(TWO_MEMBERS, &both), expected);
+    assert_eq!(link(TWO_MEMBERS, &[])[2..], ["r0 = 1", "exit"]);
+    // In pieces, the register that holds the structure outlives the first one.
+    let body = ".field s.b u64 optional\npeek(r10 - 12, r1 + s.b, 8)\nr0 = 1\nexit";
+    let pieces = link(body, &[("s.b", 4, 8)]);
+    let expected = [
+        "r2 = *(u32 *)(r1 + 4)",
+        "*(u32 *)(r10 - 12) = r2",
+        "r2 = *(u32 *)(r1 + 8)",
+        "*(u32 *)(r10 - 8) = r2",
+    ];
+    assert_eq!(pieces[..4], expected);
+}
+
+/// Of what stands in a record, another size is no reason to go without it.
+#[test]
+fn only_members_may_have_another_size() {
+    let body = ".field a u32 optional\n.field s.b u32 optional\nr0 = 1\n.ifdef a\nr0 = *(u32 *)(r1 + a)\n.endif\n\
+        peek(r10 - 4, r1 + s.b, 4)\nr0 = 1\nexit";
+    let link = |a, b| {
+        let (record, members) = ([("a", 8, a)], [("s.b", 16, b)]);
+        let host = Fields {
+            record: &record,
+            members: &members,
+            loads: false,
+        };
+        peeks(body, &host)
+    };
+    assert_eq!(link(4, 4).map(|insns| insns.len()), Ok(10));
+    assert_eq!(link(4, 8).map(|insns| insns.len()), Ok(4));
+    let why = link(8, 4).expect_err("refused").to_string();
+    assert_eq!(why, "field 'a' has 8 bytes, but the program reads 4");
+    // And one that the program can't do without is wanted as it is.
+    let body = ".field s.b u32\npeek(r10 - 4, r1 + s.b, 4)\nr0 = 1\nexit";
+    for (members, why) in [
+        (
+            [("s.b", 16, 8)],
+            "field 's.b' has 8 bytes, but the program reads 4",
+        ),
+        (
+            [("s.c", 16, 4)],
+            "tracepoint g:e has no field 's.b', which the program needs",
+        ),
+        (
+            [("s.b", 32766, 4)],
+            "field 's.b' lies at byte 32766: programs can read from byte 8 up to 32767 only",
+        ),
+    ] {
+        let host = Fields {
+            record: &[],
+            members: &members,
+            loads: false,
+        };
+        let found = peeks(body, &host).expect_err("refused").to_string();
+        assert_eq!(found, why);
+    }
+}
+
 /// The whole listing of a program, as an auditor sees it; the file is the contract.
 #[test]
 fn listings() {
-    let state = STATE.listing(&Fields(&STATE_NEW)).expect("it links");
+    let state = STATE.listing(&Fields::new(&STATE_NEW)).expect("it links");
     assert_eq!(state, include_str!("data/listing-state.txt"));
-    let retransmit = RETRANSMIT
-        .listing(&Fields(RETRANSMIT_618))
-        .expect("it links");
+    let host = Fields {
+        record: RETRANSMIT_618,
+        members: MEMBERS,
+        loads: false,
+    };
+    let retransmit = RETRANSMIT.listing(&host).expect("it links");
     assert_eq!(retransmit, include_str!("data/listing-retransmit.txt"));
-    assert!(STATE.listing(&Fields(&[])).is_err());
+    let host = Fields {
+        record: &[("ret.ptr", 16, 8)],
+        members: &[MEMBERS, NEEDED].concat(),
+        loads: true,
+    };
+    let accept = programs::ACCEPT.listing(&host).expect("it links");
+    assert_eq!(accept, include_str!("data/listing-accept.txt"));
+    assert!(STATE.listing(&Fields::new(&[])).is_err());
 }

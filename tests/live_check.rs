@@ -8,13 +8,21 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::event;
 use common::net::{self, in_mount_ns};
-use common::preflight::{Report, truth};
+use common::preflight::{Report, text_agrees, truth};
 use common::{Output, Run, TempDir, Tracer, binary, confine, eventually, kernel, live, skip};
 use nix::mount::{MsFlags, mount};
 use nix::sys::utsname::uname;
+
+/// One test at a time: each starts the program many times, and together they
+/// would wait for the CPUs longer than the harness waits for them.
+fn alone() -> Option<MutexGuard<'static, ()>> {
+    static ONE: Mutex<()> = Mutex::new(());
+    live().then(|| ONE.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// The tracepoints, as the folders of tracefs name them.
 const TRACEPOINTS: [&str; 2] = ["sock/inet_sock_set_state", "tcp/tcp_retransmit_skb"];
@@ -60,10 +68,9 @@ fn here(args: &str) -> Output {
 
 #[test]
 fn root_is_told_what_a_run_does() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let report = truth(&here, "");
+    text_agrees(&here, "", &report);
     let name = uname().unwrap();
     assert_eq!(report.evidence("kernel"), name.release().to_str().unwrap());
     assert_eq!(report.evidence("arch"), name.machine().to_str().unwrap());
@@ -90,9 +97,7 @@ fn root_is_told_what_a_run_does() {
 /// The fields are those of the `format` files, and decide what is on.
 #[test]
 fn fields_are_those_of_the_kernel() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let report = Report::read(&here("--check --format json"));
     let mut untold = false;
     for tracepoint in TRACEPOINTS {
@@ -119,7 +124,8 @@ fn fields_are_those_of_the_kernel() {
 /// What is asked for is what is said.
 #[test]
 fn owners_are_told_as_asked_for() {
-    if !live() || !has_btf() {
+    let Some(_alone) = alone() else { return };
+    if !has_btf() {
         return;
     }
     let report = truth(&here, "--owner-by transitions");
@@ -132,12 +138,34 @@ fn owners_are_told_as_asked_for() {
     assert_eq!(perf.verdict("owner"), "no");
 }
 
+/// The doors are shut as a run shuts them.
+#[test]
+fn the_sandbox_is_told() {
+    let Some(_alone) = alone() else { return };
+    for mode in ["off", "on", "strict"] {
+        let report = truth(&here, &format!("--sandbox {mode}"));
+        let told = report.evidence("sandbox");
+        let start = match mode {
+            "off" => "sandbox: off",
+            _ => &format!("sandbox {mode}: "),
+        };
+        assert!(told.starts_with(start), "{told}");
+        assert_eq!(report.verdict("sandbox"), "yes");
+    }
+    let start = |args: &str| {
+        let mut command = Command::new(binary());
+        confine::refuse(&mut command, libc::SYS_seccomp, libc::ENOSYS);
+        Run::through(command, args).run()
+    };
+    let report = truth(&start, "");
+    assert_eq!(report.verdict("sandbox"), "no");
+    assert_eq!(report.result["check.result"], "degraded");
+}
+
 /// By each way that is said to work, events come.
 #[test]
 fn a_way_that_works_brings_events() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let report = Report::read(&here("--check --format json"));
     let listener = net::listen(net::own_ip());
     let server = listener.local_addr().unwrap();
@@ -162,12 +190,12 @@ fn a_way_that_works_brings_events() {
 
 #[test]
 fn an_unprivileged_user_is_told_that_nothing_goes() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
     let copy = for_everyone(&dir);
-    let report = truth(&|args| Run::of(copy.clone(), args).user(65534).run(), "");
+    let start = |args: &str| Run::of(copy.clone(), args).user(65534).run();
+    let report = truth(&start, "");
+    text_agrees(&start, "", &report);
     assert_eq!(report.result["check.result"], "cannot_run");
     let none = report.evidence("capabilities");
     assert!(!none.contains("CAP_"), "{none}");
@@ -179,7 +207,8 @@ fn an_unprivileged_user_is_told_that_nothing_goes() {
 
 #[test]
 fn with_the_capabilities_for_bpf_alone_it_is_by_btf() {
-    if !live() || !has_setpriv() || !has_btf() {
+    let Some(_alone) = alone() else { return };
+    if !has_setpriv() || !has_btf() {
         return;
     }
     let dir = TempDir::new();
@@ -195,13 +224,15 @@ fn with_the_capabilities_for_bpf_alone_it_is_by_btf() {
 /// More than may be locked: smaller rings are less than all.
 #[test]
 fn smaller_rings_are_a_degraded_run() {
-    if !live() || !has_setpriv() || !has_btf() {
+    let Some(_alone) = alone() else { return };
+    if !has_setpriv() || !has_btf() {
         return;
     }
     let dir = TempDir::new();
     let copy = for_everyone(&dir);
     let start = |args: &str| Run::through(with_caps(&copy, 61_002, ",+bpf,+perfmon"), args).run();
     let report = truth(&start, "--buffer=64M");
+    text_agrees(&start, "--buffer=64M", &report);
     assert_eq!(report.result["check.result"], "degraded");
     assert_eq!(report.verdict("rings"), "no");
     assert_eq!(report.verdict("state changes"), "yes");
@@ -209,7 +240,8 @@ fn smaller_rings_are_a_degraded_run() {
 
 #[test]
 fn without_the_capability_for_bpf() {
-    if !live() || !has_setpriv() {
+    let Some(_alone) = alone() else { return };
+    if !has_setpriv() {
         return;
     }
     let dir = TempDir::new();
@@ -233,9 +265,7 @@ fn without_the_capability_for_bpf() {
 /// As containers have it (EPERM), and as a kernel without bpf(2) looks.
 #[test]
 fn where_a_filter_refuses_bpf() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     for (errno, verdict) in [(libc::EPERM, "unknown"), (libc::ENOSYS, "no")] {
         let start = |args: &str| {
             let mut command = Command::new(binary());
@@ -261,9 +291,7 @@ fn where_a_filter_refuses_bpf() {
 /// perf events are needed by every way.
 #[test]
 fn where_a_filter_refuses_perf_events() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     for errno in [libc::EACCES, libc::ENOSYS, libc::EINVAL] {
         let start = |args: &str| {
             let mut command = Command::new(binary());
@@ -278,9 +306,7 @@ fn where_a_filter_refuses_perf_events() {
 
 #[test]
 fn without_proc_sys_and_etc() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let report = confine::with_empty(&["/etc", "/sys", "/proc"], || truth(&here, ""));
     let report = report.expect("empty folders");
     assert_ne!(report.result["check.result"], "cannot_run");
@@ -292,9 +318,7 @@ fn without_proc_sys_and_etc() {
 /// Where nobody may look, nothing is said to be absent.
 #[test]
 fn nobody_without_proc_and_sys() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
     let copy = for_everyone(&dir);
     let look = move || truth(&|args| Run::of(copy.clone(), args).user(65534).run(), "");
@@ -313,7 +337,8 @@ fn nobody_without_proc_and_sys() {
 /// A way that is asked for is the only one that counts.
 #[test]
 fn a_way_that_is_asked_for() {
-    if !live() || !has_setpriv() {
+    let Some(_alone) = alone() else { return };
+    if !has_setpriv() {
         return;
     }
     if has_btf() {
@@ -331,9 +356,7 @@ fn a_way_that_is_asked_for() {
 /// A place in the file system can have any name.
 #[test]
 fn a_hostile_place_is_escaped() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
     let place = dir.join("a\n\u{1b}[2J\u{9b}b\\ \"c");
     fs::create_dir(&place).unwrap();
@@ -368,9 +391,7 @@ fn first_tracefs() -> Option<String> {
 
 #[test]
 fn nothing_is_left() {
-    if !live() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let list = || -> Result<BTreeSet<u32>, _> {
         let ours = |name: &str| name.starts_with("socket_snoop") || name == "probe";
         let all = kernel::programs()?.into_iter();

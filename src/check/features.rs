@@ -107,9 +107,12 @@ pub fn of(source: &Source) -> Vec<Finding> {
 
 /// The same where no source could be opened.
 pub fn none() -> Vec<Finding> {
-    let row = |feature: &Feature| {
-        let why = "there is no way to the events";
-        Finding::new(Section::Feature, feature.name, Verdict::No, why)
-    };
-    FEATURES.iter().map(row).collect()
+    let rows = FEATURES.iter();
+    rows.map(|feature| without_way(feature.name)).collect()
+}
+
+/// A feature where no source could be opened.
+pub fn without_way(name: &str) -> Finding {
+    let why = "there is no way to the events";
+    Finding::new(Section::Feature, name, Verdict::No, why)
 }

@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::finding::{Finding, Section, Verdict};
 use crate::lockdown;
 use crate::program::{self, Extras, Target};
-use crate::sandbox;
 use crate::sys::{Errno, caps};
 use crate::tracepoint::{Origin, TraceFs};
 use nix::sys::utsname::uname;
@@ -23,7 +22,7 @@ const SYSCTL_LIMIT: u64 = 64;
 /// All of it, for a run that wants these programs.
 pub fn findings(wants: Wants) -> Vec<Finding> {
     let mut all = Vec::from(kernel());
-    all.extend([capabilities(), seccomp(), of_sandbox(), lockdown()]);
+    all.extend([capabilities(), seccomp(), lockdown()]);
     all.extend(
         [
             "kernel.unprivileged_bpf_disabled",
@@ -99,16 +98,6 @@ fn seccomp() -> Finding {
         Ok(false) => fact("seccomp", "no filter"),
         Err(errno) => unknown("seccomp", &format!("prctl: {errno}")),
     }
-}
-
-/// What the kernel has for giving up what a run no longer needs.
-fn of_sandbox() -> Finding {
-    let offered = sandbox::offered();
-    let verdict = match offered.seccomp {
-        Ok(()) => Verdict::Yes,
-        Err(_) => Verdict::No,
-    };
-    Finding::new(Section::Host, "sandbox", verdict, &offered.to_string())
 }
 
 fn lockdown() -> Finding {

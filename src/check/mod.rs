@@ -2,7 +2,8 @@
 //!
 //! Contract: nothing is predicted. The programs are loaded and attached just as
 //! a run does it, by each way, and let go again; what a run would go without is
-//! what they went without. Nothing stays attached or mounted. A finding that
+//! what they went without. Then the doors are shut, as in a run without a log.
+//! Nothing stays attached or mounted. A finding that
 //! says `No` about a way or a feature has the words that a run would end with.
 
 mod features;
@@ -48,7 +49,8 @@ pub struct Report {
     pub taken: Result<Transport, Error>,
 }
 
-/// Looks at the host as a run with this configuration would find it.
+/// Looks at the host as a run with this configuration would find it. Afterwards
+/// this process has given up what a run does: it can write its answer and end.
 pub fn look(config: &Config) -> Report {
     // First of all as a run does it: what was tried before might be in its way.
     let opened = Source::open(config.buffer, config.transport, config.wants);
@@ -59,6 +61,8 @@ pub fn look(config: &Config) -> Report {
     let mut findings = host::findings(config.wants);
     let ways = Transport::LADDER;
     findings.extend(ways.map(|transport| way(config, transport, taken.as_ref().ok())));
+    let mut features = features;
+    features.push(doors(config));
     let off = features.iter().any(|f| f.verdict != Verdict::Yes);
     findings.extend(features);
     let outcome = match (&taken, off) {
@@ -73,16 +77,31 @@ pub fn look(config: &Config) -> Report {
     }
 }
 
-/// A way to the events, tried.
-fn way(config: &Config, transport: Transport, taken: Option<&Transport>) -> Finding {
-    match Source::open(config.buffer, Some(transport), config.wants) {
-        Ok(_) => {
-            let evidence = match taken == Some(&transport) {
-                true => "a run takes this one",
-                false => "works, too",
+/// What is given up, by giving it up: the last of all that is tried.
+fn doors(config: &Config) -> Finding {
+    const WHAT: &str = "sandbox";
+    match Source::open(config.buffer, config.transport, config.wants) {
+        Ok(source) => {
+            let (enforced, _) = source.shut_doors(config.sandbox, None);
+            let verdict = match enforced.is_whole() {
+                true => Verdict::Yes,
+                false => Verdict::No,
             };
-            Finding::new(Section::Transport, transport.name(), Verdict::Yes, evidence)
+            Finding::new(Section::Feature, WHAT, verdict, &enforced.to_string())
         }
+        Err(_) => features::without_way(WHAT),
+    }
+}
+
+/// A way to the events, tried; `taken` is the one that was tried already.
+fn way(config: &Config, transport: Transport, taken: Option<&Transport>) -> Finding {
+    let works =
+        |evidence| Finding::new(Section::Transport, transport.name(), Verdict::Yes, evidence);
+    if taken == Some(&transport) {
+        return works("a run takes this one");
+    }
+    match Source::open(config.buffer, Some(transport), config.wants) {
+        Ok(_) => works("works, too"),
         Err(error) => Finding::failed(Section::Transport, transport.name(), Verdict::No, &error),
     }
 }

@@ -1,6 +1,6 @@
 //! The log line, as the original's README shows it.
 
-use super::{Format, Lost, Shown, errno_name, escape};
+use super::{Format, Lost, Reasons, Record, Shape, Shown, connection, errno_name, escape};
 use crate::event::{Owner, What};
 use crate::tcp::State;
 use crate::text::{self, Stamps};
@@ -9,16 +9,16 @@ use std::io::Write;
 /// `Dec 30 2024 22:05:25.454 State Change: SRC=… DST=… PID=… COMM=… STATE=…`
 #[derive(Debug, Default)]
 pub struct Classic {
-    stamps: Stamps,
-    on_cpu: bool,
+    pub(super) stamps: Stamps,
+    pub(super) shape: Shape,
 }
 
 impl Classic {
-    /// The line; with `on_cpu` it also names the task on the CPU.
-    pub fn new(on_cpu: bool) -> Classic {
+    /// Lines of this shape.
+    pub fn new(shape: Shape) -> Classic {
         Classic {
             stamps: Stamps::default(),
-            on_cpu,
+            shape,
         }
     }
 }
@@ -38,6 +38,11 @@ impl Format for Classic {
     fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>) {
         let event = shown.event;
         let (title, state, error) = match event.what {
+            What::State {
+                new: State::Close, ..
+            } if shown.time_wait == Some(true) => {
+                (" State Change: SRC=", Some(State::TimeWait), None)
+            }
             What::State { new, .. } => (" State Change: SRC=", Some(new), None),
             What::Retransmit { state, error: None } => (" Retransmit: SRC=", state, None),
             What::Retransmit { state, error } => (" Retransmit Failed: SRC=", state, error),
@@ -58,13 +63,19 @@ impl Format for Classic {
             out.extend_from_slice(b" ERROR=");
             out.extend_from_slice(errno_name(errno).as_bytes());
         }
-        if self.on_cpu {
+        if self.shape.on_cpu {
             out.extend_from_slice(b" ON_CPU=");
             text::number(out, u64::from(event.on_cpu.pid));
             out.push(b'/');
             escape::comm(out, event.on_cpu.comm());
         }
         out.push(b'\n');
+    }
+
+    fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
+        if self.shape.connections {
+            connection::classic(&mut self.stamps, out, record, reasons);
+        }
     }
 
     fn lost(&mut self, out: &mut Vec<u8>, lost: &Lost) {

@@ -2,8 +2,9 @@
 //!
 //! Contract: keys are flat and constant text; what isn't known is left out.
 
-use super::{Format, Lost, Shown, Summary, errno_name, escape};
+use super::{Format, Lost, Reasons, Record, Shown, Summary, connection, errno_name, escape};
 use crate::event::{Owner, What};
+use crate::lifecycle::totals::Totals;
 use crate::tcp::{Endpoint, State, Wire};
 use crate::text::{self, Stamps};
 
@@ -24,6 +25,11 @@ pub(super) fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     text::number(out, value);
 }
 
+pub(super) fn boolean(out: &mut Vec<u8>, name: &str, value: bool) {
+    key(out, name);
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
 /// A string that needs no escaping: a name of ours, an address.
 pub(super) fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
     key(out, name);
@@ -42,9 +48,21 @@ fn end(out: &mut Vec<u8>, names: (&str, &str), end: &Endpoint) {
     }
 }
 
+/// Both ends, and how they talk.
+pub(super) fn ends(out: &mut Vec<u8>, local: &Endpoint, peer: &Endpoint, wire: Wire) {
+    end(out, ("network.local.address", "network.local.port"), local);
+    end(out, ("network.peer.address", "network.peer.port"), peer);
+    let wire = match wire {
+        Wire::Ipv4 => "ipv4",
+        Wire::Ipv6 => "ipv6",
+    };
+    plain(out, "network.type", wire);
+    plain(out, "network.transport", "tcp");
+}
+
 /// Whose socket it is, and where. A cgroup's id has 64 bits, more than a number
 /// of JSON keeps in many readers (2^53): it is a string.
-fn owner(out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
+pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
     if let Some(owner) = owner {
         number(out, "process.pid", u64::from(owner.task.pid));
         number(out, "process.thread.id", u64::from(owner.task.tid));
@@ -84,15 +102,19 @@ impl Json {
     }
 
     /// The last object of a run.
-    pub fn summary(&mut self, out: &mut Vec<u8>, wall: u64, summary: &Summary) {
+    pub fn summary(&mut self, out: &mut Vec<u8>, wall: u64, summary: &Summary, totals: &Totals) {
         self.open(out, wall, "summary");
         plain(out, "transport", summary.transport);
         number(out, "events.received", summary.received);
         number(out, "events.shown", summary.shown);
         number(out, "connections.seen", summary.connections);
         number(out, "connections.not_held", summary.not_held);
+        number(out, "connections.birth_missed", summary.birth_missed);
+        number(out, "connections.untouched", summary.untouched);
         number(out, "lost.events", summary.lost);
         number(out, "lost.log_lines", summary.lost_log_lines);
+        number(out, "connections.shown", summary.records);
+        connection::json_totals(out, summary, totals);
         out.extend_from_slice(b"}\n");
     }
 }
@@ -107,20 +129,14 @@ impl Format for Json {
             What::ResetSent { .. } | What::ResetReceived | What::Accepted => return,
         };
         self.open(out, shown.wall, name);
-        let names = ("network.local.address", "network.local.port");
-        end(out, names, &event.local);
-        let names = ("network.peer.address", "network.peer.port");
-        end(out, names, &event.peer);
-        let wire = match event.wire {
-            Wire::Ipv4 => "ipv4",
-            Wire::Ipv6 => "ipv6",
-        };
-        plain(out, "network.type", wire);
-        plain(out, "network.transport", "tcp");
+        ends(out, &event.local, &event.peer, event.wire);
         match event.what {
             What::State { old, new } => {
                 plain(out, "tcp.state.old", old.name());
                 plain(out, "tcp.state.new", new.name());
+                if let Some(time_wait) = shown.time_wait {
+                    boolean(out, "tcp.time_wait", time_wait);
+                }
             }
             What::Retransmit { state, error } => {
                 if let Some(state) = state {
@@ -148,6 +164,12 @@ impl Format for Json {
             escape::json_string(out, event.on_cpu.comm());
         }
         number(out, "cpu", u64::from(event.cpu));
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
+        self.open(out, record.ended.wall, "connection");
+        connection::json(&mut self.stamps, out, record, reasons);
         out.extend_from_slice(b"}\n");
     }
 

@@ -5,6 +5,7 @@
 //! all in [`escape`]; formats append whole lines to a buffer and know no file.
 
 pub mod classic;
+pub mod connection;
 pub mod escape;
 pub mod json;
 pub mod log;
@@ -13,7 +14,8 @@ pub mod report;
 pub mod stream;
 
 use crate::event::Event;
-use crate::lifecycle::{Connections, SocketId};
+use crate::lifecycle::connection::Connection;
+use crate::lifecycle::{Connections, Ended, SocketId, Tells};
 use crate::sys::Errno;
 use classic::Classic;
 use json::Json;
@@ -40,7 +42,37 @@ pub struct Shown<'a> {
     pub wall: u64,
     /// The connection it belongs to.
     pub id: SocketId,
+    /// At a change to CLOSE: whether the kernel entered TIME_WAIT, where that
+    /// can be told.
+    pub time_wait: Option<bool>,
 }
+
+/// A connection that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Which one.
+    pub id: SocketId,
+    /// Its life.
+    pub connection: &'a Connection,
+    /// Its end.
+    pub ended: &'a Ended,
+    /// What this host tells of connections.
+    pub tells: Tells,
+}
+
+/// What lines there are, and what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Classic lines name the task on the CPU, too.
+    pub on_cpu: bool,
+    /// There are classic lines for connections that have ended, too.
+    pub connections: bool,
+    /// There are lines for connections that have ended only.
+    pub closed_only: bool,
+}
+
+/// Names of reset reasons, by number.
+pub type Reasons = Vec<(u32, String)>;
 
 /// Why something is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +127,10 @@ pub struct Summary {
     pub received: u64,
     /// Events shown.
     pub shown: u64,
+    /// Records of connections shown.
+    pub records: u64,
+    /// Retransmissions among the events that the filter lets through.
+    pub retransmits: u64,
     /// Events lost.
     pub lost: u64,
     /// Lines that the log file did not take.
@@ -103,12 +139,20 @@ pub struct Summary {
     pub connections: u64,
     /// Connections shown that are no longer held for the report.
     pub not_held: u64,
+    /// Connections whose opening was not seen, and that were not found at the
+    /// start either.
+    pub birth_missed: u64,
+    /// Connections that were open before the start, match the filter, and had no
+    /// event.
+    pub untouched: u64,
 }
 
 /// Renders lines of one format.
 pub trait Format {
     /// Appends an event's line.
     fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>);
+    /// Appends the line of a connection that has ended, if the format has one.
+    fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons);
     /// Appends a line that says what is missing.
     fn lost(&mut self, out: &mut Vec<u8>, lost: &Lost);
 }
@@ -135,31 +179,35 @@ pub struct Output {
     log_format: FormatName,
     classic: Classic,
     json: Json,
+    reasons: Reasons,
     closed: bool,
 }
 
 impl Output {
     /// Lines in `format` to standard output, and in `log_format` to a log.
-    /// With `on_cpu` classic lines name the task on the CPU, too.
+    /// `reasons` are the names of reset reasons.
     pub fn new(
         console: Stream,
         format: FormatName,
         log: Option<Log>,
         log_format: FormatName,
-        on_cpu: bool,
+        shape: Shape,
+        reasons: Reasons,
     ) -> Output {
         Output {
             console,
             format,
             log,
             log_format,
-            classic: Classic::new(on_cpu),
+            classic: Classic::new(shape),
             json: Json::default(),
+            reasons,
             closed: false,
         }
     }
 
-    fn both(&mut self, render: &dyn Fn(&mut dyn Format, &mut Vec<u8>)) {
+    /// Whether there is a line on standard output now that was not there before.
+    fn both(&mut self, render: &dyn Fn(&mut dyn Format, &mut Vec<u8>)) -> bool {
         let (classic, json) = (&mut self.classic, &mut self.json);
         let mut append = |name: FormatName, out: &mut Vec<u8>| match name {
             FormatName::Classic => render(classic, out),
@@ -177,9 +225,11 @@ impl Output {
                 append(self.log_format, log.stream.buffer());
             }
         }
+        let grown = self.console.buffer().len() > start;
         if self.console.is_full() || self.log.as_ref().is_some_and(|l| l.stream.is_full()) {
             self.flush();
         }
+        grown
     }
 
     /// Shows an event.
@@ -187,9 +237,35 @@ impl Output {
         self.both(&|format, out| format.event(out, shown));
     }
 
+    /// Shows a connection that has ended, where the formats have a line for it;
+    /// whether standard output has.
+    pub fn connection(&mut self, record: &Record<'_>) -> bool {
+        let reasons = std::mem::take(&mut self.reasons);
+        let shown = self.both(&|format, out| format.connection(out, record, &reasons));
+        self.reasons = reasons;
+        shown
+    }
+
     /// Says that something is missing.
     pub fn lost(&mut self, lost: &Lost) {
         self.both(&|format, out| format.lost(out, lost));
+    }
+
+    /// Makes the opening line ready, before any event; see
+    /// [`Output::announced`].
+    pub fn announce(&mut self, opening: &str) {
+        if self.format == FormatName::Classic {
+            let _ = writeln!(self.console.buffer(), "{opening}");
+        }
+    }
+
+    /// Shows the opening line that was made ready: on the console where that is
+    /// for people, else on standard error.
+    pub fn announced(&mut self, opening: &str) {
+        match self.format {
+            FormatName::Classic => self.flush(),
+            FormatName::Json => self.say(opening),
+        }
     }
 
     /// A line for the person who started this: on the console where that is
@@ -297,7 +373,9 @@ impl Output {
         match self.format {
             FormatName::Json => {
                 self.say("Stopping monitoring...");
-                self.json.summary(self.console.buffer(), wall, &summary);
+                let totals = connections.totals();
+                self.json
+                    .summary(self.console.buffer(), wall, &summary, &totals);
             }
             FormatName::Classic => self.report(connections, &summary),
         }
@@ -317,13 +395,20 @@ impl Output {
             out.push(b'\n');
         }
         let console = &mut self.console;
-        report::render(&mut out, connections, &mut |out| {
+        report::render(&mut out, connections, summary, &mut |out| {
             console.buffer().append(out);
             if console.is_full() {
                 // What goes wrong now shows again at the last flush.
                 console.flush();
             }
         });
+        if summary.untouched > 0 {
+            let _ = writeln!(
+                out,
+                "({} more connections were open before the start, and had no event)",
+                summary.untouched
+            );
+        }
         let _ = writeln!(
             out,
             "Events: {} received, {} shown, {} lost.",

@@ -1,21 +1,60 @@
 //! The connection report at the end of a run.
 
+use super::{Summary, classic, connection};
 use crate::lifecycle::Connections;
+use crate::lifecycle::cause::Cause;
+use crate::lifecycle::connection::{Connection, Direction};
 use crate::text::{self, Stamps};
 use std::io::Write;
+
+/// Whose it was, for how long, and why it ended.
+fn life(out: &mut Vec<u8>, connection: &Connection) {
+    out.push(b' ');
+    classic::owner(out, connection.owner().as_ref());
+    out.push(b' ');
+    if connection.is_listener() {
+        out.extend_from_slice(b"listener\n");
+        return;
+    }
+    if connection.direction() != Direction::Unknown {
+        out.extend_from_slice(connection.direction().name().as_bytes());
+        out.extend_from_slice(b", ");
+    }
+    if !connection.began() {
+        out.extend_from_slice(b"began before, ");
+    }
+    if let Some(duration) = connection.duration() {
+        connection::seconds(out, duration);
+        out.extend_from_slice(b" s, ");
+    }
+    let end = connection.cause().map_or("still open", Cause::words);
+    out.extend_from_slice(end.as_bytes());
+    out.push(b'\n');
+}
 
 /// Appends the headings and every connection of which something was shown.
 /// `flush` is called between connections, so that the text need not be held
 /// whole.
-pub fn render(out: &mut Vec<u8>, connections: &Connections, flush: &mut dyn FnMut(&mut Vec<u8>)) {
+pub fn render(
+    out: &mut Vec<u8>,
+    connections: &Connections,
+    summary: &Summary,
+    flush: &mut dyn FnMut(&mut Vec<u8>),
+) {
     let mut stamps = Stamps::default();
-    out.extend_from_slice(b"Stopping monitoring...\n\nConnection Lifecycles:\n");
+    out.extend_from_slice(b"Stopping monitoring...\n\n");
+    connection::classic_totals(out, summary, &connections.totals());
+    out.extend_from_slice(b"\nConnection Lifecycles:\n");
     for connection in connections.shown() {
         out.extend_from_slice(b"Connection: ");
         text::endpoint(out, connection.local());
         out.extend_from_slice(b" -> ");
         text::endpoint(out, connection.peer());
+        if connection.existed() {
+            out.extend_from_slice(b" (open since before the start)");
+        }
         out.push(b'\n');
+        life(out, connection);
         for (wall, state) in connection.transitions() {
             out.extend_from_slice(b"  ");
             stamps.local(out, wall);
@@ -28,6 +67,13 @@ pub fn render(out: &mut Vec<u8>, connections: &Connections, flush: &mut dyn FnMu
             let _ = writeln!(out, "  ({} more transitions)", connection.more());
         }
         flush(out);
+    }
+    if connections.birth_missed() > 0 {
+        let _ = writeln!(
+            out,
+            "(of {} connections the opening was not seen, nor were they found at the start)",
+            connections.birth_missed()
+        );
     }
     if connections.not_held() > 0 {
         let _ = writeln!(

@@ -11,9 +11,10 @@ use std::cell::Cell;
 pub(super) struct Part<'a> {
     /// Its CPU.
     pub(super) cpu: u32,
-    /// Where to count what PERF_RECORD_LOST tells, unless that is counted
-    /// otherwise.
-    pub(super) lost: Option<&'a Cell<u64>>,
+    /// Where to count what PERF_RECORD_LOST tells.
+    pub(super) lost: &'a Cell<u64>,
+    /// Where to count samples.
+    pub(super) samples: &'a Cell<u64>,
     /// Where to count what makes no sense.
     pub(super) unreadable: &'a Cell<u64>,
     /// Its bytes.
@@ -27,7 +28,8 @@ pub(super) struct Cursor<'a> {
     rest: Span<'a>,
     next: Option<(u64, Body<'a>, usize)>,
     used: &'a Cell<usize>,
-    lost: Option<&'a Cell<u64>>,
+    lost: &'a Cell<u64>,
+    samples: &'a Cell<u64>,
     unreadable: &'a Cell<u64>,
 }
 
@@ -42,6 +44,7 @@ impl<'a> Cursor<'a> {
             next: None,
             used: part.drain.used(),
             lost: part.lost,
+            samples: part.samples,
             unreadable: part.unreadable,
         };
         cursor.look();
@@ -76,11 +79,12 @@ impl<'a> Cursor<'a> {
                 Ok((other, len)) => {
                     match other {
                         Record::Lost(count) => {
-                            if let Some(lost) = self.lost {
-                                lost.set(lost.get().saturating_add(count));
-                            }
+                            self.lost.set(self.lost.get().saturating_add(count));
                         }
-                        Record::Malformed => self.unreadable.set(self.unreadable.get() + 1),
+                        Record::Malformed => {
+                            self.unreadable.set(self.unreadable.get() + 1);
+                            self.samples.set(self.samples.get() + 1);
+                        }
                         Record::Timed { .. } | Record::Other => {}
                     }
                     self.skip(len);
@@ -96,9 +100,29 @@ impl<'a> Cursor<'a> {
     /// The next record.
     pub(super) fn take(&mut self) -> Option<Sample<'a>> {
         let (time, body, len) = self.next?;
+        if let Body::Sample { .. } = body {
+            self.samples.set(self.samples.get() + 1);
+        }
         self.skip(len);
         self.look();
         let cpu = self.cpu;
         Some(Sample { cpu, time, body })
     }
+}
+
+/// How many samples there are in a ring's bytes.
+pub(super) fn count_samples(bytes: (&[u8], &[u8]), layout: SampleType) -> u64 {
+    let mut rest = Span::new(bytes.0, bytes.1);
+    let mut count = 0;
+    while let Some(Ok((record, len))) = record::first(rest, layout) {
+        let sample = match record {
+            Record::Timed { body, .. } => matches!(body, Body::Sample { .. }),
+            Record::Malformed => true,
+            Record::Lost(_) | Record::Other => false,
+        };
+        count += u64::from(sample);
+        let left = rest.len().saturating_sub(len);
+        rest = rest.slice(len, left).unwrap_or(Span::new(&[], &[]));
+    }
+    count
 }

@@ -54,16 +54,12 @@ impl Feed {
         }
     }
 
-    /// Whether the ring's own PERF_RECORD_LOST is all that tells of loss.
-    pub(super) fn told_by_records(&self) -> bool {
-        let counted = matches!(
-            self,
-            Feed::Tracepoints {
-                counts_lost: true,
-                ..
-            }
-        );
-        !counted
+    /// Whether the tracepoints tell what found no room apart from other loss.
+    pub(super) fn counts_lost(&self) -> bool {
+        match self {
+            Feed::Programs => false,
+            Feed::Tracepoints { counts_lost, .. } => *counts_lost,
+        }
     }
 
     /// Whether a ring of `size` bytes, `fullest` of which were in use, may have
@@ -135,7 +131,7 @@ impl Feed {
         perf_event::open(&self.of_ring(size), cpu)
     }
 
-    fn counts_lost(&mut self, now: bool) {
+    fn set_counts_lost(&mut self, now: bool) {
         if let Feed::Tracepoints { counts_lost, .. } = self {
             *counts_lost = now;
         }
@@ -178,7 +174,7 @@ impl Feed {
             if let (Err(Errno::EINVAL), true) = (&opened, counts_lost) {
                 counts_lost = false;
                 opened = perf_event::open(&self.of_source(id, counts_lost, size), ring.cpu());
-                self.counts_lost(false);
+                self.set_counts_lost(false);
             }
             let source = opened?;
             perf_event::set_output(source.as_fd(), ring.as_fd())?;

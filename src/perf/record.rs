@@ -12,7 +12,6 @@ use crate::sys::perf_event::SampleType;
 const HEADER_LEN: usize = 8;
 const PERF_RECORD_LOST: u32 = 2;
 const PERF_RECORD_COMM: u32 = 3;
-const PERF_RECORD_EXIT: u32 = 4;
 const PERF_RECORD_FORK: u32 = 7;
 const PERF_RECORD_SAMPLE: u32 = 9;
 const PERF_RECORD_MISC_COMM_EXEC: u16 = 1 << 13;
@@ -48,11 +47,6 @@ pub enum News {
         tid: u32,
         /// The one that made it.
         parent: u32,
-    },
-    /// PERF_RECORD_EXIT: a task has ended.
-    Exit {
-        /// The task.
-        tid: u32,
     },
     /// Of what became of any task, something may be missing here.
     Missing,
@@ -120,7 +114,7 @@ fn parse<'a>(bytes: Span<'a>, layout: SampleType) -> Option<(Record<'a>, usize)>
     let tasks = layout.contains(SampleType::TID);
     let parsed = match kind {
         PERF_RECORD_SAMPLE => sample(record, tasks).unwrap_or(Record::Malformed),
-        PERF_RECORD_COMM | PERF_RECORD_EXIT | PERF_RECORD_FORK if tasks => {
+        PERF_RECORD_COMM | PERF_RECORD_FORK if tasks => {
             news(record, kind).unwrap_or(Record::Malformed)
         }
         // header, u64 id, u64 lost
@@ -149,7 +143,7 @@ fn sample<'a>(record: Span<'a>, tasks: bool) -> Option<Record<'a>> {
 }
 
 /// COMM: header, u32 pid, u32 tid, name padded with NULs to a multiple of 8
-/// bytes; FORK and EXIT: header, u32 pid, u32 ppid, u32 tid, u32 ptid, u64 time.
+/// bytes; FORK: header, u32 pid, u32 ppid, u32 tid, u32 ptid, u64 time.
 /// Then of each: u32 pid, u32 tid, u64 time.
 fn news<'a>(record: Span<'a>, kind: u32) -> Option<Record<'a>> {
     let end = record.len().checked_sub(16)?;
@@ -168,12 +162,9 @@ fn news<'a>(record: Span<'a>, kind: u32) -> Option<Record<'a>> {
                 exec: fixed.u16(4)? & PERF_RECORD_MISC_COMM_EXEC != 0,
             }
         }
-        PERF_RECORD_FORK => News::Fork {
+        _ => News::Fork {
             tid: fixed.u32(HEADER_LEN + 8)?,
             parent: fixed.u32(HEADER_LEN + 12)?,
-        },
-        _ => News::Exit {
-            tid: fixed.u32(HEADER_LEN + 8)?,
         },
     };
     let body = Body::News(news);
@@ -232,10 +223,10 @@ mod tests {
         )
     }
 
-    fn fork_bytes(kind: u32, time: u64, tid: u32, parent: u32) -> Vec<u8> {
+    fn fork_bytes(time: u64, tid: u32, parent: u32) -> Vec<u8> {
         let time_of_it = (time - 1).to_ne_bytes();
         record(
-            kind,
+            PERF_RECORD_FORK,
             0,
             &[&words(&[1, 2, tid, parent]), &time_of_it, &id(time)],
         )
@@ -316,10 +307,8 @@ mod tests {
             let (tid, exec) = (3, true);
             expected.push(Seen::News(5, News::Comm { tid, comm, exec }));
         }
-        bytes.extend(fork_bytes(PERF_RECORD_FORK, 6, 4, 3));
-        bytes.extend(fork_bytes(PERF_RECORD_EXIT, 7, 4, 1));
+        bytes.extend(fork_bytes(6, 4, 3));
         expected.push(Seen::News(6, News::Fork { tid: 4, parent: 3 }));
-        expected.push(Seen::News(7, News::Exit { tid: 4 }));
         assert_eq!(read_all(TASKS, &bytes, &[]), expected);
         // Without task ids nothing of it can be told.
         assert!(
@@ -328,7 +317,7 @@ mod tests {
                 .all(|s| *s == Seen::Other)
         );
         // Too short for what they are to hold, never a panic.
-        for whole in [comm_bytes(1, 2, b""), fork_bytes(PERF_RECORD_FORK, 6, 4, 3)] {
+        for whole in [comm_bytes(1, 2, b""), fork_bytes(6, 4, 3)] {
             for len in (HEADER_LEN..whole.len()).step_by(8) {
                 let mut b = whole[..len].to_vec();
                 b[6..8].copy_from_slice(&(len as u16).to_ne_bytes());

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
@@ -224,6 +225,23 @@ impl Map {
         };
         // SAFETY: key and value are as long as the map's (checked above).
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// Removes a key; `ENOENT` where it is not there.
+    pub fn remove(&self, key: &[u8]) -> Result<()> {
+        if key.len() != self.key_size as usize {
+            return Err(Errno::EINVAL);
+        }
+        let mut attr = MapElem {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: key.as_ptr() as u64,
+            value: 0,
+            flags: 0,
+        };
+        let used = offset_of!(MapElem, value);
+        // SAFETY: the key is as long as the map's (checked above); no value is used.
+        unsafe { bpf_part(BPF_MAP_DELETE_ELEM, &mut attr, used) }.map(drop)
     }
 
     /// Reads a value; of a per-CPU map, those of all possible CPUs in a row.

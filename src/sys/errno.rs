@@ -38,6 +38,7 @@ known!(
     ENOSPC,
     EPIPE,
     ENOSYS,
+    EMSGSIZE,
     EHOSTUNREACH
 );
 

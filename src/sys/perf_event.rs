@@ -188,15 +188,16 @@ pub fn set_output(event: BorrowedFd<'_>, ring: BorrowedFd<'_>) -> Result<()> {
     )
 }
 
-/// The number that follows the count in what read(2) gives of an event with
-/// one [`ReadFormat`]; 0 where it has none. `EIO` where the event gives none.
-pub fn read_one(event: BorrowedFd<'_>) -> Result<u64> {
+/// What read(2) gives of an event with at most one [`ReadFormat`]: how often it
+/// happened, and the number of the format, 0 where it has none. `EIO` where the
+/// event gives nothing.
+pub fn read_counts(event: BorrowedFd<'_>) -> Result<(u64, u64)> {
     let mut words = [0; 16];
     match nix::unistd::read(event, &mut words) {
-        Ok(16) => Ok(u64::from_ne_bytes(
-            words[8..].try_into().unwrap_or_default(),
-        )),
-        Ok(8) => Ok(0),
+        Ok(8 | 16) => {
+            let word = |at: usize| words[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
+            Ok((word(0), word(8)))
+        }
         Ok(_) => Err(Errno::EIO),
         Err(errno) => Err(errno.into()),
     }

@@ -14,14 +14,14 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Write};
+use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
 use nix::errno::Errno;
@@ -444,9 +444,19 @@ impl Part {
                 let fd = self.sockets.lock().unwrap().remove(name).expect("a socket");
                 send_fds(&b, &[a.as_raw_fd(), fd.as_raw_fd()])?;
             }
-            ["volley", to, count, bytes] => {
-                let (count, bytes) = (count.parse().unwrap(), bytes.parse().unwrap());
-                return Ok(volley(to.parse().unwrap(), count, bytes));
+            ["volley", from, to, count, bytes] => {
+                let from = SocketAddr::new(from.parse().unwrap(), 0);
+                let data = vec![b'v'; bytes.parse().unwrap()];
+                for _ in 0..count.parse().unwrap() {
+                    volley(from, to, data.clone())?;
+                }
+            }
+            // Keeps a CPU busy until that time has passed.
+            ["burn", milliseconds] => {
+                let end = Instant::now() + Duration::from_millis(milliseconds.parse().unwrap());
+                while Instant::now() < end {
+                    std::hint::black_box(0);
+                }
             }
             ["serve", listener, count] => serve(&self.get(listener), count.parse().unwrap()),
             ["die"] => {
@@ -458,24 +468,23 @@ impl Part {
     }
 }
 
-/// Connections one after the other, each with so many bytes there and back;
-/// this side closes first. The ends' ports, in order.
-fn volley(to: SocketAddr, count: usize, bytes: usize) -> Value {
-    use std::io::Read;
-    let mut ports = Vec::with_capacity(count);
-    let mut data = vec![b'v'; bytes];
-    for _ in 0..count {
-        let mut stream = std::net::TcpStream::connect(to).expect("connect");
-        ports.push(stream.local_addr().unwrap().port());
-        stream.write_all(&data).expect("send");
-        stream.read_exact(&mut data).expect("receive");
-    }
-    json!({ "ports": ports })
+/// One connection from an address, with so many bytes there and back; this side
+/// closes first.
+fn volley(from: SocketAddr, to: &str, mut data: Vec<u8>) -> Result<(), Errno> {
+    const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let fd = socket::socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    set_int(&fd, libc::SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)?;
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(from))?;
+    socket::connect(fd.as_raw_fd(), &address(to))?;
+    let mut stream = std::net::TcpStream::from(fd);
+    stream.write_all(&data).expect("send");
+    stream.read_exact(&mut data).expect("receive");
+    Ok(())
 }
 
 /// Accepts so many connections and sends back what comes.
 fn serve(listener: &OwnedFd, count: usize) {
-    use std::io::Read;
     let listener = std::net::TcpListener::from(listener.try_clone().unwrap());
     let mut data = [0; 4096];
     for _ in 0..count {

@@ -16,8 +16,10 @@ pub mod confine;
 pub mod doors;
 pub mod event;
 pub mod kernel;
+pub mod layouts;
 pub mod net;
 pub mod preflight;
+pub mod verifier;
 
 use std::ffi::OsString;
 use std::fs::File;

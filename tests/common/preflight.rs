@@ -103,9 +103,8 @@ fn ends(out: &Output, error: Option<&str>) {
     }
 }
 
-/// Compares the preflight with runs; `args` are given to all of them.
-pub fn truth(start: Start<'_>, args: &str) -> Report {
-    let report = Report::read(&start(&format!("--check --format json {args}")));
+/// What a person is shown is the same.
+pub fn text_agrees(start: Start<'_>, args: &str, report: &Report) {
     let text = start(&format!("--check {args}"));
     let code = event::number(&report.result, "check.exit_code");
     assert_eq!(text.code, i32::try_from(code).ok(), "{}", text.stdout);
@@ -120,6 +119,12 @@ pub fn truth(start: Start<'_>, args: &str) -> Report {
         let verdict = event::text(finding, "check.verdict");
         assert!(verdict == "fact" || line.contains(verdict), "{line}");
     }
+}
+
+/// Compares the preflight with runs; `args` are given to all of them.
+pub fn truth(start: Start<'_>, args: &str) -> Report {
+    let report = Report::read(&start(&format!("--check --format json {args}")));
+    let code = event::number(&report.result, "check.exit_code");
 
     let run = start(&format!("--no-log --duration 0.1 {args}"));
     let error = report.result.get("check.error").and_then(Value::as_str);
@@ -132,6 +137,8 @@ pub fn truth(start: Start<'_>, args: &str) -> Report {
             run.stderr.lines().any(|line| line.starts_with(&note))
         });
         assert_eq!(noted, [taken == "btf", taken == "perf"], "{}", run.stderr);
+        let doors = format!("socket-snoop: note: {}\n", report.evidence("sandbox"));
+        assert_eq!(run.sandbox, doors);
         let rings = report.of("rings");
         let less = format!("socket-snoop: warning: {}\n", words(rings));
         let smaller = rings["check.verdict"] == "no";
@@ -142,6 +149,7 @@ pub fn truth(start: Start<'_>, args: &str) -> Report {
         let name = event::text(way, "check.name");
         let args = match args.contains("--transport") {
             true => continue,
+            false if report.taken() == Some(name) => continue,
             false => format!("--no-log --duration 0.1 --transport {name} {args}"),
         };
         let error = (way["check.verdict"] != "yes").then(|| words(way));

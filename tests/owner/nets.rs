@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::actor::{Actor, Stage};
 use crate::check::{Life, Whose};
-use crate::common::net::Netns;
+use crate::common::net::{Netns, own_ip};
 use crate::common::{eventually, skip};
 
 /// A hardware address that no one has.
@@ -45,24 +45,36 @@ fn wait_for(actor: &Actor, state: &str) {
 
 const SYN_SENT: &str = " 02 ";
 
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
+/// A port of this run's own: namespaces alike are told apart by nothing else.
+fn port(n: u16) -> u16 {
+    2000 + (std::process::id() % 480) as u16 * 64 + n
+}
+
+/// An end in the first of two namespaces.
+fn first(n: u16) -> SocketAddr {
+    SocketAddr::from(([10, 77, 0, 1], port(n)))
+}
+
+/// An end in the second.
+fn second(n: u16) -> SocketAddr {
+    SocketAddr::from(([10, 77, 0, 2], port(n)))
 }
 
 /// The same address and port in two namespaces; one listens to all addresses.
 pub fn two_namespaces(stage: &Stage) -> Option<Vec<Life>> {
     let mut lives = Vec::new();
     let mut parts = Vec::new();
-    let to = at("127.0.0.1:7777");
-    for (number, listen) in [(1, "127.0.0.1:7777"), (2, "0.0.0.0:7777")] {
+    let to = SocketAddr::new(own_ip().into(), port(0));
+    let all = SocketAddr::from(([0, 0, 0, 0], port(0)));
+    for (number, listen) in [(1, to), (2, all)] {
         let netns = match Netns::new() {
             Ok(netns) => netns,
             Err(error) => return no_namespaces(error),
         };
         let mut server = stage.actor_in(&netns, &format!("server-{number}"));
         let client = stage.actor_in(&netns, &format!("client-{number}"));
-        server.listen("l", at(listen));
-        let from = at(&format!("127.0.0.1:{}", 6000 + number));
+        server.listen("l", listen);
+        let from = SocketAddr::new(to.ip(), port(number));
         parts.push((netns, server, client, from));
     }
     for (_, server, client, from) in &mut parts {
@@ -74,7 +86,11 @@ pub fn two_namespaces(stage: &Stage) -> Option<Vec<Life>> {
         server.ask("receive s all");
         server.ask("close s");
         lives.push(Life::client(*from, to, &client.who).closes(&client.who));
-        lives.push(Life::server(to, *from, Some(&server.who)).follows(&[&server.who], &server.who));
+        lives.push(
+            Life::server(to, *from, Some(&server.who))
+                .follows(&[&server.who], &server.who)
+                .with_rivals(),
+        );
     }
     Some(lives)
 }
@@ -85,17 +101,17 @@ pub fn slow_connect(stage: &Stage) -> Option<Vec<Life>> {
     let mut server = stage.actor_in(&there, "server");
     let mut waits = stage.actor_in(&here, "waiting");
     let mut polls = stage.actor_in(&here, "polling");
-    let to = server.listen("l", at("10.77.0.2:7001"));
+    let to = server.listen("l", second(1));
     cut(&here, "10.77.0.2");
     polls.ask("socket c 4");
     polls.ask("nonblocking c");
     let polling = polls.address(&format!("connect c {to}"));
     wait_for(&polls, SYN_SENT);
+    let from = first(2);
     waits.ask("socket c 4");
-    waits.ask("bind c 10.77.0.1:7002");
+    waits.ask(&format!("bind c {from}"));
     waits.tell(&format!("connect c {to}"));
-    let from = at("10.77.0.1:7002");
-    wait_for(&waits, ":1B5A 0200");
+    wait_for(&waits, &format!(":{:04X} 0200", from.port()));
     mend(&here, "10.77.0.2");
     waits.answer();
     server.ask("accept l s");
@@ -125,21 +141,21 @@ pub fn timed_out(stage: &Stage) -> Option<Vec<Life>> {
         stage.actor_in(&here, "opens"),
         stage.actor_in(&here, "sends"),
     );
-    let to = server.listen("l", at("10.77.0.2:7011"));
+    let to = server.listen("l", second(11));
     let sending = sends.connect("c", to);
     server.ask("accept l s");
     cut(&here, "10.77.0.2");
     sends.ask(&format!("option c 6 {TCP_USER_TIMEOUT} 300"));
     sends.ask("send c 5000");
     opens.ask("socket c 4");
-    opens.ask("bind c 10.77.0.1:7012");
+    opens.ask(&format!("bind c {}", first(12)));
     opens.ask(&format!("option c 6 {TCP_USER_TIMEOUT} 300"));
     opens.fails(&format!("connect c {to}"), "ETIMEDOUT");
     sends.fails("receive c all", "ETIMEDOUT");
     server.ask("linger s");
     server.ask("close s");
     Some(vec![
-        Life::new("never open", at("10.77.0.1:7012"), to)
+        Life::new("never open", first(12), to)
             .by("CLOSE>SYN_SENT", &opens.who)
             .passive("SYN_SENT>CLOSE", &[])
             .bytes(0, 0)
@@ -159,7 +175,7 @@ pub fn timed_out(stage: &Stage) -> Option<Vec<Life>> {
 pub fn simultaneous_open(stage: &Stage) -> Option<Vec<Life>> {
     let (here, there) = joined()?;
     let (mut one, mut two) = (stage.actor_in(&here, "one"), stage.actor_in(&there, "two"));
-    let ends = [at("10.77.0.1:7021"), at("10.77.0.2:7022")];
+    let ends = [first(21), second(22)];
     cut(&here, "10.77.0.2");
     cut(&there, "10.77.0.1");
     for (actor, from, to) in [(&mut one, ends[0], ends[1]), (&mut two, ends[1], ends[0])] {
@@ -201,7 +217,7 @@ fn allow_fast_open(netns: &Netns) {
     netns.run(|| fs::write("/proc/sys/net/ipv4/tcp_fastopen", "3").expect("tcp_fastopen"));
 }
 
-fn fast_listen(server: &mut Actor, on: &str) -> SocketAddr {
+fn fast_listen(server: &mut Actor, on: SocketAddr) -> SocketAddr {
     server.ask("socket l 4");
     server.ask(&format!("option l 6 {TCP_FASTOPEN} 5"));
     server.ask(&format!("bind l {on}"));
@@ -214,7 +230,7 @@ pub fn fast_open(stage: &Stage) -> Option<Vec<Life>> {
     allow_fast_open(&netns);
     let mut server = stage.actor_in(&netns, "server");
     let mut client = stage.actor_in(&netns, "client");
-    let to = fast_listen(&mut server, "127.0.0.1:0");
+    let to = fast_listen(&mut server, SocketAddr::new(own_ip().into(), 0));
     let mut lives = Vec::new();
     for _ in 0..2 {
         client.ask("socket c 4");
@@ -237,13 +253,14 @@ pub fn fast_open(stage: &Stage) -> Option<Vec<Life>> {
                 .bytes(54, 321),
         );
     }
-    let data_in_syn = netns.run(|| fs::read_to_string("/proc/net/netstat").unwrap());
-    assert_eq!(netstat(&data_in_syn, "TCPFastOpenPassive"), 1);
+    assert_eq!(counter(&server, "netstat", "TCPFastOpenPassive"), 1);
     Some(lives)
 }
 
-/// A counter of /proc/net/netstat.
-fn netstat(text: &str, name: &str) -> u64 {
+/// A counter of /proc/net/`file` of an actor's namespace.
+fn counter(of: &Actor, file: &str, name: &str) -> u64 {
+    let path = format!("/proc/{}/net/{file}", of.who.pid);
+    let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
     while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
         let at = names.split(' ').position(|n| n == name);
@@ -251,7 +268,7 @@ fn netstat(text: &str, name: &str) -> u64 {
             return values.split(' ').nth(at).unwrap().parse().unwrap();
         }
     }
-    panic!("no {name} in /proc/net/netstat");
+    panic!("no {name} in /proc/net/{file}");
 }
 
 /// The server answers and shuts down before the handshake is over: the kernel
@@ -262,7 +279,7 @@ pub fn fast_open_shut_early(stage: &Stage) -> Option<Vec<Life>> {
     allow_fast_open(&there);
     let mut server = stage.actor_in(&there, "server");
     let mut client = stage.actor_in(&here, "client");
-    let to = fast_listen(&mut server, "10.77.0.2:7031");
+    let to = fast_listen(&mut server, second(31));
     client.ask("socket c 4");
     client.ask(&format!("fastopen c {to} 1"));
     client.ask("close c");
@@ -276,6 +293,9 @@ pub fn fast_open_shut_early(stage: &Stage) -> Option<Vec<Life>> {
     server.ask("receive s 321");
     server.ask("send s 54");
     server.ask("finish s");
+    // The kernel's next try comes after a second: let there be somebody else.
+    let mut others: Vec<Actor> = (0..3).map(|_| stage.actor("bystander")).collect();
+    others.iter_mut().for_each(|other| other.tell("burn 1200"));
     mend(&there, "10.77.0.1");
     client.ask("blocking c");
     client.ask("receive c all");
@@ -300,15 +320,12 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
     let (here, there) = joined()?;
     let mut server = stage.actor_in(&there, "server");
     let mut client = stage.actor_in(&here, "client");
-    let to = server.listen("l", at("10.77.0.2:7041"));
+    let to = server.listen("l", second(41));
     let from = client.connect("c", to);
     server.ask("accept l s");
     cut(&here, "10.77.0.2");
     client.ask("send c 3000");
-    let resent = |actor: &Actor| {
-        let path = format!("/proc/{}/net/snmp", actor.who.pid);
-        netstat(&fs::read_to_string(path).unwrap(), "RetransSegs")
-    };
+    let resent = |of: &Actor| counter(of, "snmp", "RetransSegs");
     assert!(eventually(|| resent(&client) >= 2));
     mend(&here, "10.77.0.2");
     server.ask("receive s 3000");
@@ -334,6 +351,10 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
     client.ask("receive c 300000");
     server.answer();
     assert!(!drops || resent(&client) + resent(&server) > before);
+    // The namespaces go before a FIN could be sent again.
+    for netns in [&here, &there].iter().filter(|_| drops) {
+        netns.tool("nft", "delete table ip t").unwrap();
+    }
     client.ask("close c");
     server.ask("receive s all");
     server.ask("close s");
@@ -350,19 +371,22 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
 /// A listener at the very address, but of a device that the connection does
 /// not come by, and one at all addresses.
 pub fn bound_to_device(stage: &Stage) -> Option<Vec<Life>> {
-    let (here, _there) = joined()?;
+    let (here, there) = joined()?;
     let (mut bound, mut free) = (
         stage.actor_in(&here, "bound"),
         stage.actor_in(&here, "free"),
     );
-    let mut client = stage.actor_in(&here, "client");
-    let to = at("10.77.0.1:7051");
-    for (actor, on) in [(&mut bound, to), (&mut free, at("0.0.0.0:7051"))] {
+    let mut client = stage.actor_in(&there, "client");
+    let to = first(51);
+    for (actor, on) in [
+        (&mut bound, to),
+        (&mut free, SocketAddr::from(([0, 0, 0, 0], port(51)))),
+    ] {
         let (level, option) = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
         actor.ask("socket l 4");
         actor.ask(&format!("option l {level} {option} 1"));
         if on == to {
-            actor.ask("device l v0");
+            actor.ask("device l lo");
         }
         actor.ask(&format!("bind l {on}"));
         actor.ask("listen l");
@@ -374,6 +398,8 @@ pub fn bound_to_device(stage: &Stage) -> Option<Vec<Life>> {
     free.ask("close s");
     Some(vec![
         Life::client(from, to, &client.who).closes(&client.who),
-        Life::server(to, from, Some(&free.who)).follows(&[&free.who], &free.who),
+        Life::server(to, from, Some(&free.who))
+            .follows(&[&free.who], &free.who)
+            .with_rivals(),
     ])
 }

@@ -344,7 +344,10 @@ fn passed_on(stage: &Stage) -> Option<Vec<Life>> {
     reset.ask("close s");
     Some(vec![
         Life::client(from, at, &client.who)
-            .closes(&heir.who)
+            .by("ESTABLISHED>FIN_WAIT1", &heir.who)
+            .maybe("FIN_WAIT1>FIN_WAIT2", Whose::Passive(Vec::new()))
+            .maybe("FIN_WAIT2>CLOSE", Whose::Passive(Vec::new()))
+            .maybe("FIN_WAIT1>CLOSE", Whose::Passive(Vec::new()))
             .bytes(3, 4),
         Life::server(at, from, Some(&server.who))
             .passive("ESTABLISHED>CLOSE_WAIT", &[&server.who, &reset.who])
@@ -423,8 +426,9 @@ fn reset_by_server(stage: &Stage) -> Option<Vec<Life>> {
     Some(vec![
         Life::client(from, at, &client.who)
             .by("ESTABLISHED>FIN_WAIT1", &client.who)
-            .passive("FIN_WAIT1>FIN_WAIT2", &[&client.who])
-            .passive("FIN_WAIT2>CLOSE", &[&client.who])
+            .maybe("FIN_WAIT1>FIN_WAIT2", Whose::Passive(Vec::new()))
+            .maybe("FIN_WAIT2>CLOSE", Whose::Passive(Vec::new()))
+            .maybe("FIN_WAIT1>CLOSE", Whose::Passive(Vec::new()))
             .bytes(30, 40)
             .cause(&["reset_by_peer"]),
         Life::server(at, from, Some(&server.who))

@@ -227,6 +227,13 @@ pub fn main() -> ExitCode {
         let (release, machine) = (name.release(), name.machine());
         say(&format!("info kernel {release:?} on {machine:?}"));
     }
+    let memory = with_mounts(|| fs::read_to_string("/proc/meminfo").unwrap_or_default());
+    if let Some(line) = memory
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))
+    {
+        say(&format!("info {line}"));
+    }
     let mut tally = Tally::default();
     let sets: [(&[Check], bool); 4] = [
         (&QUIET, true),

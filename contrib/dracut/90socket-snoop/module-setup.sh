@@ -1,6 +1,6 @@
 #!/bin/bash
 # dracut module: puts socket-snoop into the initramfs, for use at its rescue prompt.
-#   cp socket-snoop /usr/local/sbin/
+#   cp dist/socket-snoop-x86_64 /usr/local/sbin/socket-snoop
 #   cp -r contrib/dracut/90socket-snoop /usr/lib/dracut/modules.d/
 #   dracut --force --add socket-snoop
 

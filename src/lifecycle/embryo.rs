@@ -1,0 +1,111 @@
+//! Connections before they have a socket: SYN+ACKs that were sent again.
+//!
+//! Contract: at most [`PLACES`] are held, the oldest making room. An embryo is
+//! found by its ends and its network namespace, and handed out once.
+
+use crate::event::Event;
+use crate::tcp::Endpoint;
+
+/// Embryos held at once.
+const PLACES: usize = 128;
+
+/// A connection of which only retransmitted SYN+ACKs are known.
+#[derive(Debug)]
+pub(super) struct Embryo {
+    local: Endpoint,
+    peer: Endpoint,
+    netns: Option<u32>,
+    /// The number that the connection will have.
+    pub number: u64,
+    /// SYN+ACKs sent again.
+    pub synacks: u32,
+    /// Whether one of them was shown.
+    pub shown: bool,
+}
+
+impl Embryo {
+    fn is_of(&self, event: &Event) -> bool {
+        self.local == event.local && self.peer == event.peer && self.netns == event.netns
+    }
+}
+
+/// All embryos.
+#[derive(Debug, Default)]
+pub(super) struct Embryos {
+    places: Vec<Embryo>,
+    next: usize,
+}
+
+impl Embryos {
+    /// Counts a SYN+ACK; `number` is for a connection that is new.
+    pub fn count(&mut self, event: &Event, number: u64) -> &mut Embryo {
+        let at = match self.places.iter().position(|e| e.is_of(event)) {
+            Some(at) => at,
+            None => {
+                let new = Embryo {
+                    local: event.local,
+                    peer: event.peer,
+                    netns: event.netns,
+                    number,
+                    synacks: 0,
+                    shown: false,
+                };
+                if self.places.len() < PLACES {
+                    self.places.push(new);
+                    self.places.len() - 1
+                } else {
+                    self.next = (self.next + 1) % PLACES;
+                    self.places[self.next] = new;
+                    self.next
+                }
+            }
+        };
+        self.places[at].synacks += 1;
+        &mut self.places[at]
+    }
+
+    /// Takes the one with the ends of this event.
+    pub fn take(&mut self, event: &Event) -> Option<Embryo> {
+        let at = self.places.iter().position(|e| e.is_of(event))?;
+        Some(self.places.swap_remove(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp::State;
+    use crate::wire::tests::state;
+
+    fn synack(peer: u16) -> Event {
+        state(1, 1, State::Listen, State::SynRecv, (80, peer))
+    }
+
+    #[test]
+    fn they_are_told_apart_by_ends_and_namespace() {
+        let mut embryos = Embryos::default();
+        let one = synack(4000);
+        let other = Event {
+            netns: Some(9),
+            ..one
+        };
+        assert_eq!(embryos.count(&one, 1).number, 1);
+        assert_eq!(embryos.count(&other, 2).number, 2);
+        assert_eq!(embryos.count(&one, 3).number, 1);
+        let taken = embryos.take(&one).map(|e| (e.number, e.synacks));
+        assert_eq!(taken, Some((1, 2)));
+        assert!(embryos.take(&one).is_none());
+        assert!(embryos.take(&other).is_some());
+    }
+
+    #[test]
+    fn they_are_bounded() {
+        let mut embryos = Embryos::default();
+        for peer in 1..=1000 {
+            embryos.count(&synack(peer), u64::from(peer));
+        }
+        assert_eq!(embryos.places.len(), PLACES);
+        assert!(embryos.take(&synack(1000)).is_some());
+        assert!(embryos.take(&synack(1)).is_none());
+    }
+}

@@ -1,0 +1,145 @@
+//! The table's own tests.
+
+use super::connection::TRANSITIONS;
+use super::*;
+use crate::wire::tests::state;
+
+const MS: u64 = 1_000_000;
+const ALL: Tells = Tells {
+    lock: true,
+    accepts: true,
+    resets: true,
+    synacks: true,
+    failed: true,
+};
+
+fn feed(table: &mut Connections, event: &Event) -> u64 {
+    let seen = table.observe(event, event.time);
+    seen.connection.mark_shown();
+    let (id, time_wait) = (seen.id, seen.time_wait);
+    table.finish(event, event.time, time_wait);
+    while let Some(ended) = table.next_ended(u64::MAX) {
+        table.release(ended);
+    }
+    id.number
+}
+
+fn states(connection: &Connection) -> Vec<State> {
+    connection.transitions().map(|(_, state)| state).collect()
+}
+
+#[test]
+fn a_client_without_a_port_belongs_to_the_rest() {
+    let mut table = Connections::new(10, 0, ALL);
+    let path = [
+        (State::Close, State::SynSent, (0, 80)),
+        (State::SynSent, State::Established, (4000, 80)),
+        (State::Established, State::FinWait1, (4000, 80)),
+        (State::FinWait1, State::FinWait2, (4000, 80)),
+        (State::FinWait2, State::Close, (4000, 80)),
+    ];
+    for (i, (old, new, ports)) in path.into_iter().enumerate() {
+        assert_eq!(
+            feed(&mut table, &state(i as u64 * MS, 7, old, new, ports)),
+            1
+        );
+    }
+    let shown = table.shown();
+    assert_eq!(shown.len(), 1);
+    assert_eq!((shown[0].local().port, shown[0].peer().port), (4000, 80));
+    assert_eq!(states(shown[0]), path.map(|(_, new, _)| new));
+    let times: Vec<u64> = shown[0].transitions().map(|(time, _)| time).collect();
+    assert_eq!(times, [0, MS, 2 * MS, 3 * MS, 4 * MS]);
+}
+
+#[test]
+fn an_address_used_again_is_another_connection() {
+    let mut table = Connections::new(10, 0, ALL);
+    let open = state(1, 7, State::Close, State::SynSent, (0, 80));
+    let closed = state(2, 7, State::SynSent, State::Close, (4000, 80));
+    assert_eq!(feed(&mut table, &open), 1);
+    assert_eq!(feed(&mut table, &closed), 1);
+    assert_eq!(feed(&mut table, &open), 2);
+    // Its CLOSE was lost: the next first event still begins anew.
+    assert_eq!(feed(&mut table, &open), 3);
+    assert_eq!((table.seen(), table.shown().len()), (3, 3));
+}
+
+#[test]
+fn a_listener_is_no_connection() {
+    let mut table = Connections::new(4, 0, ALL);
+    feed(
+        &mut table,
+        &state(1, 1, State::Close, State::Listen, (80, 0)),
+    );
+    feed(
+        &mut table,
+        &state(2, 2, State::Listen, State::SynRecv, (80, 4000)),
+    );
+    feed(
+        &mut table,
+        &state(3, 1, State::Listen, State::Close, (80, 0)),
+    );
+    // One that was there before us, and is closed now.
+    feed(
+        &mut table,
+        &state(4, 3, State::Listen, State::Close, (81, 0)),
+    );
+    assert_eq!(table.seen(), 1);
+}
+
+#[test]
+fn memory_is_bounded_and_what_went_is_counted() {
+    let mut table = Connections::new(4, 0, ALL);
+    for socket in 1..=10 {
+        feed(
+            &mut table,
+            &state(1, socket, State::Close, State::SynSent, (0, 80)),
+        );
+        if socket % 2 == 0 {
+            feed(
+                &mut table,
+                &state(2, socket, State::SynSent, State::Close, (1, 80)),
+            );
+        }
+    }
+    assert_eq!(table.seen(), 10);
+    assert_eq!(table.shown().len() as u64 + table.not_held(), 10);
+    assert!(table.slots.len() <= 4 && table.by_socket.len() <= 4);
+}
+
+#[test]
+fn what_is_not_shown_takes_no_room_after_its_end() {
+    let mut table = Connections::new(2, 0, ALL);
+    for socket in 1..=100 {
+        for (old, new) in [
+            (State::Close, State::SynSent),
+            (State::SynSent, State::Close),
+        ] {
+            let event = state(1, socket, old, new, (0, 80));
+            let time_wait = table.observe(&event, 1).time_wait;
+            table.finish(&event, 1, time_wait);
+            while let Some(ended) = table.next_ended(1) {
+                table.release(ended);
+            }
+        }
+    }
+    assert_eq!(
+        (table.seen(), table.not_held(), table.slots.len()),
+        (100, 0, 1)
+    );
+    assert!(table.shown().is_empty());
+}
+
+#[test]
+fn transitions_beyond_the_bound_are_counted() {
+    let mut table = Connections::new(2, 0, ALL);
+    for i in 0..12 {
+        feed(
+            &mut table,
+            &state(i, 1, State::SynSent, State::Established, (1, 2)),
+        );
+    }
+    let shown = table.shown();
+    assert_eq!((states(shown[0]).len(), shown[0].more()), (TRANSITIONS, 4));
+}

@@ -1,0 +1,251 @@
+//! The record of a connection that has ended, and what all come to.
+//!
+//! Contract: as for the formats it serves: what isn't known is left out.
+
+use super::json::{boolean, ends, key, number, owner, plain};
+use super::{Reasons, Record, Summary, classic, escape};
+use crate::lifecycle::totals::{Busiest, Totals};
+use crate::text::{self, Stamps};
+
+const NANOS: u64 = 1_000_000_000;
+
+/// Appends seconds to the microsecond.
+pub(super) fn seconds(out: &mut Vec<u8>, nanos: u64) {
+    text::number(out, nanos / NANOS);
+    out.push(b'.');
+    text::padded(out, (nanos % NANOS / 1_000) as u32, 6);
+}
+
+fn reason_name<'a>(record: &Record<'_>, reasons: &'a Reasons) -> Option<&'a str> {
+    let number = record.connection.reset_reason()?;
+    let found = reasons.iter().find(|(known, _)| *known == number);
+    found.map(|(_, name)| name.as_str())
+}
+
+/// `Dec 30 2024 22:05:25.454 Connection: SRC=… DST=… PID=… COMM=… …`
+pub(super) fn classic(
+    stamps: &mut Stamps,
+    out: &mut Vec<u8>,
+    record: &Record<'_>,
+    reasons: &Reasons,
+) {
+    let (connection, counters) = (record.connection, &record.ended.counters);
+    stamps.local(out, record.ended.wall);
+    out.extend_from_slice(b" Connection: SRC=");
+    text::endpoint(out, connection.local());
+    out.extend_from_slice(b" DST=");
+    text::endpoint(out, connection.peer());
+    classic::owner(out, connection.owner().as_ref());
+    out.extend_from_slice(b" DIRECTION=");
+    out.extend_from_slice(connection.direction().name().as_bytes());
+    if let Some(duration) = connection.duration() {
+        out.extend_from_slice(b" SECONDS=");
+        seconds(out, duration);
+    }
+    let sent_again = connection.retransmits();
+    let retransmits = sent_again.syn + sent_again.synack + sent_again.data;
+    for (name, value) in [
+        (" SENT=", counters.bytes_sent),
+        (" RECEIVED=", counters.bytes_received),
+        (" RTT_US=", counters.rtt_us.map(u64::from)),
+        (" RETRANSMITS=", Some(u64::from(retransmits))),
+    ] {
+        if let Some(value) = value {
+            out.extend_from_slice(name.as_bytes());
+            text::number(out, value);
+        }
+    }
+    if let Some(cause) = connection.cause() {
+        out.extend_from_slice(b" CAUSE=");
+        out.extend_from_slice(cause.name().as_bytes());
+    }
+    if let Some(reason) = reason_name(record, reasons) {
+        out.extend_from_slice(b" REASON=");
+        escape::comm(out, reason.as_bytes());
+    }
+    out.push(b'\n');
+}
+
+/// The members of the JSON object behind its event.
+pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
+    let (connection, counters) = (record.connection, &record.ended.counters);
+    ends(
+        out,
+        connection.local(),
+        connection.peer(),
+        connection.wire(),
+    );
+    key(out, "socket.id");
+    out.push(b'"');
+    record.id.render(out);
+    out.push(b'"');
+    owner(out, connection.owner().as_ref(), connection.netns());
+    plain(out, "connection.direction", connection.direction().name());
+    if let Some(start) = connection.start() {
+        key(out, "connection.start");
+        out.push(b'"');
+        stamps.rfc3339(out, start);
+        out.push(b'"');
+    }
+    if let Some(duration) = connection.duration() {
+        number(out, "connection.duration_ns", duration);
+    }
+    let states = connection.states();
+    if !states.is_empty() {
+        key(out, "connection.states_ns");
+        for (at, (state, nanos)) in states.iter().enumerate() {
+            out.extend_from_slice(if at == 0 { b"{\"" } else { b",\"" });
+            out.extend_from_slice(state.name().as_bytes());
+            out.extend_from_slice(b"\":");
+            text::number(out, *nanos);
+        }
+        out.push(b'}');
+    }
+    let (sent_again, tells) = (connection.retransmits(), record.tells);
+    for (name, value) in [
+        ("tcp.connect_ns", connection.connect_time()),
+        ("tcp.accept_delay_ns", connection.accept_delay()),
+        ("tcp.retransmits.syn", Some(sent_again.syn.into())),
+        (
+            "tcp.retransmits.synack",
+            tells.synacks.then_some(sent_again.synack.into()),
+        ),
+        ("tcp.retransmits.data", Some(sent_again.data.into())),
+        (
+            "tcp.retransmits.failed",
+            tells.failed.then_some(sent_again.failed.into()),
+        ),
+        ("tcp.bytes.sent", counters.bytes_sent),
+        ("tcp.bytes.received", counters.bytes_received),
+        ("tcp.segments.sent", counters.segments_sent.map(u64::from)),
+        (
+            "tcp.segments.received",
+            counters.segments_received.map(u64::from),
+        ),
+        ("tcp.rtt_us", counters.rtt_us.map(u64::from)),
+        ("tcp.min_rtt_us", counters.min_rtt_us.map(u64::from)),
+    ] {
+        if let Some(value) = value {
+            number(out, name, value);
+        }
+    }
+    if let Some(cause) = connection.cause() {
+        plain(out, "connection.cause", cause.name());
+    }
+    if let Some(time_wait) = record.ended.time_wait {
+        boolean(out, "tcp.time_wait", time_wait);
+    }
+    if let Some(reason) = reason_name(record, reasons) {
+        key(out, "tcp.reset.reason");
+        escape::json_string(out, reason.as_bytes());
+    }
+}
+
+fn comm(name: &[u8]) -> &[u8] {
+    let end = name.iter().position(|&b| b == 0);
+    &name[..end.unwrap_or(name.len())]
+}
+
+/// The totals in the JSON summary.
+pub(super) fn json_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals) {
+    for (name, value) in [
+        ("connections.opened", totals.opened),
+        ("connections.refused", totals.refused),
+        ("connections.reset", totals.reset),
+        ("connections.open", totals.open),
+        ("tcp.retransmits", summary.retransmits),
+    ] {
+        number(out, name, value);
+    }
+    let mut list = |name: &str, exact: bool, items: Vec<Vec<u8>>| {
+        key(out, name);
+        out.push(b'[');
+        out.extend_from_slice(&items.join(&b","[..]));
+        out.push(b']');
+        if !exact {
+            boolean(out, &format!("{name}.exact"), false);
+        }
+    };
+    let item = |count: u64, write: &dyn Fn(&mut Vec<u8>)| {
+        let mut item = b"{\"connections\":".to_vec();
+        text::number(&mut item, count);
+        write(&mut item);
+        item.push(b'}');
+        item
+    };
+    let processes = totals.processes.top().into_iter().map(|((pid, name), n)| {
+        item(n, &|out| {
+            number(out, "process.pid", u64::from(pid));
+            if !comm(&name).is_empty() {
+                key(out, "process.name");
+                escape::json_string(out, comm(&name));
+            }
+        })
+    });
+    list(
+        "busiest.processes",
+        totals.processes.is_exact(),
+        processes.collect(),
+    );
+    let peers = totals.peers.top().into_iter().map(|(addr, n)| {
+        item(n, &|out| {
+            key(out, "network.peer.address");
+            out.push(b'"');
+            text::address(out, addr);
+            out.push(b'"');
+        })
+    });
+    list("busiest.peers", totals.peers.is_exact(), peers.collect());
+}
+
+/// The totals in front of the report's connections.
+pub(super) fn classic_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals) {
+    for (value, what) in [
+        (totals.opened, " opened, "),
+        (totals.refused, " refused, "),
+        (totals.reset, " reset, "),
+        (totals.open, " still open; "),
+        (summary.retransmits, " retransmissions, "),
+        (summary.lost, " events lost.\n"),
+    ] {
+        if what == " opened, " {
+            out.extend_from_slice(b"Connections: ");
+        }
+        text::number(out, value);
+        out.extend_from_slice(what.as_bytes());
+    }
+    busiest(out, "Busiest processes: ", &totals.processes, &|out,
+                                                             (
+        pid,
+        name,
+    )| {
+        text::number(out, u64::from(*pid));
+        out.push(b'/');
+        escape::comm(out, comm(name));
+    });
+    busiest(out, "Busiest peers: ", &totals.peers, &|out, addr| {
+        text::address(out, *addr);
+    });
+}
+
+fn busiest<K: Copy + PartialEq>(
+    out: &mut Vec<u8>,
+    heading: &str,
+    busiest: &Busiest<K>,
+    write: &dyn Fn(&mut Vec<u8>, &K),
+) {
+    let top = busiest.top();
+    for (at, (key, count)) in top.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { heading.as_bytes() } else { b", " });
+        write(out, key);
+        out.push(b' ');
+        text::number(out, *count);
+    }
+    if !top.is_empty() {
+        let end: &[u8] = match busiest.is_exact() {
+            true => b".\n",
+            false => b" (at most: there were too many to count each).\n",
+        };
+        out.extend_from_slice(end);
+    }
+}

@@ -1,0 +1,152 @@
+//! The start of a run: what exists already, and the opening line.
+//!
+//! Contract: everything is attached before. Events that come during the scan
+//! stay in the rings, unless these fill up; then they are shown, the opening
+//! line before them. When this returns, the programs know the listeners, every
+//! event from before the end of the scan is dealt with, and the opening line is
+//! ready. Nothing is opened after that.
+
+use super::SETTLE;
+use crate::event::{Event, Known, Owner, What};
+use crate::existing::Existing;
+use crate::maps::Listener;
+use crate::output::notice;
+use crate::snapshot::{self, Sink, Stock};
+use crate::source::Source;
+use crate::sys::signal::Signals;
+use crate::sys::time;
+use crate::tcp::{Endpoint, State};
+use crate::view::View;
+use std::time::Duration;
+
+/// Listeners that were closed during the scan are remembered up to so many;
+/// beyond, children of a later one with the same address may be nobody's.
+const CLOSED: usize = 4096;
+
+/// The scan's other end.
+struct Start<'a> {
+    source: &'a mut Source,
+    view: &'a mut View,
+    signals: &'a Signals,
+    /// The opening line, until it is printed.
+    opening: Option<&'a str>,
+    closed: Vec<Closed>,
+}
+
+/// A listener that was closed.
+struct Closed {
+    time: u64,
+    netns: Option<u32>,
+    local: Endpoint,
+}
+
+impl Closed {
+    fn of(event: &Event) -> Option<Closed> {
+        let closed = What::State {
+            old: State::Listen,
+            new: State::Close,
+        };
+        (event.what == closed).then_some(Closed {
+            time: event.time,
+            netns: event.netns,
+            local: event.local,
+        })
+    }
+
+    fn is(&self, listener: &Listener) -> bool {
+        self.local == listener.local && self.netns.unwrap_or(0) == listener.netns
+    }
+}
+
+impl Start<'_> {
+    fn say_opening(&mut self) {
+        if let Some(opening) = self.opening.take() {
+            self.view.output.announce(opening);
+        }
+    }
+
+    fn drain(&mut self, until: u64) {
+        let (view, closed) = (&mut *self.view, &mut self.closed);
+        view.refresh();
+        self.source.drain(until, &mut |event| {
+            if closed.len() < CLOSED {
+                closed.extend(Closed::of(event));
+            }
+            view.take(event)
+        });
+    }
+
+    /// Tells the programs of the listeners, and takes back what was not true any
+    /// more when they got to know it.
+    fn listeners(&mut self, stock: &Stock) {
+        let before = time::monotonic();
+        let added = stock.listeners.iter();
+        let added = added.map(|listener| self.source.add_listener(listener));
+        let failed = added.filter(Result::is_err).count();
+        if failed > 0 {
+            notice(&format!(
+                "warning: {failed} addresses with listeners found no room: whose their \
+                 connections are is not known"
+            ));
+        }
+        self.say_opening();
+        // All of that must be in the rings, and settled.
+        let end = time::monotonic();
+        let wait = (end + SETTLE).saturating_sub(time::monotonic());
+        std::thread::sleep(Duration::from_nanos(wait));
+        self.drain(end);
+        for closed in &self.closed {
+            if (stock.start..before).contains(&closed.time) {
+                let gone = stock.listeners.iter().filter(|l| closed.is(l));
+                gone.for_each(|listener| self.source.forget_listener(listener));
+            }
+        }
+    }
+}
+
+impl Sink for Start<'_> {
+    fn connection(&mut self, found: &Existing) -> Option<u32> {
+        self.view.connections.adopt(found)
+    }
+
+    fn owner(&mut self, number: u32, owner: &Owner) {
+        self.view.connections.adopt_owner(number, owner);
+    }
+
+    fn breathe(&mut self, until: u64) -> bool {
+        if self.source.is_filling() {
+            self.say_opening();
+            let settled = time::monotonic().saturating_sub(SETTLE);
+            self.drain(until.min(settled));
+        }
+        !self.signals.stop() && !self.view.is_done()
+    }
+}
+
+/// Finds what exists already, if that is wanted, and prints the opening line.
+pub(super) fn start(
+    source: &mut Source,
+    view: &mut View,
+    signals: &Signals,
+    opening: &str,
+    scan: bool,
+) {
+    let by_netns = source.known().contains(Known::NETNS);
+    let mut start = Start {
+        source,
+        view,
+        signals,
+        opening: Some(opening),
+        closed: Vec::new(),
+    };
+    if scan {
+        start.view.connections.begin_scan();
+        let stock = snapshot::take(&mut start, by_netns);
+        for note in &stock.notes {
+            notice(note);
+        }
+        start.listeners(&stock);
+        start.view.connections.end_scan();
+    }
+    start.say_opening();
+}

@@ -1,0 +1,480 @@
+//! What exists at the start: the TCP sockets of every network namespace, and
+//! whose they are.
+//!
+//! Contract: this is done after attaching, so that no socket falls in between:
+//! one is found here, or its events are seen, or both, and [`Seen`] tells when.
+//! Sockets are listed by socket diagnosis in every network namespace that a
+//! process or thread is in or that is mounted; /proc/PID/fd tells whose they
+//! are. It takes a descriptor or two at a time, and memory for as many sockets
+//! as the sink takes; the sink is asked to go on with its own work in between.
+//! What can't be had costs detail and a line in [`Stock::notes`], not the run.
+
+pub mod diag;
+mod listening;
+pub mod proc;
+
+use crate::event::{Owner, OwnerSource, Task};
+use crate::existing::{Existing, Seen};
+use crate::maps::{LISTENERS, Listener};
+use crate::sys::caps::{self, Caps};
+use crate::sys::netlink::{DATAGRAM, Diag};
+use crate::sys::{self, Errno, time};
+use crate::tcp::State;
+use diag::{Answer, Socket};
+use listening::{awaited, together};
+use nix::sched::{CloneFlags, setns};
+use proc::{Folder, Process};
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+/// Descriptors looked at before the sink goes on with its own work.
+const BREATH: u32 = 256;
+/// No process.
+const NOBODY: u32 = u32::MAX;
+
+/// Who wants to know what exists.
+pub trait Sink {
+    /// A connection; the number to call it by, `None` where it has no room.
+    fn connection(&mut self, found: &Existing) -> Option<u32>;
+    /// Whose it is.
+    fn owner(&mut self, number: u32, owner: &Owner);
+    /// Time for other work. Every socket that was seen before `until`
+    /// (CLOCK_MONOTONIC, nanoseconds) has been told of. Whether to go on.
+    fn breathe(&mut self, until: u64) -> bool;
+}
+
+/// What was found besides connections.
+#[derive(Debug, Default)]
+pub struct Stock {
+    /// When the first socket may have been seen.
+    pub start: u64,
+    /// When the last one was.
+    pub end: u64,
+    /// The listeners.
+    pub listeners: Vec<Listener>,
+    /// Connections found.
+    pub connections: u64,
+    /// Of these and the listeners, those that several processes have.
+    pub shared: u64,
+    /// Network namespaces that were looked into.
+    pub namespaces: usize,
+    /// What a person should know, a line each.
+    pub notes: Vec<String>,
+}
+
+/// The scan was told to stop.
+struct Stopped;
+
+/// What is to be matched with a process.
+struct Wanted {
+    inode: u32,
+    target: Target,
+    uid: u32,
+    cgroup: Option<u64>,
+    /// An index of `processes`.
+    process: u32,
+    shared: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    /// A number of the sink's.
+    Connection(u32),
+    /// An index of `listeners`.
+    Listener(u32),
+}
+
+struct Scan<'a> {
+    sink: &'a mut dyn Sink,
+    by_netns: bool,
+    buffer: Vec<u8>,
+    sequence: u32,
+    wanted: Vec<Wanted>,
+    processes: Vec<Process>,
+    /// One each, not yet together by address.
+    listeners: Vec<Listener>,
+    /// Connections that nobody has accepted yet: their numbers, and where they
+    /// would be listened for.
+    waiting: Vec<(u32, Listener)>,
+    seen: Vec<u32>,
+    /// Processes that may not be looked into.
+    denied: u32,
+    beyond: u64,
+    listeners_beyond: u64,
+    failed: Option<String>,
+    stock: Stock,
+}
+
+/// Looks at everything once. `by_netns` says whether the programs tell network
+/// namespaces apart. Must run in a process of one thread, or at least one that
+/// needs its network namespace in no other.
+pub fn take(sink: &mut dyn Sink, by_netns: bool) -> Stock {
+    let now = time::monotonic();
+    let mut scan = Scan {
+        sink,
+        by_netns,
+        buffer: vec![0; DATAGRAM],
+        sequence: 0,
+        wanted: Vec::new(),
+        processes: Vec::new(),
+        listeners: Vec::new(),
+        waiting: Vec::new(),
+        seen: Vec::new(),
+        denied: 0,
+        beyond: 0,
+        listeners_beyond: 0,
+        failed: None,
+        stock: Stock {
+            start: now,
+            end: now,
+            ..Stock::default()
+        },
+    };
+    match Folder::proc() {
+        Ok(proc) => {
+            let _: Result<(), Stopped> = scan.all(&proc);
+        }
+        Err(errno) => scan.note(format!(
+            "note: no /proc ({errno}): what was open before the start is not known"
+        )),
+    }
+    scan.finish()
+}
+
+/// Opens a socket for diagnosis in another network namespace.
+fn diag_in(ours: &File, theirs: &File) -> sys::Result<Diag> {
+    setns(theirs, CloneFlags::CLONE_NEWNET)?;
+    let diag = Diag::open();
+    setns(ours, CloneFlags::CLONE_NEWNET)?;
+    diag
+}
+
+impl Scan<'_> {
+    fn note(&mut self, line: String) {
+        self.stock.notes.push(line);
+    }
+
+    fn all(&mut self, proc: &Folder) -> Result<(), Stopped> {
+        self.namespaces(proc)?;
+        self.stock.namespaces = self.seen.len();
+        self.stock.end = time::monotonic();
+        if proc.has_kernels_pids() {
+            self.owners(proc)?;
+        } else if !self.wanted.is_empty() {
+            self.note(
+                "note: in a PID namespace of its own it can't tell whose the sockets are that \
+                 were open before the start; start it in the host's (docker run --pid host)"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Lists the sockets of all network namespaces.
+    fn namespaces(&mut self, proc: &Folder) -> Result<(), Stopped> {
+        let ours = match proc.file(c"thread-self/ns/net") {
+            Ok(file) => file,
+            Err(errno) => {
+                self.failed = Some(format!("/proc/thread-self/ns/net: {errno}"));
+                return Ok(());
+            }
+        };
+        let own = ours.metadata().map_or(0, |meta| meta.ino() as u32);
+        self.seen.push(own);
+        let diag = Diag::open();
+        self.dump(own, diag)?;
+        if !caps::effective().is_ok_and(|caps| caps.contains(Caps::SYS_ADMIN)) {
+            self.note(
+                "note: without CAP_SYS_ADMIN only this network namespace is searched for what \
+                 was open before the start"
+                    .into(),
+            );
+            return Ok(());
+        }
+        for (inode, place) in mounted() {
+            let file = File::options()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(place);
+            // Something else may be mounted over it.
+            let is = |file: &File| file.metadata().is_ok_and(|m| m.ino() == u64::from(inode));
+            if let Some(file) = file.ok().filter(is) {
+                self.enter(inode, &ours, &file)?;
+            }
+        }
+        let all = proc.numbers(c".", &mut |_, name, _| {
+            let Ok(process) = proc.folder(name) else {
+                return true;
+            };
+            self.namespaces_of(&process, &ours).is_ok()
+        });
+        all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
+    }
+
+    /// Those of a process's threads.
+    fn namespaces_of(&mut self, process: &Folder, ours: &File) -> Result<(), Stopped> {
+        self.namespace_of(process, ours)?;
+        if !process.has_threads() {
+            return Ok(());
+        }
+        let Ok(threads) = process.folder(c"task") else {
+            return Ok(());
+        };
+        let all = threads.numbers(c".", &mut |_, name, _| {
+            let Ok(thread) = threads.folder(name) else {
+                return true;
+            };
+            self.namespace_of(&thread, ours).is_ok()
+        });
+        all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
+    }
+
+    /// That of a thread.
+    fn namespace_of(&mut self, thread: &Folder, ours: &File) -> Result<(), Stopped> {
+        const NET: &std::ffi::CStr = c"ns/net";
+        match thread.namespace(NET) {
+            Ok(inode) if !self.seen.contains(&(inode as u32)) => match thread.file(NET) {
+                // The thread may have moved on.
+                Ok(file) if file.metadata().is_ok_and(|m| m.ino() == inode) => {
+                    self.enter(inode as u32, ours, &file)
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, inode: u32, ours: &File, theirs: &File) -> Result<(), Stopped> {
+        if self.seen.contains(&inode) {
+            return Ok(());
+        }
+        self.seen.push(inode);
+        self.dump(inode, diag_in(ours, theirs))
+    }
+
+    /// Lists the sockets of a namespace.
+    fn dump(&mut self, netns: u32, diag: sys::Result<Diag>) -> Result<(), Stopped> {
+        for family in [diag::AF_INET, diag::AF_INET6] {
+            let failed = match &diag {
+                Ok(diag) => match self.dump_family(netns, diag, family)? {
+                    Answer::Failed(errno) => errno.to_string(),
+                    Answer::Malformed => "its answer makes no sense".into(),
+                    Answer::More | Answer::Done => continue,
+                },
+                Err(errno) => errno.to_string(),
+            };
+            self.failed.get_or_insert(failed);
+        }
+        Ok(())
+    }
+
+    fn dump_family(&mut self, netns: u32, diag: &Diag, family: u16) -> Result<Answer, Stopped> {
+        self.sequence += 1;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        // The kernel gathers a datagram in the call before the one that hands
+        // it out (netlink_dump() in netlink_sendmsg() and netlink_recvmsg()).
+        let mut start = time::monotonic();
+        let mut result = match diag.send(&diag::request(family, self.sequence)) {
+            Ok(()) => Answer::More,
+            Err(errno) => Answer::Failed(errno),
+        };
+        let mut end = time::monotonic();
+        while result == Answer::More {
+            let before = time::monotonic();
+            result = match diag.receive(&mut buffer) {
+                Ok(len) => {
+                    let seen = Seen { start, end };
+                    diag::read(&buffer[..len], self.sequence, &mut |socket| {
+                        self.socket(netns, socket, seen);
+                    })
+                }
+                Err(errno) => Answer::Failed(errno),
+            };
+            (start, end) = (before, time::monotonic());
+            if !self.sink.breathe(start) {
+                return Err(Stopped);
+            }
+        }
+        self.buffer = buffer;
+        Ok(result)
+    }
+
+    fn socket(&mut self, netns: u32, socket: &Socket, seen: Seen) {
+        let listener = Listener {
+            netns: if self.by_netns { netns } else { 0 },
+            family: socket.family,
+            local: socket.local,
+            // Told by the same means.
+            device: if self.by_netns { socket.device } else { 0 },
+            owner: None,
+            count: 1,
+        };
+        let target = if socket.state == State::Listen {
+            if self.listeners.len() >= LISTENERS as usize {
+                self.listeners_beyond += 1;
+                return;
+            }
+            self.listeners.push(listener);
+            Target::Listener(self.listeners.len() as u32 - 1)
+        } else {
+            self.stock.connections += 1;
+            let number = self.sink.connection(&Existing {
+                netns,
+                local: socket.local,
+                peer: socket.peer,
+                state: socket.state,
+                seen,
+            });
+            let Some(number) = number else {
+                self.beyond += 1;
+                return;
+            };
+            let open = matches!(socket.state, State::Established | State::CloseWait);
+            if socket.inode == 0 && open {
+                self.waiting.push((number, listener));
+            }
+            Target::Connection(number)
+        };
+        if socket.inode != 0 {
+            self.wanted.push(Wanted {
+                inode: socket.inode,
+                target,
+                uid: socket.uid,
+                cgroup: socket.cgroup,
+                process: NOBODY,
+                shared: false,
+            });
+        }
+    }
+
+    /// Finds the processes that have the sockets.
+    fn owners(&mut self, proc: &Folder) -> Result<(), Stopped> {
+        if self.wanted.is_empty() {
+            return Ok(());
+        }
+        self.wanted.sort_unstable_by_key(|wanted| wanted.inode);
+        let mut looked = 0;
+        let all = proc.numbers(c".", &mut |pid, name, _| {
+            let Ok(process) = proc.folder(name) else {
+                return true;
+            };
+            // Its place in `processes`, once it is known to have a socket.
+            let mut index = None;
+            let all = process.numbers(c"fd", &mut |_, name, folder| {
+                looked += 1;
+                if looked % BREATH == 0 && !self.sink.breathe(u64::MAX) {
+                    return false;
+                }
+                let inode = proc::socket_inode(folder, name);
+                let found =
+                    inode.map(|inode| self.wanted.binary_search_by_key(&inode, |w| w.inode));
+                let Some(Ok(found)) = found else {
+                    return true;
+                };
+                if index.is_none() {
+                    let Some(known) = process.process(pid) else {
+                        return true;
+                    };
+                    index = Some(self.processes.len() as u32);
+                    self.processes.push(known);
+                }
+                self.holds(found, index.unwrap_or(NOBODY));
+                true
+            });
+            match all {
+                Ok(all) => all,
+                Err(errno) => {
+                    self.denied += u32::from(matches!(errno, Errno::EACCES | Errno::EPERM));
+                    true
+                }
+            }
+        });
+        all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
+    }
+
+    /// A process has the socket: whose is it?
+    fn holds(&mut self, wanted: usize, process: u32) {
+        let wanted = &mut self.wanted[wanted];
+        if wanted.process == process {
+            // Two descriptors.
+            return;
+        }
+        let known = |index: u32| self.processes.get(index as usize);
+        match (known(wanted.process), known(process)) {
+            (None, _) => wanted.process = process,
+            (Some(old), Some(new)) => {
+                wanted.shared = true;
+                if new.is_older(old) {
+                    wanted.process = process;
+                }
+            }
+            (Some(_), None) => {}
+        }
+    }
+
+    fn finish(mut self) -> Stock {
+        // Neighbours have the same owner then.
+        self.wanted.sort_unstable_by_key(|wanted| wanted.process);
+        for wanted in &self.wanted {
+            self.stock.shared += u64::from(wanted.shared);
+            let Some(process) = self.processes.get(wanted.process as usize) else {
+                continue;
+            };
+            let owner = Owner {
+                task: Task {
+                    pid: process.pid,
+                    tid: process.pid,
+                    uid: Some(wanted.uid),
+                    name: process.name,
+                },
+                parent: Some(process.parent),
+                cgroup: wanted.cgroup,
+                source: OwnerSource::Snapshot,
+            };
+            match wanted.target {
+                Target::Connection(number) => self.sink.owner(number, &owner),
+                Target::Listener(index) => self.listeners[index as usize].owner = Some(owner),
+            }
+        }
+        self.stock.listeners = together(self.listeners);
+        for (number, wanted) in &self.waiting {
+            if let Some(owner) = awaited(&self.stock.listeners, wanted) {
+                self.sink.owner(*number, &owner);
+            }
+        }
+        let notes = &mut self.stock.notes;
+        if let Some(why) = self.failed {
+            notes.push(format!(
+                "warning: cannot list all sockets that were open before the start (sock_diag: {why})"
+            ));
+        }
+        if self.denied > 0 {
+            notes.push(format!(
+                "note: {} processes may not be looked into (CAP_SYS_PTRACE): of what was open \
+                 before the start, their sockets are nobody's",
+                self.denied
+            ));
+        }
+        if self.beyond > 0 {
+            notes.push(format!(
+                "note: {} more connections are open than --history has room for: whose they are \
+                 is not known",
+                self.beyond
+            ));
+        }
+        if self.listeners_beyond > 0 {
+            notes.push(format!(
+                "note: {} more listeners are open than there is room for: whose their \
+                 connections are is not known",
+                self.listeners_beyond
+            ));
+        }
+        self.stock
+    }
+}
+
+/// The network namespaces that are mounted, where this process can see them.
+fn mounted() -> Vec<(u32, String)> {
+    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    proc::mounted_namespaces(&text)
+}

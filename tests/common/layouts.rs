@@ -1,0 +1,242 @@
+//! The layouts that kernels have had of what the programs read, and hosts made
+//! of them.
+
+use socket_snoop::bpf_link::{Host, HostField, Template};
+use socket_snoop::programs;
+
+/// Maps as the programs name them; their descriptors count from 3.
+pub const MAPS: [&str; 4] = ["events", "lost", "owners", "listeners"];
+
+/// A host: fields as (name, offset, size).
+pub struct Fields<'a> {
+    /// What the record or the arguments have.
+    pub record: &'a [(&'a str, u16, u16)],
+    /// The members of kernel structures that are known.
+    pub members: &'a [(&'a str, u16, u16)],
+    /// Whether it is reached by BTF: members are loaded.
+    pub loads: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// A host with this record that knows nothing else.
+    pub fn new(record: &'a [(&'a str, u16, u16)]) -> Fields<'a> {
+        Fields {
+            record,
+            members: &[],
+            loads: false,
+        }
+    }
+}
+
+impl Host for Fields<'_> {
+    fn field(&self, name: &str) -> Option<HostField> {
+        let mut all = self.record.iter().chain(self.members);
+        let found = all.find(|(field, _, _)| *field == name)?;
+        Some(HostField {
+            offset: found.1,
+            size: found.2,
+        })
+    }
+    fn map_fd(&self, name: &str) -> Option<i32> {
+        let place = MAPS.iter().position(|map| *map == name)?;
+        Some(3 + place as i32)
+    }
+    fn hidden(&self) -> u16 {
+        if self.loads { 0 } else { 8 }
+    }
+    fn loads_members(&self) -> bool {
+        self.loads
+    }
+}
+
+pub type Layout = [(&'static str, u16, u16)];
+
+/// sock:inet_sock_set_state from 5.6, and with 8 bytes more before the first field (real-time kernels, RHEL 9).
+pub const STATE_NEW: [(&str, u16, u16); 11] = state(0, 2);
+pub const STATE_RT: [(&str, u16, u16); 11] = state(8, 2);
+/// Before 5.6: `protocol` of one byte, and everything behind it at odd places.
+pub const STATE_OLD: [(&str, u16, u16); 11] = state(0, 1);
+
+pub const fn state(more: u16, protocol: u16) -> [(&'static str, u16, u16); 11] {
+    let behind = more + 30 + protocol;
+    [
+        ("skaddr", 8 + more, 8),
+        ("oldstate", 16 + more, 4),
+        ("newstate", 20 + more, 4),
+        ("sport", 24 + more, 2),
+        ("dport", 26 + more, 2),
+        ("family", 28 + more, 2),
+        ("protocol", 30 + more, protocol),
+        ("saddr", behind, 4),
+        ("daddr", behind + 4, 4),
+        ("saddr_v6", behind + 8, 16),
+        ("daddr_v6", behind + 24, 16),
+    ]
+}
+
+/// tcp:tcp_retransmit_skb before 4.20 (no state), to 5.11 (no family), to 6.16 (no err), from 6.17, and real-time.
+pub const RETRANSMIT_416: &Layout = &[
+    ("skbaddr", 8, 8),
+    ("skaddr", 16, 8),
+    ("sport", 24, 2),
+    ("dport", 26, 2),
+    ("saddr_v6", 36, 16),
+    ("daddr_v6", 52, 16),
+];
+pub const RETRANSMIT_510: &Layout = &[
+    ("skaddr", 16, 8),
+    ("state", 24, 4),
+    ("sport", 28, 2),
+    ("dport", 30, 2),
+    ("saddr_v6", 40, 16),
+    ("daddr_v6", 56, 16),
+];
+pub const RETRANSMIT_61: &Layout = &[
+    ("skaddr", 16, 8),
+    ("state", 24, 4),
+    ("sport", 28, 2),
+    ("dport", 30, 2),
+    ("family", 32, 2),
+    ("saddr_v6", 42, 16),
+    ("daddr_v6", 58, 16),
+];
+pub const RETRANSMIT_618: &Layout = &[
+    ("skaddr", 16, 8),
+    ("state", 24, 4),
+    ("sport", 28, 2),
+    ("dport", 30, 2),
+    ("family", 32, 2),
+    ("saddr_v6", 42, 16),
+    ("daddr_v6", 58, 16),
+    ("err", 76, 4),
+];
+pub const RETRANSMIT_RT: &Layout = &[
+    ("skaddr", 24, 8),
+    ("state", 32, 4),
+    ("sport", 36, 2),
+    ("dport", 38, 2),
+    ("family", 40, 2),
+    ("saddr_v6", 50, 16),
+    ("daddr_v6", 66, 16),
+];
+
+/// tcp:tcp_retransmit_synack before 5.12 (no family), and from then on.
+pub const SYNACK_510: &Layout = &[
+    ("skaddr", 8, 8),
+    ("sport", 24, 2),
+    ("dport", 26, 2),
+    ("saddr_v6", 36, 16),
+    ("daddr_v6", 52, 16),
+];
+pub const SYNACK_618: &Layout = &[
+    ("skaddr", 8, 8),
+    ("sport", 24, 2),
+    ("dport", 26, 2),
+    ("family", 28, 2),
+    ("saddr_v6", 38, 16),
+    ("daddr_v6", 54, 16),
+];
+/// tcp:tcp_send_reset before 6.10 (no reason), and from then on.
+pub const RESET_SENT_61: &Layout = &[("skaddr", 16, 8)];
+pub const RESET_SENT_618: &Layout = &[("skaddr", 16, 8), ("reason", 28, 4)];
+/// tcp:tcp_receive_reset and tcp:tcp_rcv_space_adjust before 5.12 (no family), and from then on.
+pub const SOCKET_510: &Layout = &[
+    ("skaddr", 8, 8),
+    ("sport", 16, 2),
+    ("dport", 18, 2),
+    ("saddr_v6", 28, 16),
+    ("daddr_v6", 44, 16),
+];
+pub const SOCKET_618: &Layout = &[
+    ("skaddr", 8, 8),
+    ("sport", 16, 2),
+    ("dport", 18, 2),
+    ("family", 20, 2),
+    ("saddr_v6", 30, 16),
+    ("daddr_v6", 46, 16),
+];
+
+/// Arguments of the tracepoints by BTF, and of a function with two at its return.
+const ARGUMENTS: &Layout = &[("arg0.ptr", 0, 8), ("arg1.int", 8, 8), ("arg2.int", 16, 8)];
+const ARGUMENTS_SYNACK: &Layout = &[("arg0.ptr", 0, 8), ("arg1.ptr", 8, 8)];
+const ARGUMENTS_RESET: &Layout = &[("arg0.ptr", 0, 8), ("arg2.enum", 16, 8)];
+const ARGUMENTS_RESET_61: &Layout = &[("arg0.ptr", 0, 8)];
+const ARGUMENTS_RETRANSMIT_61: &Layout = &[("arg0.ptr", 0, 8)];
+const RETURN: &Layout = &[("ret.ptr", 16, 8)];
+
+/// Where Linux 6.18 has the members that programs can do without.
+pub const MEMBERS: &Layout = &[
+    ("helper.cgroup_id", 0, 8),
+    ("net.ns.inum", 176, 4),
+    ("sock.__sk_common.skc_bound_dev_if", 20, 4),
+    ("sock.__sk_common.skc_flags", 96, 8),
+    ("sock.__sk_common.skc_net.net", 48, 8),
+    ("sock.sk_err", 284, 4),
+    ("sock.sk_lock.owned", 324, 4),
+    ("sock.sk_shutdown", 575, 1),
+    ("task_struct.flags", 44, 4),
+    ("task_struct.real_parent", 1280, 8),
+    ("task_struct.tgid", 1268, 4),
+    ("tcp_sock.bytes_received", 1752, 8),
+    ("tcp_sock.bytes_retrans", 2192, 8),
+    ("tcp_sock.bytes_sent", 1544, 8),
+    ("tcp_sock.rtt_min.s.v", 1500, 4),
+    ("tcp_sock.segs_in", 1760, 4),
+    ("tcp_sock.segs_out", 1536, 4),
+    ("tcp_sock.srtt_us", 1680, 4),
+    ("sock.__sk_common.skc_v6_daddr", 56, 16),
+    ("sock.__sk_common.skc_v6_rcv_saddr", 72, 16),
+    ("request_sock.__req_common.skc_v6_daddr", 56, 16),
+    ("request_sock.__req_common.skc_v6_rcv_saddr", 72, 16),
+];
+
+/// And those that programs by BTF can't do without.
+pub const NEEDED: &Layout = &[
+    ("sock.__sk_common.skc_daddr", 0, 4),
+    ("sock.__sk_common.skc_dport", 12, 2),
+    ("sock.__sk_common.skc_family", 16, 2),
+    ("sock.__sk_common.skc_state", 18, 1),
+    ("tcp_sock.inet_conn.icsk_inet.inet_saddr", 808, 4),
+    ("tcp_sock.inet_conn.icsk_inet.inet_sport", 814, 2),
+    ("request_sock.__req_common.skc_daddr", 0, 4),
+    ("request_sock.__req_common.skc_dport", 12, 2),
+    ("request_sock.__req_common.skc_family", 16, 2),
+    ("request_sock.__req_common.skc_num", 14, 2),
+    ("request_sock.__req_common.skc_rcv_saddr", 4, 4),
+];
+
+/// Every program that reads records, with every layout that its record has had.
+pub const BY_RECORD: [(&Template<'static>, &[&Layout]); 6] = [
+    (&programs::STATE, &[&STATE_NEW, &STATE_RT, &STATE_OLD]),
+    (
+        &programs::RETRANSMIT,
+        &[
+            RETRANSMIT_416,
+            RETRANSMIT_510,
+            RETRANSMIT_61,
+            RETRANSMIT_618,
+            RETRANSMIT_RT,
+        ],
+    ),
+    (&programs::SYNACK, &[SYNACK_510, SYNACK_618]),
+    (&programs::RESET_SENT, &[RESET_SENT_61, RESET_SENT_618]),
+    (&programs::RESET_RECEIVED, &[SOCKET_510, SOCKET_618]),
+    (&programs::RCV_SPACE, &[SOCKET_510, SOCKET_618]),
+];
+
+/// Every program by BTF, with every list of arguments.
+pub const BY_BTF: [(&Template<'static>, &[&Layout]); 7] = [
+    (&programs::STATE_BTF, &[ARGUMENTS]),
+    (
+        &programs::RETRANSMIT_BTF,
+        &[ARGUMENTS, ARGUMENTS_RETRANSMIT_61],
+    ),
+    (&programs::SYNACK_BTF, &[ARGUMENTS_SYNACK]),
+    (
+        &programs::RESET_SENT_BTF,
+        &[ARGUMENTS_RESET, ARGUMENTS_RESET_61],
+    ),
+    (&programs::RESET_RECEIVED_BTF, &[ARGUMENTS_RESET]),
+    (&programs::RCV_SPACE_BTF, &[ARGUMENTS]),
+    (&programs::ACCEPT, &[RETURN]),
+];

@@ -1,0 +1,140 @@
+//! 20,000 short connections from 50 processes to several servers: each event
+//! and each record is of the right process, and none is missing.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::actor::{Actor, Stage};
+use crate::common::net::own_ip;
+use crate::common::{Run, TempDir, eventually};
+
+const CLIENTS: usize = 50;
+const SERVERS: usize = 4;
+const EACH: usize = 400;
+/// Events of a connection, both ends together.
+const EVENTS: usize = 10;
+/// Bytes there, and the same back.
+const BYTES: usize = 100;
+
+/// What was said of the sockets at one address.
+#[derive(Default)]
+struct Said {
+    events: usize,
+    records: usize,
+}
+
+/// The value of a key, without quotes. The objects are flat, and reading them
+/// as JSON takes a test too long.
+fn member<'a>(line: &'a str, key: &str) -> &'a str {
+    let Some(at) = line.find(&format!("\"{key}\":")) else {
+        return "";
+    };
+    let value = &line[at + key.len() + 3..];
+    match value.strip_prefix('"') {
+        Some(text) => &text[..text.find('"').unwrap()],
+        None => &value[..value.find([',', '}']).unwrap()],
+    }
+}
+
+/// Plays, and says what is wrong with what a tracer with these flags said.
+pub fn faults(stage: &Stage, flags: &str) -> String {
+    let dir = TempDir::new();
+    let shown = dir.join("shown");
+    let run = Run::quiet("--format json --buffer 32M").stdout_to(&shown);
+    let tracer = flags.split_ascii_whitespace().fold(run, Run::arg).start();
+    let mut servers: Vec<(Actor, SocketAddr)> = (0..SERVERS)
+        .map(|_| {
+            let mut server = stage.actor("server");
+            let at = server.listen("l", SocketAddr::new(own_ip().into(), 0));
+            (server, at)
+        })
+        .collect();
+    let mut clients: Vec<(Actor, IpAddr)> = (0..CLIENTS)
+        .map(|n| {
+            let third = (std::process::id() % 251) as u8;
+            let ip = Ipv4Addr::new(127, 78, third, n as u8 + 1);
+            (stage.actor("client"), ip.into())
+        })
+        .collect();
+
+    let of_server = CLIENTS * EACH / SERVERS;
+    for (server, _) in &mut servers {
+        server.tell(&format!("serve l {of_server}"));
+    }
+    // Each client turns to every server in turn.
+    for turn in 0..SERVERS {
+        for (n, (client, ip)) in clients.iter_mut().enumerate() {
+            let (_, at) = servers[(n + turn) % SERVERS];
+            client.tell(&format!("volley {ip} {at} {} {BYTES}", EACH / SERVERS));
+        }
+        for (client, _) in &mut clients {
+            let answer = client.answer();
+            assert!(answer.get("error").is_none(), "{answer}");
+        }
+    }
+    for (server, _) in &mut servers {
+        server.answer();
+    }
+    // The events of the last connections are in the rings by now; more are not
+    // to come than those of the kernel's own end of each.
+    let told = || {
+        let text = std::fs::read_to_string(&shown).unwrap();
+        text.matches("\"tcp.state.new\":\"CLOSE\"").count() >= 2 * CLIENTS * EACH
+    };
+    eventually(told);
+    tracer.stop().ok();
+
+    let text = std::fs::read_to_string(&shown).unwrap();
+    let (mut faults, mut wrong) = (String::new(), 0);
+    let mut pids: HashMap<IpAddr, u64> = HashMap::new();
+    pids.extend(servers.iter().map(|(server, at)| (at.ip(), server.who.pid)));
+    pids.extend(clients.iter().map(|(client, ip)| (*ip, client.who.pid)));
+    let mut said: HashMap<IpAddr, Said> = HashMap::new();
+    for line in text.lines() {
+        let Ok(ip) = member(line, "network.local.address").parse::<IpAddr>() else {
+            continue;
+        };
+        let Some(pid) = pids.get(&ip) else { continue };
+        let said = said.entry(ip).or_default();
+        let mut right = member(line, "process.pid").parse() == Ok(*pid);
+        match member(line, "event") {
+            "tcp_state" => said.events += 1,
+            "connection" => {
+                said.records += 1;
+                let bytes = BYTES.to_string();
+                right &= member(line, "tcp.bytes.sent") == bytes
+                    && member(line, "tcp.bytes.received") == bytes;
+            }
+            _ => {}
+        }
+        if !right {
+            wrong += 1;
+            if wrong <= 5 {
+                let _ = writeln!(faults, "  not of {pid}: {line}");
+            }
+        }
+    }
+    if wrong > 0 {
+        let _ = writeln!(faults, "  {wrong} wrong in all");
+    }
+    let connections = |ip: &IpAddr| match clients.iter().any(|(_, c)| c == ip) {
+        true => EACH,
+        false => of_server,
+    };
+    for ip in pids.keys() {
+        let Said { events, records } = said.remove(ip).unwrap_or_default();
+        let wanted = connections(ip);
+        if events != wanted * EVENTS / 2 || records != wanted {
+            let _ = writeln!(
+                faults,
+                "  {ip}: {events} events and {records} records of {wanted} connections"
+            );
+        }
+    }
+    let last = text.lines().last().unwrap_or_default();
+    if member(last, "lost.events") != "0" {
+        let _ = writeln!(faults, "  {last}");
+    }
+    faults
+}

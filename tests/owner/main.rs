@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;
-    if !words.is_empty() && !names.chain(volumes).any(|n| wanted(n)) || !live() {
+    if !words.is_empty() && !names.chain(volumes).any(wanted) || !live() {
         return ExitCode::SUCCESS;
     }
     let stage = Stage::new();

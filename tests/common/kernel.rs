@@ -37,7 +37,8 @@ pub fn tracefs(path: &str) -> String {
     in_mount_ns(read).expect("a mount namespace of our own")
 }
 
-fn online_cpus() -> Vec<i32> {
+/// The CPUs that are online.
+pub fn online_cpus<T: TryFrom<i32>>() -> Vec<T> {
     let text = fs::read_to_string("/sys/devices/system/cpu/online").expect("online CPUs");
     text.trim()
         .split(',')
@@ -45,6 +46,7 @@ fn online_cpus() -> Vec<i32> {
             let (from, to) = part.split_once('-').unwrap_or((part, part));
             from.parse::<i32>().unwrap()..=to.parse::<i32>().unwrap()
         })
+        .map(|cpu| T::try_from(cpu).ok().expect("a CPU's number"))
         .collect()
 }
 
@@ -91,7 +93,11 @@ impl Counter {
         let mut files = Vec::new();
         for event in events {
             let id = id_of(event);
-            files.extend(online_cpus().into_iter().map(|cpu| open(id, cpu, false)));
+            files.extend(
+                online_cpus()
+                    .into_iter()
+                    .map(|cpu: i32| open(id, cpu, false)),
+            );
         }
         Counter(files)
     }
@@ -191,13 +197,62 @@ fn bpf(command: i32, attr: &mut [u64; 8]) -> Result<i32, Error> {
     Ok(result as i32)
 }
 
+/// While this lives, the kernel measures what programs cost
+/// (BPF_ENABLE_STATS, Linux 5.8).
+pub fn measure_programs() -> Result<File, Error> {
+    const BPF_ENABLE_STATS: i32 = 32;
+    // Type BPF_STATS_RUN_TIME is 0.
+    let fd = bpf(BPF_ENABLE_STATS, &mut [0; 8])?;
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// The ids of the BPF programs that a process holds, by its descriptors.
+pub fn programs_of(pid: u32) -> Vec<u32> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo");
+    let id = |text: String| {
+        let line = text.lines().find_map(|l| l.strip_prefix("prog_id:"))?;
+        line.trim().parse().ok()
+    };
+    files
+        .flatten()
+        .filter_map(|file| fs::read_to_string(file.path()).ok())
+        .filter_map(id)
+        .collect()
+}
+
+/// Name of a program, the nanoseconds it ran and how often.
+pub fn program_runs(id: u32) -> Result<(String, u64, u64), Error> {
+    let info = program_info(id)?;
+    // struct bpf_prog_info, include/uapi/linux/bpf.h.
+    let number = |at: usize| u64::from_ne_bytes(info[at..at + 8].try_into().unwrap());
+    Ok((program_name(&info), number(192), number(200)))
+}
+
+type ProgramInfo = [u8; 208];
+
+fn program_name(info: &ProgramInfo) -> String {
+    // struct bpf_prog_info, include/uapi/linux/bpf.h: name is at 64.
+    let name = info[64..80].iter().copied().take_while(|&b| b != 0);
+    String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned()
+}
+
+fn program_info(id: u32) -> Result<ProgramInfo, Error> {
+    const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+    const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+    let mut attr = [0; 8];
+    attr[0] = u64::from(id);
+    let file = unsafe { File::from_raw_fd(bpf(BPF_PROG_GET_FD_BY_ID, &mut attr)?) };
+    let mut info = [0u8; 208];
+    let mut attr = [0; 8];
+    attr[0] = file.as_raw_fd() as u64 | (info.len() as u64) << 32;
+    attr[1] = info.as_mut_ptr() as u64;
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
+}
+
 /// Id and name of every loaded BPF program, as `bpftool prog` lists them.
 pub fn programs() -> Result<Vec<(u32, String)>, Error> {
     const BPF_PROG_GET_NEXT_ID: i32 = 11;
-    const BPF_PROG_GET_FD_BY_ID: i32 = 13;
-    const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
-    // struct bpf_prog_info, include/uapi/linux/bpf.h: name is at 64.
-    const NAME: usize = 64;
     let mut list = Vec::new();
     let mut id = 0u32;
     loop {
@@ -208,23 +263,10 @@ pub fn programs() -> Result<Vec<(u32, String)>, Error> {
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(list),
             Err(e) => return Err(e),
         }
-        let mut attr = [0; 8];
-        attr[0] = u64::from(id);
         // One that went away in the meantime is none of ours.
-        let Ok(fd) = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr) else {
+        let Ok(info) = program_info(id) else {
             continue;
         };
-        let file = unsafe { File::from_raw_fd(fd) };
-        let mut info = [0u8; 80];
-        let mut attr = [0; 8];
-        attr[0] = file.as_raw_fd() as u64 | (info.len() as u64) << 32;
-        attr[1] = info.as_mut_ptr() as u64;
-        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-        let name: Vec<u8> = info[NAME..]
-            .iter()
-            .copied()
-            .take_while(|&b| b != 0)
-            .collect();
-        list.push((id, String::from_utf8_lossy(&name).into_owned()));
+        list.push((id, program_name(&info)));
     }
 }

@@ -88,6 +88,7 @@ pub struct Connections {
     sockets: u64,
     seen: u64,
     not_held: u64,
+    birth_missed: u64,
     totals: Totals,
     slots: Vec<Connection>,
     free: Vec<u32>,
@@ -123,6 +124,7 @@ impl Connections {
             sockets: 0,
             seen: 0,
             not_held: 0,
+            birth_missed: 0,
             totals: Totals::default(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -150,6 +152,12 @@ impl Connections {
         self.not_held
     }
 
+    /// Connections whose opening was not seen, and which were not found at the
+    /// start either.
+    pub fn birth_missed(&self) -> u64 {
+        self.birth_missed
+    }
+
     fn id(&self, number: u64) -> SocketId {
         SocketId {
             run: self.run,
@@ -174,7 +182,8 @@ impl Connections {
         };
         let connection = &mut self.slots[slot as usize];
         connection.complete(event);
-        adopt::meet(&mut self.existing, connection, event);
+        let existed = adopt::meet(&mut self.existing, connection, event);
+        self.birth_missed = self.birth_missed.saturating_sub(u64::from(existed));
         if let What::State {
             new: State::SynRecv | State::Established,
             ..
@@ -350,7 +359,9 @@ impl Connections {
     fn insert(&mut self, event: &Event, wall: u64) -> u32 {
         self.sockets += 1;
         let connection = Connection::new(event, wall, self.sockets);
-        self.seen += u64::from(!connection.is_listener());
+        let listener = connection.is_listener();
+        self.seen += u64::from(!listener);
+        self.birth_missed += u64::from(!listener && !connection.began());
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.capacity => self.slots.len() as u32,

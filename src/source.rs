@@ -96,6 +96,12 @@ impl Source {
             source.notes.push(format!("warning: {why}"));
             source.absent.insert(0, (Part::Rings, why));
         }
+        // Samples say so in their own note.
+        let counters = source.absent.iter().find(|(p, _)| *p == Part::Counters);
+        if let Some((_, why)) = counters.filter(|_| source.transport != Transport::Perf) {
+            let note = format!("note: connections without bytes, segments and RTT: {why}");
+            source.notes.push(note);
+        }
         let name = match source.transport {
             Transport::Tracepoint => return Ok(source),
             Transport::Btf => "by BTF",

@@ -203,6 +203,7 @@ impl View {
         self.summary.lost = lost;
         self.summary.connections = self.connections.seen();
         self.summary.not_held = self.connections.not_held();
+        self.summary.birth_missed = self.connections.birth_missed();
         // Those of which events would have been shown, had there been one.
         let filter = &self.filter;
         self.summary.untouched = self

@@ -178,6 +178,7 @@ fn every_place_of_a_state_change() {
         bytes_sent: Some(2000),
         // The peer's FIN counts as a byte.
         bytes_received: Some(24),
+        fin_received: Some(true),
         segments_sent: Some(23),
         segments_received: Some(28),
         rtt_us: Some(26),

@@ -8,11 +8,11 @@ use crate::existing::{Claim, Claimant, Existing, Table};
 use crate::tcp::{Endpoint, State};
 
 /// Asks whether a connection, which was there at a time, is among those that
-/// existed.
-fn ask(table: &mut Table, connection: &mut Connection, at: u64, closing: bool) {
+/// existed. True where that turns out now.
+fn ask(table: &mut Table, connection: &mut Connection, at: u64, closing: bool) -> bool {
     let (local, peer) = (*connection.local(), *connection.peer());
     if connection.seen.contains(Seen::SETTLED) || local.port == 0 || peer.port == 0 {
-        return;
+        return false;
     }
     let claim = table.claim(&Claimant {
         socket: connection.socket,
@@ -29,6 +29,7 @@ fn ask(table: &mut Table, connection: &mut Connection, at: u64, closing: bool) {
         connection.seen.set(Seen::EXISTED, !connection.began());
     }
     connection.seen.set(Seen::SETTLED, claim != Claim::NotYet);
+    connection.existed()
 }
 
 /// What the scan says, where events have told nothing.
@@ -38,15 +39,15 @@ fn adopt_owner(connection: &mut Connection, owner: Option<&Owner>) {
     }
 }
 
-/// Asks at an event of a connection.
-pub(super) fn meet(table: &mut Table, connection: &mut Connection, event: &Event) {
+/// Asks at an event of a connection; true where it turns out that it existed.
+pub(super) fn meet(table: &mut Table, connection: &mut Connection, event: &Event) -> bool {
     let closing = match event.what {
         What::State { new, .. } => new == State::Close,
         What::Retransmit { .. } => false,
         // Not of this socket, or without its ends.
-        _ => return,
+        _ => return false,
     };
-    ask(table, connection, event.time, closing);
+    ask(table, connection, event.time, closing)
 }
 
 impl Connections {
@@ -79,7 +80,8 @@ impl Connections {
         self.existing.complete();
         for slot in self.by_socket.values() {
             let connection = &mut self.slots[*slot as usize];
-            ask(&mut self.existing, connection, u64::MAX, false);
+            let existed = ask(&mut self.existing, connection, u64::MAX, false);
+            self.birth_missed = self.birth_missed.saturating_sub(u64::from(existed));
         }
     }
 

@@ -109,6 +109,7 @@ impl Json {
         number(out, "events.shown", summary.shown);
         number(out, "connections.seen", summary.connections);
         number(out, "connections.not_held", summary.not_held);
+        number(out, "connections.birth_missed", summary.birth_missed);
         number(out, "connections.untouched", summary.untouched);
         number(out, "lost.events", summary.lost);
         number(out, "lost.log_lines", summary.lost_log_lines);

@@ -139,6 +139,9 @@ pub struct Summary {
     pub connections: u64,
     /// Connections shown that are no longer held for the report.
     pub not_held: u64,
+    /// Connections whose opening was not seen, and that were not found at the
+    /// start either.
+    pub birth_missed: u64,
     /// Connections that were open before the start, match the filter, and had no
     /// event.
     pub untouched: u64,

@@ -68,6 +68,13 @@ pub fn render(
         }
         flush(out);
     }
+    if connections.birth_missed() > 0 {
+        let _ = writeln!(
+            out,
+            "(of {} connections the opening was not seen, nor were they found at the start)",
+            connections.birth_missed()
+        );
+    }
     if connections.not_held() > 0 {
         let _ = writeln!(
             out,

@@ -168,10 +168,13 @@ const RETURN: &Layout = &[("ret.ptr", 16, 8)];
 pub const MEMBERS: &Layout = &[
     ("helper.cgroup_id", 0, 8),
     ("net.ns.inum", 176, 4),
+    ("sock.__sk_common.skc_bound_dev_if", 20, 4),
     ("sock.__sk_common.skc_flags", 96, 8),
     ("sock.__sk_common.skc_net.net", 48, 8),
     ("sock.sk_err", 284, 4),
     ("sock.sk_lock.owned", 324, 4),
+    ("sock.sk_shutdown", 575, 1),
+    ("task_struct.flags", 44, 4),
     ("task_struct.real_parent", 1280, 8),
     ("task_struct.tgid", 1268, 4),
     ("tcp_sock.bytes_received", 1752, 8),

@@ -23,7 +23,7 @@ fn sizes(fd: i64) -> (usize, usize) {
     match fd {
         4 => (4, 24),
         5 => (8, 48),
-        6 => (24, 56),
+        6 => (32, 56),
         _ => panic!("a map with descriptor {fd}"),
     }
 }

@@ -126,6 +126,23 @@ impl Table {
     /// The scan is done: no more come.
     pub fn complete(&mut self) {
         self.complete = true;
+        self.sort();
+        // What was listed twice, as the kernel does where sockets come and go
+        // meanwhile, is retired but for the last time.
+        for place in 0..self.index.len() {
+            let entry = &self.entries[self.index[place] as u32 as usize];
+            let ends = (entry.local, entry.peer, Some(entry.netns));
+            if matches!(entry.fate, Fate::Untouched(_)) {
+                self.find(ends);
+            }
+        }
+    }
+
+    fn sort(&mut self) {
+        if !self.sorted {
+            self.index.sort_unstable();
+            self.sorted = true;
+        }
     }
 
     fn hash(&self, local: &Endpoint, peer: &Endpoint) -> u64 {
@@ -171,15 +188,14 @@ impl Table {
         self.owners.get(index as usize).copied()
     }
 
-    /// The untouched one with these ends; `None` also if there are several.
-    fn find(&mut self, claimant: &Claimant) -> Option<usize> {
-        if !self.sorted {
-            self.index.sort_unstable();
-            self.sorted = true;
-        }
-        let hash = self.hash(&claimant.local, &claimant.peer);
+    /// The untouched one with these ends, in this namespace or any; `None` also
+    /// if several namespaces have one. Of those that a namespace seems to have
+    /// only the last is: the others were the same, or closed before it.
+    fn find(&mut self, (local, peer, netns): (Endpoint, Endpoint, Option<u32>)) -> Option<usize> {
+        self.sort();
+        let hash = self.hash(&local, &peer);
         let first = self.index.partition_point(|place| *place < hash);
-        let mut found = None;
+        let (mut found, mut ambiguous) = (None::<usize>, false);
         for place in &self.index[first..] {
             if place >> 32 != hash >> 32 {
                 break;
@@ -187,13 +203,22 @@ impl Table {
             let number = *place as u32 as usize;
             let entry = &self.entries[number];
             let same = matches!(entry.fate, Fate::Untouched(_))
-                && (entry.local, entry.peer) == (claimant.local, claimant.peer)
-                && claimant.netns.is_none_or(|netns| netns == entry.netns);
-            if same && found.replace(number).is_some() {
-                return None;
+                && (entry.local, entry.peer) == (local, peer)
+                && netns.is_none_or(|netns| netns == entry.netns);
+            if !same {
+                continue;
+            }
+            let netns = entry.netns;
+            if let Some(before) = found.replace(number) {
+                if self.entries[before].netns == netns {
+                    self.entries[before].fate = Fate::Gone;
+                    self.untouched -= 1;
+                } else {
+                    ambiguous = true;
+                }
             }
         }
-        found
+        found.filter(|_| !ambiguous)
     }
 
     /// Which of the connections a socket is. To be asked at each of its events
@@ -206,7 +231,7 @@ impl Table {
         if self.untouched == 0 {
             return unknown;
         }
-        let Some(found) = self.find(claimant) else {
+        let Some(found) = self.find((claimant.local, claimant.peer, claimant.netns)) else {
             return unknown;
         };
         let entry = &mut self.entries[found];
@@ -376,6 +401,37 @@ mod tests {
         };
         assert_eq!(table.claim(&sixth), Claim::Is(Some(owner(11))));
         assert_eq!(table.claim(&anywhere), Claim::Is(Some(owner(10))));
+    }
+
+    #[test]
+    fn what_is_listed_twice_is_one() {
+        let mut table = table(&[
+            existing(5, 1),
+            existing(6, 1),
+            existing(5, 1),
+            existing(5, 2),
+        ]);
+        let later = Existing {
+            seen: Seen {
+                start: 300,
+                end: 400,
+            },
+            ..existing(5, 2)
+        };
+        assert_eq!(table.add(&later), Some(4));
+        table.own(2, &owner(10));
+        table.own(4, &owner(11));
+        table.complete();
+        assert_eq!(left(&table), 3);
+        assert_eq!(
+            table.claim(&claimant(1, None, 300)),
+            Claim::Is(Some(owner(10)))
+        );
+        assert_eq!(
+            table.claim(&claimant(2, None, 400)),
+            Claim::Is(Some(owner(11)))
+        );
+        assert_eq!(left(&table), 1);
     }
 
     #[test]

@@ -78,10 +78,10 @@ impl Ring {
         self.cpu
     }
 
-    /// Whether a quarter of it holds what nobody has read yet.
+    /// Whether half of it holds what nobody has read yet.
     pub fn is_filling(&self) -> bool {
         let (first, second) = self.map.unread();
-        first.len() + second.len() > self.map.data_size() / 4
+        first.len() + second.len() > self.map.data_size() / 2
     }
 
     /// Samples that found no room, as far as the ring has said so, or the

@@ -365,12 +365,15 @@ impl Scan<'_> {
                 if looked % BREATH == 0 && !self.sink.breathe(u64::MAX) {
                     return false;
                 }
-                let inode = proc::socket_inode(folder, name);
-                let found =
-                    inode.map(|inode| self.wanted.binary_search_by_key(&inode, |w| w.inode));
-                let Some(Ok(found)) = found else {
+                let Some(inode) = proc::socket_inode(folder, name) else {
                     return true;
                 };
+                // More than one where the kernel has listed it twice.
+                let start = self.wanted.partition_point(|w| w.inode < inode);
+                let end = self.wanted[start..].partition_point(|w| w.inode == inode) + start;
+                if start == end {
+                    return true;
+                }
                 if index.is_none() {
                     let Some(known) = process.process(pid) else {
                         return true;
@@ -378,7 +381,7 @@ impl Scan<'_> {
                     index = Some(self.processes.len() as u32);
                     self.processes.push(known);
                 }
-                self.holds(found, index.unwrap_or(NOBODY));
+                (start..end).for_each(|w| self.holds(w, index.unwrap_or(NOBODY)));
                 true
             });
             match all {

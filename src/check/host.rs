@@ -6,7 +6,7 @@
 use crate::attach::{OPTIONAL, REQUIRED, Wants};
 use crate::bpf_link::Template;
 use crate::btf::{Btf, PATH as BTF_PATH};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::finding::{Finding, Section, Verdict};
 use crate::lockdown;
 use crate::program::{self, Extras, Target};
@@ -21,19 +21,21 @@ const SYSCTL_LIMIT: u64 = 64;
 
 /// All of it, for a run that wants these programs.
 pub fn findings(wants: Wants) -> Vec<Finding> {
-    let mut all = Vec::from(kernel());
-    all.extend([capabilities(), seccomp(), lockdown()]);
-    all.extend(
-        [
-            "kernel.unprivileged_bpf_disabled",
-            "kernel.perf_event_paranoid",
-            "kernel.perf_event_mlock_kb",
-        ]
-        .map(sysctl),
-    );
+    let mut all = Host(Vec::new());
+    all.kernel();
+    all.capabilities();
+    all.seccomp();
+    all.lockdown();
+    for sysctl in [
+        "kernel.unprivileged_bpf_disabled",
+        "kernel.perf_event_paranoid",
+        "kernel.perf_event_mlock_kb",
+    ] {
+        all.sysctl(sysctl);
+    }
     let tracefs = TraceFs::open();
     let btf = Btf::of_kernel();
-    all.push(of_tracefs(&tracefs));
+    all.tracefs(&tracefs);
     let extras = Extras {
         members: btf.as_ref().ok(),
         cgroup: true,
@@ -41,74 +43,186 @@ pub fn findings(wants: Wants) -> Vec<Finding> {
     };
     let optional = OPTIONAL.iter().map(|(_, pair)| pair);
     for [by_tracefs, by_btf] in REQUIRED.iter().chain(optional) {
-        all.push(tracepoint(by_tracefs, by_btf, &tracefs, extras));
+        all.tracepoint(by_tracefs, by_btf, &tracefs, extras);
     }
-    all.extend(bpf());
-    all.push(match &btf {
-        Ok(btf) => yes("BTF", &format!("{BTF_PATH} has {} types", btf.len())),
-        Err(error) => Finding::of_host("BTF", error),
-    });
-    all
+    all.bpf();
+    match &btf {
+        Ok(btf) => all.yes("BTF", &format!("{BTF_PATH} has {} types", btf.len())),
+        Err(error) => all.failed("BTF", error),
+    }
+    all.0
 }
 
-fn fact(what: &str, value: &str) -> Finding {
-    Finding::new(Section::Host, what, Verdict::Fact, value)
-}
+/// What was found so far.
+struct Host(Vec<Finding>);
 
-fn yes(what: &str, evidence: &str) -> Finding {
-    Finding::new(Section::Host, what, Verdict::Yes, evidence)
-}
+impl Host {
+    // Called from everywhere, and never in a hurry.
+    #[inline(never)]
+    fn put(&mut self, what: &str, verdict: Verdict, evidence: &str) {
+        self.0
+            .push(Finding::new(Section::Host, what, verdict, evidence));
+    }
 
-fn unknown(what: &str, why: &str) -> Finding {
-    Finding::new(Section::Host, what, Verdict::Unknown, why)
-}
+    fn fact(&mut self, what: &str, value: &str) {
+        self.put(what, Verdict::Fact, value);
+    }
 
-fn kernel() -> [Finding; 2] {
-    match uname() {
-        Ok(name) => [
-            fact("kernel", &name.release().to_string_lossy()),
-            fact("arch", &name.machine().to_string_lossy()),
-        ],
-        Err(errno) => {
-            let why = format!("uname: {}", Errno::from(errno));
-            [unknown("kernel", &why), unknown("arch", &why)]
+    fn yes(&mut self, what: &str, evidence: &str) {
+        self.put(what, Verdict::Yes, evidence);
+    }
+
+    fn unknown(&mut self, what: &str, why: &str) {
+        self.put(what, Verdict::Unknown, why);
+    }
+
+    #[inline(never)]
+    fn failed(&mut self, what: &str, error: &Error) {
+        self.0.push(Finding::of_host(what, error));
+    }
+
+    fn kernel(&mut self) {
+        match uname() {
+            Ok(name) => {
+                self.fact("kernel", &name.release().to_string_lossy());
+                self.fact("arch", &name.machine().to_string_lossy());
+            }
+            Err(errno) => {
+                let why = format!("uname: {}", Errno::from(errno));
+                self.unknown("kernel", &why);
+                self.unknown("arch", &why);
+            }
         }
     }
-}
 
-fn capabilities() -> Finding {
-    let have = match caps::effective() {
-        Ok(have) => have,
-        Err(errno) => return unknown("capabilities", &format!("capget: {errno}")),
-    };
-    let mut names = String::new();
-    for (name, _) in have.iter_names() {
-        names.push_str(if names.is_empty() { "CAP_" } else { " CAP_" });
-        names.push_str(name);
+    fn capabilities(&mut self) {
+        let have = match caps::effective() {
+            Ok(have) => have,
+            Err(errno) => return self.unknown("capabilities", &format!("capget: {errno}")),
+        };
+        let mut names = String::new();
+        for (name, _) in have.iter_names() {
+            names.push_str(if names.is_empty() { "CAP_" } else { " CAP_" });
+            names.push_str(name);
+        }
+        if names.is_empty() {
+            names.push_str("none of those that matter");
+        }
+        self.fact("capabilities", &names)
     }
-    if names.is_empty() {
-        names.push_str("none of those that matter");
-    }
-    fact("capabilities", &names)
-}
 
-fn seccomp() -> Finding {
-    match caps::is_filtered() {
-        Ok(true) => fact("seccomp", "a filter is in force"),
-        Ok(false) => fact("seccomp", "no filter"),
-        Err(errno) => unknown("seccomp", &format!("prctl: {errno}")),
+    fn seccomp(&mut self) {
+        match caps::is_filtered() {
+            Ok(true) => self.fact("seccomp", "a filter is in force"),
+            Ok(false) => self.fact("seccomp", "no filter"),
+            Err(errno) => self.unknown("seccomp", &format!("prctl: {errno}")),
+        }
     }
-}
 
-fn lockdown() -> Finding {
-    const WHAT: &str = "lockdown";
-    if let Some(state) = lockdown::stated() {
-        return fact(WHAT, state.name());
+    fn lockdown(&mut self) {
+        const WHAT: &str = "lockdown";
+        if let Some(state) = lockdown::stated() {
+            return self.fact(WHAT, state.name());
+        }
+        match lockdown::lets_read_memory() {
+            Some(true) => self.fact(WHAT, "not confidentiality: kernel memory can be read"),
+            Some(false) => self.fact(WHAT, "confidentiality: kernel memory can't be read"),
+            None => self.unknown(WHAT, "the kernel shows no state, and it can't be tried out"),
+        }
     }
-    match lockdown::lets_read_memory() {
-        Some(true) => fact(WHAT, "not confidentiality: kernel memory can be read"),
-        Some(false) => fact(WHAT, "confidentiality: kernel memory can't be read"),
-        None => unknown(WHAT, "the kernel shows no state, and it can't be tried out"),
+
+    fn sysctl(&mut self, name: &str) {
+        match sysctl_value(name) {
+            Ok(value) => self.fact(name, &value),
+            Err(why) => self.unknown(name, &why),
+        }
+    }
+
+    fn tracefs(&mut self, tracefs: &Result<TraceFs, Error>) {
+        match tracefs {
+            Ok(tracefs) => match tracefs.origin() {
+                Origin::Mounted(place) => self.yes("tracefs", &format!("mounted at {place}")),
+                Origin::Private => self.yes("tracefs", "by a private mount"),
+            },
+            Err(error) => self.failed("tracefs", error),
+        }
+    }
+
+    /// A tracepoint with what the programs use of it: as tracefs shows it, or else
+    /// as BTF does.
+    fn tracepoint(
+        &mut self,
+        by_tracefs: &Template<'static>,
+        by_btf: &Template<'static>,
+        tracefs: &Result<TraceFs, Error>,
+        extras: Extras<'_>,
+    ) {
+        let what = format!("{}:{}", by_tracefs.group, by_tracefs.event);
+        let shown = match tracefs {
+            Ok(tracefs) => tracefs.event(by_tracefs.group, by_tracefs.event),
+            Err(error) => Err(error.clone()),
+        };
+        let error = match shown {
+            Ok(found) => {
+                let target = Target::Record(&found);
+                return self.with_fields(&what, "in tracefs", by_tracefs, target, extras);
+            }
+            Err(error) => error,
+        };
+        let found = extras.members.and_then(|btf| btf.tracepoint(by_btf.event));
+        match found {
+            Some(found) => {
+                let target = Target::Arguments(&found);
+                self.with_fields(&what, "in BTF", by_btf, target, extras)
+            }
+            None => self.failed(&what, &error),
+        }
+    }
+
+    fn with_fields(
+        &mut self,
+        what: &str,
+        place: &str,
+        template: &Template<'static>,
+        target: Target<'_>,
+        extras: Extras<'_>,
+    ) {
+        // A helper is no field: the feature that it is for says whether it is there.
+        let names = template.fields.iter().map(|field| field.name);
+        let names = names.filter(|name| !name.starts_with("helper."));
+        let (used, missing): (Vec<_>, Vec<_>) =
+            names.partition(|name| target.find(name, extras).is_some());
+        self.yes(what, place);
+        if let Some(finding) = self.0.last_mut() {
+            finding.fields = Some((used, missing));
+        }
+    }
+
+    fn bpf(&mut self) {
+        const JIT: &str = "BPF JIT";
+        const SYSCTL: &str = "net.core.bpf_jit_enable";
+        let value = match sysctl_value(SYSCTL) {
+            Ok(value) => format!("{SYSCTL} is {value}"),
+            Err(_) => format!("{SYSCTL} is unknown"),
+        };
+        match program::try_load() {
+            Ok(jited) => {
+                self.yes("BPF", "a program can be loaded");
+                match jited {
+                    Some(true) => self.yes(JIT, &value),
+                    Some(false) => {
+                        let error = Error::new(Kind::Unsupported, value);
+                        let remedy = format!("tracing costs more without: sysctl {SYSCTL}=1");
+                        self.failed(JIT, &error.advise(remedy));
+                    }
+                    None => self.unknown(JIT, &value),
+                }
+            }
+            Err(error) => {
+                self.failed("BPF", &error);
+                self.unknown(JIT, &value);
+            }
+        }
     }
 }
 
@@ -123,94 +237,5 @@ fn sysctl_value(name: &str) -> Result<String, String> {
     match read {
         Ok(()) => Ok(text.trim().to_string()),
         Err(e) => Err(format!("cannot read {path}: {}", Errno::from_io(&e))),
-    }
-}
-
-fn sysctl(name: &str) -> Finding {
-    match sysctl_value(name) {
-        Ok(value) => fact(name, &value),
-        Err(why) => unknown(name, &why),
-    }
-}
-
-fn of_tracefs(tracefs: &Result<TraceFs, Error>) -> Finding {
-    match tracefs {
-        Ok(tracefs) => match tracefs.origin() {
-            Origin::Mounted(place) => yes("tracefs", &format!("mounted at {place}")),
-            Origin::Private => yes("tracefs", "by a private mount"),
-        },
-        Err(error) => Finding::of_host("tracefs", error),
-    }
-}
-
-/// A tracepoint with what the programs use of it: as tracefs shows it, or else
-/// as BTF does.
-fn tracepoint(
-    by_tracefs: &Template<'static>,
-    by_btf: &Template<'static>,
-    tracefs: &Result<TraceFs, Error>,
-    extras: Extras<'_>,
-) -> Finding {
-    let what = format!("{}:{}", by_tracefs.group, by_tracefs.event);
-    let shown = match tracefs {
-        Ok(tracefs) => tracefs.event(by_tracefs.group, by_tracefs.event),
-        Err(error) => Err(error.clone()),
-    };
-    let error = match shown {
-        Ok(found) => {
-            let target = Target::Record(&found);
-            return with_fields(what, "in tracefs", by_tracefs, target, extras);
-        }
-        Err(error) => error,
-    };
-    let found = extras.members.and_then(|btf| btf.tracepoint(by_btf.event));
-    match found {
-        Some(found) => {
-            let target = Target::Arguments(&found);
-            with_fields(what, "in BTF", by_btf, target, extras)
-        }
-        None => Finding::of_host(&what, &error),
-    }
-}
-
-fn with_fields(
-    what: String,
-    place: &str,
-    template: &Template<'static>,
-    target: Target<'_>,
-    extras: Extras<'_>,
-) -> Finding {
-    // A helper is no field: the feature that it is for says whether it is there.
-    let names = template.fields.iter().map(|field| field.name);
-    let names = names.filter(|name| !name.starts_with("helper."));
-    let (used, missing): (Vec<_>, Vec<_>) =
-        names.partition(|name| target.find(name, extras).is_some());
-    let mut finding = yes(&what, place);
-    finding.fields = Some((used, missing));
-    finding
-}
-
-fn bpf() -> [Finding; 2] {
-    const JIT: &str = "BPF JIT";
-    const SYSCTL: &str = "net.core.bpf_jit_enable";
-    let value = match sysctl_value(SYSCTL) {
-        Ok(value) => format!("{SYSCTL} is {value}"),
-        Err(_) => format!("{SYSCTL} is unknown"),
-    };
-    match program::try_load() {
-        Ok(jited) => {
-            let loads = yes("BPF", "a program can be loaded");
-            let jit = match jited {
-                Some(true) => yes(JIT, &value),
-                Some(false) => {
-                    let mut off = Finding::new(Section::Host, JIT, Verdict::No, &value);
-                    off.remedy = format!("tracing costs more without: sysctl {SYSCTL}=1");
-                    off
-                }
-                None => unknown(JIT, &value),
-            };
-            [loads, jit]
-        }
-        Err(error) => [Finding::of_host("BPF", &error), unknown(JIT, &value)],
     }
 }

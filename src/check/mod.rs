@@ -60,7 +60,9 @@ pub fn look(config: &Config) -> Report {
     };
     let mut findings = host::findings(config.wants);
     let ways = Transport::LADDER;
-    findings.extend(ways.map(|transport| way(config, transport, taken.as_ref().ok())));
+    for transport in ways {
+        findings.push(way(config, transport, taken.as_ref().ok()));
+    }
     let mut features = features;
     features.push(doors(config));
     let off = features.iter().any(|f| f.verdict != Verdict::Yes);

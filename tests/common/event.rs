@@ -80,11 +80,25 @@ pub fn peer(event: &Value) -> SocketAddr {
     end(event, "peer").unwrap_or_else(|| panic!("no peer address in {event}"))
 }
 
-/// The events of connections with this server, as client or server.
+fn is_with(event: &Value, server: SocketAddr) -> bool {
+    end(event, "local") == Some(server) || end(event, "peer") == Some(server)
+}
+
+/// The events of connections with this server, as client or server; not the
+/// records of their ends.
 pub fn with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     objects
         .iter()
-        .filter(|e| end(e, "local") == Some(server) || end(e, "peer") == Some(server))
+        .filter(|e| e["event"] != "connection" && is_with(e, server))
+        .cloned()
+        .collect()
+}
+
+/// The records of connections with this server that have ended.
+pub fn records(objects: &[Value], server: SocketAddr) -> Vec<Value> {
+    objects
+        .iter()
+        .filter(|e| e["event"] == "connection" && is_with(e, server))
         .cloned()
         .collect()
 }
@@ -277,6 +291,38 @@ fn comm_len(text: &str) -> Option<usize> {
         }
     }
     None
+}
+
+/// What follows "Connection Lifecycles:" in a whole output, the headings and
+/// the summary before it checked.
+pub fn report(all: &[String]) -> &[String] {
+    let stop = all.iter().position(|l| l == "Stopping monitoring...");
+    let stop = stop.unwrap_or_else(|| panic!("no report: {all:#?}"));
+    assert_eq!(all[stop + 1], "");
+    let heading = all.iter().position(|l| l == "Connection Lifecycles:");
+    let heading = heading.unwrap_or_else(|| panic!("no heading: {all:#?}"));
+    assert_eq!(all[heading - 1], "");
+    let summary = &all[stop + 2..heading - 1];
+    assert!(summary[0].starts_with("Connections: "), "{summary:#?}");
+    for line in &summary[1..] {
+        assert!(line.starts_with("Busiest "), "{summary:#?}");
+    }
+    &all[heading + 1..]
+}
+
+/// A connection's lines in the report below its heading: the one on its life,
+/// and the transitions.
+pub fn section<'a>(report: &'a [String], heading: &str) -> (&'a str, Vec<&'a str>) {
+    let at: Vec<_> = (0..report.len())
+        .filter(|&i| report[i] == heading)
+        .collect();
+    assert_eq!(at.len(), 1, "{heading}: {report:#?}");
+    let mut body = report[at[0] + 1..]
+        .iter()
+        .map_while(|l| l.strip_prefix("  "));
+    let life = body.next().expect("a line on its life");
+    assert!(life.starts_with("PID="), "{life}");
+    (life, body.collect())
 }
 
 /// COUNT and REASON of a `Lost:` line.

@@ -5,7 +5,7 @@
 //! is bound to a path, nothing has to be cleaned up.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -39,7 +39,8 @@ pub fn listen(ip: impl Into<IpAddr>) -> TcpListener {
 }
 
 /// One connection from open to close, client first; the client's address.
-/// Both ends are in this thread.
+/// Both ends are in this thread. The client waits for the server's end, so that
+/// it is no orphan and its way into TIME_WAIT can be seen.
 pub fn converse(listener: &TcpListener) -> SocketAddr {
     converse_at(listener, listener.local_addr().unwrap())
 }
@@ -50,8 +51,9 @@ pub fn converse_at(listener: &TcpListener, server: SocketAddr) -> SocketAddr {
     let (accepted, _) = listener.accept().expect("accept");
     let address = client.local_addr().unwrap();
     client.write_all(b"hello").expect("send");
-    drop(client);
+    client.shutdown(Shutdown::Write).expect("shutdown");
     drain(accepted);
+    drain(client);
     address
 }
 

@@ -26,7 +26,7 @@ pub enum Whose {
     /// where it can't be told.
     Child(Option<Who>),
     /// A socket from before the start, or the child of one: its owner as
-    /// `snapshot` or `listener`, or nobody.
+    /// `snapshot` or `listener`; by plain samples also nobody.
     Old(Who),
 }
 
@@ -187,6 +187,8 @@ pub enum OwnerBy {
 pub struct Told {
     lives: Vec<Vec<Value>>,
     records: Vec<Value>,
+    /// Events that it said it lost.
+    pub lost: u64,
 }
 
 impl Told {
@@ -195,6 +197,10 @@ impl Told {
         Told {
             lives: lives(all),
             records: records.cloned().collect(),
+            lost: all
+                .last()
+                .and_then(|e| e["lost.events"].as_u64())
+                .unwrap_or(0),
         }
     }
 
@@ -403,8 +409,8 @@ impl<'a> Judge<'a> {
                     self.known = Known::Found(who.clone());
                 } else if self.is(e, who, "listener") {
                     self.known = Known::Inherited(who.clone());
-                } else if e["owner.source"] != "none" {
-                    self.wrong(e, &("snapshot or none", who));
+                } else if self.owner_by != OwnerBy::Samples || e["owner.source"] != "none" {
+                    self.wrong(e, &("snapshot or listener", who));
                 }
             }
         }

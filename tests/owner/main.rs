@@ -54,8 +54,9 @@ fn report(name: &str, faults: &str) -> bool {
     !faults.is_empty()
 }
 
-/// Plays all wanted scenes before all tracers at once; how many tests failed.
-fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
+/// Plays all wanted scenes before all tracers at once; how many tests failed,
+/// and how many events were lost (the tracers take turns in each other's way).
+fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> (usize, u64) {
     let old = scenes::Old::open(stage);
     let tracers: Vec<Tracer> = TRACERS
         .iter()
@@ -71,18 +72,17 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
         played.push((scenes::OLD, old.close()));
     }
     let all: Vec<Life> = played.iter().flat_map(|(_, l)| l.clone()).collect();
-    let mut failed = 0;
+    let (mut failed, mut lost) = (0, 0);
     for ((tracer, _, owner_by), run) in TRACERS.iter().zip(tracers) {
         run.until(|lines| Told::new(&event::objects(lines)).is_complete(&all));
-        let out = run.stop().ok();
-        std::fs::write(format!("/tmp/truth-{tracer}.json"), &out.stdout).unwrap(); // DEBUG
-        let told = Told::new(&event::objects(&out.lines()));
+        let told = Told::new(&event::objects(&run.stop().ok().lines()));
+        lost += told.lost;
         for (name, lives) in &played {
             let faults: String = lives.iter().map(|l| told.faults(l, *owner_by)).collect();
             failed += usize::from(report(&format!("{name} ({tracer})"), &faults));
         }
     }
-    failed
+    (failed, lost)
 }
 
 fn main() -> ExitCode {
@@ -105,7 +105,15 @@ fn main() -> ExitCode {
     }
     let stage = Stage::new();
     if scenes::ALL.iter().any(|(name, _)| wanted(name)) || wanted(scenes::OLD) {
-        failed += play(&stage, &wanted);
+        let (mut first, lost) = play(&stage, &wanted);
+        if first > 0 && lost > 0 {
+            // The tracers say so: a whole story can't be demanded of them.
+            say(&format!(
+                "{lost} events were lost, and said to be: once more"
+            ));
+            first = play(&stage, &wanted).0;
+        }
+        failed += first;
     }
     for (name, flags) in VOLUMES.into_iter().filter(|(name, _)| wanted(name)) {
         let faults = volume::faults(&stage, flags);

@@ -15,6 +15,7 @@ mod volume;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actor::Stage;
 use check::{Life, OwnerBy, Told};
@@ -47,8 +48,12 @@ const VOLUMES: [(&str, &str); 2] = [
     ("volume_by_transitions", "--owner-by transitions"),
 ];
 
+/// Verdicts so far, those of a first try too.
+static TOLD: AtomicUsize = AtomicUsize::new(0);
+
 /// Says how a test ended; whether it failed.
 fn report(name: &str, faults: &str) -> bool {
+    TOLD.fetch_add(1, Ordering::Relaxed);
     let verdict = if faults.is_empty() { "ok" } else { "FAILED" };
     say(format!("test {name} ... {verdict}\n{faults}").trim_end());
     !faults.is_empty()
@@ -99,7 +104,7 @@ fn main() -> ExitCode {
         all.for_each(|name| say(&format!("{name}: test")));
         return ExitCode::SUCCESS;
     }
-    let mut failed = 0;
+    let (mut failed, mut void) = (0, 0);
     if !words.is_empty() && !names.chain(volumes).any(wanted) || !live() {
         return ExitCode::SUCCESS;
     }
@@ -111,6 +116,7 @@ fn main() -> ExitCode {
             say(&format!(
                 "{lost} events were lost, and said to be: once more"
             ));
+            void = TOLD.load(Ordering::Relaxed);
             first = play(&stage, &wanted).0;
         }
         failed += first;
@@ -120,6 +126,9 @@ fn main() -> ExitCode {
         failed += usize::from(report(name, &faults));
     }
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    say(&format!("\ntest result: {verdict}. {failed} failed"));
+    let passed = TOLD.load(Ordering::Relaxed) - void - failed;
+    say(&format!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed"
+    ));
     ExitCode::from(u8::from(failed > 0))
 }

@@ -104,7 +104,7 @@ struct Args {
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     count: Option<u64>,
 
-    /// ring buffer of each CPU in bytes, such as 256K or 4M, rounded up to a power of two of pages (default: 2M, less on hosts with more than 32 CPUs)
+    /// ring buffer of each CPU in bytes, such as 256K or 4M, rounded up to a power of two of pages (default: 2M, less on hosts with more than 32 CPUs or little memory)
     #[argh(option, arg_name = "SIZE", from_str_fn(parse_size))]
     buffer: Option<usize>,
 

@@ -6,18 +6,22 @@ use crate::error::{Error, Kind};
 use crate::event::Owner;
 use crate::perf::{Ring, Rings};
 use crate::sys::bpf::{Map, MapType, Update};
-use crate::sys::{self, Errno, caps};
+use crate::sys::{self, Errno, caps, memory};
 use crate::tcp::Endpoint;
 use crate::wire::OWNER_LEN;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Sockets whose owner is remembered. 48 bytes each and as many for the hash,
-/// preallocated by the kernel.
+/// Sockets whose owner is remembered, at most. 48 bytes each and as many for
+/// the hash, preallocated by the kernel.
 const OWNERS: u32 = 65536;
-/// Addresses with listeners that are remembered.
+/// One for so many bytes of memory: the map takes no more than 1.5 % of it.
+const MEMORY_PER_OWNER: u64 = 8192;
+/// Addresses with listeners that are remembered, at most.
 pub const LISTENERS: u32 = 8192;
+/// One for so many owners.
+const OWNERS_PER_LISTENER: u32 = OWNERS / LISTENERS;
 /// A key of the map `listeners`, in bytes; see bpf-asm/owner.inc.
 pub const LISTENER_KEY: usize = 32;
 /// Its value, in bytes.
@@ -155,6 +159,12 @@ pub fn bpf_error(what: &str, errno: Errno) -> Error {
     }
 }
 
+/// How many owners are remembered with so many bytes of memory.
+fn owners_for(memory: u64) -> u32 {
+    let most = u32::try_from(memory / MEMORY_PER_OWNER).unwrap_or(OWNERS);
+    1 << most.clamp(1024, OWNERS).ilog2()
+}
+
 impl Maps {
     /// Creates the maps and connects the rings.
     pub fn create(rings: &Rings) -> Result<Maps, Error> {
@@ -164,11 +174,13 @@ impl Maps {
                 .map_err(|errno| bpf_error(&format!("create the map {name}"), errno))
         };
         let listener = (LISTENER_KEY as u32, LISTENER_LEN as u32);
+        let owners = owners_for(memory::total());
+        let listeners = owners / OWNERS_PER_LISTENER;
         let maps = Maps {
             events: create(MapType::PerfEventArray, "events", (4, 4), cpu_ids)?,
             lost: create(MapType::PerCpuArray, "lost", (4, LOST_LEN as u32), 1)?,
-            owners: create(MapType::Hash, "owners", (8, OWNER_LEN as u32), OWNERS)?,
-            listeners: create(MapType::Hash, "listeners", listener, LISTENERS)?,
+            owners: create(MapType::Hash, "owners", (8, OWNER_LEN as u32), owners)?,
+            listeners: create(MapType::Hash, "listeners", listener, listeners)?,
             cpu_ids: cpu_ids as usize,
         };
         for ring in rings.iter() {
@@ -269,6 +281,15 @@ impl Maps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn owners_take_a_small_part_of_memory() {
+        assert_eq!(owners_for(u64::MAX), OWNERS);
+        assert_eq!(owners_for(512 << 20), OWNERS);
+        assert_eq!(owners_for((512 << 20) - 1), OWNERS / 2);
+        assert_eq!(owners_for(48 << 20), 4096);
+        assert_eq!(owners_for(0), 1024);
+    }
 
     /// The layouts stand in bpf-asm/, too.
     #[test]

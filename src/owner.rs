@@ -89,7 +89,8 @@ impl Owners {
         let known = if self.is_the_owner(event, (old, new), own_context) {
             let source = OwnerSource::Task;
             let task = event.on_cpu;
-            Some(Known { task, source })
+            // Of a PID namespace that can't be seen: the owner, but who?
+            (task.pid != 0).then_some(Known { task, source })
         } else if (old, new) == (State::Listen, State::SynRecv) {
             // Of an earlier socket at this address nothing may be left.
             let source = OwnerSource::Listener;
@@ -112,8 +113,8 @@ impl Owners {
                     self.listen(event);
                 }
             }
-            (None, _) if old == State::Listen => self.sockets.remove(event.socket),
-            (None, _) => {}
+            // What was known of it before is no longer so.
+            (None, _) => self.sockets.remove(event.socket),
         }
         known.map(Known::owner)
     }
@@ -256,6 +257,21 @@ mod tests {
         assert_eq!(see(9, Close, SynSent), Some((9, TASK)));
         assert_eq!(see(8, Established, FinWait1), Some((9, CACHED)));
         assert_eq!(see(9, FinWait1, FinWait2), Some((9, TASK)));
+    }
+
+    #[test]
+    fn an_owner_out_of_sight_is_unknown() {
+        let mut owners = Owners::default();
+        let mut see = |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own));
+        assert_eq!(see(0, Close, SynSent, true), None);
+        assert_eq!(see(99, SynSent, Established, false), None);
+        assert_eq!(see(5, Established, FinWait1, true), Some((5, TASK)));
+        assert_eq!(see(0, FinWait1, FinWait2, true), None);
+        assert_eq!(see(99, FinWait2, Close, false), None);
+        // Nor is there anything to inherit.
+        assert_eq!(see(0, Close, Listen, true), None);
+        let child = at(99, 2, Listen, SynRecv);
+        assert_eq!(told(owners.observe(&child, false)), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod span;
 use crate::error::{Error, Kind};
 use crate::sys::perf_event::Attr;
 use crate::sys::ring::{RingMap, page_size};
-use crate::sys::{Errno, perf_event};
+use crate::sys::{Errno, memory, perf_event};
 use cursor::{Cursor, Part, count_samples};
 use feed::{Feed, open_error};
 use record::{Body, News};
@@ -26,6 +26,8 @@ use std::path::Path;
 
 /// Ring bytes of all CPUs together up to which each CPU gets 2 MiB by default.
 const DEFAULT_TOTAL: usize = 64 << 20;
+/// No more than this part of memory is taken for them by default.
+const MEMORY_SHARE: u64 = 32;
 const DEFAULT_MAX: usize = 2 << 20;
 const DEFAULT_MIN: usize = 128 << 10;
 
@@ -182,7 +184,7 @@ impl Rings {
     /// Opens a ring on every online CPU, for this feed; tracepoints sample once
     /// [`Rings::switch`] lets them. `size` is in bytes per CPU, rounded up
     /// to a power of two of pages; `None` is 2 MiB, less on hosts with more
-    /// than 32 CPUs. Where locked memory runs out, all rings are made smaller:
+    /// than 32 CPUs or little memory. Where locked memory runs out, all rings are made smaller:
     /// compare [`Rings::size`] with [`Rings::wanted`].
     pub fn open(size: Option<usize>, mut feed: Feed) -> Result<Rings, Error> {
         let page = page_size();
@@ -191,10 +193,7 @@ impl Rings {
         let (mut events, cpu_ids) = feed.open_rings(size.unwrap_or(DEFAULT_MAX))?;
         let wanted = match size {
             Some(size) => size.max(page).checked_next_power_of_two(),
-            None => {
-                let share = DEFAULT_TOTAL / events.len().next_power_of_two();
-                Some(share.clamp(DEFAULT_MIN, DEFAULT_MAX))
-            }
+            None => Some(default_size(events.len(), memory::total())),
         }
         .ok_or_else(|| Error::new(Kind::Usage, "--buffer is larger than memory can be"))?;
         let mut size = wanted;
@@ -427,9 +426,34 @@ enum Progress {
     Empty,
 }
 
+/// The default ring of each CPU in bytes, with so many CPUs and so much memory.
+fn default_size(cpus: usize, memory: u64) -> usize {
+    let memory = usize::try_from(memory / MEMORY_SHARE).unwrap_or(usize::MAX);
+    let share = DEFAULT_TOTAL.min(memory) / cpus.next_power_of_two();
+    let share = share.clamp(DEFAULT_MIN, DEFAULT_MAX);
+    1 << share.ilog2()
+}
+
 fn map_all(events: Vec<(u32, OwnedFd)>, size: usize) -> Result<Vec<Ring>, Errno> {
     events
         .into_iter()
         .map(|(cpu, event)| Ring::new(cpu, event, size))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_rings_shrink_with_many_cpus_and_little_memory() {
+        const PLENTY: u64 = u64::MAX;
+        assert_eq!(default_size(1, PLENTY), DEFAULT_MAX);
+        assert_eq!(default_size(32, PLENTY), DEFAULT_MAX);
+        assert_eq!(default_size(33, PLENTY), 1 << 20);
+        assert_eq!(default_size(4096, PLENTY), DEFAULT_MIN);
+        assert_eq!(default_size(2, 512 << 20), DEFAULT_MAX);
+        assert_eq!(default_size(2, 48 << 20), 512 << 10);
+        assert_eq!(default_size(2, 0), DEFAULT_MIN);
+    }
 }

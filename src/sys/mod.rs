@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod caps;
 pub mod errno;
 pub mod landlock;
+pub mod memory;
 pub mod netlink;
 pub mod perf_event;
 pub mod ring;

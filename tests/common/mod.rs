@@ -17,6 +17,7 @@ pub mod doors;
 pub mod event;
 pub mod kernel;
 pub mod layouts;
+pub mod life;
 pub mod net;
 pub mod preflight;
 pub mod verifier;

@@ -1,0 +1,79 @@
+//! Connections of the tests' own whose life is known, and the records of it.
+
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+
+use super::event::{self, Value};
+use super::net::{self, Netns};
+use super::{Tracer, live, skip};
+
+/// A hardware address that no one has.
+pub const NOBODY: &str = "02:00:00:00:00:77";
+
+/// Waits for so many records of this server's connections and stops: the
+/// client's and the server's, where there are both.
+pub fn records(tracer: Tracer, server: SocketAddr, count: usize) -> (Vec<Value>, Vec<Value>) {
+    tracer.until(|lines| event::records(&event::objects(lines), server).len() >= count);
+    let all = event::objects(&tracer.stop().ok().lines());
+    let own = event::records(&all, server);
+    assert_eq!(own.len(), count, "{own:#?}");
+    for record in &own {
+        assert!(!record.as_object().unwrap().values().any(Value::is_null));
+        assert!(record["owner.source"].is_string(), "{record}");
+    }
+    own.into_iter().partition(|r| event::peer(r) == server)
+}
+
+/// The records of one connection: the client's and the server's.
+pub fn both(tracer: Tracer, server: SocketAddr) -> (Value, Value) {
+    let (client, server) = records(tracer, server, 2);
+    assert_eq!((client.len(), server.len()), (1, 1), "{client:#?}");
+    (client[0].clone(), server[0].clone())
+}
+
+/// Why both ended.
+pub fn causes(client: &Value, server: &Value) -> (String, String) {
+    let cause = |r| event::text(r, "connection.cause").to_owned();
+    (cause(client), cause(server))
+}
+
+/// A connection on loopback: the listener and both ends.
+pub fn connected() -> (TcpListener, TcpStream, TcpStream, SocketAddr) {
+    let listener = net::listen(net::own_ip());
+    let server = listener.local_addr().unwrap();
+    let client = TcpStream::connect(server).unwrap();
+    let accepted = listener.accept().unwrap().0;
+    (listener, client, accepted, server)
+}
+
+/// Waits for the peer's end of stream.
+pub fn to_end(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("read to the end");
+}
+
+/// Two namespaces joined by veth; `None`, and a word on it, where there are none.
+pub fn joined() -> Option<(Netns, Netns)> {
+    if !live() {
+        return None;
+    }
+    Netns::joined()
+        .inspect_err(|e| skip(&format!("no network namespaces: {e}")))
+        .ok()
+}
+
+/// A connection over veth, client in the first namespace.
+pub fn connected_over(here: &Netns, there: &Netns) -> (TcpStream, TcpStream, SocketAddr) {
+    let ip: IpAddr = "10.77.0.2".parse().unwrap();
+    let listener = there.run(move || net::listen(ip));
+    let server = listener.local_addr().unwrap();
+    let client = here.run(move || TcpStream::connect(server).expect("connect over veth"));
+    (client, listener.accept().unwrap().0, server)
+}
+
+/// From now on what `from` sends to this address gets lost.
+pub fn lose(from: &Netns, to: &str) {
+    from.ip(&format!(
+        "neigh replace {to} lladdr {NOBODY} nud permanent dev v0"
+    ));
+}

@@ -89,7 +89,10 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> (usize, u64) {
     let (mut failed, mut lost) = (0, 0);
     for ((tracer, _, owner_by), run) in TRACERS.iter().zip(tracers) {
         run.until(|lines| Told::new(&event::objects(&own(lines))).is_complete(&all));
-        let told = Told::new(&event::objects(&own(&run.stop().ok().lines())));
+        let lines = run.stop().ok().lines();
+        let said = lines.iter().filter(|l| l.contains("\"event\":\"lost\""));
+        said.for_each(|line| say(&format!("{tracer}: {line}")));
+        let told = Told::new(&event::objects(&own(&lines)));
         lost += told.lost;
         for (name, lives) in &played {
             let faults: String = lives.iter().map(|l| told.faults(l, *owner_by)).collect();

@@ -33,16 +33,16 @@ fn say(text: &str) {
 }
 
 /// Connections as fast as they can be made; how many.
-fn traffic() -> usize {
+fn traffic() -> u64 {
     let work = || {
         let listener = net::listen(net::own_ip());
         let end = Instant::now() + LASTS;
-        let mut made = 0;
+        let mut count = 0;
         while Instant::now() < end {
             net::converse(&listener);
-            made += 1;
+            count += 1;
         }
-        made
+        count
     };
     let workers = [thread::spawn(work), thread::spawn(work)];
     workers.into_iter().map(|w| w.join().unwrap()).sum()
@@ -66,7 +66,7 @@ fn measure(flags: &str) -> bool {
     let (runs, each) = cost(&traced, STATE);
     let (_, empty) = cost(&own, EMPTY);
     tracer.stop().ok();
-    let rate = connections as u64 / LASTS.as_secs();
+    let rate = connections / LASTS.as_secs();
     let ratio = each * 10 / empty.max(1);
     say(&format!(
         "{flags:50} {each:4} ns/event, {empty:3} of an empty program ({}.{} times); {runs} events, {rate} connections/s",

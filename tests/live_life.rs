@@ -56,7 +56,8 @@ fn bytes_are_those_that_were_sent() {
             event::number(record, "process.pid"),
             u64::from(std::process::id())
         );
-        for kind in ["syn", "synack", "data", "failed"] {
+        // On a busy host the kernel probes with data that was not lost.
+        for kind in ["syn", "synack", "failed"] {
             let key = format!("tcp.retransmits.{kind}");
             assert!(record.get(&key).is_none_or(|n| *n == 0), "{record}");
         }

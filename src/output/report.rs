@@ -20,8 +20,10 @@ fn life(out: &mut Vec<u8>, connection: &Connection) {
         out.extend_from_slice(connection.direction().name().as_bytes());
         out.extend_from_slice(b", ");
     }
-    if !connection.began() {
-        out.extend_from_slice(b"began before, ");
+    if connection.existed() {
+        out.extend_from_slice(b"open since before the start, ");
+    } else if !connection.began() {
+        out.extend_from_slice(b"opening not seen, ");
     }
     if let Some(duration) = connection.duration() {
         connection::seconds(out, duration);
@@ -50,9 +52,6 @@ pub fn render(
         text::endpoint(out, connection.local());
         out.extend_from_slice(b" -> ");
         text::endpoint(out, connection.peer());
-        if connection.existed() {
-            out.extend_from_slice(b" (open since before the start)");
-        }
         out.push(b'\n');
         life(out, connection);
         for (wall, state) in connection.transitions() {

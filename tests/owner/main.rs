@@ -17,6 +17,7 @@ mod volume;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actor::Stage;
 use check::{Life, OwnerBy, Told};
@@ -49,8 +50,12 @@ const VOLUMES: [(&str, &str); 2] = [
     ("volume_by_transitions", "--owner-by transitions"),
 ];
 
+/// Verdicts so far, those of a first try too.
+static TOLD: AtomicUsize = AtomicUsize::new(0);
+
 /// Says how a test ended; whether it failed.
 fn report(name: &str, faults: &str) -> bool {
+    TOLD.fetch_add(1, Ordering::Relaxed);
     let verdict = if faults.is_empty() { "ok" } else { "FAILED" };
     say(format!("test {name} ... {verdict}\n{faults}").trim_end());
     !faults.is_empty()
@@ -105,11 +110,13 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> (usize, u64) {
 /// Plays once more where something failed and events were lost: a whole story
 /// can't be demanded of a tracer that says it lost some.
 fn twice(play: impl Fn() -> (usize, u64)) -> usize {
+    let before = TOLD.load(Ordering::Relaxed);
     match play() {
         (1.., lost @ 1..) => {
             say(&format!(
                 "{lost} events were lost, and said to be: once more"
             ));
+            TOLD.store(before, Ordering::Relaxed);
             play().0
         }
         (failed, _) => failed,
@@ -145,6 +152,9 @@ fn main() -> ExitCode {
         });
     }
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    say(&format!("\ntest result: {verdict}. {failed} failed"));
+    let passed = TOLD.load(Ordering::Relaxed) - failed;
+    say(&format!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed"
+    ));
     ExitCode::from(u8::from(failed > 0))
 }

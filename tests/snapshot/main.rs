@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     if tests.is_empty() || !live() {
         return ExitCode::SUCCESS;
     }
-    let mut failed = 0;
+    let (all, mut failed) = (tests.len(), 0);
     for (name, test) in tests {
         // The panic itself is said by its hook.
         let done = catch_unwind(|| test(&Stage::new()));
@@ -68,7 +68,10 @@ fn main() -> ExitCode {
         failed += usize::from(done.is_err());
     }
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    say(&format!("\ntest result: {verdict}. {failed} failed"));
+    let passed = all - failed;
+    say(&format!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed"
+    ));
     ExitCode::from(u8::from(failed > 0))
 }
 

@@ -247,11 +247,10 @@ pub fn report(stage: &Stage) {
     tracer.until(closed);
     other.until(closed);
     let text = tracer.stop().ok().stdout;
-    let heading = format!(
-        "Connection: {at} -> {} (open since before the start)\n",
-        pairs[0].from
-    );
-    assert!(text.contains(&heading), "{text}");
+    let heading = format!("Connection: {at} -> {}\n  PID=", pairs[0].from);
+    let life = text.split_once(&heading).map_or("", |(_, rest)| rest);
+    let life = life.lines().next().unwrap_or_default();
+    assert!(life.contains(" open since before the start, "), "{text}");
     assert_eq!(text.matches("Connection: ").count(), 1, "{text}");
     assert!(!text.contains("had no event"), "{text}");
     // Both ends of a connection have one of these; the other pairs are at other addresses.

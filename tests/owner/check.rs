@@ -213,6 +213,21 @@ impl Told {
         })
     }
 
+    /// Whether an event of a life is missing: of a tracer that says it lost
+    /// some, that is no fault.
+    pub fn has_gap(&self, expected: &Life) -> bool {
+        let mut told = self.lives.iter().filter(|l| expected.is(l));
+        let Some(life) = told.next() else { return true };
+        let mut path = expected.path.iter();
+        let mut skipped = |e: &Value| {
+            let transition = event::transition(e);
+            let to_it = path.by_ref().take_while(|(t, _, _)| *t != transition);
+            to_it.filter(|(_, _, optional)| !optional).count() > 0
+        };
+        let gap = life.iter().any(&mut skipped);
+        gap || path.any(|(_, _, optional)| !optional) || told.next().is_some()
+    }
+
     /// What is wrong with what was said of a life.
     pub fn faults(&self, expected: &Life, owner_by: OwnerBy) -> String {
         let told: Vec<_> = self.lives.iter().filter(|l| expected.is(l)).collect();

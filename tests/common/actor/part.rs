@@ -225,6 +225,14 @@ impl Part {
                 let (a, b) = UnixDatagram::pair().unwrap();
                 let fd = self.sockets.lock().unwrap().remove(name).expect("a socket");
                 send_fds(&b, &[a.as_raw_fd(), fd.as_raw_fd()])?;
+                // The socket first, so that the last to let go of it is the collector.
+                drop((fd, a, b));
+                // The collector may have looked between these closes: each further one of a
+                // socket of this kind makes it look again.
+                for _ in 0..20 {
+                    let _ = UnixDatagram::pair();
+                    thread::sleep(Duration::from_millis(5));
+                }
             }
             ["volley", from, to, count, bytes] => {
                 let from = SocketAddr::new(from.parse().unwrap(), 0);

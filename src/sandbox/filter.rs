@@ -7,7 +7,7 @@
 use crate::sys::sealed::Sealed;
 use crate::sys::seccomp::{ARCH, Insn};
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
-use libc::{BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JSET};
+use libc::{BPF_JEQ, BPF_JGT, BPF_JSET};
 
 /// The number of a system call.
 pub type Call = libc::c_long;
@@ -127,7 +127,7 @@ pub fn compile(rules: &[Rule], refuse: u32, kill: u32) -> Vec<Insn> {
         load(NUMBER),
     ];
     #[cfg(target_arch = "x86_64")]
-    out.extend([jump(BPF_JGE, X32, 0, 1), ret(refuse)]);
+    out.extend([jump(libc::BPF_JGE, X32, 0, 1), ret(refuse)]);
     for rule in rules {
         let mut body = Vec::new();
         for &one in &rule.checks {
@@ -189,7 +189,7 @@ mod tests {
                 }
                 BPF_JEQ => a == insn.k,
                 BPF_JGT => a > insn.k,
-                BPF_JGE => a >= insn.k,
+                libc::BPF_JGE => a >= insn.k,
                 BPF_JSET => a & insn.k != 0,
                 _ => panic!("unknown instruction {code:#x}"),
             };

@@ -33,13 +33,6 @@
 .include "reader.inc"
 .include "socket.inc"
 
-    r2 = 0
-    r3 = 0
-.ifdef family
-    r2 = *(u16 *)(r6 + family)
-    r3 |= FLAG_FAMILY
-.endif
-    *(u16 *)(r10 + EV_FAMILY) = r2
-    *(u16 *)(r10 + EV_FLAGS) = r3
+.include "family.inc"
 
 .include "accepted.inc"

@@ -26,14 +26,7 @@
 
 .include "socket.inc"
 
-    r2 = 0
-    r3 = 0
-.ifdef family
-    r2 = *(u16 *)(r6 + family)
-    r3 |= FLAG_FAMILY
-.endif
-    *(u16 *)(r10 + EV_FAMILY) = r2
-    *(u16 *)(r10 + EV_FLAGS) = r3
+.include "family.inc"
     *(u32 *)(r10 + EV_ERR) = 0
     *(u32 *)(r10 + EV_REASON) = 0
     *(u8 *)(r10 + EV_KIND) = KIND_SYNACK

@@ -17,6 +17,8 @@
 
 .include "event.inc"
 
+.equ CURRENT_TASK 35                        ; bpf_get_current_task
+
     r6 = r1
     r7 = *(u64 *)(r6 + skaddr)
 

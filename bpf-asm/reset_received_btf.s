@@ -16,6 +16,8 @@
 
 .include "event.inc"
 
+.equ CURRENT_TASK 158                       ; bpf_get_current_task_btf (Linux 5.11)
+
     r6 = r1
     r7 = *(u64 *)(r6 + arg0.ptr)
     if r7 == 0 goto out

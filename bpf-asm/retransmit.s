@@ -23,6 +23,8 @@
 
 .include "event.inc"
 
+.equ CURRENT_TASK 35                        ; bpf_get_current_task
+
     r6 = r1
 
 .include "socket.inc"

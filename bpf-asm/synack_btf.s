@@ -26,6 +26,8 @@
 
 .include "event.inc"
 
+.equ CURRENT_TASK 158                       ; bpf_get_current_task_btf (Linux 5.11)
+
 .equ AF_INET6       10
 .equ MAPPED_HIGH    0               ; the first 8 bytes of ::ffff:a.b.c.d
 .equ MAPPED_LOW     0xffff0000      ; and the next 4: 00 00 ff ff

@@ -13,7 +13,7 @@ pub struct Task {
     pub pid: u32,
     /// Thread id in the initial PID namespace.
     pub tid: u32,
-    /// User id in the initial user namespace, where it is known.
+    /// User id in the initial user namespace, where it is known: of an owner.
     pub uid: Option<u32>,
     /// Its name, ended by a NUL if it is shorter; empty where it isn't known.
     pub name: [u8; COMM_LEN],

@@ -3,7 +3,7 @@
 //! The layout stands in bpf-asm/event.inc; the constants here repeat it and a
 //! test holds the two together.
 
-use crate::event::{Counters, Event, Known, Owner, OwnerSource, Task, What};
+use crate::event::{COMM_LEN, Counters, Event, Known, Owner, OwnerSource, Task, What};
 use crate::tcp::{Endpoint, State, Wire};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -78,6 +78,14 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(take(bytes, at))
 }
 
+/// A task's name, without what an older one may have left behind its end.
+fn name(bytes: &[u8], at: usize) -> [u8; COMM_LEN] {
+    let mut name: [u8; COMM_LEN] = take(bytes, at);
+    let end = name.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
+    name[end..].fill(0);
+    name
+}
+
 impl Event {
     /// Decodes what a program sent. Trailing bytes (perf pads its records) are
     /// passed over.
@@ -133,8 +141,8 @@ impl Event {
             on_cpu: Task {
                 tid: u32_at(bytes, 8),
                 pid: u32_at(bytes, 12),
-                uid: Some(u32_at(bytes, 64)),
-                name: take(bytes, 48),
+                uid: None,
+                name: name(bytes, 48),
             },
             owner: Owner::decode(&bytes[OWNER..OWNER + OWNER_LEN], known),
             netns: Some(u32_at(bytes, OWNER + 40)).filter(|n| *n != 0),
@@ -165,7 +173,7 @@ impl Owner {
                 tid: u32_at(bytes, 0),
                 pid: u32_at(bytes, 4),
                 uid: Some(u32_at(bytes, 32)),
-                name: take(bytes, 16),
+                name: name(bytes, 16),
             },
             parent: known.contains(Known::PARENT).then(|| u32_at(bytes, 36)),
             cgroup: Some(u64_at(bytes, 8)).filter(|id| *id != 0 && known.contains(Known::CGROUP)),
@@ -249,7 +257,6 @@ pub mod tests {
         b[26..32].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
         b[42..48].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 2]);
         b[48..52].copy_from_slice(b"curl");
-        b[64..68].copy_from_slice(&1000u32.to_le_bytes());
         b[72] = WIRE_VERSION;
         b[73] = KIND_STATE;
         b[74] = old as u8;
@@ -293,16 +300,21 @@ pub mod tests {
             (0, 80),
         );
         assert_eq!(e.socket, 0xffff_8880_0000_0001);
-        assert_eq!(
-            (e.on_cpu.pid, e.on_cpu.tid, e.on_cpu.uid),
-            (10, 11, Some(1000))
-        );
+        assert_eq!((e.on_cpu.pid, e.on_cpu.tid, e.on_cpu.uid), (10, 11, None));
         assert_eq!(e.on_cpu.comm(), b"curl");
         assert_eq!(e.local.addr.to_string(), "10.0.0.1");
         assert_eq!(e.peer.addr.to_string(), "10.0.0.2");
         assert_eq!((e.local.port, e.peer.port), (0, 80));
         assert_eq!(e.wire, Wire::Ipv4);
         assert!(!e.is_noise());
+    }
+
+    #[test]
+    fn what_is_behind_a_name_is_none_of_it() {
+        let mut bytes = wire(1, State::Close, State::SynSent, (0, 80));
+        bytes[48..64].copy_from_slice(b"curl\0bash\0python");
+        let event = Event::decode(5, 0, &bytes, Known::all()).expect("a valid event");
+        assert_eq!(event.on_cpu.name, *b"curl\0\0\0\0\0\0\0\0\0\0\0\0");
     }
 
     #[test]

@@ -121,7 +121,6 @@ fn every_place_of_a_state_change() {
         .put("EV_SOCKET", 8, 0x7fff_8880_1234_5678)
         .put("EV_TASK", 8, 11 << 32 | 12)
         .bytes_at("EV_COMM", b"on the cpu, long")
-        .put("EV_UID", 4, 13)
         .bytes_at("EV_LOCAL", &mapped(1))
         .bytes_at("EV_PEER", &mapped(2))
         .put("EV_LOCAL_PORT", 2, 14)
@@ -160,7 +159,7 @@ fn every_place_of_a_state_change() {
     let on_cpu = Task {
         pid: 11,
         tid: 12,
-        uid: Some(13),
+        uid: None,
         name: *b"on the cpu, long",
     };
     assert_eq!(event.on_cpu, on_cpu);

@@ -177,6 +177,7 @@ pub const MEMBERS: &Layout = &[
     ("sock.sk_err", 284, 4),
     ("sock.sk_lock.owned", 324, 4),
     ("sock.sk_shutdown", 575, 1),
+    ("task_struct.comm", 1752, 16),
     ("task_struct.flags", 44, 4),
     ("task_struct.real_parent", 1280, 8),
     ("task_struct.tgid", 1268, 4),

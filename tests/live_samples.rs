@@ -180,22 +180,24 @@ fn synacks_are_told_the_same() {
     let listener = there.run(move || net::listen(ip));
     let server = listener.local_addr().unwrap();
     lose(&there, "10.77.0.1");
-    let connecting = here.run(move || thread::spawn(move || TcpStream::connect(server).unwrap()));
     let sent_again = |e: &Value| e["event"] == "tcp_retransmit" && event::local(e) == server;
-    traffic::awake(|| {
+    let until = |done: &dyn Fn(&[Value]) -> bool| {
         for tracer in [&both.perf, &both.programs] {
-            tracer.until(|lines| event::objects(lines).iter().any(sent_again));
+            tracer.until(|lines| done(&event::objects(lines)));
         }
+    };
+    traffic::awake(|| {
+        let connect = move || TcpStream::connect(server).unwrap();
+        let connecting = here.run(move || thread::spawn(connect));
+        until(&|all| all.iter().any(sent_again));
+        there.ip("neigh del 10.77.0.1 dev v0");
+        let client = connecting.join().unwrap();
+        let mut accepted = listener.accept().unwrap().0;
+        client.shutdown(Shutdown::Write).unwrap();
+        to_end(&mut accepted);
+        drop((accepted, client));
+        until(&|all| event::records(all, server).len() >= 2);
     });
-    there.ip("neigh del 10.77.0.1 dev v0");
-    let client = connecting.join().unwrap();
-    let mut accepted = listener.accept().unwrap().0;
-    client.shutdown(Shutdown::Write).unwrap();
-    to_end(&mut accepted);
-    drop((accepted, client));
-    for tracer in [&both.perf, &both.programs] {
-        tracer.until(|lines| event::records(&event::objects(lines), server).len() >= 2);
-    }
     let told = both.stop();
     let own = told.same(&[server]);
     let again: Vec<&Value> = own.iter().filter(|e| sent_again(e)).collect();

@@ -71,6 +71,9 @@ pub struct Loaded {
     pub absent: Vec<(Part, Error)>,
     /// The names of the reasons of resets, where tracefs tells.
     pub reset_reasons: Vec<(u32, String)>,
+    /// Whether they tell when a socket is destroyed: then the kernel's own
+    /// message about it has the counters that they can't read.
+    pub destroys: bool,
 }
 
 /// A tracepoint's programs: by its record, and by its arguments.
@@ -119,6 +122,21 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Err
     };
     let mut loaded = all(&attach, RECORD, btf.as_ref(), maps, wants)?;
     loaded.reset_reasons = tracefs.symbols("tcp", "tcp_send_reset", "reason");
+    if loaded
+        .absent
+        .iter()
+        .any(|(part, _)| *part == Part::Counters)
+    {
+        let bare = Extras {
+            members: None,
+            cgroup: false,
+            lock: false,
+        };
+        if let Ok(program) = attach(&programs::DESTROY, bare) {
+            loaded.push(program);
+            loaded.destroys = true;
+        }
+    }
     Ok(loaded)
 }
 

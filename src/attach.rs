@@ -243,6 +243,16 @@ fn accepts(btf: &Btf, maps: &Maps, extras: Extras<'_>) -> Result<(Program, Attac
     })
 }
 
+/// Why a host goes without a part that the records of its tracepoints lack.
+pub fn too_old(part: Part) -> Error {
+    let (what, version) = match part {
+        Part::ResetReasons => ("why a reset was sent", "6.10"),
+        _ => ("which retransmissions failed", "6.17"),
+    };
+    let what = format!("this kernel does not tell {what}");
+    Error::new(Kind::Unsupported, what).advise(format!("it takes Linux {version} or later"))
+}
+
 impl Loaded {
     fn push(&mut self, (program, attached): (Program, Attached)) {
         self.programs.push(program);
@@ -257,22 +267,17 @@ impl Loaded {
             let mut programs = self.programs.iter();
             programs.any(|p| names.iter().any(|name| p.is_without(name)))
         };
-        let newer = |what: &str, version: &str| {
-            let what = format!("this kernel does not tell {what}");
-            Error::new(Kind::Unsupported, what).advise(format!("it takes Linux {version} or later"))
-        };
         let mut absent = Vec::new();
         if lacks(["err", "arg2.int"]) {
-            let error = newer("which retransmissions failed", "6.17");
-            absent.push((Part::FailedRetransmissions, error));
+            let part = Part::FailedRetransmissions;
+            absent.push((part, too_old(part)));
         }
         let sent = self
             .absent
             .iter()
             .all(|(part, _)| *part != Part::ResetsSent);
         if sent && lacks(["reason", "arg2.enum"]) {
-            let error = newer("why a reset was sent", "6.10");
-            absent.push((Part::ResetReasons, error));
+            absent.push((Part::ResetReasons, too_old(Part::ResetReasons)));
         }
         let counters = Known::BYTES_SENT
             | Known::BYTES_RECEIVED

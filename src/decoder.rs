@@ -8,9 +8,10 @@
 use crate::bpf_link::{HostField, LinkError, Template, is_member};
 use crate::error::{Error, Kind};
 use crate::event::{Counters, Event, Task, What};
-use crate::tcp::{Endpoint, State};
+use crate::tcp::{Endpoint, State, Wire};
 use crate::tracepoint::{Format, Tracepoint};
 use crate::wire::{DecodeError, addresses};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Bits of common_flags that say that the event did not run in the context of
 /// the task on the CPU (v6.12 include/linux/trace_events.h, enum
@@ -20,6 +21,13 @@ use crate::wire::{DecodeError, addresses};
 const INTERRUPT: u8 = 0x08 | 0x10 | 0x40 | 0x80;
 
 const IPPROTO_TCP: u64 = 6;
+
+/// The ends of an event that has none, as the programs send them.
+const NOWHERE: (Wire, Endpoint, Endpoint) = {
+    let addr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let end = Endpoint { addr, port: 0 };
+    (Wire::Ipv6, end, end)
+};
 
 /// A number in the record.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +54,13 @@ struct Layout {
     pid: Number,
     socket: Number,
     kind: LayoutKind,
+    /// `None` where nobody reads them.
+    ends: Option<Ends>,
+}
+
+/// Where a record has the socket's two ends, the local one first.
+#[derive(Debug)]
+struct Ends {
     ports: [Number; 2],
     family: Option<Number>,
     addresses: [usize; 2],
@@ -62,6 +77,11 @@ enum LayoutKind {
         state: Option<Number>,
         err: Option<Number>,
     },
+    SynAck,
+    ResetSent {
+        reason: Option<Number>,
+    },
+    ResetReceived,
 }
 
 /// A decoded record.
@@ -78,9 +98,10 @@ pub struct Decoded {
 }
 
 /// Tells the tracepoints' records apart and reads them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Decoder {
-    common_type: Number,
+    /// Where every record has its tracepoint's id.
+    common_type: Option<Number>,
     layouts: Vec<Layout>,
     longest: usize,
 }
@@ -145,32 +166,69 @@ impl Fields<'_> {
         }
     }
 
-    fn layout(&self, id: u32) -> Result<Layout, LinkError> {
-        let states = self.template.fields.iter().any(|f| f.name == "newstate");
-        let kind = match states {
-            true => LayoutKind::State {
+    /// What the record of this tracepoint means.
+    fn kind(&self) -> Result<Option<LayoutKind>, LinkError> {
+        Ok(Some(match self.template.event {
+            "inet_sock_set_state" => LayoutKind::State {
                 old: self.number("oldstate")?,
                 new: self.number("newstate")?,
                 protocol: self.number("protocol")?,
             },
-            false => LayoutKind::Retransmit {
+            "tcp_retransmit_skb" => LayoutKind::Retransmit {
                 state: self.optional("state")?,
                 err: self.optional("err")?,
             },
-        };
-        Ok(Layout {
-            id,
-            flags: self.common("common_flags", 1)?,
-            pid: self.common("common_pid", 4)?,
-            socket: self.number("skaddr")?,
-            kind,
+            "tcp_retransmit_synack" => LayoutKind::SynAck,
+            "tcp_send_reset" => LayoutKind::ResetSent {
+                reason: self.optional("reason")?,
+            },
+            "tcp_receive_reset" => LayoutKind::ResetReceived,
+            _ => return Ok(None),
+        }))
+    }
+
+    fn ends(&self) -> Result<Option<Ends>, LinkError> {
+        if !self.template.fields.iter().any(|f| f.name == "sport") {
+            return Ok(None);
+        }
+        Ok(Some(Ends {
             ports: [self.number("sport")?, self.number("dport")?],
             family: self.optional("family")?,
             addresses: [
                 usize::from(self.needed("saddr_v6")?.offset),
                 usize::from(self.needed("daddr_v6")?.offset),
             ],
+        }))
+    }
+
+    fn layout(&self, id: u32, kind: LayoutKind) -> Result<Layout, LinkError> {
+        Ok(Layout {
+            id,
+            flags: self.common("common_flags", 1)?,
+            pid: self.common("common_pid", 4)?,
+            socket: self.number("skaddr")?,
+            kind,
+            ends: self.ends()?,
         })
+    }
+}
+
+impl Ends {
+    fn read(&self, record: &[u8]) -> Result<(Wire, Endpoint, Endpoint), DecodeError> {
+        let read = |number: Number| number.read(record).ok_or(DecodeError::Short);
+        let address = |at: usize| {
+            let bytes = record.get(at..at + 16).and_then(|b| b.try_into().ok());
+            bytes.ok_or(DecodeError::Short)
+        };
+        let family = self.family.map(read).transpose()?.map(|f| f as u16);
+        let [local, peer] = self.addresses;
+        let (wire, local, peer) = addresses(family, address(local)?, address(peer)?);
+        let end = |addr, port| {
+            let port = read(port)? as u16;
+            Ok(Endpoint { addr, port })
+        };
+        let [local_port, peer_port] = self.ports;
+        Ok((wire, end(local, local_port)?, end(peer, peer_port)?))
     }
 }
 
@@ -182,38 +240,32 @@ fn number(field: HostField) -> Number {
 }
 
 impl Decoder {
-    /// For tracepoints of this host, each with the program whose fields are
-    /// wanted of it. Fails where a field is missing or has another width.
-    pub fn new(all: &[(&Tracepoint, &Template<'_>)]) -> Result<Decoder, Error> {
-        let mut common_type = None;
-        let mut layouts = Vec::new();
-        let mut longest = 0;
-        for (tracepoint, template) in all {
-            let format = &tracepoint.format;
-            let fields = Fields { format, template };
-            let refuse = |why: &dyn std::fmt::Display| {
-                let on = format!("{}:{}", template.group, template.event);
-                Error::new(
-                    Kind::Unsupported,
-                    format!("cannot use tracepoint {on} of this kernel: {why}"),
-                )
-            };
-            let kind = fields.common("common_type", 2).map_err(|e| refuse(&e))?;
-            if common_type.is_some_and(|other: Number| other.offset != kind.offset) {
-                return Err(refuse(&"its common_type lies elsewhere than in others"));
-            }
-            common_type = Some(kind);
-            layouts.push(fields.layout(tracepoint.id).map_err(|e| refuse(&e))?);
-            let ends = format.fields().iter().map(|f| f.offset + f.size);
-            longest = longest.max(ends.max().unwrap_or(0).into());
+    /// Learns a tracepoint of this host, by the program whose fields are wanted
+    /// of it. Fails where a field is missing or has another width; then nothing
+    /// has changed. The one that comes most often should be the first.
+    pub fn add(&mut self, tracepoint: &Tracepoint, template: &Template<'_>) -> Result<(), Error> {
+        let format = &tracepoint.format;
+        let fields = Fields { format, template };
+        let refuse = |why: &dyn std::fmt::Display| {
+            let on = format!("{}:{}", template.group, template.event);
+            Error::new(
+                Kind::Unsupported,
+                format!("cannot use tracepoint {on} of this kernel: {why}"),
+            )
+        };
+        let common_type = fields.common("common_type", 2).map_err(|e| refuse(&e))?;
+        let known = self.common_type.unwrap_or(common_type);
+        if known.offset != common_type.offset {
+            return Err(refuse(&"its common_type lies elsewhere than in others"));
         }
-        let common_type = common_type
-            .ok_or_else(|| Error::new(Kind::Unsupported, "no tracepoint to read from"))?;
-        Ok(Decoder {
-            common_type,
-            layouts,
-            longest,
-        })
+        let kind = fields.kind().map_err(|e| refuse(&e))?;
+        let kind = kind.ok_or_else(|| refuse(&"its records can only be read by a program"))?;
+        let layout = fields.layout(tracepoint.id, kind);
+        self.layouts.push(layout.map_err(|e| refuse(&e))?);
+        self.common_type = Some(known);
+        let ends = format.fields().iter().map(|f| f.offset + f.size);
+        self.longest = self.longest.max(ends.max().unwrap_or(0).into());
+        Ok(())
     }
 
     /// Bytes of the longest record.
@@ -227,8 +279,14 @@ impl Decoder {
         self.layouts.iter().any(tells)
     }
 
-    /// Decodes a record; `None` where it is not of TCP. Trailing bytes are
-    /// passed over.
+    /// Whether it can be told why resets were sent.
+    pub fn tells_reasons(&self) -> bool {
+        let tells = |l: &Layout| matches!(l.kind, LayoutKind::ResetSent { reason: Some(_) });
+        self.layouts.iter().any(tells)
+    }
+
+    /// Decodes a record; `None` where it is not of TCP, or of no socket.
+    /// Trailing bytes are passed over.
     pub fn decode(
         &self,
         time: u64,
@@ -236,12 +294,13 @@ impl Decoder {
         record: &[u8],
     ) -> Result<Option<Decoded>, DecodeError> {
         let read = |number: Number| number.read(record).ok_or(DecodeError::Short);
-        let id = read(self.common_type)?;
+        let id = read(self.common_type.ok_or(DecodeError::Kind)?)?;
         let mut layouts = self.layouts.iter();
         // An id has 16 bits in a record (kernel/trace/trace.h, TRACE_ITER).
         let layout = layouts
             .find(|l| u64::from(l.id) == id)
             .ok_or(DecodeError::Kind)?;
+        let socket = read(layout.socket)?;
         let what = match layout.kind {
             LayoutKind::State { old, new, protocol } => {
                 if read(protocol)? != IPPROTO_TCP {
@@ -258,29 +317,30 @@ impl Decoder {
                     err => Some(err.checked_neg().unwrap_or(i32::MAX)),
                 },
             },
+            LayoutKind::SynAck => What::SynAck,
+            // An answer to a segment that no socket was meant by.
+            LayoutKind::ResetSent { .. } | LayoutKind::ResetReceived if socket == 0 => {
+                return Ok(None);
+            }
+            LayoutKind::ResetSent { reason } => What::ResetSent {
+                reason: reason.map(read).transpose()?.map(|number| number as u32),
+            },
+            LayoutKind::ResetReceived => What::ResetReceived,
         };
-        let address = |at: usize| {
-            let bytes = record.get(at..at + 16).and_then(|b| b.try_into().ok());
-            bytes.ok_or(DecodeError::Short)
+        let (wire, local, peer) = match &layout.ends {
+            Some(ends) => ends.read(record)?,
+            None => NOWHERE,
         };
-        let family = layout.family.map(read).transpose()?.map(|f| f as u16);
-        let [local, peer] = layout.addresses;
-        let (wire, local, peer) = addresses(family, address(local)?, address(peer)?);
-        let end = |addr, port| {
-            let port = read(port)? as u16;
-            Ok(Endpoint { addr, port })
-        };
-        let [local_port, peer_port] = layout.ports;
         let event = Event {
             time,
             cpu,
-            socket: read(layout.socket)?,
+            socket,
             on_cpu: Task::default(),
             owner: None,
             netns: None,
             what,
-            local: end(local, local_port)?,
-            peer: end(peer, peer_port)?,
+            local,
+            peer,
             wire,
             counters: Counters::default(),
         };

@@ -83,8 +83,12 @@ impl Owners {
     /// Takes an event, and tells the owner of its socket. `own_context` says
     /// that the task on the CPU was not interrupted by the event.
     pub fn observe(&mut self, event: &Event, own_context: bool) -> Option<Owner> {
-        let What::State { old, new } = event.what else {
-            return self.sockets.get(event.socket).map(|known| known.owner());
+        let (old, new) = match event.what {
+            What::State { old, new } => (old, new),
+            // Its socket is the listener, which may be older than all that is
+            // remembered of sockets.
+            What::SynAck => return self.of_listener(event),
+            _ => return self.sockets.get(event.socket).map(|known| known.owner()),
         };
         let known = if self.is_the_owner(event, (old, new), own_context) {
             let source = OwnerSource::Task;
@@ -168,6 +172,20 @@ impl Owners {
                 self.listeners.remove(&event.local.port);
             }
         }
+    }
+
+    /// What is known of the owner of a listener, or of a socket that is none.
+    fn of_listener(&mut self, event: &Event) -> Option<Owner> {
+        let at_port = self.listeners.get(&event.local.port);
+        let mut at_port = at_port.into_iter().flatten();
+        let known = match at_port.find(|l| l.socket == event.socket) {
+            Some(listener) => Some(Known {
+                task: listener.task,
+                source: OwnerSource::Cached,
+            }),
+            None => self.sockets.get(event.socket).copied(),
+        };
+        known.map(Known::owner)
     }
 
     /// The owner of a child that has this port and address: that of the
@@ -275,14 +293,44 @@ mod tests {
     }
 
     #[test]
-    fn a_retransmission_teaches_nothing() {
+    fn what_is_no_change_teaches_nothing() {
+        let (state, error, reason) = (None, None, None);
+        for what in [
+            What::Retransmit { state, error },
+            What::SynAck,
+            What::ResetSent { reason },
+            What::ResetReceived,
+        ] {
+            for own in [true, false] {
+                let mut owners = Owners::default();
+                let mut event = at(99, 1, Established, Established);
+                event.what = what;
+                assert_eq!(owners.observe(&event, own), None);
+                owners.observe(&at(5, 1, Close, SynSent), true);
+                assert_eq!(told(owners.observe(&event, own)), Some((5, CACHED)));
+                owners.observe(&at(99, 1, SynSent, Close), false);
+                assert_eq!(owners.observe(&event, own), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_synack_is_the_listeners_however_old_that_is() {
         let mut owners = Owners::default();
-        let mut event = at(99, 1, Established, Established);
-        let (state, error) = (None, None);
-        event.what = What::Retransmit { state, error };
-        assert_eq!(owners.observe(&event, true), None);
-        owners.observe(&at(5, 1, Close, SynSent), true);
-        assert_eq!(told(owners.observe(&event, true)), Some((5, CACHED)));
+        owners.observe(&local(at(5, 1, Close, Listen), "0.0.0.0", 80), true);
+        for socket in 100..100_000 {
+            owners.observe(&at(6, socket, Close, SynSent), true);
+        }
+        let mut event = local(at(99, 1, Listen, SynRecv), "10.0.0.1", 80);
+        event.what = What::SynAck;
+        assert_eq!(told(owners.observe(&event, false)), Some((5, CACHED)));
+        // Of another namespace, say: not that one.
+        event.socket = 2;
+        assert_eq!(owners.observe(&event, false), None);
+        // Nor that one once it is closed.
+        event.socket = 1;
+        owners.observe(&local(at(5, 1, Listen, Close), "0.0.0.0", 80), true);
+        assert_eq!(owners.observe(&event, false), None);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! was on the CPU, with a name only where it is known, and the owner as far as
 //! the events tell.
 
-use crate::attach::{Part, Wants};
+use crate::attach::{Part, REQUIRED, Wants, too_old};
+use crate::bpf_link::Template;
 use crate::decoder::Decoder;
 use crate::error::{Error, Kind};
 use crate::event::Event;
@@ -19,10 +20,28 @@ use crate::sys::time;
 use crate::tasks::Tasks;
 use crate::tracepoint::TraceFs;
 use crate::wire::DecodeError;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// How often to look for what is missing and for CPUs that came up, in
 /// nanoseconds. Each look interrupts every CPU for a moment.
 const LOOK: u64 = 1_000_000_000;
+
+/// The tracepoints that a run can do without; each by the program whose fields
+/// are read.
+const OPTIONAL: [(Part, &Template<'_>); 3] = [
+    (Part::SynAcks, &programs::SYNACK),
+    (Part::ResetsSent, &programs::RESET_SENT),
+    (Part::ResetsReceived, &programs::RESET_RECEIVED),
+];
+
+/// Lets this process have as many descriptors as it may: each tracepoint takes
+/// one for each CPU.
+fn raise_open_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where that is refused, they may do as they are.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
 
 /// What turns samples into events.
 #[derive(Debug)]
@@ -33,6 +52,9 @@ pub struct Sampler {
     looked: u64,
     /// For a record that wraps around its ring's end.
     buffer: Vec<u8>,
+    /// Of [`OPTIONAL`], what this host has not, and why.
+    absent: Vec<(Part, Error)>,
+    reset_reasons: Vec<(u32, String)>,
 }
 
 impl Sampler {
@@ -40,14 +62,22 @@ impl Sampler {
     /// `buffer`. From now on no event is missed.
     pub fn open(buffer: Option<usize>) -> Result<(Sampler, Rings), Error> {
         let tracefs = TraceFs::open()?;
-        let templates = [&programs::STATE, &programs::RETRANSMIT];
-        let mut tracepoints = Vec::new();
-        for template in templates {
-            tracepoints.push((tracefs.event(template.group, template.event)?, template));
+        let mut decoder = Decoder::default();
+        let mut ids = Vec::new();
+        let mut add = |template: &Template<'_>| {
+            let tracepoint = tracefs.event(template.group, template.event)?;
+            decoder.add(&tracepoint, template)?;
+            ids.push(tracepoint.id);
+            Ok(())
+        };
+        for [template, _] in REQUIRED {
+            add(template)?;
         }
-        let all: Vec<_> = tracepoints.iter().map(|(t, p)| (t, *p)).collect();
-        let decoder = Decoder::new(&all)?;
-        let ids = tracepoints.iter().map(|(t, _)| t.id).collect();
+        let mut absent = Vec::new();
+        for (part, template) in OPTIONAL {
+            absent.extend(add(template).err().map(|why| (part, why)));
+        }
+        raise_open_files();
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
         // The rings record already what becomes of tasks.
         let tasks = Tasks::open();
@@ -58,24 +88,27 @@ impl Sampler {
             tasks,
             owners: Owners::default(),
             looked: time::monotonic(),
+            absent,
+            reset_reasons: tracefs.symbols("tcp", "tcp_send_reset", "reason"),
         };
         Ok((sampler, rings))
     }
 
     /// What this way goes without, and why.
     pub fn absent(&self, wants: Wants) -> Vec<(Part, Error)> {
-        let mut absent = Vec::new();
-        if !self.decoder.tells_failures() {
-            let why = "this kernel does not tell which retransmissions failed";
-            let error = Error::new(Kind::Unsupported, why).advise("it takes Linux 6.17 or later");
-            absent.push((Part::FailedRetransmissions, error));
+        let mut absent = self.absent.clone();
+        let sent = absent.iter().all(|(part, _)| *part != Part::ResetsSent);
+        for (part, lacks) in [
+            (Part::FailedRetransmissions, !self.decoder.tells_failures()),
+            (Part::ResetReasons, sent && !self.decoder.tells_reasons()),
+        ] {
+            if lacks {
+                absent.push((part, too_old(part)));
+            }
         }
         let reads = wants.reads.then_some(Part::Reads);
         for part in [
-            Part::SynAcks,
-            Part::ResetsSent,
-            Part::ResetReasons,
-            Part::ResetsReceived,
+            Part::Accepts,
             Part::Netns,
             Part::Parent,
             Part::Cgroup,
@@ -90,6 +123,11 @@ impl Sampler {
             absent.push((part, error));
         }
         absent
+    }
+
+    /// The names of the reasons of resets, by number.
+    pub fn reset_reasons(&self) -> &[(u32, String)] {
+        &self.reset_reasons
     }
 
     /// The /proc of which files of tasks are read.

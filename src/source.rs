@@ -183,7 +183,7 @@ impl Source {
     pub fn reset_reasons(&self) -> Vec<(u32, String)> {
         match &self.way {
             Way::Programs { loaded, .. } => loaded.reset_reasons.clone(),
-            Way::Samples(_) => Vec::new(),
+            Way::Samples(sampler) => sampler.reset_reasons().to_vec(),
         }
     }
 

@@ -4,18 +4,15 @@
 mod common;
 
 use common::event::{self, Value};
-use common::net::{self, Netns};
-use common::{Run, TempDir, Tracer, binary, eventually, kernel, live, skip};
+use common::life::joined;
+use common::{Run, TempDir, Tracer, binary, eventually, kernel, live, skip, traffic};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
-
-const NOBODY: &str = "02:00:00:00:00:77";
 
 /// Both ways side by side, with everything shown.
 struct Both {
@@ -38,13 +35,9 @@ impl Both {
         })
     }
 
-    /// Waits until both have so many events of this kind with the server.
     fn until(&self, server: SocketAddr, kind: &str, count: usize) {
         for tracer in [&self.btf, &self.tracefs] {
-            tracer.until(|lines| {
-                let own = event::with(&event::objects(lines), server);
-                own.iter().filter(|e| e["event"] == kind).count() >= count
-            });
+            traffic::until(tracer, server, kind, count);
         }
     }
 
@@ -88,56 +81,9 @@ fn comparable(events: &[Value]) -> Vec<(String, String)> {
 #[test]
 fn connections_are_told_the_same() {
     let Some(both) = Both::start() else { return };
-    let mut servers = Vec::new();
-    // IPv4, IPv6, an IPv6 client and an IPv6 server of IPv4 connections.
-    let v4 = net::listen(net::own_ip());
-    let v6 = net::listen(net::LOOPBACK6);
-    let mapped_ip = net::own_ip();
-    let mapped = net::listen(mapped_ip);
-    let dual = net::listen(Ipv6Addr::UNSPECIFIED);
-    net::converse(&v4);
-    net::converse(&v6);
-    for listener in [&v4, &v6, &mapped] {
-        servers.push(listener.local_addr().unwrap());
-    }
-    let as_mapped = IpAddr::from(mapped_ip.to_ipv6_mapped());
-    net::converse_at(&mapped, SocketAddr::new(as_mapped, servers[2].port()));
-    let port = dual.local_addr().unwrap().port();
-    servers.push(SocketAddr::new(net::own_ip().into(), port));
-    net::converse_at(&dual, servers[3]);
-    // Refused: nobody listens there.
-    let gone = net::listen(net::own_ip());
-    servers.push(gone.local_addr().unwrap());
-    drop(gone);
-    TcpStream::connect(servers[4]).expect_err("refused");
-    // From LISTEN to CLOSE, too.
-    drop((v4, v6, mapped, dual));
-    for server in &servers[..4] {
-        both.until(*server, "tcp_state", 10);
-    }
+    let servers = traffic::connections(&|server, kind, count| both.until(server, kind, count));
     let own = both.same(&servers);
-    for (server, wire) in servers.iter().zip(["ipv4", "ipv6", "ipv4", "ipv4"]) {
-        let (of_client, of_server) = event::pair(
-            &own.iter()
-                .filter(|e| !event::transition(e).ends_with(">LISTEN"))
-                .filter(|e| event::transition(e) != "LISTEN>CLOSE")
-                .cloned()
-                .collect::<Vec<_>>(),
-            *server,
-        );
-        assert_eq!(event::transitions(&of_client), event::CLIENT);
-        assert_eq!(event::transitions(&of_server), event::SERVER);
-        assert!(of_client.iter().all(|e| e["network.type"] == wire));
-    }
-}
-
-fn joined() -> Option<(Netns, Netns)> {
-    if !live() {
-        return None;
-    }
-    Netns::joined()
-        .inspect_err(|e| skip(&format!("no network namespaces: {e}")))
-        .ok()
+    traffic::check_connections(&own, &servers);
 }
 
 #[test]
@@ -146,52 +92,12 @@ fn retransmissions_are_told_the_same() {
         return;
     };
     let Some(both) = Both::start() else { return };
-    let nobody: [SocketAddr; 2] = ["10.77.0.9:4478", "[fd77::9]:4478"].map(|s| s.parse().unwrap());
-    for server in nobody {
-        here.ip(&format!(
-            "neigh add {} lladdr {NOBODY} nud permanent dev v0",
-            server.ip()
-        ));
-    }
-    let attempts = nobody.map(|server| {
-        here.run(move || {
-            thread::spawn(move || TcpStream::connect_timeout(&server, Duration::from_secs(2)))
-        })
-    });
-    for attempt in attempts {
-        attempt.join().unwrap().expect_err("nobody answers");
-    }
-    // One that gets lost, and then can't even be sent.
-    let listener = there.run(|| net::listen("10.77.0.2".parse::<IpAddr>().unwrap()));
-    let server = listener.local_addr().unwrap();
-    let mut client = here.run(move || TcpStream::connect(server).expect("connect over veth"));
-    let accepted = listener.accept().unwrap().0;
-    here.ip(&format!(
-        "neigh replace 10.77.0.2 lladdr {NOBODY} nud permanent dev v0"
-    ));
-    client.write_all(&[7; 2000]).unwrap();
-    both.until(server, "tcp_retransmit", 1);
-    here.ip("link set v0 down");
-    // Linux 6.17 and later tell of it.
-    let format = kernel::tracefs("events/tcp/tcp_retransmit_skb/format");
-    let last = match format.contains(" err;") {
-        true => "tcp_retransmit_failed",
-        false => "tcp_retransmit",
-    };
-    both.until(server, last, 1);
-    net::abort(client);
-    net::abort(accepted);
-    for server in nobody {
-        both.until(server, "tcp_retransmit", 1);
-    }
+    let until = |server, kind: &str, count| both.until(server, kind, count);
+    let made = traffic::retransmissions(&here, &there, &until);
     // What is under way while one of them stops would be seen by one only.
     thread::sleep(Duration::from_millis(300));
-    let own = both.same(&[nobody[0], nobody[1], server]);
-    for (server, kind) in [
-        (nobody[0], "tcp_retransmit"),
-        (nobody[1], "tcp_retransmit"),
-        (server, last),
-    ] {
+    let own = both.same(&made.map(|(server, _)| server));
+    for (server, kind) in made {
         let found = event::with(&own, server);
         assert!(found.iter().any(|e| e["event"] == kind), "{found:#?}");
     }

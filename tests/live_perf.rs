@@ -1,10 +1,11 @@
-//! Live: plain perf samples tell the same as the programs, say what they lost,
-//! name no task wrongly, and are taken where bpf(2) is refused.
+//! Live: plain perf samples say what they lost, name no task wrongly, do
+//! without what a host lacks, and are taken where bpf(2) is refused.
 
 mod common;
 
 use common::event::{self, Value};
-use common::net::{self, Netns};
+use common::net;
+use common::preflight::truth;
 use common::{Run, Tracer, binary, confine, eventually, kernel, live, skip};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -12,220 +13,16 @@ use socket_snoop::attach::Wants;
 use socket_snoop::event::{Event, What};
 use socket_snoop::source::{Source, Transport};
 use socket_snoop::tcp::State;
-use std::io::Write;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
-
-const NOBODY: &str = "02:00:00:00:00:77";
 
 /// The events of connections with this server, without what sums them up.
 fn events_with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     let mut own = event::with(objects, server);
     own.retain(|e| event::text(e, "event").starts_with("tcp_"));
     own
-}
-
-/// Both ways side by side, with everything shown.
-struct Both {
-    perf: Tracer,
-    programs: Tracer,
-}
-
-impl Both {
-    fn start() -> Both {
-        Both {
-            perf: Tracer::json("--all --transport perf"),
-            programs: Tracer::json("--all --transport tracepoint"),
-        }
-    }
-
-    /// Waits until there are so many events of this kind with the server.
-    fn until(&self, server: SocketAddr, kind: &str, count: usize) {
-        self.programs.until(|lines| {
-            let own = events_with(&event::objects(lines), server);
-            own.iter().filter(|e| e["event"] == kind).count() >= count
-        });
-    }
-
-    /// The events with these servers, which must be the same by both ways, or
-    /// said to be missing.
-    fn same(self, servers: &[SocketAddr]) -> Vec<Value> {
-        // Longer than anything waits to be read.
-        thread::sleep(Duration::from_millis(300));
-        let by = |tracer: Tracer, name| {
-            let all = event::objects(&tracer.stop().ok().lines());
-            let summary = event::summary(&all);
-            assert_eq!(summary["transport"], name);
-            let said = all.iter().filter(|e| e["event"] == "lost");
-            let other = said.filter(|e| e["lost.reason"] != "output_failed").count();
-            assert_eq!(other, 0, "{all:#?}");
-            (event::number(summary, "lost.events"), all)
-        };
-        let (lost, perf) = by(self.perf, "perf");
-        let (none, programs) = by(self.programs, "tracepoint");
-        assert_eq!(none, 0);
-        let (mut own, mut missing) = (Vec::new(), 0);
-        for server in servers {
-            let perf = events_with(&perf, *server);
-            missing += compare(&perf, &events_with(&programs, *server));
-            own.extend(perf);
-        }
-        assert!(missing <= lost, "{missing} missing, {lost} said to be");
-        own
-    }
-}
-
-/// By sockets: between CPUs, the order is that of two clocks' readings.
-fn sorted(events: &[Value]) -> Vec<(String, &Value)> {
-    let end = |e| format!("{} {}", event::local(e), event::peer(e));
-    let mut all: Vec<_> = events.iter().map(|e| (end(e), e)).collect();
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    all
-}
-
-/// What of an event must be known by either way.
-fn needed(key: &str) -> bool {
-    let ends = key.starts_with("network.") && key != "network.namespace";
-    ends || key.starts_with("tcp.state") || ["event", "error.type", "cpu"].contains(&key)
-}
-
-/// What samples say is what programs say. They may know less of a task that is
-/// gone, but nothing less of the connection. There are kernels that don't sample
-/// the idle task: how many events are missing for that.
-fn compare(perf: &[Value], programs: &[Value]) -> u64 {
-    assert!(!programs.is_empty(), "no events");
-    let mut ours = sorted(perf).into_iter().peekable();
-    let mut missing = 0;
-    for (end, theirs) in sorted(programs) {
-        let is_it = |(of, e): &(String, &Value)| {
-            let same = |key: &str| e.get(key) == theirs.get(key);
-            *of == end && ["event", "tcp.state.new", "cpu"].into_iter().all(same) && near(e, theirs)
-        };
-        let Some((_, ours)) = ours.next_if(is_it) else {
-            assert_eq!(theirs["on_cpu.pid"], 0, "{theirs} is not among {perf:#?}");
-            missing += 1;
-            continue;
-        };
-        for (key, value) in ours.as_object().expect("an object") {
-            // Either way may know an owner by another event.
-            if !["time", "socket.id", "owner.source"].contains(&key.as_str()) {
-                assert_eq!(theirs.get(key), Some(value), "{key}: {ours} {theirs}");
-            }
-        }
-        for (key, _) in theirs.as_object().expect("an object") {
-            assert!(!needed(key) || ours.get(key).is_some(), "{key}: {ours}");
-        }
-    }
-    assert_eq!(ours.next(), None);
-    missing
-}
-
-/// Whether two events may be the same by time: the clocks are read in a row.
-fn near(a: &Value, b: &Value) -> bool {
-    event::nanos(a).abs_diff(event::nanos(b)) < 50_000_000
-}
-
-#[test]
-fn connections_are_told_the_same() {
-    if !live() {
-        return;
-    }
-    let both = Both::start();
-    let mut servers = Vec::new();
-    // IPv4, IPv6, an IPv6 client and an IPv6 server of IPv4 connections.
-    let v4 = net::listen(net::own_ip());
-    let v6 = net::listen(net::LOOPBACK6);
-    let mapped_ip = net::own_ip();
-    let mapped = net::listen(mapped_ip);
-    let dual = net::listen(Ipv6Addr::UNSPECIFIED);
-    net::converse(&v4);
-    net::converse(&v6);
-    for listener in [&v4, &v6, &mapped] {
-        servers.push(listener.local_addr().unwrap());
-    }
-    let as_mapped = IpAddr::from(mapped_ip.to_ipv6_mapped());
-    net::converse_at(&mapped, SocketAddr::new(as_mapped, servers[2].port()));
-    let port = dual.local_addr().unwrap().port();
-    servers.push(SocketAddr::new(net::own_ip().into(), port));
-    net::converse_at(&dual, servers[3]);
-    // Refused: nobody listens there.
-    let gone = net::listen(net::own_ip());
-    servers.push(gone.local_addr().unwrap());
-    drop(gone);
-    TcpStream::connect(servers[4]).expect_err("refused");
-    // From LISTEN to CLOSE, too.
-    drop((v4, v6, mapped, dual));
-    for server in &servers[..4] {
-        both.until(*server, "tcp_state", 10);
-    }
-    let own = both.same(&servers);
-    for (server, wire) in servers.iter().zip(["ipv4", "ipv6", "ipv4", "ipv4"]) {
-        let (of_client, of_server) = event::pair(
-            &own.iter()
-                .filter(|e| !event::transition(e).ends_with(">LISTEN"))
-                .filter(|e| event::transition(e) != "LISTEN>CLOSE")
-                .cloned()
-                .collect::<Vec<_>>(),
-            *server,
-        );
-        assert_eq!(event::transitions(&of_client), event::CLIENT);
-        assert_eq!(event::transitions(&of_server), event::SERVER);
-        assert!(of_client.iter().all(|e| e["network.type"] == wire));
-    }
-}
-
-#[test]
-fn retransmissions_are_told_the_same() {
-    if !live() {
-        return;
-    }
-    let (here, there) = match Netns::joined() {
-        Ok(both) => both,
-        Err(e) => return skip(&format!("no network namespaces: {e}")),
-    };
-    let both = Both::start();
-    let nobody: [SocketAddr; 2] = ["10.77.0.9:4479", "[fd77::9]:4479"].map(|s| s.parse().unwrap());
-    for server in nobody {
-        here.ip(&format!(
-            "neigh add {} lladdr {NOBODY} nud permanent dev v0",
-            server.ip()
-        ));
-    }
-    let attempts = nobody.map(|server| {
-        here.run(move || {
-            thread::spawn(move || TcpStream::connect_timeout(&server, Duration::from_secs(2)))
-        })
-    });
-    for attempt in attempts {
-        attempt.join().unwrap().expect_err("nobody answers");
-    }
-    // One that gets lost, and then can't even be sent.
-    let listener = there.run(|| net::listen("10.77.0.2".parse::<IpAddr>().unwrap()));
-    let server = listener.local_addr().unwrap();
-    let mut client = here.run(move || TcpStream::connect(server).expect("connect over veth"));
-    let accepted = listener.accept().unwrap().0;
-    here.ip(&format!(
-        "neigh replace 10.77.0.2 lladdr {NOBODY} nud permanent dev v0"
-    ));
-    client.write_all(&[7; 2000]).unwrap();
-    both.until(server, "tcp_retransmit", 1);
-    here.ip("link set v0 down");
-    // Linux 6.17 and later tell of it.
-    let format = kernel::tracefs("events/tcp/tcp_retransmit_skb/format");
-    let last = match format.contains(" err;") {
-        true => "tcp_retransmit_failed",
-        false => "tcp_retransmit",
-    };
-    both.until(server, last, 1);
-    net::abort(client);
-    net::abort(accepted);
-    for server in nobody {
-        both.until(server, "tcp_retransmit", 1);
-    }
-    let own = both.same(&[nobody[0], nobody[1], server]);
-    assert!(own.iter().any(|e| e["event"] == "tcp_state"));
 }
 
 /// A listener, and a process that has connected to it and is gone, reaped.
@@ -355,8 +152,6 @@ fn where_bpf_is_refused_it_is_taken() {
     }
 }
 
-const EVENTS: [&str; 2] = ["sock/inet_sock_set_state", "tcp/tcp_retransmit_skb"];
-
 /// So many connections from two threads; the servers.
 fn traffic(connections: usize, pause: Duration) -> Vec<SocketAddr> {
     let work = move || {
@@ -378,9 +173,9 @@ fn two_thousand_connections_none_lost() {
     if !live() {
         return;
     }
-    let outer = kernel::Counter::new(&EVENTS);
+    let outer = kernel::Counter::new(&kernel::LINES);
     let tracer = Tracer::json("--transport perf");
-    let inner = kernel::Counter::new(&EVENTS);
+    let inner = kernel::Counter::new(&kernel::LINES);
     let servers = traffic(2000, Duration::from_millis(20));
     let at_least = inner.read();
     // Longer than the tracer lets anything wait.
@@ -419,9 +214,9 @@ fn every_loss_is_said() {
     if !live() {
         return;
     }
-    let outer = kernel::Counter::new(&EVENTS);
+    let outer = kernel::Counter::new(&kernel::ALL);
     let tracer = Tracer::json("--transport perf --buffer 4K");
-    let inner = kernel::Counter::new(&EVENTS);
+    let inner = kernel::Counter::new(&kernel::LINES);
     tracer.child.signal(Signal::SIGSTOP);
     traffic(500, Duration::ZERO);
     let at_least = inner.read();
@@ -438,16 +233,8 @@ fn every_loss_is_said() {
     let all = event::objects(&tracer.stop().ok().lines());
     let at_most = outer.read();
     let summary = event::summary(&all);
-    let lost = event::number(summary, "lost.events");
+    let lost = event::losses(&all, &["ring_full", "output_failed"]);
     assert!(lost > 2500, "{summary}");
-    let said: Vec<&Value> = all.iter().filter(|e| e["event"] == "lost").collect();
-    let in_stream: u64 = said.iter().map(|e| event::number(e, "lost.count")).sum();
-    assert_eq!(in_stream, lost, "{said:#?}");
-    for e in said {
-        let reason = event::text(e, "lost.reason");
-        assert!(["ring_full", "output_failed"].contains(&reason), "{e}");
-        assert!(e["cpu"].is_u64() && e["time"].is_string(), "{e}");
-    }
     let sum = event::number(summary, "events.received") + lost;
     assert!(
         (at_least..=at_most).contains(&sum),
@@ -492,4 +279,83 @@ fn owners_are_right_or_unknown() {
     }
     // Ten of the connection, one of the listener.
     assert_eq!(seen, 11, "{events:#?}");
+}
+
+/// A host may lack any tracepoint but two: the rest goes on, and is told.
+#[test]
+fn each_tracepoint_may_be_missing_alone() {
+    if !live() {
+        return;
+    }
+    const HIDDEN: [(&[&str], &str, &str); 3] = [
+        (
+            &["/sys/kernel/tracing/events/tcp/tcp_retransmit_synack"],
+            "tcp:tcp_retransmit_synack",
+            "retransmitted SYN+ACKs",
+        ),
+        (
+            &["/sys/kernel/tracing/events/tcp/tcp_send_reset"],
+            "tcp:tcp_send_reset",
+            "reset reason",
+        ),
+        (
+            &["/sys/kernel/tracing/events/tcp/tcp_receive_reset"],
+            "tcp:tcp_receive_reset",
+            "",
+        ),
+    ];
+    let check = || {
+        let start = |args: &str| Run::new(args).run();
+        truth(&start, "--transport perf")
+    };
+    let reasons = kernel::tracefs("events/tcp/tcp_send_reset/format").contains("sk_rst_reason");
+    let all = check();
+    assert_eq!(all.verdict("retransmitted SYN+ACKs"), "yes");
+    assert_eq!(all.verdict("reset reason") == "yes", reasons);
+    for (place, tracepoint, feature) in HIDDEN {
+        let hide = move || {
+            kernel::show_tracefs();
+            confine::with_empty(place, move || {
+                let open = Source::open(None, Some(Transport::Perf), Wants::default());
+                let source = open.expect("perf samples");
+                let absent = source.absent().iter().map(|(_, why)| why.to_string());
+                let absent: Vec<_> = absent.filter(|why| why.contains(tracepoint)).collect();
+                (check(), absent)
+            })
+        };
+        let hidden = net::in_mount_ns(hide).expect("a mount namespace");
+        let (report, absent) = hidden.expect("an empty folder");
+        assert_eq!(absent.len(), 1, "{absent:?}");
+        for finding in report.section("feature") {
+            let name = event::text(finding, "check.name");
+            match name == feature {
+                true => {
+                    assert_eq!(finding["check.verdict"], "no");
+                    assert!(report.evidence(name).contains(tracepoint), "{finding}");
+                }
+                // That of an end has other reasons to be off.
+                false if name == "cause of an end" => {}
+                false => assert_eq!(finding["check.verdict"], all.verdict(name), "{name}"),
+            }
+        }
+    }
+}
+
+/// Each CPU takes several descriptors: as many as this process may have.
+#[test]
+fn few_open_files_are_no_hindrance_but_a_limit() {
+    if !live() {
+        return;
+    }
+    let start = |limit: &str| {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit {limit}; exec \"$@\"");
+        command.args(["-c", &script, "sh"]).arg(binary());
+        Run::through(command, "--transport perf --no-log --duration 0.1").run()
+    };
+    start("-Sn 12").ok();
+    let out = start("-n 12");
+    assert_eq!((out.code, out.stdout.as_str()), (Some(1), ""), "{out:?}");
+    assert_eq!(out.stderr.lines().count(), 1, "{out:?}");
+    assert!(out.stderr.contains("ulimit -n"), "{out:?}");
 }

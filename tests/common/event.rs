@@ -61,6 +61,22 @@ pub fn summary(objects: &[Value]) -> &Value {
     last
 }
 
+/// Events lost, as the summary has it; the stream must have said the same, with
+/// the CPU and one of these reasons.
+pub fn losses(objects: &[Value], reasons: &[&str]) -> u64 {
+    let summary = summary(objects);
+    let lost = number(summary, "lost.events");
+    let said: Vec<&Value> = objects.iter().filter(|e| e["event"] == "lost").collect();
+    let in_stream: u64 = said.iter().map(|e| number(e, "lost.count")).sum();
+    assert_eq!(in_stream, lost, "{said:#?} {summary}");
+    for e in said {
+        assert!(reasons.contains(&text(e, "lost.reason")), "{e}");
+        assert!(e["cpu"].is_u64(), "{e}");
+        nanos(e);
+    }
+    lost
+}
+
 fn end(event: &Value, side: &str) -> Option<SocketAddr> {
     let ip: IpAddr = event[format!("network.{side}.address")]
         .as_str()?

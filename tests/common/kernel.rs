@@ -84,6 +84,22 @@ fn id_of(event: &str) -> u64 {
         .unwrap()
 }
 
+/// The tracepoints whose events are lines of the output.
+pub const LINES: [&str; 3] = [
+    "sock/inet_sock_set_state",
+    "tcp/tcp_retransmit_skb",
+    "tcp/tcp_retransmit_synack",
+];
+
+/// All tracepoints that are traced: an event of each can be lost.
+pub const ALL: [&str; 5] = [
+    LINES[0],
+    LINES[1],
+    LINES[2],
+    "tcp/tcp_send_reset",
+    "tcp/tcp_receive_reset",
+];
+
 /// The kernel's own count of the passes through tracepoints, host-wide.
 pub struct Counter(Vec<File>);
 

@@ -74,87 +74,43 @@ pub const fn state(more: u16, protocol: u16) -> [(&'static str, u16, u16); 11] {
     ]
 }
 
+/// A record with the socket, its two ports and its two addresses at these places, and what else it has.
+macro_rules! record {
+    ($socket:literal, $ports:literal, $addresses:literal $(, $more:expr)*) => {
+        &[
+            ("skaddr", $socket, 8),
+            ("sport", $ports, 2),
+            ("dport", $ports + 2, 2),
+            ("saddr_v6", $addresses, 16),
+            ("daddr_v6", $addresses + 16, 16),
+            $($more),*
+        ]
+    };
+}
+
 /// tcp:tcp_retransmit_skb before 4.20 (no state), to 5.11 (no family), to 6.16 (no err), from 6.17, and real-time.
-pub const RETRANSMIT_416: &Layout = &[
-    ("skbaddr", 8, 8),
-    ("skaddr", 16, 8),
-    ("sport", 24, 2),
-    ("dport", 26, 2),
-    ("saddr_v6", 36, 16),
-    ("daddr_v6", 52, 16),
-];
-pub const RETRANSMIT_510: &Layout = &[
-    ("skaddr", 16, 8),
+pub const RETRANSMIT_416: &Layout = record!(16, 24, 36, ("skbaddr", 8, 8));
+pub const RETRANSMIT_510: &Layout = record!(16, 28, 40, ("state", 24, 4));
+pub const RETRANSMIT_61: &Layout = record!(16, 28, 42, ("state", 24, 4), ("family", 32, 2));
+pub const RETRANSMIT_618: &Layout = record!(
+    16,
+    28,
+    42,
     ("state", 24, 4),
-    ("sport", 28, 2),
-    ("dport", 30, 2),
-    ("saddr_v6", 40, 16),
-    ("daddr_v6", 56, 16),
-];
-pub const RETRANSMIT_61: &Layout = &[
-    ("skaddr", 16, 8),
-    ("state", 24, 4),
-    ("sport", 28, 2),
-    ("dport", 30, 2),
     ("family", 32, 2),
-    ("saddr_v6", 42, 16),
-    ("daddr_v6", 58, 16),
-];
-pub const RETRANSMIT_618: &Layout = &[
-    ("skaddr", 16, 8),
-    ("state", 24, 4),
-    ("sport", 28, 2),
-    ("dport", 30, 2),
-    ("family", 32, 2),
-    ("saddr_v6", 42, 16),
-    ("daddr_v6", 58, 16),
-    ("err", 76, 4),
-];
-pub const RETRANSMIT_RT: &Layout = &[
-    ("skaddr", 24, 8),
-    ("state", 32, 4),
-    ("sport", 36, 2),
-    ("dport", 38, 2),
-    ("family", 40, 2),
-    ("saddr_v6", 50, 16),
-    ("daddr_v6", 66, 16),
-];
+    ("err", 76, 4)
+);
+pub const RETRANSMIT_RT: &Layout = record!(24, 36, 50, ("state", 32, 4), ("family", 40, 2));
 
 /// tcp:tcp_retransmit_synack before 5.12 (no family), and from then on.
-pub const SYNACK_510: &Layout = &[
-    ("skaddr", 8, 8),
-    ("sport", 24, 2),
-    ("dport", 26, 2),
-    ("saddr_v6", 36, 16),
-    ("daddr_v6", 52, 16),
-];
-pub const SYNACK_618: &Layout = &[
-    ("skaddr", 8, 8),
-    ("sport", 24, 2),
-    ("dport", 26, 2),
-    ("family", 28, 2),
-    ("saddr_v6", 38, 16),
-    ("daddr_v6", 54, 16),
-];
+pub const SYNACK_510: &Layout = record!(8, 24, 36);
+pub const SYNACK_618: &Layout = record!(8, 24, 38, ("family", 28, 2));
 /// tcp:tcp_send_reset before 6.10 (no reason), and from then on.
 pub const RESET_SENT_61: &Layout = &[("skaddr", 16, 8)];
 pub const RESET_SENT_618: &Layout = &[("skaddr", 16, 8), ("reason", 28, 4)];
 /// tcp:tcp_receive_reset and tcp:tcp_rcv_space_adjust before 5.12 (no family), and from then on.
-pub const SOCKET_510: &Layout = &[
-    ("skaddr", 8, 8),
-    ("sport", 16, 2),
-    ("dport", 18, 2),
-    ("saddr_v6", 28, 16),
-    ("daddr_v6", 44, 16),
-];
-pub const SOCKET_618: &Layout = &[
-    ("skaddr", 8, 8),
-    ("sport", 16, 2),
-    ("dport", 18, 2),
-    ("family", 20, 2),
-    ("saddr_v6", 30, 16),
-    ("daddr_v6", 46, 16),
-];
+pub const SOCKET_510: &Layout = record!(8, 16, 28);
+pub const SOCKET_618: &Layout = record!(8, 16, 30, ("family", 20, 2));
 
 const DESTROY: &Layout = &[("skaddr", 8, 8), ("sock_cookie", 64, 8)];
 const DESTROY_RT: &Layout = &[("skaddr", 16, 8), ("sock_cookie", 72, 8)];

@@ -20,6 +20,7 @@ pub mod layouts;
 pub mod life;
 pub mod net;
 pub mod preflight;
+pub mod traffic;
 pub mod verifier;
 
 use std::ffi::OsString;

@@ -1,121 +1,19 @@
 //! Records of tracepoints decoded by their `format` files: those of eight
 //! kernels with records made up for them, and hostile ones.
 
+mod records;
+
 use proptest::prelude::*;
-use socket_snoop::bpf_link::Template;
+use records::{IDS, Kernel, PROGRAMS, Record, decoder, kernels, place, tracepoint};
 use socket_snoop::decoder::{Decoded, Decoder};
 use socket_snoop::event::What;
-use socket_snoop::programs::{RETRANSMIT, STATE};
+use socket_snoop::programs::RCV_SPACE;
 use socket_snoop::tcp::{State, Wire};
-use socket_snoop::tracepoint::{Format, Tracepoint};
 use socket_snoop::wire::DecodeError;
-use std::fs;
-use std::path::PathBuf;
-
-/// The format files of a kernel's two tracepoints.
-#[derive(Clone)]
-struct Kernel {
-    name: String,
-    state: String,
-    retransmit: String,
-}
-
-fn kernels() -> Vec<Kernel> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/formats");
-    let all: Vec<Kernel> = fs::read_dir(root)
-        .expect("tests/data/formats")
-        .map(|folder| {
-            let folder = folder.expect("a folder").path();
-            let read = |file| fs::read_to_string(folder.join(file)).expect(file);
-            Kernel {
-                name: folder.display().to_string(),
-                state: read("sock/inet_sock_set_state.format"),
-                retransmit: read("tcp/tcp_retransmit_skb.format"),
-            }
-        })
-        .collect();
-    assert!(all.len() >= 8, "{} kernels", all.len());
-    all
-}
-
-const IDS: [u32; 2] = [1293, 2281];
-
-fn tracepoint(template: &Template<'_>, id: u32, text: &str) -> Tracepoint {
-    Tracepoint {
-        group: template.group.into(),
-        name: template.event.into(),
-        id,
-        format: Format::parse(text.as_bytes()).expect("a format"),
-    }
-}
-
-fn decoder(kernel: &Kernel) -> Result<Decoder, String> {
-    let state = tracepoint(&STATE, IDS[0], &kernel.state);
-    let retransmit = tracepoint(&RETRANSMIT, IDS[1], &kernel.retransmit);
-    Decoder::new(&[(&state, &STATE), (&retransmit, &RETRANSMIT)]).map_err(|e| e.to_string())
-}
-
-/// Where a field lies, read by words, not by position.
-fn place(format: &str, name: &str) -> Option<(usize, usize)> {
-    let line = format.lines().find(|line| {
-        let declaration = line.split(';').next().unwrap_or("");
-        let word = declaration.rsplit([' ', '*']).next().unwrap_or("");
-        line.contains("field:") && word.split('[').next() == Some(name)
-    })?;
-    let number = |key: &str| {
-        let rest = &line[line.find(key)? + key.len()..];
-        rest.split(';').next()?.parse().ok()
-    };
-    Some((number("offset:")?, number("size:")?))
-}
-
-struct Record<'a> {
-    format: &'a str,
-    bytes: Vec<u8>,
-}
-
-impl Record<'_> {
-    /// Every byte that is no field of ours is garbage.
-    fn new(format: &str, id: u32) -> Record<'_> {
-        let bytes = vec![0xa5; 120];
-        Record { format, bytes }
-            .with("common_type", id.into())
-            .with("common_flags", 0)
-            .with("common_pid", 4242)
-    }
-
-    fn has(&self, name: &str) -> bool {
-        place(self.format, name).is_some()
-    }
-
-    /// A number, as wide as the field is; passed over where there is no field.
-    fn with(self, name: &str, value: u64) -> Self {
-        match place(self.format, name) {
-            Some((_, size)) => self.put(name, &value.to_le_bytes()[..size]),
-            None => self,
-        }
-    }
-
-    fn put(mut self, name: &str, bytes: &[u8]) -> Self {
-        let (at, size) = place(self.format, name).expect(name);
-        assert_eq!(size, bytes.len(), "{name}");
-        self.bytes[at..at + size].copy_from_slice(bytes);
-        self
-    }
-
-    fn ends(self) -> Self {
-        let v6 = |last| [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
-        self.with("skaddr", 0xffff_8880_1234_5678)
-            .with("sport", 40_000)
-            .with("dport", 443)
-            .with("family", libc::AF_INET6 as u64)
-            .put("saddr_v6", &v6(1))
-            .put("daddr_v6", &v6(2))
-    }
-}
 
 fn state_record(kernel: &Kernel) -> Record<'_> {
-    Record::new(&kernel.state, IDS[0])
+    kernel
+        .record(0)
         .ends()
         .with("protocol", 6)
         .with("oldstate", 1)
@@ -123,10 +21,7 @@ fn state_record(kernel: &Kernel) -> Record<'_> {
 }
 
 fn retransmit_record(kernel: &Kernel) -> Record<'_> {
-    Record::new(&kernel.retransmit, IDS[1])
-        .ends()
-        .with("state", 2)
-        .with("err", 0)
+    kernel.record(1).ends().with("state", 2).with("err", 0)
 }
 
 fn decode(kernel: &Kernel, record: &Record<'_>) -> Result<Option<Decoded>, DecodeError> {
@@ -186,6 +81,105 @@ fn retransmissions_of_every_kernel() {
     assert!(failed > 0 && unnamed > 0, "{failed} {unnamed}");
 }
 
+/// The listener's socket, the connection's ends.
+#[test]
+fn synacks_of_every_kernel() {
+    let mut unnamed = 0;
+    for kernel in &kernels() {
+        let record = kernel.record(2).ends().with("common_flags", 0x10);
+        unnamed += usize::from(!record.has("family"));
+        let decoded = decoded(kernel, &record);
+        let event = decoded.event;
+        assert_eq!(event.what, What::SynAck, "{}", kernel.name);
+        assert!(event.is_line() && !decoded.own_context);
+        assert_eq!(event.socket, 0xffff_8880_1234_5678);
+        assert_eq!(event.local.addr.to_string(), "2001:db8::1");
+        assert_eq!(event.peer.addr.to_string(), "2001:db8::2");
+        assert_eq!((event.local.port, event.peer.port), (40_000, 443));
+        assert_eq!(event.wire, Wire::Ipv6);
+    }
+    assert!(unnamed > 0);
+}
+
+/// As the programs send them: a socket, and a reason where the kernel has one.
+#[test]
+fn resets_of_every_kernel() {
+    let mut reasons = 0;
+    for kernel in &kernels() {
+        let socket = 0xffff_8880_1234_5678;
+        let sent = kernel.record(3).with("skaddr", socket).with("reason", 11);
+        let reason = sent.has("reason").then_some(11);
+        reasons += usize::from(reason.is_some());
+        let tells = decoder(kernel).expect("fits").tells_reasons();
+        assert_eq!(tells, reason.is_some(), "{}", kernel.name);
+        let received = kernel.record(4).with("skaddr", socket);
+        for (record, what) in [
+            (sent, What::ResetSent { reason }),
+            (received, What::ResetReceived),
+        ] {
+            let event = decoded(kernel, &record).event;
+            assert_eq!((event.what, event.socket), (what, socket));
+            assert!(!event.is_line() && event.is_noise());
+            assert_eq!((event.local.port, event.peer.port), (0, 0));
+            assert_eq!(event.wire, Wire::Ipv6);
+            // In answer to a segment that no socket was meant by.
+            let none = record.with("skaddr", 0);
+            assert_eq!(decode(kernel, &none), Ok(None), "{}", kernel.name);
+        }
+    }
+    assert!(reasons > 0 && reasons < kernels().len());
+}
+
+/// What a host lacks of one tracepoint takes nothing from the others, and its
+/// records, should there be any, are nobody's.
+#[test]
+fn each_tracepoint_may_be_missing_alone() {
+    for kernel in &kernels() {
+        for missing in 2..PROGRAMS.len() {
+            let mut broken = kernel.clone();
+            let lines = kernel.formats[missing].lines();
+            let lines = lines.filter(|line| !line.contains("skaddr;"));
+            broken.formats[missing] = lines.collect::<Vec<_>>().join("\n");
+            let mut decoder = Decoder::default();
+            for (which, program) in PROGRAMS.iter().enumerate() {
+                let error = decoder.add(&tracepoint(&broken, which), program).err();
+                assert_eq!(error.is_some(), which == missing);
+                if let Some(error) = error {
+                    let error = error.to_string();
+                    assert!(error.contains("'skaddr'"), "{error}");
+                    assert!(error.contains(program.event), "{error}");
+                }
+            }
+            for which in 0..PROGRAMS.len() {
+                let record = match which {
+                    0 => state_record(kernel),
+                    3 | 4 => kernel.record(which),
+                    _ => kernel.record(which).ends(),
+                };
+                let answer = decoder.decode(0, 0, &record.bytes);
+                match which == missing {
+                    true => assert_eq!(answer, Err(DecodeError::Kind)),
+                    false => assert!(answer.expect("decoded").is_some()),
+                }
+            }
+        }
+    }
+}
+
+/// There are tracepoints of which only a program knows what to make.
+#[test]
+fn a_tracepoint_that_nobody_reads_is_refused() {
+    let kernel = &kernels()[0];
+    let known = tracepoint(kernel, 4);
+    let mut decoder = Decoder::default();
+    let error = decoder.add(&known, &RCV_SPACE).expect_err("refused");
+    assert!(error.to_string().contains(RCV_SPACE.event), "{error}");
+    let record = kernel.record(4);
+    let answer = decoder.decode(0, 0, &record.bytes);
+    assert_eq!(answer, Err(DecodeError::Kind));
+    assert_eq!(decoder.longest(), 0);
+}
+
 #[test]
 fn ipv4_is_told_by_family_or_by_its_mapped_address() {
     let mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
@@ -230,7 +224,7 @@ fn what_is_no_tcp_event_is_passed_over_and_nonsense_refused() {
         // SCTP, DCCP; MPTCP only where the field has room for it.
         for protocol in [132, 33, 262] {
             let record = state_record(kernel).with("protocol", protocol);
-            if place(&kernel.state, "protocol").expect("a protocol").1 == 2 || protocol < 256 {
+            if place(&kernel.formats[0], "protocol").expect("a protocol").1 == 2 || protocol < 256 {
                 assert_eq!(decode(kernel, &record), Ok(None), "{protocol}");
             }
         }
@@ -254,13 +248,20 @@ fn what_is_no_tcp_event_is_passed_over_and_nonsense_refused() {
             let (at, size) = place(format, name).expect(name);
             at + size
         };
-        for (record, end) in [
-            (state_record(kernel), ends(&kernel.state, "daddr_v6")),
-            (
-                retransmit_record(kernel),
-                ends(&kernel.retransmit, "daddr_v6"),
-            ),
-        ] {
+        let reason = match kernel.record(3).has("reason") {
+            true => "reason",
+            false => "skaddr",
+        };
+        for (which, last) in ["daddr_v6", "daddr_v6", "daddr_v6", reason, "skaddr"]
+            .into_iter()
+            .enumerate()
+        {
+            let record = match which {
+                0 => state_record(kernel),
+                3 | 4 => kernel.record(which),
+                _ => kernel.record(which).ends(),
+            };
+            let end = ends(&kernel.formats[which], last);
             for len in 0..end {
                 let cut = Record {
                     format: record.format,
@@ -274,16 +275,15 @@ fn what_is_no_tcp_event_is_passed_over_and_nonsense_refused() {
 
 /// A copy with a field's line changed.
 fn changed(kernel: &Kernel, name: &str, change: impl Fn(&str) -> String) -> Kernel {
-    let (at, size) = place(&kernel.state, name).expect(name);
+    let (at, size) = place(&kernel.formats[0], name).expect(name);
     let numbers = format!("offset:{at};\tsize:{size};");
-    let lines = kernel.state.lines().map(|line| {
+    let lines = kernel.formats[0].lines().map(|line| {
         let ours = line.contains(&format!(" {name}")) && line.contains(&numbers);
         if ours { change(line) } else { line.to_owned() }
     });
-    Kernel {
-        state: lines.collect::<Vec<_>>().join("\n"),
-        ..kernel.clone()
-    }
+    let mut changed = kernel.clone();
+    changed.formats[0] = lines.collect::<Vec<_>>().join("\n");
+    changed
 }
 
 #[test]
@@ -303,13 +303,13 @@ fn a_field_that_is_missing_or_of_another_width_is_refused_by_name() {
             "saddr_v6",
             "daddr_v6",
         ] {
-            let (_, size) = place(&kernel.state, name).expect(name);
+            let (_, size) = place(&kernel.formats[0], name).expect(name);
             let without = changed(kernel, name, |_| String::new());
             let wider = changed(kernel, name, |line| {
                 line.replace(&format!("size:{size};"), &format!("size:{};", size + 3))
             });
             for broken in [without, wider] {
-                assert_ne!(broken.state, kernel.state);
+                assert_ne!(broken.formats[0], kernel.formats[0]);
                 let error = decoder(&broken).expect_err(name);
                 assert!(error.contains(&format!("'{name}'")), "{error}");
                 assert!(error.contains("sock:inet_sock_set_state"), "{error}");
@@ -328,12 +328,12 @@ fn a_record_may_be_laid_out_in_any_way() {
             "skaddr", "oldstate", "newstate", "saddr_v6", "daddr_v6", "sport",
         ] {
             moved = changed(&moved, name, |line| {
-                let (at, _) = place(&kernel.state, name).expect(name);
+                let (at, _) = place(&kernel.formats[0], name).expect(name);
                 line.replace(&format!("offset:{at};"), &format!("offset:{};", at + 801))
             });
         }
         let mut record = Record {
-            format: &moved.state,
+            format: &moved.formats[0],
             bytes: vec![0x5a; 1000],
         };
         record = record
@@ -361,14 +361,13 @@ fn tracepoints_that_disagree_about_the_type_are_refused() {
     });
     let error = decoder(&odd).expect_err("elsewhere");
     assert!(error.contains("common_type"), "{error}");
-    assert!(Decoder::new(&[]).is_err());
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_an_event_or_an_error(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
-        which in 0usize..2,
+        which in 0..IDS.len(),
     ) {
         let kernel = &kernels()[0];
         let mut record = bytes;
@@ -376,5 +375,6 @@ proptest! {
             record[..2].copy_from_slice(&(IDS[which] as u16).to_le_bytes());
         }
         let _ = decoder(kernel).expect("fits").decode(0, 0, &record);
+        let _ = Decoder::default().decode(0, 0, &record);
     }
 }

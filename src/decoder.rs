@@ -82,6 +82,9 @@ enum LayoutKind {
         reason: Option<Number>,
     },
     ResetReceived,
+    Destroy {
+        cookie: Number,
+    },
 }
 
 /// A decoded record.
@@ -183,6 +186,9 @@ impl Fields<'_> {
                 reason: self.optional("reason")?,
             },
             "tcp_receive_reset" => LayoutKind::ResetReceived,
+            "tcp_destroy_sock" => LayoutKind::Destroy {
+                cookie: self.number("sock_cookie")?,
+            },
             _ => return Ok(None),
         }))
     }
@@ -326,6 +332,9 @@ impl Decoder {
                 reason: reason.map(read).transpose()?.map(|number| number as u32),
             },
             LayoutKind::ResetReceived => What::ResetReceived,
+            LayoutKind::Destroy { cookie } => What::Destroyed {
+                cookie: read(cookie)?,
+            },
         };
         let (wire, local, peer) = match &layout.ends {
             Some(ends) => ends.read(record)?,

@@ -55,6 +55,7 @@ pub struct Sampler {
     /// Of [`OPTIONAL`], what this host has not, and why.
     absent: Vec<(Part, Error)>,
     reset_reasons: Vec<(u32, String)>,
+    destroys: bool,
 }
 
 impl Sampler {
@@ -77,6 +78,7 @@ impl Sampler {
         for (part, template) in OPTIONAL {
             absent.extend(add(template).err().map(|why| (part, why)));
         }
+        let destroys = add(&programs::DESTROY).is_ok();
         raise_open_files();
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
         // The rings record already what becomes of tasks.
@@ -90,6 +92,7 @@ impl Sampler {
             looked: time::monotonic(),
             absent,
             reset_reasons: tracefs.symbols("tcp", "tcp_send_reset", "reason"),
+            destroys,
         };
         Ok((sampler, rings))
     }
@@ -128,6 +131,11 @@ impl Sampler {
     /// The names of the reasons of resets, by number.
     pub fn reset_reasons(&self) -> &[(u32, String)] {
         &self.reset_reasons
+    }
+
+    /// Whether they tell when a socket is destroyed.
+    pub fn tells_destroys(&self) -> bool {
+        self.destroys
     }
 
     /// The /proc of which files of tasks are read.

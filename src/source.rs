@@ -212,7 +212,7 @@ impl Source {
     pub fn tells_destroys(&self) -> bool {
         match &self.way {
             Way::Programs { loaded, .. } => loaded.destroys,
-            Way::Samples(_) => false,
+            Way::Samples(sampler) => sampler.tells_destroys(),
         }
     }
 

@@ -142,8 +142,8 @@ pub(super) fn start(
     if scan {
         start.view.connections.begin_scan();
         let stock = snapshot::take(&mut start, by_netns);
-        for note in &stock.notes {
-            notice(note);
+        for lack in &stock.lacks {
+            notice(&lack.to_string());
         }
         start.listeners(&stock);
         start.view.connections.end_scan();

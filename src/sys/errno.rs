@@ -39,6 +39,7 @@ known!(
     EPIPE,
     ENOSYS,
     EMSGSIZE,
+    EPROTONOSUPPORT,
     EHOSTUNREACH
 );
 

@@ -70,7 +70,7 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 26] = [
+const QUIET: [Check; 27] = [
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
     ("transport", transport::in_use, true),
@@ -93,6 +93,7 @@ const QUIET: [Check; 26] = [
     ("nothing_left", report::nothing_left, true),
     ("preflight", preflight::true_answer, true),
     ("preflight_leaves_nothing", preflight::nothing_left, false),
+    ("preflight_without_diag", preflight::without_diag, false),
     ("namespaces", lives::namespaces, false),
     ("sandbox_keeps", shut::kept, true),
     ("sandbox_attempts", shut::attempts, false),

@@ -44,17 +44,15 @@ fn load(name: &str) -> Result<(), String> {
 }
 
 /// As the program that the kernel asks for modules: it gives those of TCP's
-/// socket diagnosis.
+/// socket diagnosis, by the names that net/core/sock_diag.c has for them.
 pub fn modprobe(args: &[String]) -> ExitCode {
     let asked = args.last().map(String::as_str);
-    if asked != Some("net-pf-16-proto-4-type-2-6") {
-        return ExitCode::FAILURE;
-    }
-    match DIAG
-        .iter()
-        .rev()
-        .try_for_each(|name| load(&format!("{name}.ko")))
-    {
+    let name = match asked {
+        Some("net-pf-16-proto-4-type-2" | "net-pf-16-proto-4-type-10") => DIAG[1],
+        Some("net-pf-16-proto-4-type-2-6") => DIAG[0],
+        _ => return ExitCode::FAILURE,
+    };
+    match load(&format!("{name}.ko")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -17,6 +17,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod accept;
 mod boot;
 mod cpus;
 mod link;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Some("tracer") => way::main(&rest),
         Some("modprobe") => boot::modprobe(&rest),
         _ if rest.first().is_some_and(|first| first == "doors") => common::doors::child(&rest[1..]),
+        _ if rest == [accept::CHILD] => accept::child(),
         _ if std::process::id() == 1 => boot::main(),
         _ if rest == ["suite"] => suite::main(),
         _ => {

@@ -71,6 +71,9 @@ pub struct Loaded {
     pub absent: Vec<(Part, Error)>,
     /// The names of the reasons of resets, where tracefs or BTF tells.
     pub reset_reasons: Vec<(u32, String)>,
+    /// Whether they tell when a socket is destroyed: then the kernel's own
+    /// message about it has the counters that they can't read.
+    pub destroys: bool,
 }
 
 /// A tracepoint's programs: by its record, and by its arguments.
@@ -121,6 +124,21 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Err
     loaded.reset_reasons = tracefs.symbols("tcp", "tcp_send_reset", "reason");
     if let (true, Ok(btf)) = (loaded.reset_reasons.is_empty(), &btf) {
         loaded.reset_reasons = btf.reset_reasons();
+    }
+    if loaded
+        .absent
+        .iter()
+        .any(|(part, _)| *part == Part::Counters)
+    {
+        let bare = Extras {
+            members: None,
+            cgroup: false,
+            lock: false,
+        };
+        if let Ok(program) = attach(&programs::DESTROY, bare) {
+            loaded.push(program);
+            loaded.destroys = true;
+        }
     }
     Ok(loaded)
 }

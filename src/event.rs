@@ -127,6 +127,25 @@ pub enum What {
     ResetReceived,
     /// The socket was accepted, or first read from, by its owner.
     Accepted,
+    /// The kernel let go of the socket: nothing more will come of it. The ends
+    /// are not known.
+    Destroyed {
+        /// What the kernel's message about it is known by; see [`Destroyed`].
+        cookie: u64,
+    },
+}
+
+/// What the kernel says of a socket that it destroyed (sock_diag's multicast).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destroyed {
+    /// The socket's cookie: unique while the host runs.
+    pub cookie: u64,
+    /// What it had counted; [`Counters::bytes_received`] still with the peer's
+    /// FIN, if it came. [`Counters::error`] and [`Counters::fin_received`] are
+    /// not told.
+    pub counters: Counters,
+    /// Bytes received that no process read, the peer's FIN counting as one.
+    pub unread: u32,
 }
 
 /// One event of one socket.

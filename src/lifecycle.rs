@@ -12,6 +12,7 @@ pub mod adopt;
 pub mod cause;
 pub mod connection;
 mod embryo;
+mod farewell;
 mod keeper;
 pub mod totals;
 
@@ -22,6 +23,7 @@ use crate::text;
 use cause::{Facts, cause, time_wait};
 use connection::{Connection, Seen};
 use embryo::Embryos;
+use farewell::Farewells;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use totals::Totals;
 
@@ -61,6 +63,8 @@ pub struct Tells {
     pub synacks: bool,
     /// Retransmissions that failed.
     pub failed: bool,
+    /// What a connection has counted, by a message that comes after its end.
+    pub farewells: bool,
 }
 
 /// The end of a connection.
@@ -97,6 +101,8 @@ pub struct Connections {
     by_socket: HashMap<u64, u32>,
     /// Ends without a record yet.
     ended: VecDeque<Ended>,
+    /// Those that wait for the kernel's last word on them.
+    farewells: Farewells,
     embryos: Embryos,
     existing: Table,
 }
@@ -132,6 +138,7 @@ impl Connections {
             hand: 0,
             by_socket: HashMap::new(),
             ended: VecDeque::new(),
+            farewells: Farewells::default(),
             embryos: Embryos::default(),
             existing: Table::new(capacity),
         }
@@ -255,12 +262,15 @@ impl Connections {
             counters: event.counters,
             time_wait,
         };
-        match now {
-            true => self.ended.push_front(ended),
-            false => self.ended.push_back(ended),
+        match self.tells.farewells {
+            true => self.farewells.hold(ended, event),
+            false => self.queue(ended),
         }
         // An end without a record is not to be let go.
-        if self.ended.len() > self.capacity / 2 {
+        if self.ended.len() + self.farewells.len() > self.capacity / 2 {
+            while let Some(ended) = self.farewells.next_due(u64::MAX) {
+                self.ended.push_back(ended);
+            }
             self.ended.iter_mut().for_each(|e| e.due = 0);
         }
     }
@@ -268,7 +278,11 @@ impl Connections {
     /// Feeds an event without a line; one of a socket that isn't known is
     /// nothing.
     pub fn note(&mut self, event: &Event) {
-        let Some(&slot) = self.by_socket.get(&event.socket) else {
+        let slot = self.by_socket.get(&event.socket).copied();
+        if let What::Destroyed { cookie } = event.what {
+            return self.destroyed(slot, cookie, event);
+        }
+        let Some(slot) = slot else {
             return;
         };
         let connection = &mut self.slots[slot as usize];
@@ -281,7 +295,7 @@ impl Connections {
             What::ResetReceived if !ended => connection.seen |= Seen::RESET_RECEIVED,
             What::ResetSent { reason } => {
                 connection.reset_sent(reason);
-                if ended {
+                if ended && !self.farewells.settle(slot) {
                     self.hasten(slot);
                 }
             }
@@ -289,7 +303,19 @@ impl Connections {
         }
     }
 
+    /// Puts an end where its turn is.
+    fn queue(&mut self, ended: Ended) {
+        match ended.due {
+            0 => self.ended.push_front(ended),
+            _ => self.ended.push_back(ended),
+        }
+    }
+
     fn hasten(&mut self, slot: u32) {
+        if let Some(mut ended) = self.farewells.take(slot) {
+            ended.due = 0;
+            return self.ended.push_front(ended);
+        }
         if let Some(at) = self.ended.iter().position(|e| e.slot == slot) {
             if let Some(mut ended) = self.ended.remove(at) {
                 ended.due = 0;
@@ -300,13 +326,16 @@ impl Connections {
 
     /// Makes room for an event: an end of its socket that still waits is due.
     pub fn prepare(&mut self, event: &Event) {
-        if self.ended.is_empty() {
+        if self.ended.is_empty() && self.farewells.len() == 0 {
             return;
         }
         if let Some(&slot) = self.by_socket.get(&event.socket) {
             let ended = self.slots[slot as usize].seen.contains(Seen::ENDED);
             if ended && event.is_line() && self.is_other(event, slot) {
-                self.hasten(slot);
+                match self.farewells.is_destroyed(slot) {
+                    true => drop(self.by_socket.remove(&event.socket)),
+                    false => self.hasten(slot),
+                }
             }
         }
     }
@@ -315,6 +344,10 @@ impl Connections {
     /// be by `now` on the event clock. It stays valid until it is given to
     /// [`Connections::release`].
     pub fn next_ended(&mut self, now: u64) -> Option<Ended> {
+        while let Some(mut ended) = self.farewells.next_due(now) {
+            ended.due = 0;
+            self.ended.push_front(ended);
+        }
         while self.ended.front().is_some_and(|e| e.due <= now) {
             let mut ended = self.ended.pop_front()?;
             let connection = &mut self.slots[ended.slot as usize];

@@ -119,12 +119,16 @@ impl Listening {
 pub fn with_memlock<T>(mut action: impl FnMut() -> sys::Result<T>) -> sys::Result<T> {
     match action() {
         Err(Errno::EPERM) => {
-            setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
-                .map_err(|_| Errno::EPERM)?;
+            lift_memlock()?;
             action()
         }
         result => result,
     }
+}
+
+/// Takes the limit of locked memory away from this process.
+pub fn lift_memlock() -> sys::Result<()> {
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(|_| Errno::EPERM)
 }
 
 /// What a failed call of bpf(2) means to a person; `what` was to be done.

@@ -53,6 +53,8 @@ pub struct LogAccess<'a> {
 pub struct Needs<'a> {
     /// The log to be reopened.
     pub log: Option<LogAccess<'a>>,
+    /// Whether sockets that are open already are received from.
+    pub receive: bool,
     /// The root of a /proc, of which files are opened with these flags.
     pub proc: Option<(BorrowedFd<'a>, i32)>,
     /// The events that may be opened for a CPU that comes up.
@@ -206,7 +208,11 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<&'static CS
             libc::SECCOMP_RET_TRAP
         }
     };
-    seccomp::install(&filter::compile(&calls::rules(log, proc), refuse, kill))?;
+    seccomp::install(&filter::compile(
+        &calls::rules(log, proc, needs.receive),
+        refuse,
+        kill,
+    ))?;
     Ok(name)
 }
 

@@ -15,6 +15,7 @@ use crate::output::log::Log;
 use crate::output::stream::Stream;
 use crate::output::{Output, notice};
 use crate::perf::Ring;
+use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, time};
@@ -42,6 +43,12 @@ const SETTLED: u64 = 2 * MILLI;
 /// What epoll tells apart.
 const WAKE_SIGNAL: u64 = u64::MAX;
 const WAKE_CONSOLE: u64 = u64::MAX - 1;
+const WAKE_BROADCAST: u64 = u64::MAX - 2;
+
+/// The longest that the end of a run waits for the kernel's last word on
+/// connections, in nanoseconds, and how long at a time, in milliseconds.
+const LAST_WORDS: u64 = 200 * MILLI;
+const LAST_WORD: u8 = 5;
 
 /// Opens the log that was chosen. A log that can't be written costs a warning,
 /// not the run.
@@ -119,20 +126,31 @@ pub fn run(config: &Config) -> Result<(), Error> {
     );
     let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view.output)?;
-    start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
+    let mut broadcasts = start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
+    if let Some(fd) = broadcasts.ready() {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_BROADCAST);
+        let added = epoll.add(fd, event);
+        added.map_err(|errno| epoll_failed(errno.into()))?;
+    }
     let log = view.output.log().map(|log| log.access());
-    let (enforced, name) = source.shut_doors(config.sandbox, log);
+    let (enforced, name) = source.shut_doors(config.sandbox, log, broadcasts.ready().is_some());
     notice(&format!("note: {enforced}"));
     if let (Some(log), Some(name)) = (view.output.log(), name) {
         log.pin(name);
     }
     view.output.announced(&opening);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
-    watch_until(&mut source, &mut view, &epoll, &signals, deadline)?;
+    let mut sources = (&mut source, &mut broadcasts);
+    watch_until(&mut sources, &mut view, &epoll, &signals, deadline)?;
 
     // Detached first: what is in the rings then is all there will be.
     source.detach();
     source.drain(u64::MAX, &mut |event| view.take(event));
+    let until = time::monotonic() + LAST_WORDS;
+    view.last_words(&mut broadcasts, 0);
+    while view.connections.expects_last_word() && time::monotonic() < until {
+        view.last_words(&mut broadcasts, LAST_WORD);
+    }
     view.report_losses(&mut source);
     view.finish(source.lost());
     view.report_refused();
@@ -163,7 +181,7 @@ fn watch(source: &Source, signals: &Signals, output: &Output) -> Result<Epoll, E
 }
 
 fn watch_until(
-    source: &mut Source,
+    (source, broadcasts): &mut (&mut Source, &mut Broadcasts),
     view: &mut View,
     epoll: &Epoll,
     signals: &Signals,
@@ -195,6 +213,7 @@ fn watch_until(
             match event.data() {
                 WAKE_SIGNAL => signals.acknowledge(),
                 WAKE_CONSOLE => view.output.set_closed(),
+                WAKE_BROADCAST => view.last_words(broadcasts, 0),
                 // The ring's CPU went away; it would be ready for ever.
                 cpu if gone => {
                     for ring in source.rings().filter(|r| u64::from(r.cpu()) == cpu) {

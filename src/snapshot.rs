@@ -9,28 +9,27 @@
 //! as the sink takes; the sink is asked to go on with its own work in between.
 //! What can't be had costs detail and a line in [`Stock::lacks`], not the run.
 
+pub mod broadcast;
 pub mod diag;
 mod lack;
 mod listening;
 mod modules;
+mod namespaces;
 pub mod proc;
 mod trial;
 
 use crate::event::{Owner, OwnerSource, Task};
 use crate::existing::{Existing, Seen};
 use crate::maps::{LISTENERS, Listener};
-use crate::sys::caps::{self, Caps};
 use crate::sys::netlink::{DATAGRAM, Diag};
 use crate::sys::{self, Errno, time};
 use crate::tcp::State;
+use broadcast::Broadcasts;
 use diag::{Answer, Socket};
 pub use lack::Lack;
 use lack::Unlisted;
 use listening::{awaited, together};
-use nix::sched::{CloneFlags, setns};
 use proc::{Folder, Process};
-use std::fs::File;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 pub use trial::try_out;
 
 /// Descriptors looked at before the sink goes on with its own work.
@@ -64,8 +63,19 @@ pub struct Stock {
     pub shared: u64,
     /// Network namespaces that were looked into.
     pub namespaces: usize,
+    /// What the kernel says from now on of sockets that it destroys.
+    pub broadcasts: Option<Broadcasts>,
     /// What could not be had.
     pub lacks: Vec<Lack>,
+}
+
+/// What is wanted of the network namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purpose {
+    /// Their sockets.
+    pub list: bool,
+    /// What the kernel says from now on of sockets that it destroys.
+    pub hear: bool,
 }
 
 /// The scan was told to stop.
@@ -93,6 +103,7 @@ enum Target {
 struct Scan<'a> {
     sink: &'a mut dyn Sink,
     by_netns: bool,
+    list: bool,
     /// The states of the sockets that are asked for; none for a trial.
     states: &'static [State],
     buffer: Vec<u8>,
@@ -116,15 +127,16 @@ struct Scan<'a> {
 /// Looks at everything once. `by_netns` says whether the programs tell network
 /// namespaces apart. Must run in a process of one thread, or at least one that
 /// needs its network namespace in no other.
-pub fn take(sink: &mut dyn Sink, by_netns: bool) -> Stock {
-    scan(sink, by_netns, &diag::STATES)
+pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose) -> Stock {
+    scan(sink, by_netns, purpose, &diag::STATES)
 }
 
-fn scan(sink: &mut dyn Sink, by_netns: bool, states: &'static [State]) -> Stock {
+fn scan(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, states: &'static [State]) -> Stock {
     let now = time::monotonic();
     let mut scan = Scan {
         sink,
         by_netns,
+        list: purpose.list,
         states,
         buffer: vec![0; DATAGRAM],
         sequence: 0,
@@ -140,6 +152,7 @@ fn scan(sink: &mut dyn Sink, by_netns: bool, states: &'static [State]) -> Stock 
         stock: Stock {
             start: now,
             end: now,
+            broadcasts: purpose.hear.then(Broadcasts::default),
             ..Stock::default()
         },
     };
@@ -150,14 +163,6 @@ fn scan(sink: &mut dyn Sink, by_netns: bool, states: &'static [State]) -> Stock 
         Err(errno) => scan.lacks(lack::no_proc(errno)),
     }
     scan.finish()
-}
-
-/// Opens a socket for diagnosis in another network namespace.
-fn diag_in(ours: &File, theirs: &File) -> sys::Result<Diag> {
-    setns(theirs, CloneFlags::CLONE_NEWNET)?;
-    let diag = Diag::open();
-    setns(ours, CloneFlags::CLONE_NEWNET)?;
-    diag
 }
 
 impl Scan<'_> {
@@ -185,86 +190,14 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Lists the sockets of all network namespaces.
-    fn namespaces(&mut self, proc: &Folder) -> Result<(), Stopped> {
-        let ours = match proc.file(c"thread-self/ns/net") {
-            Ok(file) => file,
-            Err(errno) => {
-                self.failed = Some(Unlisted::Namespace(errno));
-                return Ok(());
-            }
-        };
-        let own = ours.metadata().map_or(0, |meta| meta.ino() as u32);
-        self.seen.push(own);
-        let diag = Diag::open();
-        self.dump(own, diag)?;
-        if !caps::effective().is_ok_and(|caps| caps.contains(Caps::SYS_ADMIN)) {
-            self.lacks(lack::one_namespace());
-            return Ok(());
-        }
-        for (inode, place) in mounted() {
-            let file = File::options()
-                .read(true)
-                .custom_flags(libc::O_NONBLOCK)
-                .open(place);
-            // Something else may be mounted over it.
-            let is = |file: &File| file.metadata().is_ok_and(|m| m.ino() == u64::from(inode));
-            if let Some(file) = file.ok().filter(is) {
-                self.enter(inode, &ours, &file)?;
-            }
-        }
-        let all = proc.numbers(c".", &mut |_, name, _| {
-            let Ok(process) = proc.folder(name) else {
-                return true;
-            };
-            self.namespaces_of(&process, &ours).is_ok()
-        });
-        all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
-    }
-
-    /// Those of a process's threads.
-    fn namespaces_of(&mut self, process: &Folder, ours: &File) -> Result<(), Stopped> {
-        self.namespace_of(process, ours)?;
-        if !process.has_threads() {
-            return Ok(());
-        }
-        let Ok(threads) = process.folder(c"task") else {
-            return Ok(());
-        };
-        let all = threads.numbers(c".", &mut |_, name, _| {
-            let Ok(thread) = threads.folder(name) else {
-                return true;
-            };
-            self.namespace_of(&thread, ours).is_ok()
-        });
-        all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
-    }
-
-    /// That of a thread.
-    fn namespace_of(&mut self, thread: &Folder, ours: &File) -> Result<(), Stopped> {
-        const NET: &std::ffi::CStr = c"ns/net";
-        match thread.namespace(NET) {
-            Ok(inode) if !self.seen.contains(&(inode as u32)) => match thread.file(NET) {
-                // The thread may have moved on.
-                Ok(file) if file.metadata().is_ok_and(|m| m.ino() == inode) => {
-                    self.enter(inode as u32, ours, &file)
-                }
-                _ => Ok(()),
-            },
-            _ => Ok(()),
-        }
-    }
-
-    fn enter(&mut self, inode: u32, ours: &File, theirs: &File) -> Result<(), Stopped> {
-        if self.seen.contains(&inode) {
-            return Ok(());
-        }
-        self.seen.push(inode);
-        self.dump(inode, diag_in(ours, theirs))
-    }
-
     /// Lists the sockets of a namespace.
     fn dump(&mut self, netns: u32, diag: sys::Result<Diag>) -> Result<(), Stopped> {
+        if !self.list {
+            return match self.sink.breathe(u64::MAX) {
+                true => Ok(()),
+                false => Err(Stopped),
+            };
+        }
         for family in [diag::AF_INET, diag::AF_INET6] {
             let failed = match &diag {
                 Ok(diag) => match self.dump_family(netns, diag, family)? {
@@ -473,10 +406,4 @@ impl Scan<'_> {
 /// Whether an error is that of somebody who may not look.
 fn is_denial(errno: Errno) -> bool {
     matches!(errno, Errno::EACCES | Errno::EPERM)
-}
-
-/// The network namespaces that are mounted, where this process can see them.
-fn mounted() -> Vec<(u32, String)> {
-    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    proc::mounted_namespaces(&text)
 }

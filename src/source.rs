@@ -8,7 +8,7 @@ use crate::attach::{self, Loaded, Part, Wants};
 use crate::error::{Error, Kind};
 use crate::event::{Event, Known};
 use crate::loss::Losses;
-use crate::maps::{Listener, Maps};
+use crate::maps::{Listener, Maps, lift_memlock};
 use crate::output::{Lost, Reason, notice};
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
@@ -96,12 +96,6 @@ impl Source {
             source.notes.push(format!("warning: {why}"));
             source.absent.insert(0, (Part::Rings, why));
         }
-        // Samples say so in their own note.
-        let counters = source.absent.iter().find(|(p, _)| *p == Part::Counters);
-        if let Some((_, why)) = counters.filter(|_| source.transport != Transport::Perf) {
-            let note = format!("note: connections without bytes, segments and RTT: {why}");
-            source.notes.push(note);
-        }
         let name = match source.transport {
             Transport::Tracepoint => return Ok(source),
             Transport::Btf => "by BTF",
@@ -165,6 +159,9 @@ impl Source {
     fn by_samples(buffer: Option<usize>, wants: Wants) -> Result<Source, Error> {
         Transport::Perf.check_capabilities()?;
         let (sampler, rings) = Sampler::open(buffer)?;
+        // A ring for a CPU that comes up later is to need no more rights than
+        // it does where programs were tried before.
+        let _ = lift_memlock();
         let absent = sampler.absent(wants);
         let way = Way::Samples(Box::new(sampler));
         Ok(Source::new(rings, way, Transport::Perf, absent))
@@ -200,6 +197,22 @@ impl Source {
         match &self.way {
             Way::Programs { loaded, .. } => loaded.known,
             Way::Samples(_) => Known::empty(),
+        }
+    }
+
+    /// Why the events don't tell what a connection has counted, where they don't.
+    pub fn without_counters(&self) -> Option<&Error> {
+        let mut absent = self.absent.iter();
+        let counters = absent.find(|(part, _)| *part == Part::Counters);
+        counters.map(|(_, why)| why)
+    }
+
+    /// Whether it tells when a socket is destroyed, because its counters can't
+    /// be read.
+    pub fn tells_destroys(&self) -> bool {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.destroys,
+            Way::Samples(_) => false,
         }
     }
 
@@ -244,11 +257,13 @@ impl Source {
     }
 
     /// Shuts the doors; see [`sandbox::shut`]. `log` is to be reopened later, by
-    /// the name returned, where one is.
+    /// the name returned, where one is; `receive` says whether sockets are to be
+    /// received from.
     pub fn shut_doors(
         &self,
         mode: Mode,
         log: Option<LogAccess<'_>>,
+        receive: bool,
     ) -> (Enforced, Option<&'static CStr>) {
         let open_ring = || self.rings.try_another();
         let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
@@ -265,6 +280,7 @@ impl Source {
         };
         let needs = Needs {
             log,
+            receive,
             proc: proc.map(|proc| (proc.as_fd(), Proc::FLAGS.bits())),
             events: &self.rings.events(),
             open_ring,

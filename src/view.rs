@@ -10,6 +10,7 @@ use crate::event::{Event, Known, Owner, OwnerSource, What};
 use crate::filter::{Filter, Verdict};
 use crate::lifecycle::{Connections, Tells};
 use crate::output::{Output, Record, Shown, Summary, notice};
+use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
@@ -42,6 +43,7 @@ impl View {
             resets: tells(Part::ResetsSent),
             synacks: tells(Part::SynAcks),
             failed: tells(Part::FailedRetransmissions),
+            farewells: false,
         };
         View {
             output,
@@ -177,6 +179,18 @@ impl View {
                 }
             }
             self.connections.release(ended);
+        }
+    }
+
+    /// Takes what the kernel says of destroyed sockets, or will within so many
+    /// milliseconds.
+    pub fn last_words(&mut self, broadcasts: &mut Broadcasts, wait: u8) {
+        broadcasts.read(wait, &mut |said| self.connections.last_word(said));
+        if broadcasts.overran() {
+            notice(
+                "warning: the kernel had no room for all that it says of destroyed sockets: \
+                 connections will lack bytes, segments and RTT",
+            );
         }
     }
 

@@ -21,6 +21,7 @@ const KIND_SYNACK: u8 = 3;
 const KIND_RESET_SENT: u8 = 4;
 const KIND_RESET_RECEIVED: u8 = 5;
 const KIND_ACCEPT: u8 = 6;
+const KIND_DESTROY: u8 = 7;
 const FLAG_ERR: u16 = 1;
 const FLAG_FAMILY: u16 = 2;
 const FLAG_REASON: u16 = 4;
@@ -108,6 +109,9 @@ impl Event {
             },
             KIND_RESET_RECEIVED => What::ResetReceived,
             KIND_ACCEPT => What::Accepted,
+            KIND_DESTROY => What::Destroyed {
+                cookie: u64_at(bytes, 16),
+            },
             _ => return Err(DecodeError::Kind),
         };
         let closed = matches!(
@@ -422,7 +426,7 @@ pub mod tests {
             Event::decode(0, 0, &b, Known::all())
         };
         assert_eq!(with(72, 1), Err(DecodeError::Version));
-        assert_eq!(with(73, 7), Err(DecodeError::Kind));
+        assert_eq!(with(73, 8), Err(DecodeError::Kind));
         assert_eq!(with(74, 0), Err(DecodeError::State));
         assert_eq!(with(75, 99), Err(DecodeError::State));
     }

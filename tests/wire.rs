@@ -217,11 +217,17 @@ fn every_kind_and_flag() {
     assert_eq!(what("KIND_RST_SENT", !all.of("FLAG_REASON")), reason(None));
     assert_eq!(what("KIND_RST_RCVD", 0), What::ResetReceived);
     assert_eq!(what("KIND_ACCEPT", 0), What::Accepted);
+    let mut laid = all.event();
+    laid.put("EV_KIND", 1, all.of("KIND_DESTROY"))
+        .put("EV_LOCAL", 8, 0x1234_5678_9abc);
+    laid.bytes.truncate(WIRE_LEN);
+    let cookie = 0x1234_5678_9abc;
+    assert_eq!(laid.decode().what, What::Destroyed { cookie });
     let kinds: Vec<i64> = all
         .0
         .iter()
         .filter(|(name, _)| name.starts_with("KIND_"))
         .map(|(_, n)| *n)
         .collect();
-    assert_eq!(kinds.len(), 6, "one is not tested here");
+    assert_eq!(kinds.len(), 7, "one is not tested here");
 }

@@ -89,7 +89,7 @@ fn doors(config: &Config) -> Finding {
     const WHAT: &str = "sandbox";
     match Source::open(config.buffer, config.transport, config.wants) {
         Ok(source) => {
-            let (enforced, _) = source.shut_doors(config.sandbox, None);
+            let (enforced, _) = source.shut_doors(config.sandbox, None, false);
             let verdict = match enforced.is_whole() {
                 true => Verdict::Yes,
                 false => Verdict::No,

@@ -220,6 +220,27 @@ pub fn time_wait(from: State, counters: &Counters, reset: bool) -> Option<bool> 
     }
 }
 
+/// Whether the peer's FIN was received, of a socket that the kernel has destroyed
+/// and that had so many unread bytes then (the FIN counts as one), where resets
+/// are told; `None` where it can't be told. `orphan` says whether it was one when
+/// it was closed: then it was destroyed at once.
+///
+/// In FIN_WAIT2 an orphan has nothing unread but the FIN: with data there,
+/// close() is a reset (v6.12 net/ipv4/tcp.c, __tcp_close()), and data that comes
+/// later is answered with one (tcp_input.c, tcp_rcv_state_process()). What is no
+/// orphan leaves FIN_WAIT2 by the FIN alone.
+pub fn fin_received(facts: &Facts, unread: Option<u32>, orphan: Option<bool>) -> Option<bool> {
+    match facts.from {
+        State::CloseWait | State::LastAck | State::Closing => Some(true),
+        State::FinWait2 if facts.reset_sent || facts.reset_received => Some(false),
+        State::FinWait2 => match unread? {
+            0 => orphan.map(|orphan| !orphan),
+            _ => Some(true),
+        },
+        _ => Some(false),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,6 +382,33 @@ mod tests {
         assert_eq!(from(State::SynSent, closed), Cause::ClosedByUs);
         let failed = |f: &mut Facts| (f.by_task, f.has_port) = (true, false);
         assert_eq!(from(State::SynSent, failed), Cause::Unknown);
+    }
+
+    #[test]
+    fn the_fin_where_only_the_destroyed_socket_tells() {
+        let from = |from| Facts {
+            from,
+            ..ESTABLISHED
+        };
+        for state in [State::CloseWait, State::LastAck, State::Closing] {
+            assert_eq!(fin_received(&from(state), Some(0), None), Some(true));
+        }
+        for state in [State::Established, State::FinWait1, State::SynSent] {
+            assert_eq!(fin_received(&from(state), Some(7), None), Some(false));
+        }
+        let closing = from(State::FinWait2);
+        let orphan = |unread, orphan| fin_received(&closing, unread, orphan);
+        assert_eq!(orphan(Some(1), Some(true)), Some(true));
+        assert_eq!(orphan(Some(0), Some(true)), Some(false));
+        assert_eq!(orphan(Some(0), Some(false)), Some(true));
+        assert_eq!(orphan(Some(0), None), None);
+        // Unread data may be what a reset was sent for.
+        assert_eq!(orphan(None, Some(true)), None);
+        let reset = Facts {
+            reset_sent: true,
+            ..closing
+        };
+        assert_eq!(fin_received(&reset, Some(9), None), Some(false));
     }
 
     #[test]

@@ -11,6 +11,7 @@ const ALL: Tells = Tells {
     resets: true,
     synacks: true,
     failed: true,
+    farewells: false,
 };
 
 fn feed(table: &mut Connections, event: &Event) -> u64 {

@@ -47,7 +47,10 @@ impl Format for Classic {
             What::Retransmit { state, error: None } => (" Retransmit: SRC=", state, None),
             What::Retransmit { state, error } => (" Retransmit Failed: SRC=", state, error),
             What::SynAck => (" Retransmit: SRC=", Some(State::SynRecv), None),
-            What::ResetSent { .. } | What::ResetReceived | What::Accepted => return,
+            What::ResetSent { .. }
+            | What::ResetReceived
+            | What::Accepted
+            | What::Destroyed { .. } => return,
         };
         self.stamps.local(out, shown.wall);
         out.extend_from_slice(title.as_bytes());

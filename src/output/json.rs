@@ -126,7 +126,10 @@ impl Format for Json {
             What::State { .. } => "tcp_state",
             What::Retransmit { error: None, .. } | What::SynAck => "tcp_retransmit",
             What::Retransmit { .. } => "tcp_retransmit_failed",
-            What::ResetSent { .. } | What::ResetReceived | What::Accepted => return,
+            What::ResetSent { .. }
+            | What::ResetReceived
+            | What::Accepted
+            | What::Destroyed { .. } => return,
         };
         self.open(out, shown.wall, name);
         ends(out, &event.local, &event.peer, event.wire);
@@ -147,7 +150,10 @@ impl Format for Json {
                 }
             }
             What::SynAck => plain(out, "tcp.state", State::SynRecv.name()),
-            What::ResetSent { .. } | What::ResetReceived | What::Accepted => {}
+            What::ResetSent { .. }
+            | What::ResetReceived
+            | What::Accepted
+            | What::Destroyed { .. } => {}
         }
         key(out, "socket.id");
         out.push(b'"');

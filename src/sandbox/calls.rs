@@ -51,8 +51,8 @@ const FATAL: [u32; 3] = [
 
 /// Everything that is allowed, the most frequent calls first. `log` is how the
 /// log is opened, by a name in sealed memory; `proc` how files of tasks are, by
-/// any name.
-pub fn rules(log: Option<Opening>, proc: Option<Opening>) -> Vec<Rule> {
+/// /// any name; `receive` whether sockets are received from.
+pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut allow = |call: Call, checks: &[Check]| {
         rules.push(Rule {
@@ -76,6 +76,11 @@ pub fn rules(log: Option<Opening>, proc: Option<Opening>) -> Vec<Rule> {
     allow(libc::SYS_restart_syscall, &[]);
     // What was lost, and a new ring for the programs; no loading, no attaching.
     allow(libc::SYS_bpf, &[OneOf(0, &bpf::LATER)]);
+
+    // What the kernel says of destroyed sockets; `read` would not tell who sent it.
+    if receive {
+        allow(libc::SYS_recvfrom, &[]);
+    }
 
     // malloc and free, the keys of a hash table.
     let anywhere = &[Bits(2, PROT), Bits(3, MAP)];

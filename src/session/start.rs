@@ -7,11 +7,13 @@
 //! ready. Nothing is opened after that.
 
 use super::SETTLE;
+use crate::error::Error;
 use crate::event::{Event, Known, Owner, What};
 use crate::existing::Existing;
 use crate::maps::Listener;
 use crate::output::notice;
-use crate::snapshot::{self, Sink, Stock};
+use crate::snapshot::broadcast::Broadcasts;
+use crate::snapshot::{self, Purpose, Sink, Stock};
 use crate::source::Source;
 use crate::sys::signal::Signals;
 use crate::sys::time;
@@ -123,6 +125,23 @@ impl Sink for Start<'_> {
     }
 }
 
+/// Where a connection's counters come from, if not from the events.
+fn counters(why: &Error, broadcasts: &Broadcasts) -> String {
+    let namespaces = match broadcasts.namespaces() {
+        0 => return format!("note: connections without bytes, segments and RTT: {why}"),
+        1 => "this network namespace".into(),
+        n => format!("the {n} network namespaces of now"),
+    };
+    let but = match broadcasts.deaf() {
+        Some((deaf, errno)) => format!(", {deaf} can't be listened to ({errno})"),
+        None => String::new(),
+    };
+    format!(
+        "note: bytes, segments and RTT come from sock_diag when a socket is destroyed, \
+         in {namespaces}{but}: {why}"
+    )
+}
+
 /// Finds what exists already, if that is wanted, and prints the opening line.
 pub(super) fn start(
     source: &mut Source,
@@ -130,7 +149,7 @@ pub(super) fn start(
     signals: &Signals,
     opening: &str,
     scan: bool,
-) {
+) -> Broadcasts {
     let by_netns = source.known().contains(Known::NETNS);
     let mut start = Start {
         source,
@@ -139,14 +158,29 @@ pub(super) fn start(
         opening: Some(opening),
         closed: Vec::new(),
     };
-    if scan {
+    let purpose = Purpose {
+        list: scan,
+        hear: start.source.tells_destroys(),
+    };
+    let mut stock = Stock::default();
+    if purpose.list || purpose.hear {
         start.view.connections.begin_scan();
-        let stock = snapshot::take(&mut start, by_netns);
-        for lack in &stock.lacks {
-            notice(&lack.to_string());
+        stock = snapshot::take(&mut start, by_netns, purpose);
+        if purpose.list {
+            for lack in &stock.lacks {
+                notice(&lack.to_string());
+            }
+            start.listeners(&stock);
         }
-        start.listeners(&stock);
         start.view.connections.end_scan();
     }
+    let broadcasts = stock.broadcasts.unwrap_or_default();
+    if broadcasts.namespaces() > 0 {
+        start.view.connections.expect_farewells();
+    }
+    if let Some(why) = start.source.without_counters() {
+        notice(&counters(why, &broadcasts));
+    }
     start.say_opening();
+    broadcasts
 }

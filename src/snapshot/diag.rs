@@ -6,6 +6,7 @@
 //! told, and requests, which have none yet.
 //! Layouts: include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.
 
+use crate::event::{Counters, Destroyed};
 use crate::sys::Errno;
 use crate::tcp::{Endpoint, State, Wire};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,6 +22,8 @@ const HEADER: usize = 16;
 const REQUEST: usize = 56;
 /// struct inet_diag_msg, in bytes.
 const MESSAGE: usize = 72;
+/// INET_DIAG_INFO: struct tcp_info.
+const INFO: u16 = 2;
 /// INET_DIAG_CGROUP_ID, of every socket (Linux 5.9 and later).
 const CGROUP_ID: u16 = 21;
 /// Bits of an attribute's type that are no part of it (NLA_TYPE_MASK).
@@ -179,21 +182,55 @@ fn socket(message: &[u8]) -> Option<Option<Socket>> {
         device: word(40)?,
         uid,
         inode,
-        cgroup: cgroup(&message[MESSAGE..]),
+        cgroup: attribute(&message[MESSAGE..], CGROUP_ID)
+            .and_then(|value| part(value, 0).map(u64::from_ne_bytes))
+            .filter(|id| *id != 0),
     }))
 }
 
-/// The cgroup among a message's attributes. One that is cut short ends them.
-fn cgroup(mut attributes: &[u8]) -> Option<u64> {
+/// The value of this kind among a message's attributes. One that is cut short
+/// ends them.
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let len = usize::from(part(attributes, 0).map(u16::from_ne_bytes)?);
         let kind = part(attributes, 2).map(u16::from_ne_bytes)?;
         let value = attributes.get(4..len)?;
-        if kind & !TYPE_FLAGS == CGROUP_ID {
-            return part(value, 0).map(u64::from_ne_bytes).filter(|id| *id != 0);
+        if kind & !TYPE_FLAGS == wanted {
+            return Some(value);
         }
         attributes = attributes.get(len.next_multiple_of(4)..)?;
     }
+}
+
+/// What a datagram says of a socket that was destroyed (v6.12
+/// net/core/sock_diag.c, sock_diag_broadcast_destroy_work(): one message, with
+/// the cookie and struct tcp_info). `None` where it makes no sense.
+pub fn destroyed(datagram: &[u8]) -> Option<Destroyed> {
+    let len = part(datagram, 0).map(u32::from_ne_bytes)?;
+    let message = datagram.get(HEADER..len as usize)?;
+    let base: &[u8; MESSAGE] = message.first_chunk()?;
+    if part(datagram, 4).map(u16::from_ne_bytes)? != SOCK_DIAG_BY_FAMILY {
+        return None;
+    }
+    // Longer from one kernel to the next; what is beyond its end is not told.
+    let info = attribute(&message[MESSAGE..], INFO)?;
+    let word = |at| part(info, at).map(u32::from_ne_bytes);
+    let long = |at| part(info, at).map(u64::from_ne_bytes);
+    // tcpi_bytes_sent counts retransmissions again: tcpi_bytes_retrans.
+    let sent = long(200).zip(long(208));
+    Some(Destroyed {
+        cookie: part(base, 44).map(u64::from_ne_bytes)?,
+        counters: Counters {
+            bytes_sent: sent.map(|(all, again)| all.saturating_sub(again)),
+            bytes_received: long(128),
+            segments_sent: word(136),
+            segments_received: word(140),
+            rtt_us: word(68).filter(|us| *us != 0),
+            min_rtt_us: word(148).filter(|us| *us != u32::MAX),
+            ..Counters::default()
+        },
+        unread: part(base, 56).map(u32::from_ne_bytes)?,
+    })
 }
 
 #[cfg(test)]
@@ -301,6 +338,55 @@ pub mod tests {
         assert_eq!(one(body(3, 1, 5)).0.len(), 1);
     }
 
+    /// A message about a destroyed socket, with so much of struct tcp_info.
+    fn last_word(info: usize) -> Vec<u8> {
+        let mut bytes = body(7, 0, 0);
+        bytes[44..52].copy_from_slice(&77u64.to_ne_bytes());
+        bytes[56..60].copy_from_slice(&1u32.to_ne_bytes());
+        let mut all = vec![0; 280];
+        for (at, value) in [(128, 11u64), (200, 1500), (208, 500)] {
+            all[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+        }
+        for (at, value) in [(68, 21u32), (136, 6), (140, 4), (148, 8)] {
+            all[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        bytes.extend(attribute(10, &[6]));
+        bytes.extend(attribute(INFO, &all[..info]));
+        message(SOCK_DIAG_BY_FAMILY, 0, &bytes)
+    }
+
+    #[test]
+    fn a_destroyed_socket() {
+        let mut expected = Destroyed {
+            cookie: 77,
+            counters: Counters {
+                bytes_sent: Some(1000),
+                bytes_received: Some(11),
+                segments_sent: Some(6),
+                segments_received: Some(4),
+                rtt_us: Some(21),
+                min_rtt_us: Some(8),
+                ..Counters::default()
+            },
+            unread: 1,
+        };
+        assert_eq!(destroyed(&last_word(280)), Some(expected));
+        // Older kernels tell less (before Linux 4.19).
+        expected.counters.bytes_sent = None;
+        assert_eq!(destroyed(&last_word(200)), Some(expected));
+        expected.counters = Counters::default();
+        assert_eq!(destroyed(&last_word(0)), Some(expected));
+        let whole = last_word(280);
+        for cut in 0..whole.len() {
+            assert_eq!(destroyed(&whole[..cut]), None, "{cut}");
+        }
+        assert_eq!(destroyed(&message(NLMSG_DONE, 0, &[0; 400])), None);
+        assert_eq!(
+            destroyed(&message(SOCK_DIAG_BY_FAMILY, 0, &body(7, 0, 0))),
+            None
+        );
+    }
+
     #[test]
     fn errors_are_told() {
         let errno = |kind, value: i32| all(&message(kind, 1, &value.to_ne_bytes()), 1).1;
@@ -334,6 +420,7 @@ pub mod tests {
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             all(&bytes, 0);
+            destroyed(&bytes);
         }
 
         #[test]

@@ -5,15 +5,19 @@
 
 use super::modules::Modules;
 use super::proc::{self, Folder};
-use super::{Scan, Sink, Stock, is_denial, scan};
+use super::{Purpose, Scan, Sink, Stock, is_denial, scan};
 use crate::event::Owner;
 use crate::existing::Existing;
 
 /// Searches as [`super::take`] does but for the sockets: in every network
 /// namespace it asks for none, and of every process's descriptors it looks at one.
 pub fn try_out() -> Stock {
+    let purpose = Purpose {
+        list: true,
+        hear: false,
+    };
     let modules = Modules::now();
-    let stock = scan(&mut Nobody, true, &[]);
+    let stock = scan(&mut Nobody, true, purpose, &[]);
     modules.restore();
     stock
 }

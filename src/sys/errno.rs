@@ -40,6 +40,7 @@ known!(
     ENOSYS,
     EMSGSIZE,
     EPROTONOSUPPORT,
+    ENOBUFS,
     EHOSTUNREACH
 );
 

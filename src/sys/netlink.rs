@@ -8,7 +8,7 @@
 
 use super::{Errno, Result, check, own};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// NETLINK_SOCK_DIAG (include/uapi/linux/netlink.h).
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
@@ -16,6 +16,14 @@ const NETLINK_SOCK_DIAG: libc::c_int = 4;
 /// The most that the kernel puts into one datagram of a dump, in bytes
 /// (netlink_recvmsg() limits it to 32 KiB).
 pub const DATAGRAM: usize = 32 * 1024;
+
+/// SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
+/// (include/uapi/linux/sock_diag.h).
+const TCP_DESTROY: [libc::c_int; 2] = [1, 3];
+
+/// What a socket may hold of messages that were not received yet, in bytes of
+/// the kernel's; some hundred for each message.
+const PENDING: libc::c_int = 4 << 20;
 
 /// A socket that asks the network namespace it was opened in.
 #[derive(Debug)]
@@ -30,6 +38,37 @@ impl Diag {
             let fd = check(libc::socket(libc::AF_NETLINK, kind, NETLINK_SOCK_DIAG).into())?;
             Ok(Diag(own(fd)))
         }
+    }
+
+    /// Opens one that receives, from now on, the kernel's message about every TCP
+    /// socket of the calling thread's network namespace that it destroys: a
+    /// datagram each. It must be asked nothing. Receiving fails with `ENOBUFS`
+    /// once when some found no room.
+    pub fn hear_destroyed() -> Result<Diag> {
+        let diag = Diag::open()?;
+        let fd = diag.0.as_raw_fd();
+        // SAFETY: an all-zero address is a valid one: the kernel chooses the port.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        let len = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // SAFETY: the address is as long as the length given.
+        let bound = unsafe { libc::bind(fd, (&raw const address).cast(), len) };
+        check(bound.into())?;
+        // Beyond net.core.rmem_max with CAP_NET_ADMIN only.
+        diag.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, PENDING)
+            .or_else(|_| diag.set(libc::SOL_SOCKET, libc::SO_RCVBUF, PENDING))?;
+        for group in TCP_DESTROY {
+            diag.set(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)?;
+        }
+        Ok(diag)
+    }
+
+    fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> Result<()> {
+        let fd = self.0.as_raw_fd();
+        let len = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the value is as long as the length given.
+        let set = unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) };
+        check(set.into()).map(drop)
     }
 
     /// Sends a request to the kernel.
@@ -69,6 +108,12 @@ impl Diag {
             }
             return Ok(got);
         }
+    }
+}
+
+impl AsFd for Diag {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

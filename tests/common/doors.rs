@@ -271,6 +271,7 @@ pub fn child(args: &[String]) -> ExitCode {
         mode(how),
         &Needs {
             log: Some(log.access()),
+            receive: false,
             proc: None,
             events: std::slice::from_ref(&ring),
             open_ring: None,

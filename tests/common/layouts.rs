@@ -156,6 +156,9 @@ pub const SOCKET_618: &Layout = &[
     ("daddr_v6", 46, 16),
 ];
 
+const DESTROY: &Layout = &[("skaddr", 8, 8), ("sock_cookie", 64, 8)];
+const DESTROY_RT: &Layout = &[("skaddr", 16, 8), ("sock_cookie", 72, 8)];
+
 /// Arguments of the tracepoints by BTF, and of a function with two at its return.
 const ARGUMENTS: &Layout = &[("arg0.ptr", 0, 8), ("arg1.int", 8, 8), ("arg2.int", 16, 8)];
 const ARGUMENTS_SYNACK: &Layout = &[("arg0.ptr", 0, 8), ("arg1.ptr", 8, 8)];
@@ -206,7 +209,7 @@ pub const NEEDED: &Layout = &[
 ];
 
 /// Every program that reads records, with every layout that its record has had.
-pub const BY_RECORD: [(&Template<'static>, &[&Layout]); 6] = [
+pub const BY_RECORD: [(&Template<'static>, &[&Layout]); 7] = [
     (&programs::STATE, &[&STATE_NEW, &STATE_RT, &STATE_OLD]),
     (
         &programs::RETRANSMIT,
@@ -222,6 +225,7 @@ pub const BY_RECORD: [(&Template<'static>, &[&Layout]); 6] = [
     (&programs::RESET_SENT, &[RESET_SENT_61, RESET_SENT_618]),
     (&programs::RESET_RECEIVED, &[SOCKET_510, SOCKET_618]),
     (&programs::RCV_SPACE, &[SOCKET_510, SOCKET_618]),
+    (&programs::DESTROY, &[DESTROY, DESTROY_RT]),
 ];
 
 /// Every program by BTF, with every list of arguments.

@@ -1,0 +1,31 @@
+; Every TCP socket that the kernel destroys: tcp:tcp_destroy_sock (Linux 4.16 and later). Its cookie is what the kernel's
+; own message about it is known by (sock_diag), which has the counters that no program can read without BTF; loaded only there.
+; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
+;
+; Registers                            Stack
+;   r6  the context: the record          r10-192 … r10-53   the event, see event.inc
+;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc: the key of the map lost
+;       the output's error               r10-200 … r10-193  netns.inc: a value in between
+;   r0 to r5  scratch
+
+.program    socket_snoop_ds
+.tracepoint tcp:tcp_destroy_sock
+.license    "Dual MIT/GPL"
+
+.field skaddr       u64
+.field sock_cookie  u64
+
+.include "event.inc"
+
+    r6 = r1
+    r7 = *(u64 *)(r6 + skaddr)
+
+.include "endless.inc"
+
+    r1 = *(u64 *)(r6 + sock_cookie)
+    *(u64 *)(r10 + EV_LOCAL) = r1           ; instead of an address
+    *(u32 *)(r10 + EV_REASON) = 0
+    *(u16 *)(r10 + EV_FLAGS) = 0
+    *(u8 *)(r10 + EV_KIND) = KIND_DESTROY
+
+.include "short.inc"

@@ -1,0 +1,118 @@
+//! Every network namespace of the host, one after the other: those of processes
+//! and threads, and those that are mounted.
+//!
+//! Contract: this thread is back in its own namespace whenever it does anything
+//! but open a socket. Each namespace is entered once.
+
+use super::lack::{self, Unlisted};
+use super::{Scan, Stopped, proc};
+use crate::sys;
+use crate::sys::caps::{self, Caps};
+use crate::sys::netlink::Diag;
+use nix::sched::{CloneFlags, setns};
+use proc::Folder;
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+impl Scan<'_> {
+    /// Lists the sockets of all network namespaces.
+    pub(super) fn namespaces(&mut self, proc: &Folder) -> Result<(), Stopped> {
+        let ours = match proc.file(c"thread-self/ns/net") {
+            Ok(file) => file,
+            Err(errno) => {
+                self.failed = Some(Unlisted::Namespace(errno));
+                return Ok(());
+            }
+        };
+        let own = ours.metadata().map_or(0, |meta| meta.ino() as u32);
+        self.seen.push(own);
+        let diag = self.open();
+        self.dump(own, diag)?;
+        if !caps::effective().is_ok_and(|caps| caps.contains(Caps::SYS_ADMIN)) {
+            self.lacks(lack::one_namespace());
+            return Ok(());
+        }
+        for (inode, place) in mounted() {
+            let file = File::options()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(place);
+            // Something else may be mounted over it.
+            let is = |file: &File| file.metadata().is_ok_and(|m| m.ino() == u64::from(inode));
+            if let Some(file) = file.ok().filter(is) {
+                self.enter(inode, &ours, &file)?;
+            }
+        }
+        let all = proc.numbers(c".", &mut |_, name, _| {
+            let Ok(process) = proc.folder(name) else {
+                return true;
+            };
+            self.namespaces_of(&process, &ours).is_ok()
+        });
+        all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
+    }
+
+    /// Those of a process's threads.
+    fn namespaces_of(&mut self, process: &Folder, ours: &File) -> Result<(), Stopped> {
+        self.namespace_of(process, ours)?;
+        if !process.has_threads() {
+            return Ok(());
+        }
+        let Ok(threads) = process.folder(c"task") else {
+            return Ok(());
+        };
+        let all = threads.numbers(c".", &mut |_, name, _| {
+            let Ok(thread) = threads.folder(name) else {
+                return true;
+            };
+            self.namespace_of(&thread, ours).is_ok()
+        });
+        all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
+    }
+
+    /// That of a thread.
+    fn namespace_of(&mut self, thread: &Folder, ours: &File) -> Result<(), Stopped> {
+        const NET: &std::ffi::CStr = c"ns/net";
+        match thread.namespace(NET) {
+            Ok(inode) if !self.seen.contains(&(inode as u32)) => match thread.file(NET) {
+                // The thread may have moved on.
+                Ok(file) if file.metadata().is_ok_and(|m| m.ino() == inode) => {
+                    self.enter(inode as u32, ours, &file)
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, inode: u32, ours: &File, theirs: &File) -> Result<(), Stopped> {
+        if self.seen.contains(&inode) {
+            return Ok(());
+        }
+        self.seen.push(inode);
+        let entered = setns(theirs, CloneFlags::CLONE_NEWNET);
+        let diag = match entered {
+            Ok(()) => self.open(),
+            Err(errno) => Err(errno.into()),
+        };
+        if let (Ok(()), Err(errno)) = (entered, setns(ours, CloneFlags::CLONE_NEWNET)) {
+            self.failed.get_or_insert(Unlisted::Diag(errno.into()));
+            return Err(Stopped);
+        }
+        self.dump(inode, diag)
+    }
+
+    /// Opens what is wanted in the network namespace that this thread is in.
+    pub(super) fn open(&mut self) -> sys::Result<Diag> {
+        if let Some(broadcasts) = &mut self.stock.broadcasts {
+            broadcasts.add(Diag::hear_destroyed());
+        }
+        Diag::open()
+    }
+}
+
+/// The network namespaces that are mounted, where this process can see them.
+fn mounted() -> Vec<(u32, String)> {
+    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    proc::mounted_namespaces(&text)
+}

@@ -36,3 +36,4 @@
 .include "family.inc"
 
 .include "accepted.inc"
+.include "pass.inc"

@@ -31,3 +31,4 @@
     *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY
 
 .include "accepted.inc"
+.include "pass.inc"

@@ -69,7 +69,7 @@ pub struct Loaded {
     pub known: Known,
     /// What they go without, and why.
     pub absent: Vec<(Part, Error)>,
-    /// The names of the reasons of resets, where tracefs tells.
+    /// The names of the reasons of resets, where tracefs or BTF tells.
     pub reset_reasons: Vec<(u32, String)>,
     /// Whether they tell when a socket is destroyed: then the kernel's own
     /// message about it has the counters that they can't read.
@@ -122,6 +122,9 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Err
     };
     let mut loaded = all(&attach, RECORD, btf.as_ref(), maps, wants)?;
     loaded.reset_reasons = tracefs.symbols("tcp", "tcp_send_reset", "reason");
+    if let (true, Ok(btf)) = (loaded.reset_reasons.is_empty(), &btf) {
+        loaded.reset_reasons = btf.reset_reasons();
+    }
     if loaded
         .absent
         .iter()
@@ -156,7 +159,9 @@ pub fn by_btf(maps: &Maps, wants: Wants) -> Result<Loaded, Error> {
         let attached = program.attach(&what)?;
         Ok((program, attached))
     };
-    all(&attach, ARGUMENTS, Ok(&btf), maps, wants)
+    let mut loaded = all(&attach, ARGUMENTS, Ok(&btf), maps, wants)?;
+    loaded.reset_reasons = btf.reset_reasons();
+    Ok(loaded)
 }
 
 fn all(

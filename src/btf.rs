@@ -17,6 +17,7 @@ pub use kernel::PATH;
 pub use types::Kind;
 
 use crate::bpf_link::HostField;
+use crate::symbols;
 use file::{Reader, Window};
 use names::{Names, Places};
 use std::cell::RefCell;
@@ -99,7 +100,32 @@ impl Btf {
     pub fn has_enumerator(&self, of: &str, name: &str) -> bool {
         let places = self.places(name);
         let values = self.find(Kind::Enum, of).and_then(|id| self.types.get(id));
-        values.is_some_and(|values| self.types.has_value(&values, &|at| places.contain(at)))
+        values.is_some_and(|values| {
+            let mut values = self.types.values(&values);
+            values.any(|[name, _]| places.contain(name))
+        })
+    }
+
+    /// The names of an enumeration's numbers, without the `prefix` that all of
+    /// them have, as a tracepoint prints them: see [`symbols`]. Those that have
+    /// it not are passed over, as is what is beyond [`symbols::LIMIT`].
+    pub fn symbols(&self, of: &str, prefix: &str) -> Vec<(u32, String)> {
+        let mut found = Vec::new();
+        let of = self.find(Kind::Enum, of).and_then(|id| self.types.get(id));
+        let Some(of) = of else {
+            return found;
+        };
+        let (mut window, most) = (Window::new(), prefix.len() + symbols::NAME);
+        for [at, number] in self.types.values(&of).take(symbols::LIMIT) {
+            let reader = &self.types.reader;
+            let text = names::string(reader, &mut window, self.strings, at, most);
+            let text = text.and_then(|text| std::str::from_utf8(text).ok());
+            let name = text.and_then(|text| text.strip_prefix(prefix));
+            if let Some(name) = name.filter(|name| symbols::is_name(name)) {
+                found.push((number, name.to_string()));
+            }
+        }
+        found
     }
 
     /// A type's size in bytes.

@@ -7,13 +7,16 @@
 //! process or thread is in or that is mounted; /proc/PID/fd tells whose they
 //! are. It takes a descriptor or two at a time, and memory for as many sockets
 //! as the sink takes; the sink is asked to go on with its own work in between.
-//! What can't be had costs detail and a line in [`Stock::notes`], not the run.
+//! What can't be had costs detail and a line in [`Stock::lacks`], not the run.
 
 pub mod broadcast;
 pub mod diag;
+mod lack;
 mod listening;
+mod modules;
 mod namespaces;
 pub mod proc;
+mod trial;
 
 use crate::event::{Owner, OwnerSource, Task};
 use crate::existing::{Existing, Seen};
@@ -23,8 +26,11 @@ use crate::sys::{self, Errno, time};
 use crate::tcp::State;
 use broadcast::Broadcasts;
 use diag::{Answer, Socket};
+pub use lack::Lack;
+use lack::Unlisted;
 use listening::{awaited, together};
 use proc::{Folder, Process};
+pub use trial::try_out;
 
 /// Descriptors looked at before the sink goes on with its own work.
 const BREATH: u32 = 256;
@@ -59,8 +65,8 @@ pub struct Stock {
     pub namespaces: usize,
     /// What the kernel says from now on of sockets that it destroys.
     pub broadcasts: Option<Broadcasts>,
-    /// What a person should know, a line each.
-    pub notes: Vec<String>,
+    /// What could not be had.
+    pub lacks: Vec<Lack>,
 }
 
 /// What is wanted of the network namespaces.
@@ -98,6 +104,8 @@ struct Scan<'a> {
     sink: &'a mut dyn Sink,
     by_netns: bool,
     list: bool,
+    /// The states of the sockets that are asked for; none for a trial.
+    states: &'static [State],
     buffer: Vec<u8>,
     sequence: u32,
     wanted: Vec<Wanted>,
@@ -112,7 +120,7 @@ struct Scan<'a> {
     denied: u32,
     beyond: u64,
     listeners_beyond: u64,
-    failed: Option<String>,
+    failed: Option<Unlisted>,
     stock: Stock,
 }
 
@@ -120,11 +128,16 @@ struct Scan<'a> {
 /// namespaces apart. Must run in a process of one thread, or at least one that
 /// needs its network namespace in no other.
 pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose) -> Stock {
+    scan(sink, by_netns, purpose, &diag::STATES)
+}
+
+fn scan(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, states: &'static [State]) -> Stock {
     let now = time::monotonic();
     let mut scan = Scan {
         sink,
         by_netns,
         list: purpose.list,
+        states,
         buffer: vec![0; DATAGRAM],
         sequence: 0,
         wanted: Vec::new(),
@@ -147,30 +160,32 @@ pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose) -> Stock {
         Ok(proc) => {
             let _: Result<(), Stopped> = scan.all(&proc);
         }
-        Err(errno) => scan.note(format!(
-            "note: no /proc ({errno}): what was open before the start is not known"
-        )),
+        Err(errno) => scan.lacks(lack::no_proc(errno)),
     }
     scan.finish()
 }
 
 impl Scan<'_> {
-    fn note(&mut self, line: String) {
-        self.stock.notes.push(line);
+    fn lacks(&mut self, lack: Lack) {
+        self.stock.lacks.push(lack);
+    }
+
+    fn is_trial(&self) -> bool {
+        self.states.is_empty()
     }
 
     fn all(&mut self, proc: &Folder) -> Result<(), Stopped> {
         self.namespaces(proc)?;
         self.stock.namespaces = self.seen.len();
         self.stock.end = time::monotonic();
-        if proc.has_kernels_pids() {
-            self.owners(proc)?;
-        } else if !self.wanted.is_empty() {
-            self.note(
-                "note: in a PID namespace of its own it can't tell whose the sockets are that \
-                 were open before the start; start it in the host's (docker run --pid host)"
-                    .into(),
-            );
+        match (proc.has_kernels_pids(), self.is_trial()) {
+            (true, false) => self.owners(proc)?,
+            (true, true) => self.try_owners(proc),
+            (false, trial) => {
+                if trial || !self.wanted.is_empty() {
+                    self.lacks(lack::own_pids());
+                }
+            }
         }
         Ok(())
     }
@@ -186,11 +201,11 @@ impl Scan<'_> {
         for family in [diag::AF_INET, diag::AF_INET6] {
             let failed = match &diag {
                 Ok(diag) => match self.dump_family(netns, diag, family)? {
-                    Answer::Failed(errno) => errno.to_string(),
-                    Answer::Malformed => "its answer makes no sense".into(),
+                    Answer::Failed(errno) => Unlisted::Diag(errno),
+                    Answer::Malformed => Unlisted::Answer,
                     Answer::More | Answer::Done => continue,
                 },
-                Err(errno) => errno.to_string(),
+                Err(errno) => Unlisted::Diag(*errno),
             };
             self.failed.get_or_insert(failed);
         }
@@ -203,7 +218,8 @@ impl Scan<'_> {
         // The kernel gathers a datagram in the call before the one that hands
         // it out (netlink_dump() in netlink_sendmsg() and netlink_recvmsg()).
         let mut start = time::monotonic();
-        let mut result = match diag.send(&diag::request(family, self.sequence)) {
+        let request = diag::request(family, self.sequence, self.states);
+        let mut result = match diag.send(&request) {
             Ok(()) => Answer::More,
             Err(errno) => Answer::Failed(errno),
         };
@@ -289,13 +305,19 @@ impl Scan<'_> {
             };
             // Its place in `processes`, once it is known to have a socket.
             let mut index = None;
+            let mut denied = false;
             let all = process.numbers(c"fd", &mut |_, name, folder| {
                 looked += 1;
                 if looked % BREATH == 0 && !self.sink.breathe(u64::MAX) {
                     return false;
                 }
-                let Some(inode) = proc::socket_inode(folder, name) else {
-                    return true;
+                let inode = match proc::socket_inode(folder, name) {
+                    Ok(Some(inode)) => inode,
+                    Ok(None) => return true,
+                    Err(errno) => {
+                        denied |= is_denial(errno);
+                        return true;
+                    }
                 };
                 // More than one where the kernel has listed it twice.
                 let start = self.wanted.partition_point(|w| w.inode < inode);
@@ -313,13 +335,9 @@ impl Scan<'_> {
                 (start..end).for_each(|w| self.holds(w, index.unwrap_or(NOBODY)));
                 true
             });
-            match all {
-                Ok(all) => all,
-                Err(errno) => {
-                    self.denied += u32::from(matches!(errno, Errno::EACCES | Errno::EPERM));
-                    true
-                }
-            }
+            denied |= all.as_ref().is_err_and(|errno| is_denial(*errno));
+            self.denied += u32::from(denied);
+            all.unwrap_or(true)
         });
         all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
     }
@@ -374,33 +392,18 @@ impl Scan<'_> {
                 self.sink.owner(*number, &owner);
             }
         }
-        let notes = &mut self.stock.notes;
-        if let Some(why) = self.failed {
-            notes.push(format!(
-                "warning: cannot list all sockets that were open before the start (sock_diag: {why})"
-            ));
-        }
-        if self.denied > 0 {
-            notes.push(format!(
-                "note: {} processes may not be looked into (CAP_SYS_PTRACE): of what was open \
-                 before the start, their sockets are nobody's",
-                self.denied
-            ));
-        }
-        if self.beyond > 0 {
-            notes.push(format!(
-                "note: {} more connections are open than --history has room for: whose they are \
-                 is not known",
-                self.beyond
-            ));
-        }
-        if self.listeners_beyond > 0 {
-            notes.push(format!(
-                "note: {} more listeners are open than there is room for: whose their \
-                 connections are is not known",
-                self.listeners_beyond
-            ));
-        }
+        let found = [
+            self.failed.map(lack::unlisted),
+            (self.denied > 0).then(|| lack::denied(self.denied)),
+            (self.beyond > 0).then(|| lack::beyond(self.beyond)),
+            (self.listeners_beyond > 0).then(|| lack::listeners_beyond(self.listeners_beyond)),
+        ];
+        self.stock.lacks.extend(found.into_iter().flatten());
         self.stock
     }
+}
+
+/// Whether an error is that of somebody who may not look.
+fn is_denial(errno: Errno) -> bool {
+    matches!(errno, Errno::EACCES | Errno::EPERM)
 }

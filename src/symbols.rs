@@ -2,12 +2,12 @@
 //!
 //! Contract: the text is the kernel's `print fmt`, and is taken for hostile:
 //! whatever it holds, what comes out is bounded, and names are of the letters
-//! that identifiers have.
+//! that identifiers have. Names from elsewhere (see `btf`) keep to the same.
 
 /// Names kept at most; `enum sk_rst_reason` has 26 in Linux 6.18.
-const LIMIT: usize = 256;
+pub const LIMIT: usize = 256;
 /// Bytes of a name at most.
-const NAME: usize = 64;
+pub const NAME: usize = 64;
 
 /// The names that a `format` file gives to the numbers of a field: the pairs of
 /// `__print_symbolic(REC->FIELD, { 0, "NAME" }, …)` in its line `print fmt`
@@ -49,7 +49,8 @@ pub fn symbols(format: &[u8], field: &str) -> Vec<(u32, String)> {
     found
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether it is taken for a name: letters, digits and `_`, at most [`NAME`].
+pub fn is_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=NAME).contains(&text.len()) && text.bytes().all(plain)
 }

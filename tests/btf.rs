@@ -6,6 +6,7 @@ mod common;
 use common::btf::*;
 use socket_snoop::btf::{self, Btf, Kind};
 use socket_snoop::programs;
+use socket_snoop::symbols;
 use std::fs;
 
 #[test]
@@ -128,6 +129,72 @@ fn functions_are_found_with_what_they_return() {
     }
 }
 
+/// As tracefs prints them: without the prefix, and nothing but names.
+#[test]
+fn reasons_of_resets_are_named() {
+    let named = |all: &[(u32, &str)]| -> Vec<(u32, String)> {
+        all.iter().map(|(n, name)| (*n, name.to_string())).collect()
+    };
+    let k = kernel(true, true);
+    for btf in [k.builder.parse(), k.builder.file()] {
+        assert_eq!(btf.reset_reasons(), named(&REASONS));
+        assert_eq!(btf.symbols("sk_rst_reason", "OTHER_"), []);
+        assert_eq!(btf.symbols("sock", ""), []);
+        assert_eq!(btf.symbols("nothing", ""), []);
+    }
+    let mut b = Builder::default();
+    let long = |len| format!("SK_RST_REASON_{}", "X".repeat(len));
+    let (longest, longer, without_end) = (long(64), long(65), long(9000));
+    let name = b.name("sk_rst_reason");
+    b.enumeration(
+        "",
+        &[
+            ("SK_RST_REASON_A", 1),
+            ("B", 2),
+            ("SK_RST_REASON_", 3),
+            ("SK_RST_REASON_\u{1b}[2J", 4),
+            ("SK_RST_REASON_C D", 5),
+            ("", 6),
+            (&longest, 7),
+            (&longer, 8),
+            (&without_end, 9),
+            ("SK_RST_REASON_Z", u32::MAX),
+        ],
+    );
+    b.types[0] = name;
+    let expected = named(&[(1, "A"), (7, &"X".repeat(64)), (u32::MAX, "Z")]);
+    assert_eq!(b.parse().reset_reasons(), expected);
+    assert_eq!(b.file().reset_reasons(), expected);
+    // Its last name has lost its end.
+    b.strings.pop();
+    assert_eq!(b.parse().reset_reasons(), expected[..2]);
+    assert_eq!(b.file().reset_reasons(), expected[..2]);
+    // Far more than there are.
+    let mut b = Builder::default();
+    let many: Vec<_> = (0..5000).map(|n| ("SK_RST_REASON_N", n)).collect();
+    b.enumeration("sk_rst_reason", &many);
+    assert_eq!(b.parse().reset_reasons().len(), symbols::LIMIT);
+}
+
+/// The running kernel gives them the same names by both ways.
+#[test]
+fn the_kernels_own_reasons() {
+    let Ok(bytes) = fs::read(btf::PATH) else {
+        return common::skip("this kernel shows no BTF");
+    };
+    if !common::live() {
+        return;
+    }
+    let format = common::kernel::tracefs("events/tcp/tcp_send_reset/format");
+    let printed = symbols::symbols(format.as_bytes(), "reason");
+    // Linux 6.10 and later.
+    assert_eq!(printed.is_empty(), !format.contains(" reason;"));
+    let held = Btf::parse(bytes).expect("the kernel's BTF");
+    assert_eq!(held.reset_reasons(), printed);
+    let read = Btf::of_kernel().expect("the kernel's BTF");
+    assert_eq!(read.reset_reasons(), printed);
+}
+
 /// Wherever the pieces that are read begin and end.
 #[test]
 fn a_file_is_read_as_its_bytes_are() {
@@ -167,6 +234,8 @@ fn a_file_is_read_as_its_bytes_are() {
             "{padding}"
         );
         assert_eq!(link(&held), link(&read));
+        assert_eq!(read.reset_reasons().len(), REASONS.len());
+        assert_eq!(held.reset_reasons(), read.reset_reasons());
     }
 }
 
@@ -189,6 +258,12 @@ fn moved(types: &mut [u32], at: usize, strings: u32, count: u32) -> usize {
                 id(&mut member[1]);
             }
             start + 3 * rest
+        }
+        ENUM => {
+            for value in types[start..start + 2 * rest].chunks_mut(2) {
+                name(&mut value[0]);
+            }
+            start + 2 * rest
         }
         PROTO => {
             id(&mut types[at + 2]);

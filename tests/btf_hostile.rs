@@ -77,8 +77,11 @@ fn hostile_headers_are_refused_in_words() {
     }
 }
 
+/// Names of numbers.
+type Names = Vec<(u32, String)>;
+
 /// Everything that a run would ask.
-fn ask(btf: &Btf) -> Vec<Option<HostField>> {
+fn ask(btf: &Btf) -> (Vec<Option<HostField>>, Names) {
     let mut found = Vec::new();
     for template in programs::ALL {
         let tracepoint = btf.tracepoint(template.event);
@@ -93,7 +96,7 @@ fn ask(btf: &Btf) -> Vec<Option<HostField>> {
     for id in 0..=btf.len() as u32 {
         let _ = btf.size(id);
     }
-    found
+    (found, btf.reset_reasons())
 }
 
 /// Asks the bytes, and a file of them: the answers are the same.

@@ -2,11 +2,12 @@
 
 mod common;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use common::life::{both, causes, connected, connected_over, joined, lose, records, to_end};
-use common::{Tracer, event, live, net};
+use common::{Tracer, event, live, net, skip};
 use nix::sys::socket::{setsockopt, sockopt};
 
 /// One end stops sending; the other goes on for a while.
@@ -56,14 +57,21 @@ fn refused() {
     assert!(client[0].get("tcp.connect_ns").is_none());
 }
 
-/// The reset that a close sends comes after CLOSE, and its reason with it.
+/// The reset that a close sends comes after CLOSE, and its reason with it, of
+/// the same name by each way.
 #[test]
 fn reset_by_us_and_by_the_peer() {
     if !live() {
         return;
     }
-    for unread in [true, false] {
-        let tracer = Tracer::json("");
+    let mut ways = vec!["--transport tracepoint"];
+    match fs::metadata(socket_snoop::btf::PATH) {
+        Ok(_) => ways.push("--transport btf"),
+        Err(_) => skip("this kernel shows no BTF"),
+    }
+    let cases = ways.iter().flat_map(|way| [(way, true), (way, false)]);
+    for (way, unread) in cases {
+        let tracer = Tracer::json(way);
         let (_listener, client, mut accepted, server) = connected();
         match unread {
             true => {
@@ -80,13 +88,13 @@ fn reset_by_us_and_by_the_peer() {
         drop(accepted);
         let (client, at_server) = both(tracer, server);
         let expected = ("reset_by_us".into(), "reset_by_peer".into());
-        assert_eq!(causes(&client, &at_server), expected, "{unread}");
+        assert_eq!(causes(&client, &at_server), expected, "{way} {unread}");
         assert!(at_server.get("tcp.reset.reason").is_none());
         let format = common::kernel::tracefs("events/tcp/tcp_send_reset/format");
         if format.contains("TCP_ABORT_ON_CLOSE") {
             let reason = event::text(&client, "tcp.reset.reason");
             assert!(format.contains(&format!("\"{reason}\"")), "{reason}");
-            assert_eq!(reason == "TCP_ABORT_ON_CLOSE", unread);
+            assert_eq!(reason == "TCP_ABORT_ON_CLOSE", unread, "{way}");
         }
     }
 }

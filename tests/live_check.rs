@@ -12,8 +12,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::event;
 use common::net::{self, in_mount_ns};
-use common::preflight::{Report, text_agrees, truth};
-use common::{Output, Run, TempDir, Tracer, binary, confine, eventually, kernel, live, skip};
+use common::preflight::{EXISTING, Report, text_agrees, truth};
+use common::{
+    DENIED, Output, Run, TempDir, Tracer, binary, confine, eventually, kernel, live, skip,
+};
 use nix::mount::{MsFlags, mount};
 use nix::sys::utsname::uname;
 
@@ -160,6 +162,89 @@ fn the_sandbox_is_told() {
     let report = truth(&start, "");
     assert_eq!(report.verdict("sandbox"), "no");
     assert_eq!(report.result["check.result"], "degraded");
+}
+
+/// What is open at the start is looked for as asked for, and as far as the
+/// surroundings let it: each of them is told as a run tells it.
+#[test]
+fn the_search_at_the_start_is_told() {
+    let Some(_alone) = alone() else { return };
+    let told = |report: &Report, said: &[&str]| {
+        assert_eq!(report.verdict(EXISTING), "no");
+        assert_eq!(report.result["check.result"], "degraded");
+        for words in said {
+            let why = report.evidence(EXISTING);
+            assert!(why.contains(words), "{words}: {why}");
+        }
+    };
+    let report = truth(&here, "--no-snapshot");
+    assert_eq!(report.verdict(EXISTING), "yes");
+    assert_eq!(report.evidence(EXISTING), "not looked for, as asked for");
+    let nothing = confine::with_empty(&["/proc"], || truth(&here, ""));
+    told(&nothing.expect("an empty folder"), &["no /proc (ENOENT"]);
+    let denied = |call, errno| {
+        let start = move |args: &str| {
+            let mut command = Command::new(binary());
+            confine::refuse(&mut command, call, errno);
+            Run::through(command, args).run()
+        };
+        truth(&start, "")
+    };
+    let cannot = "cannot list all sockets that were open before the start (sock_diag: ";
+    let report = denied(libc::SYS_socket, libc::EPERM);
+    told(&report, &[cannot, "EPERM"]);
+    let remedy = event::text(report.of(EXISTING), "check.remedy");
+    assert!(remedy.contains("NETLINK_SOCK_DIAG"), "{remedy}");
+    // As a kernel without tcp_diag answers.
+    let report = denied(libc::SYS_sendto, libc::ENOENT);
+    told(&report, &[cannot, "ENOENT"]);
+    let remedy = event::text(report.of(EXISTING), "check.remedy");
+    assert!(remedy.contains("modprobe tcp_diag"), "{remedy}");
+    // Its numbers of processes are not the kernel's.
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc"]);
+        command
+    };
+    match unshare().arg("true").status() {
+        Ok(status) if status.success() => {
+            let start = |args: &str| {
+                let mut command = unshare();
+                command.arg(binary());
+                Run::through(command, args).run()
+            };
+            told(&truth(&start, ""), &["in a PID namespace of its own"]);
+        }
+        _ => skip("no unshare, or no PID namespaces"),
+    }
+}
+
+/// Rights to some of it: other namespaces, and other users' descriptors.
+#[test]
+fn what_the_search_may_not_see_is_told() {
+    let Some(_alone) = alone() else { return };
+    if !has_setpriv() || !has_btf() {
+        return;
+    }
+    let dir = TempDir::new();
+    let copy = for_everyone(&dir);
+    let (namespaces, descriptors) = (
+        "without CAP_SYS_ADMIN only this network namespace",
+        DENIED.trim_end(),
+    );
+    for (caps, user) in [
+        (",+bpf,+perfmon", 61_005),
+        // Enough to list descriptors, but not to see what they are.
+        (",+bpf,+perfmon,+dac_read_search", 61_006),
+    ] {
+        let start = |args: &str| Run::through(with_caps(&copy, user, caps), args).run();
+        let report = truth(&start, "--buffer=64K");
+        let why = report.evidence(EXISTING);
+        assert_eq!(report.verdict(EXISTING), "no");
+        for words in [namespaces, descriptors] {
+            assert!(why.contains(words), "{caps}: {why}");
+        }
+    }
 }
 
 /// By each way that is said to work, events come.

@@ -75,6 +75,7 @@ fn root_without_capabilities_is_told_which() {
             stdout: String::from_utf8(out.stdout).unwrap(),
             stderr: String::from_utf8(out.stderr).unwrap(),
             sandbox: String::new(),
+            denied: String::new(),
         })
     };
     let Ok(out) = dropped("-all") else {

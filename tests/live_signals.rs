@@ -106,7 +106,7 @@ fn a_closed_pipe_is_a_quiet_end() {
         let mut rest = String::new();
         let mut stderr = tracer.0.stderr.take().unwrap();
         std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
-        assert_eq!(common::split_sandbox(&rest).1, "", "{format}");
+        assert_eq!(common::split(&rest).rest, "", "{format}");
     }
 }
 

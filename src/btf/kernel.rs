@@ -17,6 +17,9 @@ use std::fs::File;
 /// Where the kernel shows its BTF (Linux 5.4 and later, CONFIG_DEBUG_INFO_BTF).
 pub const PATH: &str = "/sys/kernel/btf/vmlinux";
 
+/// Why a reset was sent (include/net/rstreason.h, Linux 6.10 and later).
+const RESET_REASONS: &str = "sk_rst_reason";
+
 impl Btf {
     /// Reads the BTF of the running kernel; where sysfs is not mounted, by a
     /// mount that nobody else sees. What the programs of bpf-asm/ want of it is
@@ -31,12 +34,20 @@ impl Btf {
                 .advise("please report this kernel"),
         })
     }
+
+    /// The names of the reasons of resets, as `tcp:tcp_send_reset` prints them
+    /// (include/trace/events/tcp.h, DEFINE_RST_REASON); none on older kernels.
+    pub fn reset_reasons(&self) -> Vec<(u32, String)> {
+        self.symbols(RESET_REASONS, "SK_RST_REASON_")
+    }
 }
 
 /// The names that these programs may ask for.
 fn wanted(templates: &[&Template<'_>]) -> Vec<String> {
     // Whether a helper is there; see src/program.rs.
-    let mut names = vec!["bpf_func_id".into(), "BPF_FUNC_get_current_task_btf".into()];
+    let helper = ["bpf_func_id", "BPF_FUNC_get_current_task_btf"];
+    let others = helper.into_iter().chain([RESET_REASONS]);
+    let mut names: Vec<String> = others.map(String::from).collect();
     for template in templates {
         let members = template
             .fields

@@ -167,6 +167,22 @@ impl Names {
     }
 }
 
+/// The string that stands at this place among them, if it has no more than
+/// `most` bytes.
+pub(super) fn string<'a>(
+    reader: &'a Reader,
+    window: &'a mut Window,
+    (from, to): (usize, usize),
+    offset: u32,
+    most: usize,
+) -> Option<&'a [u8]> {
+    let at = from.checked_add(offset as usize)?;
+    let want = to.checked_sub(at)?.min(most + 1);
+    let bytes = reader.slice(window, at, want)?.get(..want)?;
+    let len = bytes.iter().position(|byte| *byte == 0)?;
+    bytes.get(..len)
+}
+
 /// Hands out every string with its offset among them.
 fn each_string(reader: &Reader, (from, to): (usize, usize), each: &mut dyn FnMut(u32, &[u8])) {
     let mut window = Window::new();

@@ -98,7 +98,7 @@ pub(super) struct Type {
     /// Where its name stands among the strings; 0 if it has none.
     pub(super) name: u32,
     pub(super) kind: Kind,
-    /// Members, parameters.
+    /// Members, parameters, values.
     pub(super) count: usize,
     /// Whether offsets of members carry the sizes of bit fields.
     bit_sizes: bool,
@@ -305,11 +305,11 @@ impl Types {
         None
     }
 
-    /// Whether one of an enumeration's values has the name.
-    pub(super) fn has_value(&self, of: &Type, named: &dyn Fn(u32) -> bool) -> bool {
+    /// The values of an enumeration of up to 32 bits: where the name of each
+    /// stands among the strings, and its number.
+    pub(super) fn values(&self, of: &Type) -> impl Iterator<Item = [u32; 2]> {
         // struct btf_enum: name, value.
-        let name = |n| self.words(of, n * ENUM / 4).map(|[name]| name);
-        (0..of.count).map_while(name).any(named)
+        (0..of.count).map_while(|n| self.words(of, n * ENUM / 4))
     }
 
     /// The type of a function's parameter.

@@ -1,13 +1,19 @@
 //! What a run will do: one row for each feature.
 //!
 //! Contract: a row asks the [`Source`] that was really opened. A feature that
-//! may be absent alone is a [`Part`]: the source says why it is.
+//! may be absent alone is a [`Part`]: the source says why it is. What exists at
+//! the start is no matter of the source: it is tried in the same way as a run
+//! looks for it.
 
 use crate::attach::Part;
 use crate::error::Error;
 use crate::event::Known;
 use crate::finding::{Finding, Section, Verdict};
+use crate::snapshot;
 use crate::source::{Source, Transport};
+
+/// What was open before the start.
+const EXISTING: &str = "what is open at the start";
 
 /// A feature and its probe: what it is made with, or why it is off.
 struct Feature {
@@ -96,6 +102,34 @@ fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error>
     answers.find(Result::is_err).unwrap_or(Ok(evidence.into()))
 }
 
+/// What exists already, tried without asking for any of it; `wanted` is whether a
+/// run looks for it.
+pub fn existing(wanted: bool) -> Finding {
+    if !wanted {
+        let how = "not looked for, as asked for";
+        return Finding::new(Section::Feature, EXISTING, Verdict::Yes, how);
+    }
+    let stock = snapshot::try_out();
+    let Some((first, others)) = stock.lacks.split_first() else {
+        let namespaces = stock.namespaces;
+        let how = format!("by sock_diag in {namespaces} network namespaces, and /proc");
+        return Finding::new(Section::Feature, EXISTING, Verdict::Yes, &how);
+    };
+    let mut finding = Finding::failed(Section::Feature, EXISTING, Verdict::No, &first.error);
+    for lack in others {
+        for (to, more) in [
+            (&mut finding.evidence, lack.error.why()),
+            (&mut finding.remedy, lack.error.remedy()),
+        ] {
+            if !to.is_empty() && !more.is_empty() {
+                to.push_str("; ");
+            }
+            to.push_str(more);
+        }
+    }
+    finding
+}
+
 /// What this source can do.
 pub fn of(source: &Source) -> Vec<Finding> {
     let row = |feature: &Feature| match (feature.probe)(source) {
@@ -107,8 +141,8 @@ pub fn of(source: &Source) -> Vec<Finding> {
 
 /// The same where no source could be opened.
 pub fn none() -> Vec<Finding> {
-    let rows = FEATURES.iter();
-    rows.map(|feature| without_way(feature.name)).collect()
+    let rows = FEATURES.iter().map(|feature| feature.name);
+    rows.chain([EXISTING]).map(without_way).collect()
 }
 
 /// A feature where no source could be opened.

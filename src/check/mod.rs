@@ -2,9 +2,10 @@
 //!
 //! Contract: nothing is predicted. The programs are loaded and attached just as
 //! a run does it, by each way, and let go again; what a run would go without is
-//! what they went without. Then the doors are shut, as in a run without a log.
-//! Nothing stays attached or mounted. A finding that
-//! says `No` about a way or a feature has the words that a run would end with.
+//! what they went without. So it is with the search for what exists. Then the
+//! doors are shut, as in a run without a log. Nothing stays attached, mounted or
+//! loaded. A finding that says `No` about a way or a feature has the words that a
+//! run would end with, or says at its start.
 
 mod features;
 mod host;
@@ -55,7 +56,11 @@ pub fn look(config: &Config) -> Report {
     // First of all as a run does it: what was tried before might be in its way.
     let opened = Source::open(config.buffer, config.transport, config.wants);
     let (features, taken) = match opened {
-        Ok(source) => (features::of(&source), Ok(source.transport())),
+        Ok(source) => {
+            let mut features = features::of(&source);
+            features.push(features::existing(config.snapshot));
+            (features, Ok(source.transport()))
+        }
         Err(error) => (features::none(), Err(error)),
     };
     let mut findings = host::findings(config.wants);

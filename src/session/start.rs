@@ -166,10 +166,10 @@ pub(super) fn start(
     if purpose.list || purpose.hear {
         start.view.connections.begin_scan();
         stock = snapshot::take(&mut start, by_netns, purpose);
-        for note in &stock.notes {
-            notice(note);
-        }
         if purpose.list {
+            for lack in &stock.lacks {
+                notice(&lack.to_string());
+            }
             start.listeners(&stock);
         }
         start.view.connections.end_scan();

@@ -32,8 +32,8 @@ const TYPE_FLAGS: u16 = 0xc000;
 /// inet_twsk_diag_fill); its `idiag_state` may be FIN_WAIT2.
 const TIMER_TIME_WAIT: u8 = 3;
 
-/// The states that are asked for. SYN_RECV brings requests along, too.
-const STATES: [State; 9] = [
+/// The states of what exists. SYN_RECV brings requests along, too.
+pub const STATES: [State; 9] = [
     State::Established,
     State::SynSent,
     State::SynRecv,
@@ -87,10 +87,11 @@ pub enum Answer {
     Malformed,
 }
 
-/// The request for all TCP sockets of a family; `sequence` comes back in every
+/// The request for the TCP sockets of a family that are in these states; for
+/// none, it is answered without a look at them. `sequence` comes back in every
 /// answer.
-pub fn request(family: u16, sequence: u32) -> [u8; HEADER + REQUEST] {
-    let states = STATES.iter().fold(0u32, |all, s| all | 1 << *s as u8);
+pub fn request(family: u16, sequence: u32, states: &[State]) -> [u8; HEADER + REQUEST] {
+    let states = states.iter().fold(0u32, |all, s| all | 1 << *s as u8);
     let mut out = [0; HEADER + REQUEST];
     let mut put = |at: usize, part: &[u8]| out[at..at + part.len()].copy_from_slice(part);
     put(0, &((HEADER + REQUEST) as u32).to_ne_bytes());

@@ -4,6 +4,7 @@
 //! Contract: this thread is back in its own namespace whenever it does anything
 //! but open a socket. Each namespace is entered once.
 
+use super::lack::{self, Unlisted};
 use super::{Scan, Stopped, proc};
 use crate::sys;
 use crate::sys::caps::{self, Caps};
@@ -19,7 +20,7 @@ impl Scan<'_> {
         let ours = match proc.file(c"thread-self/ns/net") {
             Ok(file) => file,
             Err(errno) => {
-                self.failed = Some(format!("/proc/thread-self/ns/net: {errno}"));
+                self.failed = Some(Unlisted::Namespace(errno));
                 return Ok(());
             }
         };
@@ -28,11 +29,7 @@ impl Scan<'_> {
         let diag = self.open();
         self.dump(own, diag)?;
         if !caps::effective().is_ok_and(|caps| caps.contains(Caps::SYS_ADMIN)) {
-            self.note(
-                "note: without CAP_SYS_ADMIN only this network namespace is searched for what \
-                 was open before the start"
-                    .into(),
-            );
+            self.lacks(lack::one_namespace());
             return Ok(());
         }
         for (inode, place) in mounted() {
@@ -99,7 +96,7 @@ impl Scan<'_> {
             Err(errno) => Err(errno.into()),
         };
         if let (Ok(()), Err(errno)) = (entered, setns(ours, CloneFlags::CLONE_NEWNET)) {
-            self.failed.get_or_insert(errno.to_string());
+            self.failed.get_or_insert(Unlisted::Diag(errno.into()));
             return Err(Stopped);
         }
         self.dump(inode, diag)

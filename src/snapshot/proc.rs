@@ -144,11 +144,15 @@ impl Folder {
     }
 }
 
-/// The inode of the socket that a descriptor is, by its link in /proc/PID/fd.
-pub fn socket_inode(folder: BorrowedFd<'_>, name: &CStr) -> Option<u32> {
-    let target = readlinkat(folder, name).ok()?;
-    let inode = target.as_bytes().strip_prefix(b"socket:[")?;
-    number(inode.strip_suffix(b"]")?)
+/// The inode of the socket that a descriptor is, by its link in /proc/PID/fd;
+/// `None` for what is no socket.
+pub fn socket_inode(folder: BorrowedFd<'_>, name: &CStr) -> Result<Option<u32>> {
+    // EACCES is also the answer for a process that has gone in this moment (v6.12
+    // fs/proc/base.c, proc_pid_readlink): a moment later there is no such link.
+    let target = readlinkat(folder, name).or_else(|_| readlinkat(folder, name))?;
+    let inode = target.as_bytes().strip_prefix(b"socket:[");
+    let inode = inode.and_then(|inode| inode.strip_suffix(b"]"));
+    Ok(inode.and_then(number))
 }
 
 /// A decimal number without a sign.
@@ -271,7 +275,7 @@ mod tests {
         let all = me.numbers(c"fd", &mut |fd, name, folder| {
             use std::os::fd::AsRawFd;
             let this = fd == socket.as_raw_fd() as u32;
-            sockets += u32::from(this && socket_inode(folder, name).is_some());
+            sockets += u32::from(this && matches!(socket_inode(folder, name), Ok(Some(_))));
             true
         });
         assert_eq!((all, sockets), (Ok(true), 1));

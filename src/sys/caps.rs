@@ -17,6 +17,8 @@ bitflags! {
         const DAC_READ_SEARCH = 1 << 2;
         /// CAP_IPC_LOCK: rings beyond kernel.perf_event_mlock_kb.
         const IPC_LOCK = 1 << 14;
+        /// CAP_SYS_PTRACE: see the descriptors of other users' processes.
+        const SYS_PTRACE = 1 << 19;
         /// CAP_SYS_ADMIN: stands for the two below, and did before Linux 5.8.
         const SYS_ADMIN = 1 << 21;
         /// CAP_PERFMON (5.8)

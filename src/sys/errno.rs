@@ -39,6 +39,7 @@ known!(
     EPIPE,
     ENOSYS,
     EMSGSIZE,
+    EPROTONOSUPPORT,
     ENOBUFS,
     EHOSTUNREACH
 );
@@ -63,9 +64,10 @@ impl Errno {
     /// (include/linux/errno.h).
     pub const ENOTSUPP: Errno = Errno(524);
 
-    /// The error of the C library call that has just failed.
+    /// The error of the C library call that has just failed. (nix knows only
+    /// numbers that have names, and makes others 0.)
     pub fn last() -> Errno {
-        nix::errno::Errno::last().into()
+        Errno::from_io(&std::io::Error::last_os_error())
     }
 
     /// The error of a failed operation of std; EIO where it names none.
@@ -95,6 +97,9 @@ impl From<Errno> for std::io::Error {
 /// `EPERM: Operation not permitted`
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Errno::ENOTSUPP {
+            return f.write_str("ENOTSUPP: Operation is not supported");
+        }
         let Some(name) = self.name() else {
             return write!(f, "error {}", self.0);
         };
@@ -122,6 +127,15 @@ mod tests {
         }
         assert_eq!((Errno(0).name(), Errno(134).name()), (None, None));
         assert_eq!((Errno(-1).name(), Errno(i32::MAX).name()), (None, None));
+    }
+
+    #[test]
+    fn a_number_without_a_name_is_kept() {
+        for errno in [Errno::ENOTSUPP, Errno::EPERM] {
+            // SAFETY: the C library's pointer to this thread's errno is always good.
+            unsafe { *libc::__errno_location() = errno.0 };
+            assert_eq!(Errno::last(), errno);
+        }
     }
 
     #[test]

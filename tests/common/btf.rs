@@ -13,6 +13,7 @@ pub const PTR: u32 = 2;
 pub const ARRAY: u32 = 3;
 pub const STRUCT: u32 = 4;
 pub const UNION: u32 = 5;
+pub const ENUM: u32 = 6;
 pub const TYPEDEF: u32 = 8;
 pub const VOLATILE: u32 = 9;
 pub const CONST: u32 = 10;
@@ -73,6 +74,14 @@ impl Builder {
         self.add(name, info, bytes, &rest)
     }
 
+    pub fn enumeration(&mut self, name: &str, values: &[(&str, u32)]) -> u32 {
+        let mut rest = Vec::new();
+        for (name, number) in values {
+            rest.extend([self.name(name), *number]);
+        }
+        self.add(name, ENUM << 24 | values.len() as u32, 4, &rest)
+    }
+
     pub fn array(&mut self, of: u32, count: u32) -> u32 {
         self.add("", ARRAY << 24, 0, &[of, of, count])
     }
@@ -130,6 +139,9 @@ pub fn file(bytes: &[u8]) -> File {
     file.write_all_at(bytes, 0).expect("write to memory");
     file
 }
+
+/// Why that kernel sends resets.
+pub const REASONS: [(u32, &str); 3] = [(0, "NOT_SPECIFIED"), (1, "NO_SOCKET"), (11, "MAX")];
 
 /// What the programs want of a kernel.
 pub struct Kernel {
@@ -190,6 +202,11 @@ pub fn kernel(ipv6: bool, error: bool) -> Kernel {
     let constant = b.of(CONST, "", sock);
     let pointer = b.of(PTR, "", constant);
     let constant_int = b.of(CONST, "", int);
+    let reasons = REASONS.map(|(number, name)| (format!("SK_RST_REASON_{name}"), number));
+    let reasons = reasons
+        .each_ref()
+        .map(|(name, number)| (name.as_str(), *number));
+    b.enumeration("sk_rst_reason", &reasons);
     b.tracepoint(
         "inet_sock_set_state",
         &[pointer, constant_int, constant_int],

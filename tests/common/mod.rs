@@ -43,6 +43,10 @@ pub const OPENING: &str = "Monitoring socket connections with enhanced metrics."
 /// What the line on what the sandbox enforces starts with, on standard error.
 pub const SANDBOX: &str = "socket-snoop: note: sandbox";
 
+/// What the line has on processes that even root may not look into: a host can
+/// have them, and then every run says so on standard error.
+pub const DENIED: &str = " processes may not be looked into: ";
+
 /// How long a start, an expected line or an end may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -315,9 +319,9 @@ impl Tracer {
         text[..whole].lines().map(str::to_owned).collect()
     }
 
-    /// Standard error so far, without the line on the sandbox.
+    /// Standard error so far, without the lines that every run may have.
     pub fn stderr(&self) -> String {
-        split_sandbox(&self.err.text()).1
+        split(&self.err.text()).rest
     }
 
     /// Waits until the output so far satisfies `done`; false on time-out,
@@ -346,26 +350,44 @@ impl Tracer {
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
-        let (sandbox, stderr) = split_sandbox(&self.err.text());
+        let said = split(&self.err.text());
         let out = Output {
             code: status.and_then(|s| s.code()),
             stdout: self.out.text(),
-            stderr,
-            sandbox,
+            stderr: said.rest,
+            sandbox: said.sandbox,
+            denied: said.denied,
         };
         assert!(status.is_some(), "no end after {limit:?}: {out:?}");
         out
     }
 }
 
-/// The lines on the sandbox, and the rest of standard error.
-pub fn split_sandbox(stderr: &str) -> (String, String) {
-    let lines = stderr.split_inclusive('\n');
-    lines.partition(|line| line.starts_with(SANDBOX))
+/// Standard error: the lines on the sandbox, those on processes that may not be
+/// looked into, and the rest.
+#[derive(Default)]
+pub struct Said {
+    pub sandbox: String,
+    pub denied: String,
+    pub rest: String,
 }
 
-/// Reads a line byte by byte, and none on the sandbox: nothing after it is
-/// taken away.
+/// Takes standard error apart.
+pub fn split(stderr: &str) -> Said {
+    let mut said = Said::default();
+    for line in stderr.split_inclusive('\n') {
+        let part = match line {
+            _ if line.starts_with(SANDBOX) => &mut said.sandbox,
+            _ if line.contains(DENIED) => &mut said.denied,
+            _ => &mut said.rest,
+        };
+        part.push_str(line);
+    }
+    said
+}
+
+/// Reads a line byte by byte, and none that every run may have: nothing after
+/// it is taken away.
 pub fn first_line(stream: &mut impl Read) -> String {
     loop {
         let mut line = Vec::new();
@@ -374,7 +396,7 @@ pub fn first_line(stream: &mut impl Read) -> String {
             line.push(byte[0]);
         }
         let line = String::from_utf8(line).unwrap();
-        if !line.starts_with(SANDBOX) {
+        if line.is_empty() || !split(&line).rest.is_empty() {
             return line;
         }
     }
@@ -387,10 +409,12 @@ pub struct Output {
     pub code: Option<i32>,
     /// Everything on standard output.
     pub stdout: String,
-    /// Everything on standard error but the line on the sandbox.
+    /// Everything on standard error but the two lines below.
     pub stderr: String,
     /// The line on what the sandbox enforces.
     pub sandbox: String,
+    /// The line on processes that may not be looked into, where there are any.
+    pub denied: String,
 }
 
 impl Output {

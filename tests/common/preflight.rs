@@ -5,8 +5,11 @@
 //! events. Everything that the preflight says of a run must then be so, to the
 //! letter of its errors.
 
-use super::Output;
 use super::event::{self, Value};
+use super::{Output, net};
+
+/// The row of the search at the start.
+pub const EXISTING: &str = "what is open at the start";
 
 /// Starts the program with these arguments, separated by spaces, and waits for
 /// its end.
@@ -103,6 +106,29 @@ fn ends(out: &Output, error: Option<&str>) {
     }
 }
 
+/// Without its numbers: processes come and go.
+fn unnumbered(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// What the search at the start goes without is what a run says of it.
+fn search_is_told(report: &Report, run: &Output) {
+    let all = [run.denied.as_str(), &run.stderr].concat();
+    let said = all.lines().filter(|line| line.contains("before the start"));
+    let said: Vec<&str> = said.collect();
+    let row = report.of(EXISTING);
+    let on = row["check.verdict"] == "yes";
+    assert_eq!(said.is_empty(), on, "{row}: {said:#?}");
+    let words = unnumbered(&words(row));
+    for line in said {
+        let why = line.strip_prefix("socket-snoop: note: ");
+        let why = why.or_else(|| line.strip_prefix("socket-snoop: warning: "));
+        for part in why.expect(line).split("; ") {
+            assert!(words.contains(&unnumbered(part)), "{part}: {row}");
+        }
+    }
+}
+
 /// What a person is shown is the same.
 pub fn text_agrees(start: Start<'_>, args: &str, report: &Report) {
     let text = start(&format!("--check {args}"));
@@ -126,6 +152,8 @@ pub fn truth(start: Start<'_>, args: &str) -> Report {
     let report = Report::read(&start(&format!("--check --format json {args}")));
     let code = event::number(&report.result, "check.exit_code");
 
+    // Something is there to be found, and it is somebody's.
+    let _open = net::listen(net::own_ip());
     let run = start(&format!("--no-log --duration 0.1 {args}"));
     let error = report.result.get("check.error").and_then(Value::as_str);
     ends(&run, error);
@@ -144,6 +172,7 @@ pub fn truth(start: Start<'_>, args: &str) -> Report {
         let smaller = rings["check.verdict"] == "no";
         assert_eq!(run.stderr.contains(&less), smaller, "{less}{}", run.stderr);
         assert_eq!(run.stderr.contains("warning: rings of"), smaller);
+        search_is_told(&report, &run);
     }
     for way in report.section("transport") {
         let name = event::text(way, "check.name");

@@ -15,6 +15,9 @@ use nix::sys::reboot::{RebootMode, reboot};
 use crate::suite::{BTF, Variant, say};
 use crate::way::TRACER;
 
+/// The modules of TCP's socket diagnosis; the first one uses the second.
+pub const DIAG: [&str; 2] = ["tcp_diag", "inet_diag"];
+
 /// Mounts a file system of this kind, making its folder where needed.
 fn attach(kind: &str, at: &str) {
     let _ = fs::create_dir_all(at);
@@ -28,15 +31,30 @@ fn attach(kind: &str, at: &str) {
 fn modules() {
     let list = fs::read_to_string("/modules/list").unwrap_or_default();
     for name in list.lines() {
-        let path = format!("/modules/{name}");
-        let loaded = File::open(&path)
-            .map_err(|e| e.to_string())
-            .and_then(|file| {
-                finit_module(&file, c"", ModuleInitFlags::empty()).map_err(|e| e.to_string())
-            });
-        if let Err(why) = loaded {
+        if let Err(why) = load(name) {
             say(&format!("info module {name} is not loaded: {why}"));
         }
+    }
+}
+
+/// Loads one of them.
+fn load(name: &str) -> Result<(), String> {
+    let file = File::open(format!("/modules/{name}")).map_err(|e| e.to_string())?;
+    finit_module(&file, c"", ModuleInitFlags::empty()).map_err(|e| e.to_string())
+}
+
+/// As the program that the kernel asks for modules: it gives those of TCP's
+/// socket diagnosis, by the names that net/core/sock_diag.c has for them.
+pub fn modprobe(args: &[String]) -> ExitCode {
+    let asked = args.last().map(String::as_str);
+    let name = match asked {
+        Some("net-pf-16-proto-4-type-2" | "net-pf-16-proto-4-type-10") => DIAG[1],
+        Some("net-pf-16-proto-4-type-2-6") => DIAG[0],
+        _ => return ExitCode::FAILURE,
+    };
+    match load(&format!("{name}.ko")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -5,7 +5,7 @@
 //! it was given, runs itself as `suite` and powers the machine off. The suite
 //! prints `ok NAME`, `skip NAME: why` or `FAIL NAME: why` for each check and
 //! `RESULT pass=N fail=N skip=N` at the end. Called `ip` or `tc`, it does what
-//! the network parts of the suite need of these tools. Started by anything
+//! the network parts of the suite need of these tools; called `modprobe`, it loads what they ask for. Started by anything
 //! else than a kernel it does nothing and says so: `cargo test` passes by.
 //!
 //! The kernel hands over `SNOOP_VARIANT=...` of its command line as
@@ -17,6 +17,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod accept;
 mod boot;
 mod cpus;
 mod link;
@@ -39,7 +40,9 @@ fn main() -> ExitCode {
     match name.rsplit('/').next() {
         Some("ip" | "tc") => link::main(&rest),
         Some("tracer") => way::main(&rest),
+        Some("modprobe") => boot::modprobe(&rest),
         _ if rest.first().is_some_and(|first| first == "doors") => common::doors::child(&rest[1..]),
+        _ if rest == [accept::CHILD] => accept::child(),
         _ if std::process::id() == 1 => boot::main(),
         _ if rest == ["suite"] => suite::main(),
         _ => {

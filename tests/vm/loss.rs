@@ -1,10 +1,12 @@
 //! The smallest rings and a tracer that is asleep: what was lost is said, to
-//! the last event. The guest is quiet, so the sums are exact.
+//! the last event. The guest is quiet, so the sums are exact, but for accepts that
+//! got lost: those that came are no events to be shown.
 
 use nix::sys::signal::Signal;
 
 use crate::common::event;
 use crate::common::{Run, Tracer, net};
+use crate::lives::programs;
 use crate::suite::{Done, witness};
 
 const CONNECTIONS: usize = 400;
@@ -21,6 +23,7 @@ fn traffic(connections: usize) -> std::net::SocketAddr {
 pub fn every_loss_is_said() -> Done {
     let tracer = Tracer::json("--all --buffer 4K");
     let witness = witness();
+    let accepts_lost = programs().iter().any(|name| name == "socket_snoop_ac");
     tracer.child.signal(Signal::SIGSTOP);
     traffic(CONNECTIONS);
     tracer.child.signal(Signal::SIGCONT);
@@ -35,10 +38,14 @@ pub fn every_loss_is_said() -> Done {
     let lost = event::losses(&all, &["ring_full", "output_failed"]);
     assert!(lost > 1000, "{summary}");
     let received = event::number(summary, "events.received");
-    assert_eq!(
-        received + lost,
-        generated,
-        "received {received}, lost {lost}"
+    let accepts = if accepts_lost {
+        CONNECTIONS as u64 + 1
+    } else {
+        0
+    };
+    assert!(
+        (generated..=generated + accepts).contains(&(received + lost)),
+        "received {received}, lost {lost}, generated {generated}"
     );
     // Both ends' five, and the listener's own two.
     let mut own = event::with(&all, last);

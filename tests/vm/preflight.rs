@@ -1,8 +1,13 @@
 //! The preflight in the guest: on each kernel, in each variant.
 
+use std::ffi::CString;
 use std::fs;
+use std::os::unix::fs::symlink;
 
-use crate::common::preflight::{Report, truth};
+use nix::kmod::{DeleteModuleFlags, delete_module};
+
+use crate::boot::DIAG;
+use crate::common::preflight::{EXISTING, Report, truth};
 use crate::common::{Run, eventually};
 use crate::lives::programs;
 use crate::suite::{Done, Variant, say, with_mounts};
@@ -27,6 +32,42 @@ pub fn true_answer() -> Done {
     {
         say(&format!("info check {finding}"));
     }
+    Ok(())
+}
+
+fn is_loaded(module: &str) -> bool {
+    let all = fs::read_to_string("/proc/modules").unwrap_or_default();
+    all.lines()
+        .any(|line| line.split(' ').next() == Some(module))
+}
+
+/// Without the modules for socket diagnosis what is open at the start can't be
+/// found, and that is said. Where the kernel gets them, a look leaves none there.
+pub fn without_diag() -> Done {
+    const MODPROBE: &str = "/sbin/modprobe";
+    if !DIAG.iter().all(|module| is_loaded(module)) {
+        return Err("socket diagnosis is built in".into());
+    }
+    for module in DIAG {
+        let name = CString::new(module).expect("a name");
+        delete_module(&name, DeleteModuleFlags::O_NONBLOCK)
+            .unwrap_or_else(|e| panic!("unload {module}: {e}"));
+    }
+    let start = |args: &str| Run::new(args).run();
+    let report = truth(&start, "");
+    assert_eq!(report.verdict(EXISTING), "no");
+    let why = report.evidence(EXISTING);
+    assert!(why.contains("sock_diag: ENOENT"), "{why}");
+    fs::create_dir_all("/sbin").expect("a folder");
+    symlink("/init", MODPROBE).expect("a link");
+    let report = Report::read(&start("--check --format json"));
+    assert_eq!(report.verdict(EXISTING), "yes", "{}", report.of(EXISTING));
+    let left: Vec<_> = DIAG.iter().filter(|module| is_loaded(module)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    // A run uses them, as ss does.
+    start("--no-log --duration 0.1").ok();
+    assert!(DIAG.iter().all(|module| is_loaded(module)));
+    fs::remove_file(MODPROBE).expect("remove the link");
     Ok(())
 }
 

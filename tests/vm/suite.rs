@@ -14,7 +14,7 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::{kernel, net};
-use crate::{cpus, lives, loss, preflight, report, retransmit, shut, transport};
+use crate::{accept, cpus, lives, loss, preflight, report, retransmit, shut, transport};
 
 /// What the kernel's command line asks for.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 26] = [
+const QUIET: [Check; 28] = [
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
     ("transport", transport::in_use, true),
@@ -83,6 +83,7 @@ const QUIET: [Check; 26] = [
     ("refused_connection", lives::refused_connection, false),
     ("listeners", lives::listeners, false),
     ("two_hundred", lives::two_hundred, true),
+    ("accept", accept::who_and_when, true),
     ("report_sigint", report::sigint, true),
     ("report_sigterm", report::sigterm, false),
     ("json", report::json, true),
@@ -93,6 +94,7 @@ const QUIET: [Check; 26] = [
     ("nothing_left", report::nothing_left, true),
     ("preflight", preflight::true_answer, true),
     ("preflight_leaves_nothing", preflight::nothing_left, false),
+    ("preflight_without_diag", preflight::without_diag, false),
     ("namespaces", lives::namespaces, false),
     ("sandbox_keeps", shut::kept, true),
     ("sandbox_attempts", shut::attempts, false),

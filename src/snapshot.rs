@@ -104,7 +104,8 @@ struct Scan<'a> {
     sink: &'a mut dyn Sink,
     by_netns: bool,
     list: bool,
-    /// The states of the sockets that are asked for; none for a trial.
+    /// The states of the sockets that are asked for; none for a trial, or where
+    /// they are not wanted.
     states: &'static [State],
     buffer: Vec<u8>,
     sequence: u32,
@@ -128,7 +129,8 @@ struct Scan<'a> {
 /// namespaces apart. Must run in a process of one thread, or at least one that
 /// needs its network namespace in no other.
 pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose) -> Stock {
-    scan(sink, by_netns, purpose, &diag::STATES)
+    let states: &[State] = if purpose.list { &diag::STATES } else { &[] };
+    scan(sink, by_netns, purpose, states)
 }
 
 fn scan(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, states: &'static [State]) -> Stock {
@@ -160,7 +162,14 @@ fn scan(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, states: &'static 
         Ok(proc) => {
             let _: Result<(), Stopped> = scan.all(&proc);
         }
-        Err(errno) => scan.lacks(lack::no_proc(errno)),
+        Err(errno) => {
+            scan.lacks(lack::no_proc(errno));
+            // What can be heard is asked for nothing.
+            scan.states = &[];
+            let diag = scan.open();
+            let _: Result<(), Stopped> = scan.dump(0, diag);
+            scan.hear_or_not();
+        }
     }
     scan.finish()
 }
@@ -178,6 +187,9 @@ impl Scan<'_> {
         self.namespaces(proc)?;
         self.stock.namespaces = self.seen.len();
         self.stock.end = time::monotonic();
+        if !self.list {
+            return Ok(());
+        }
         match (proc.has_kernels_pids(), self.is_trial()) {
             (true, false) => self.owners(proc)?,
             (true, true) => self.try_owners(proc),
@@ -192,12 +204,6 @@ impl Scan<'_> {
 
     /// Lists the sockets of a namespace.
     fn dump(&mut self, netns: u32, diag: sys::Result<Diag>) -> Result<(), Stopped> {
-        if !self.list {
-            return match self.sink.breathe(u64::MAX) {
-                true => Ok(()),
-                false => Err(Stopped),
-            };
-        }
         for family in [diag::AF_INET, diag::AF_INET6] {
             let failed = match &diag {
                 Ok(diag) => match self.dump_family(netns, diag, family)? {

@@ -9,9 +9,11 @@ use crate::attach::Part;
 use crate::error::Error;
 use crate::event::Known;
 use crate::finding::{Finding, Section, Verdict};
-use crate::snapshot;
+use crate::snapshot::{self, Purpose, Stock};
 use crate::source::{Source, Transport};
 
+/// What a connection has counted.
+const COUNTERS: &str = "bytes, segments, RTT";
 /// What was open before the start.
 const EXISTING: &str = "what is open at the start";
 
@@ -21,7 +23,7 @@ struct Feature {
     probe: fn(&Source) -> Result<String, Error>,
 }
 
-const FEATURES: [Feature; 13] = [
+const FEATURES: [Feature; 12] = [
     Feature {
         name: "state changes",
         // The source would not be open without.
@@ -74,10 +76,6 @@ const FEATURES: [Feature; 13] = [
         probe: |source| all(source, &[Part::ResetsSent, Part::ResetReasons], "told"),
     },
     Feature {
-        name: "bytes, segments, RTT",
-        probe: |source| part(source, Part::Counters, "read at the end of a connection"),
-    },
-    Feature {
         name: "filters",
         probe: |_| Ok("in user space".into()),
     },
@@ -102,14 +100,42 @@ fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error>
     answers.find(Result::is_err).unwrap_or(Ok(evidence.into()))
 }
 
-/// What exists already, tried without asking for any of it; `wanted` is whether a
-/// run looks for it.
-pub fn existing(wanted: bool) -> Finding {
-    if !wanted {
-        let how = "not looked for, as asked for";
-        return Finding::new(Section::Feature, EXISTING, Verdict::Yes, how);
+/// What is no matter of the source alone, tried without asking for any socket;
+/// `wanted` is whether a run looks for those that exist.
+pub fn tried(source: &Source, wanted: bool) -> [Finding; 2] {
+    let purpose = Purpose {
+        list: wanted,
+        hear: source.tells_destroys(),
+    };
+    let stock = match purpose.list || purpose.hear {
+        true => snapshot::try_out(purpose),
+        false => Stock::default(),
+    };
+    let existing = match wanted {
+        true => existing(&stock),
+        false => {
+            let how = "not looked for, as asked for";
+            Finding::new(Section::Feature, EXISTING, Verdict::Yes, how)
+        }
+    };
+    [counters(source, &stock), existing]
+}
+
+/// What a connection has counted.
+fn counters(source: &Source, stock: &Stock) -> Finding {
+    let yes = |how: &str| Finding::new(Section::Feature, COUNTERS, Verdict::Yes, how);
+    let heard = stock.broadcasts.as_ref().map_or(0, |b| b.namespaces());
+    match source.without_counters() {
+        None => yes("read at the end of a connection"),
+        Some(why) if heard == 0 => Finding::failed(Section::Feature, COUNTERS, Verdict::No, why),
+        Some(_) => yes(&format!(
+            "by sock_diag when a socket is destroyed, in {heard} network namespaces"
+        )),
     }
-    let stock = snapshot::try_out();
+}
+
+/// What exists already.
+fn existing(stock: &Stock) -> Finding {
     let Some((first, others)) = stock.lacks.split_first() else {
         let namespaces = stock.namespaces;
         let how = format!("by sock_diag in {namespaces} network namespaces, and /proc");
@@ -142,7 +168,7 @@ pub fn of(source: &Source) -> Vec<Finding> {
 /// The same where no source could be opened.
 pub fn none() -> Vec<Finding> {
     let rows = FEATURES.iter().map(|feature| feature.name);
-    rows.chain([EXISTING]).map(without_way).collect()
+    rows.chain([COUNTERS, EXISTING]).map(without_way).collect()
 }
 
 /// A feature where no source could be opened.

@@ -128,7 +128,13 @@ impl Sink for Start<'_> {
 /// Where a connection's counters come from, if not from the events.
 fn counters(why: &Error, broadcasts: &Broadcasts) -> String {
     let namespaces = match broadcasts.namespaces() {
-        0 => return format!("note: connections without bytes, segments and RTT: {why}"),
+        0 => {
+            let silent = match broadcasts.deaf() {
+                Some((_, errno)) => format!(" (nor does sock_diag tell them: {errno})"),
+                None => String::new(),
+            };
+            return format!("note: connections without bytes, segments and RTT: {why}{silent}");
+        }
         1 => "this network namespace".into(),
         n => format!("the {n} network namespaces of now"),
     };

@@ -26,6 +26,7 @@ pub struct Broadcasts {
     diags: Vec<Diag>,
     /// Namespaces that can't be listened to, and why the first can't.
     deaf: usize,
+    silent: bool,
     why: Option<Errno>,
     overruns: u64,
     said: bool,
@@ -34,6 +35,9 @@ pub struct Broadcasts {
 impl Broadcasts {
     /// Listens to one more network namespace.
     pub fn add(&mut self, diag: sys::Result<Diag>) {
+        if self.silent {
+            return;
+        }
         let room = match self.diags.len() < NAMESPACES {
             true => Ok(()),
             false => Err(Errno::EMFILE),
@@ -54,6 +58,15 @@ impl Broadcasts {
             self.deaf += 1;
             self.why.get_or_insert(errno);
         }
+    }
+
+    /// Listens to nothing: sock_diag fails.
+    pub fn give_up(&mut self, why: Errno) {
+        self.deaf += self.diags.len();
+        self.why = Some(why);
+        self.silent = true;
+        self.diags.clear();
+        self.epoll = None;
     }
 
     /// The network namespaces that are listened to.

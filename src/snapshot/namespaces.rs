@@ -28,6 +28,7 @@ impl Scan<'_> {
         self.seen.push(own);
         let diag = self.open();
         self.dump(own, diag)?;
+        self.hear_or_not();
         if !caps::effective().is_ok_and(|caps| caps.contains(Caps::SYS_ADMIN)) {
             self.lacks(lack::one_namespace());
             return Ok(());
@@ -50,6 +51,15 @@ impl Scan<'_> {
             self.namespaces_of(&process, &ours).is_ok()
         });
         all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
+    }
+
+    /// Where sock_diag doesn't answer, it won't say anything of its own either.
+    pub(super) fn hear_or_not(&mut self) {
+        if let (Some(Unlisted::Diag(errno)), Some(broadcasts)) =
+            (&self.failed, &mut self.stock.broadcasts)
+        {
+            broadcasts.give_up(*errno);
+        }
     }
 
     /// Those of a process's threads.

@@ -11,11 +11,7 @@ use crate::existing::Existing;
 
 /// Searches as [`super::take`] does but for the sockets: in every network
 /// namespace it asks for none, and of every process's descriptors it looks at one.
-pub fn try_out() -> Stock {
-    let purpose = Purpose {
-        list: true,
-        hear: false,
-    };
+pub fn try_out(purpose: Purpose) -> Stock {
     let modules = Modules::now();
     let stock = scan(&mut Nobody, true, purpose, &[]);
     modules.restore();

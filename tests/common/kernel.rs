@@ -92,12 +92,13 @@ pub const LINES: [&str; 3] = [
 ];
 
 /// All tracepoints that are traced: an event of each can be lost.
-pub const ALL: [&str; 5] = [
+pub const ALL: [&str; 6] = [
     LINES[0],
     LINES[1],
     LINES[2],
     "tcp/tcp_send_reset",
     "tcp/tcp_receive_reset",
+    "tcp/tcp_destroy_sock",
 ];
 
 /// The kernel's own count of the passes through tracepoints, host-wide.

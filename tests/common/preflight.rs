@@ -167,6 +167,13 @@ pub fn truth(start: Start<'_>, args: &str) -> Report {
         assert_eq!(noted, [taken == "btf", taken == "perf"], "{}", run.stderr);
         let doors = format!("socket-snoop: note: {}\n", report.evidence("sandbox"));
         assert_eq!(run.sandbox, doors);
+        let counters = report.of("bytes, segments, RTT");
+        let by_messages = "note: bytes, segments and RTT come from sock_diag";
+        let heard = event::text(counters, "check.evidence").starts_with("by sock_diag");
+        assert_eq!(run.stderr.contains(by_messages), heard, "{}", run.stderr);
+        let without = "note: connections without bytes, segments and RTT: ";
+        let none = counters["check.verdict"] == "no";
+        assert_eq!(run.stderr.contains(without), none, "{}", run.stderr);
         let rings = report.of("rings");
         let less = format!("socket-snoop: warning: {}\n", words(rings));
         let smaller = rings["check.verdict"] == "no";

@@ -19,6 +19,7 @@ mod common;
 
 mod accept;
 mod boot;
+mod counters;
 mod cpus;
 mod link;
 mod lives;

@@ -14,7 +14,7 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::{kernel, net};
-use crate::{accept, cpus, lives, loss, preflight, report, retransmit, shut, transport};
+use crate::{accept, counters, cpus, lives, loss, preflight, report, retransmit, shut, transport};
 
 /// What the kernel's command line asks for.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 28] = [
+const QUIET: [Check; 29] = [
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
     ("transport", transport::in_use, true),
@@ -89,6 +89,7 @@ const QUIET: [Check; 28] = [
     ("json", report::json, true),
     ("log", report::log, true),
     ("log_sighup", report::log_sighup, false),
+    ("counters", counters::told, true),
     ("loss", loss::every_loss_is_said, true),
     ("loss_report", loss::the_report_says_it, false),
     ("nothing_left", report::nothing_left, true),

@@ -171,35 +171,29 @@ fn all(
     maps: &Maps,
     wants: Wants,
 ) -> Result<Loaded, Error> {
-    let full = Extras {
-        members: btf.ok(),
-        cgroup: true,
-        lock: !wants.owner_by_transitions,
-    };
-    let without_members = Extras {
-        members: None,
-        ..full
-    };
-    let bare = Extras {
-        cgroup: false,
-        ..without_members
-    };
-    let mut loaded = Loaded::default();
     // What the verifier does not take costs detail, not the run.
+    let mut mixes = [(btf.ok(), true), (None, true), (None, false)].into_iter();
     let mut refused = None;
-    let mut extras = full;
-    let first = loop {
+    let (extras, first) = loop {
+        let Some((members, cgroup)) = mixes.next() else {
+            let none = || Error::new(Kind::Refused, "no program can be loaded");
+            return Err(refused.unwrap_or_else(none));
+        };
+        let extras = Extras {
+            members,
+            cgroup,
+            lock: !wants.owner_by_transitions,
+        };
         match attach(REQUIRED[0][which], extras) {
-            Ok(first) => break first,
-            Err(why) if why.kind() == Kind::Refused && refused.is_none() => {
-                extras = without_members;
-                refused = Some(why);
-            }
-            Err(why) if why.kind() == Kind::Refused && extras.cgroup => extras = bare,
+            Ok(first) => break (extras, first),
+            Err(why) if why.kind() == Kind::Refused => refused = refused.or(Some(why)),
             Err(why) => return Err(refused.unwrap_or(why)),
         }
     };
-    loaded.known = first.0.known();
+    let mut loaded = Loaded {
+        known: first.0.known(),
+        ..Loaded::default()
+    };
     loaded.push(first);
     for pair in &REQUIRED[1..] {
         loaded.push(attach(pair[which], extras)?);

@@ -51,6 +51,8 @@ pub enum Part {
 /// How the programs are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
+    /// Tell of accepts themselves.
+    pub accepts: bool,
     /// Learn the owner of an accepted socket at its first read, too.
     pub reads: bool,
     /// Believe the task on the CPU only in the transitions that are always the
@@ -65,6 +67,10 @@ pub struct Loaded {
     pub programs: Vec<Program>,
     /// What keeps them attached.
     pub attached: Vec<Attached>,
+    /// What keeps the program of accepts attached. To let go of it can take the
+    /// kernel seconds: until no task can be in the function's trampoline (v6.12
+    /// kernel/trace/ftrace.c, ftrace_shutdown: synchronize_rcu_tasks).
+    pub accepts: Option<Attached>,
     /// What they read beyond what every host has.
     pub known: Known,
     /// What they go without, and why.
@@ -209,8 +215,12 @@ fn all(
     }
     let why = refused.as_ref().or(btf.err());
     match (extras.members, why) {
+        _ if !wants.accepts => {}
         (Some(btf), _) => match accepts(btf, maps, extras) {
-            Ok(program) => loaded.push(program),
+            Ok((program, attached)) => {
+                loaded.programs.push(program);
+                loaded.accepts = Some(attached);
+            }
             Err(why) => loaded.absent.push((Part::Accepts, why)),
         },
         (None, Some(why)) => loaded.absent.push((Part::Accepts, why.clone())),

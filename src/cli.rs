@@ -356,6 +356,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         transport: args.transport,
         sandbox: args.sandbox,
         wants: Wants {
+            accepts: true,
             reads: args.accept_owner,
             owner_by_transitions: args.owner_by,
         },

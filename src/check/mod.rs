@@ -10,6 +10,7 @@
 mod features;
 mod host;
 
+use crate::attach::Wants;
 use crate::cli::Config;
 use crate::error::Error;
 use crate::finding::{Finding, Section, Verdict};
@@ -84,10 +85,19 @@ pub fn look(config: &Config) -> Report {
     }
 }
 
+/// What a run wants but for the accepts: whether a host tells them is known by
+/// then, and to let go of them takes some kernels seconds.
+fn without_accepts(config: &Config) -> Wants {
+    Wants {
+        accepts: false,
+        ..config.wants
+    }
+}
+
 /// What is given up, by giving it up: the last of all that is tried.
 fn doors(config: &Config) -> Finding {
     const WHAT: &str = "sandbox";
-    match Source::open(config.buffer, config.transport, config.wants) {
+    match Source::open(config.buffer, config.transport, without_accepts(config)) {
         Ok(source) => {
             let (enforced, _) = source.shut_doors(config.sandbox, None, false);
             let verdict = match enforced.is_whole() {
@@ -107,7 +117,7 @@ fn way(config: &Config, transport: Transport, taken: Option<&Transport>) -> Find
     if taken == Some(&transport) {
         return works("a run takes this one");
     }
-    match Source::open(config.buffer, Some(transport), config.wants) {
+    match Source::open(config.buffer, Some(transport), without_accepts(config)) {
         Ok(_) => works("works, too"),
         Err(error) => Finding::failed(Section::Transport, transport.name(), Verdict::No, &error),
     }

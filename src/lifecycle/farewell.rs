@@ -133,9 +133,10 @@ impl Farewells {
         Some(waiting.ended)
     }
 
-    /// The next end that has waited long enough at `now` on the event clock.
+    /// The next end that has waited long enough at `now` on the event clock, or
+    /// any (`u64::MAX`).
     pub fn next_due(&mut self, now: u64) -> Option<Ended> {
-        if now.saturating_sub(self.turned) > PATIENCE {
+        if now != u64::MAX && now.saturating_sub(self.turned) > PATIENCE {
             self.turned = now;
             self.early.swap(0, 1);
             self.early[0].clear();

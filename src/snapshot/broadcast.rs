@@ -16,6 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// Network namespaces that are listened to at most: a descriptor each.
 const NAMESPACES: usize = 512;
+/// Descriptors that are given back when there are no more.
+const SPARE: usize = 16;
 /// More than a message takes: headers, struct inet_diag_msg, struct tcp_info.
 const MESSAGE: usize = 2048;
 
@@ -26,6 +28,7 @@ pub struct Broadcasts {
     diags: Vec<Diag>,
     /// Namespaces that can't be listened to, and why the first can't.
     deaf: usize,
+    /// Whether no more are to be added.
     silent: bool,
     why: Option<Errno>,
     overruns: u64,
@@ -36,6 +39,7 @@ impl Broadcasts {
     /// Listens to one more network namespace.
     pub fn add(&mut self, diag: sys::Result<Diag>) {
         if self.silent {
+            self.deaf += 1;
             return;
         }
         let room = match self.diags.len() < NAMESPACES {
@@ -57,6 +61,13 @@ impl Broadcasts {
         if let Err(errno) = added {
             self.deaf += 1;
             self.why.get_or_insert(errno);
+            if errno == Errno::EMFILE {
+                // What is opened later needs some, too: the log, a ring.
+                self.silent = true;
+                let kept = self.diags.len().saturating_sub(SPARE);
+                self.deaf += self.diags.len() - kept;
+                self.diags.truncate(kept);
+            }
         }
     }
 

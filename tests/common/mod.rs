@@ -277,7 +277,7 @@ impl Run {
 
     /// Runs it to its end, which must come by itself.
     pub fn run(self) -> Output {
-        self.launch().finish(PATIENCE)
+        self.launch().finish(PATIENCE * 3)
     }
 
     fn launch(self) -> Tracer {

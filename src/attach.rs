@@ -67,8 +67,8 @@ pub struct Loaded {
     pub programs: Vec<Program>,
     /// What keeps them attached.
     pub attached: Vec<Attached>,
-    /// What keeps the program of accepts attached. To let go of it can take the
-    /// kernel seconds: until no task can be in the function's trampoline (v6.12
+    /// What keeps the program of accepts attached. To let go of it the kernel
+    /// waits until no task can be in the function's trampoline (v6.12
     /// kernel/trace/ftrace.c, ftrace_shutdown: synchronize_rcu_tasks).
     pub accepts: Option<Attached>,
     /// What they read beyond what every host has.

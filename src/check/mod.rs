@@ -86,7 +86,7 @@ pub fn look(config: &Config) -> Report {
 }
 
 /// What a run wants but for the accepts: whether a host tells them is known by
-/// then, and to let go of them takes some kernels seconds.
+/// then, and the kernel lets go of their program slowly.
 fn without_accepts(config: &Config) -> Wants {
     Wants {
         accepts: false,

@@ -5,11 +5,10 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
 use common::event::{self, Value};
-use common::life::to_end;
+use common::life::{End, exchange, read_then_close, shut_then_read};
 use common::net::{self, Netns};
 use common::{Output, Tracer, confine, live, skip};
 
@@ -25,6 +24,7 @@ const COUNTERS: [&str; 6] = [
 ];
 const UP: usize = 70_001;
 const DOWN: usize = 300_007;
+const BYTES: (usize, usize) = (UP, DOWN);
 
 /// A tracer that finds no BTF.
 fn without_btf(args: &'static str) -> Tracer {
@@ -49,45 +49,18 @@ fn both_have(tracer: Tracer, servers: &[SocketAddr], count: usize) -> (Vec<Value
     (servers.iter().flat_map(of).collect(), out)
 }
 
-/// One end's way out.
-type End = fn(TcpStream);
-
-fn shut_then_read(mut stream: TcpStream) {
-    stream.shutdown(Shutdown::Write).expect("shutdown");
-    to_end(&mut stream);
-}
-
-fn read_then_close(mut stream: TcpStream) {
-    to_end(&mut stream);
-}
-
-/// A connection with data both ways; both ends leave as they are told.
-fn exchange(listener: &TcpListener, client: End, server: End) -> SocketAddr {
-    let address = listener.local_addr().expect("an address");
-    let mut connected = TcpStream::connect(address).expect("connect");
-    let mut accepted = listener.accept().expect("accept").0;
-    let serving = thread::spawn(move || {
-        let mut request = vec![0; UP];
-        accepted.read_exact(&mut request).expect("the request");
-        accepted.write_all(&vec![7; DOWN]).expect("the answer");
-        server(accepted);
-    });
-    connected.write_all(&vec![1; UP]).expect("the request");
-    let mut answer = vec![0; DOWN];
-    connected.read_exact(&mut answer).expect("the answer");
-    client(connected);
-    serving.join().expect("the server");
-    address
+/// The same connection's record by another tracer.
+fn same<'a>(others: &'a [Value], record: &Value) -> &'a Value {
+    let ends = |r: &Value| (event::local(r), event::peer(r));
+    let found = others.iter().find(|r| ends(r) == ends(record));
+    found.expect("the same connection")
 }
 
 /// Whatever both tell is the same, and what was sent is told.
 fn agree(by_sockets: &[Value], by_messages: &[Value]) {
     assert_eq!(by_sockets.len(), by_messages.len());
     for record in by_messages {
-        let same = |r: &&Value| {
-            (event::local(r), event::peer(r)) == (event::local(record), event::peer(record))
-        };
-        let other = by_sockets.iter().find(same).expect("the same connection");
+        let other = same(by_sockets, record);
         for name in COUNTERS {
             match record.get(name) {
                 Some(told) => assert_eq!(Some(told), other.get(name), "{name}: {record} {other}"),
@@ -114,7 +87,9 @@ fn counters_without_btf() {
     ];
     let mut servers = Vec::new();
     for (client, server) in ends {
-        servers.push(exchange(&net::listen(net::own_ip()), client, server));
+        let listener = net::listen(net::own_ip());
+        exchange(&listener, BYTES, client, server);
+        servers.push(listener.local_addr().unwrap());
     }
     let (by_sockets, _) = both_have(tracers.0, &servers, 2);
     let (by_messages, out) = both_have(tracers.1, &servers, 2);
@@ -169,10 +144,7 @@ fn counters_of_resets() {
     let (by_sockets, _) = both_have(tracers.0, &servers, 2);
     let (by_messages, _) = both_have(tracers.1, &servers, 2);
     for record in &by_messages {
-        let same = |r: &&Value| {
-            (event::local(r), event::peer(r)) == (event::local(record), event::peer(record))
-        };
-        let exact = by_sockets.iter().find(same).expect("the same connection");
+        let exact = same(&by_sockets, record);
         assert_eq!(record["connection.cause"], exact["connection.cause"]);
         let cleared = event::peer(record) == other;
         for name in COUNTERS {
@@ -243,7 +215,8 @@ fn counters_of_another_network_namespace() {
     let tracer = without_btf("");
     let server = there.run(|| {
         let listener = net::listen(IpAddr::from(Ipv4Addr::LOCALHOST));
-        exchange(&listener, drop, read_then_close)
+        exchange(&listener, BYTES, drop, read_then_close);
+        listener.local_addr().unwrap()
     });
     let (records, out) = both_have(tracer, &[server], 2);
     assert!(

@@ -2,14 +2,15 @@
 
 mod common;
 
-use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
 use common::event::{self, Value};
-use common::life::{both, causes, connected, joined, lose, to_end};
+use common::life::{
+    both, causes, connected, exchange, joined, lose, read_then_close, shut_then_read, to_end,
+};
 use common::{Run, Tracer, live, net, skip};
 
 /// The client closes first; what both counted is what was sent.
@@ -24,22 +25,7 @@ fn bytes_are_those_that_were_sent() {
     let server = listener.local_addr().unwrap();
     let tracer = Tracer::json("");
     let before = net::now();
-    let serving = thread::spawn(move || {
-        let mut accepted = listener.accept().unwrap().0;
-        let mut request = vec![0; UP];
-        accepted.read_exact(&mut request).unwrap();
-        accepted.write_all(&vec![7; DOWN]).unwrap();
-        to_end(&mut accepted);
-    });
-    let mut client = TcpStream::connect(server).unwrap();
-    client.write_all(&vec![1; UP]).unwrap();
-    let mut answer = vec![0; DOWN];
-    client.read_exact(&mut answer).unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    to_end(&mut client);
-    let address = client.local_addr().unwrap();
-    drop(client);
-    serving.join().unwrap();
+    let address = exchange(&listener, (UP, DOWN), shut_then_read, read_then_close);
     let after = net::now();
 
     let (client, at_server) = both(tracer, server);

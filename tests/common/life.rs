@@ -1,7 +1,8 @@
 //! Connections of the tests' own whose life is known, and the records of it.
 
-use std::io::Read;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
 
 use super::event::{self, Value};
 use super::net::{self, Netns};
@@ -50,6 +51,44 @@ pub fn connected() -> (TcpListener, TcpStream, TcpStream, SocketAddr) {
 pub fn to_end(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("read to the end");
+}
+
+/// One end's way out.
+pub type End = fn(TcpStream);
+
+/// Sends its FIN, and waits for the peer's.
+pub fn shut_then_read(mut stream: TcpStream) {
+    stream.shutdown(Shutdown::Write).expect("shutdown");
+    to_end(&mut stream);
+}
+
+/// Waits for the peer's FIN before it sends its own.
+pub fn read_then_close(mut stream: TcpStream) {
+    to_end(&mut stream);
+}
+
+/// A connection with so many bytes from the client and then so many from the
+/// server; both ends leave as they are told. The client's address.
+pub fn exchange(
+    listener: &TcpListener,
+    (up, down): (usize, usize),
+    client: End,
+    server: End,
+) -> SocketAddr {
+    let mut connected = TcpStream::connect(listener.local_addr().unwrap()).expect("connect");
+    let mut accepted = listener.accept().expect("accept").0;
+    let serving = thread::spawn(move || {
+        accepted.read_exact(&mut vec![0; up]).expect("the request");
+        accepted.write_all(&vec![7; down]).expect("the answer");
+        server(accepted);
+    });
+    connected.write_all(&vec![1; up]).expect("the request");
+    let mut answer = vec![0; down];
+    connected.read_exact(&mut answer).expect("the answer");
+    let address = connected.local_addr().unwrap();
+    client(connected);
+    serving.join().expect("the server");
+    address
 }
 
 /// Two namespaces joined by veth; `None`, and a word on it, where there are none.

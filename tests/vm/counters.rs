@@ -1,11 +1,7 @@
 //! What a connection has counted, wherever that is known from.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::thread;
-
 use crate::common::event::{self, Value};
-use crate::common::life::to_end;
+use crate::common::life::{exchange, read_then_close, shut_then_read};
 use crate::common::preflight::Report;
 use crate::common::{Run, Tracer, net};
 use crate::suite::Done;
@@ -22,21 +18,7 @@ pub fn told() -> Done {
     let listener = net::listen(net::own_ip());
     let server = listener.local_addr().unwrap();
     let tracer = Tracer::json("");
-    let serving = thread::spawn(move || {
-        let mut accepted = listener.accept().unwrap().0;
-        let mut request = vec![0; UP];
-        accepted.read_exact(&mut request).unwrap();
-        accepted.write_all(&vec![7; DOWN]).unwrap();
-        to_end(&mut accepted);
-    });
-    let mut client = TcpStream::connect(server).unwrap();
-    client.write_all(&vec![1; UP]).unwrap();
-    let mut answer = vec![0; DOWN];
-    client.read_exact(&mut answer).unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    to_end(&mut client);
-    drop(client);
-    serving.join().unwrap();
+    exchange(&listener, (UP, DOWN), shut_then_read, read_then_close);
     tracer.until(|lines| event::records(&event::objects(lines), server).len() >= 2);
     let all = event::objects(&tracer.stop().ok().lines());
     let records = event::records(&all, server);

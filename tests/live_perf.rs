@@ -7,14 +7,13 @@ use common::event::{self, Value};
 use common::net;
 use common::preflight::truth;
 use common::{Run, Tracer, binary, confine, eventually, kernel, live, skip};
-use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use socket_snoop::attach::Wants;
 use socket_snoop::event::{Event, What};
 use socket_snoop::source::{Source, Transport};
 use socket_snoop::tcp::State;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -67,19 +66,28 @@ fn a_name_is_that_of_its_moment() {
     let tracer = Tracer::json("--transport perf");
     let server = net::listen(net::own_ip());
     let address = server.local_addr().unwrap();
-    let work = move || {
-        prctl::set_name(c"name-of-before").unwrap();
-        let client = TcpStream::connect(address).expect("connect");
-        let accepted = server.accept().expect("accept").0;
-        prctl::set_name(c"name-of-after").unwrap();
-        drop(client);
-        net::drain(accepted);
-        // Until the events are read.
-        let done = || events_with(&event::objects(&tracer.lines()), address).len() >= 10;
-        assert!(eventually(done));
-        tracer
-    };
-    let tracer = thread::spawn(work).join().expect("the work");
+    // By a process of its own: what another test of this one starts has this
+    // one's sockets, too, until it runs its program.
+    let script = format!(
+        "set -e; name() {{ printf %s \"$1\" > /proc/$$/comm; }}
+         name name-of-before
+         exec 3<>/dev/tcp/{}/{}
+         name name-of-after
+         exec 3>&-
+         read || true",
+        address.ip(),
+        address.port()
+    );
+    let mut client = Command::new("bash")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("bash");
+    net::drain(server.accept().expect("accept").0);
+    tracer.until(|lines| events_with(&event::objects(lines), address).len() >= 10);
+    // Not before: its user is read from it.
+    drop(client.stdin.take());
+    assert!(client.wait().expect("wait").success());
     let all = event::objects(&tracer.stop().ok().lines());
     let (of_client, _) = event::pair(&all, address);
     assert_eq!(of_client[0]["process.name"], "name-of-before");

@@ -63,8 +63,8 @@ pub fn shut_then_read(mut stream: TcpStream) {
 }
 
 /// Waits for the peer's FIN before it sends its own.
-pub fn read_then_close(mut stream: TcpStream) {
-    to_end(&mut stream);
+pub fn read_then_close(stream: TcpStream) {
+    net::drain(stream);
 }
 
 /// A connection with so many bytes from the client and then so many from the

@@ -63,6 +63,8 @@ pub struct Ring {
     unreadable: Cell<u64>,
     /// How long the event has been enabled, when last asked, in nanoseconds.
     enabled: u64,
+    /// Of a retired one: whether it was empty when last asked.
+    idle: bool,
 }
 
 /// Events that the tracepoints counted and that came to no sample.
@@ -119,6 +121,7 @@ impl Ring {
             missing_before: Missing::default(),
             unreadable: Cell::new(0),
             enabled: 0,
+            idle: false,
         })
     }
 
@@ -154,6 +157,13 @@ impl Ring {
         std::mem::replace(&mut self.enabled, enabled) == enabled
     }
 
+    /// Takes over what another ring of its CPU counted as lost.
+    fn take_losses(&self, other: &Ring) {
+        self.lost.set(self.lost.get() + other.lost.take());
+        self.unreadable
+            .set(self.unreadable.get() + other.unreadable.take());
+    }
+
     fn switch(&self, on: bool) -> Result<(), Errno> {
         let switch = if on {
             perf_event::enable
@@ -174,6 +184,8 @@ impl AsFd for Ring {
 #[derive(Debug)]
 pub struct Rings {
     rings: Vec<Ring>,
+    /// Replaced by another one of their CPU.
+    retired: Vec<Ring>,
     cpu_ids: u32,
     size: usize,
     wanted: usize,
@@ -220,6 +232,7 @@ impl Rings {
         }
         Ok(Rings {
             rings,
+            retired: Vec::new(),
             cpu_ids,
             size,
             wanted,
@@ -285,33 +298,45 @@ impl Rings {
     }
 
     /// Opens the ring of a CPU that came up, for the first time or again: a
-    /// ring dies with its CPU (kernel/events/core.c, perf_event_exit_cpu). A
-    /// dead ring that still holds something is left alone. Returns whether
-    /// there is a new one, which the programs and poll must get to know.
-    pub fn revive(&mut self, cpu: u32) -> Result<bool, Errno> {
-        let old = self.rings.iter_mut().find(|ring| ring.cpu == cpu);
-        if old
-            .as_ref()
-            .is_some_and(|ring| !ring.map.unread().0.is_empty())
-        {
-            return Ok(false);
-        }
+    /// ring dies with its CPU (kernel/events/core.c, perf_event_exit_cpu).
+    /// Returns the new one, which the programs and poll must get to know. What
+    /// the old one holds, or gets until the programs know, is handed out all
+    /// the same.
+    pub fn revive(&mut self, cpu: u32) -> Result<&Ring, Errno> {
         let event = self.feed.open_ring(cpu, self.size)?;
         let mut new = Ring::new(cpu, event, self.size)?;
         new.sources = self.feed.open_sources(&new, self.size)?;
         new.switch(true)?;
-        match old {
-            Some(ring) => {
-                ring.count_missing(&self.feed);
-                new.missing_before = ring.missing.get();
-                new.missing.set(ring.missing.get());
-                new.lost.set(ring.lost.get());
-                new.unreadable.set(ring.unreadable.get());
-                *ring = new;
+        let at = match self.rings.iter().position(|ring| ring.cpu == cpu) {
+            Some(at) => {
+                let old = std::mem::replace(&mut self.rings[at], new);
+                old.count_missing(&self.feed);
+                self.rings[at].missing_before = old.missing.get();
+                self.rings[at].missing.set(old.missing.get());
+                self.rings[at].take_losses(&old);
+                self.retired.push(old);
+                at
             }
-            None => self.rings.push(new),
+            None => {
+                self.rings.push(new);
+                self.rings.len() - 1
+            }
+        };
+        Ok(&self.rings[at])
+    }
+
+    /// Lets go of the rings that were replaced and got nothing since the call
+    /// before. To be called at intervals that no program needs for one event.
+    pub fn release_retired(&mut self) {
+        for mut old in std::mem::take(&mut self.retired) {
+            if let Some(ring) = self.rings.iter().find(|ring| ring.cpu == old.cpu) {
+                ring.take_losses(&old);
+            }
+            let empty = old.map.unread().0.is_empty();
+            if !(empty && std::mem::replace(&mut old.idle, empty)) {
+                self.retired.push(old);
+            }
         }
-        Ok(true)
     }
 
     /// The events that may be opened for a CPU that comes up.
@@ -386,9 +411,8 @@ impl Rings {
 
     fn drain_batch(&mut self, until: u64, sink: &mut dyn FnMut(Sample<'_>) -> bool) -> Progress {
         let layout = self.feed.layout();
-        let mut parts: Vec<Part<'_>> = self
-            .rings
-            .iter_mut()
+        let rings = self.rings.iter_mut().chain(&mut self.retired);
+        let mut parts: Vec<Part<'_>> = rings
             .map(|r| Part {
                 cpu: r.cpu,
                 lost: &r.lost,

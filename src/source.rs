@@ -347,10 +347,13 @@ impl Source {
         if let Way::Samples(sampler) = &mut self.way {
             came = sampler.came(&mut self.rings);
         }
+        self.rings.release_retired();
         let mut new = false;
         for cpu in came {
             match self.revive(cpu) {
-                Ok(revived) => new |= revived,
+                Ok(()) => new = true,
+                // Not up yet, which is no news to who looks once in a while.
+                Err(Errno::ENODEV) if matches!(self.way, Way::Samples(_)) => {}
                 Err(_) if self.ringless.contains(&cpu) => {}
                 Err(errno) => {
                     self.ringless.push(cpu);
@@ -363,21 +366,15 @@ impl Source {
         new
     }
 
-    fn revive(&mut self, cpu: u32) -> sys::Result<bool> {
-        let new = match (self.rings.revive(cpu), &self.way) {
-            // Not up yet, which is no news here.
-            (Err(Errno::ENODEV), Way::Samples(_)) => false,
-            (result, _) => result?,
-        };
-        if let (true, Some(ring)) = (new, self.rings.of(cpu)) {
-            match &self.way {
-                Way::Programs { maps, .. } => maps.connect(ring)?,
-                Way::Samples(_) => notice(&format!(
-                    "warning: CPU {cpu} has come up; up to a second of its events is missing"
-                )),
-            }
+    fn revive(&mut self, cpu: u32) -> sys::Result<()> {
+        let ring = self.rings.revive(cpu)?;
+        match &self.way {
+            Way::Programs { maps, .. } => maps.connect(ring)?,
+            Way::Samples(_) => notice(&format!(
+                "warning: CPU {cpu} has come up; up to a second of its events is missing"
+            )),
         }
-        Ok(new)
+        Ok(())
     }
 
     /// Events lost so far, as far as handed out.

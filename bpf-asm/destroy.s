@@ -20,6 +20,7 @@
 .equ CURRENT_TASK 35                        ; bpf_get_current_task
 
     r6 = r1
+.include "ran.inc"
     r7 = *(u64 *)(r6 + skaddr)
 
 .include "endless.inc"

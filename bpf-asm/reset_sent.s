@@ -19,6 +19,7 @@
 .equ CURRENT_TASK 35                        ; bpf_get_current_task
 
     r6 = r1
+.include "ran.inc"
     r7 = *(u64 *)(r6 + skaddr)
     if r7 == 0 goto out                     ; an answer to a segment that no socket was meant by
 

@@ -29,6 +29,7 @@
 .equ CURRENT_TASK 35                        ; bpf_get_current_task
 
     r6 = r1
+.include "ran.inc"
     r1 = *(u16 *)(r6 + protocol)            ; MPTCP, SCTP and DCCP sockets come by here too
     if r1 != IPPROTO_TCP goto out
 

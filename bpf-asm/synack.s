@@ -25,6 +25,7 @@
 .equ CURRENT_TASK 35                        ; bpf_get_current_task
 
     r6 = r1
+.include "ran.inc"
 
 .include "socket.inc"
 

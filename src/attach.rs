@@ -10,8 +10,11 @@ use crate::btf::Btf;
 use crate::error::{Error, Kind};
 use crate::event::Known;
 use crate::maps::Maps;
+use crate::passes::{self, Passes};
 use crate::program::{Extras, Program, Target};
 use crate::programs;
+use crate::sys;
+use crate::tally::Tally;
 use crate::tracepoint::{Attached, TraceFs};
 use std::os::fd::AsFd;
 
@@ -46,6 +49,8 @@ pub enum Part {
     SocketError,
     /// Bytes, segments and round-trip times of a connection.
     Counters,
+    /// How many events the kernel keeps from the programs.
+    Skips,
 }
 
 /// How the programs are wanted.
@@ -58,6 +63,9 @@ pub struct Wants {
     /// Believe the task on the CPU only in the transitions that are always the
     /// owner's own doing, as on hosts without BTF.
     pub owner_by_transitions: bool,
+    /// Count the events that the kernel keeps from the programs, also where it
+    /// does so itself.
+    pub count_passes: bool,
 }
 
 /// What is in the kernel.
@@ -80,6 +88,9 @@ pub struct Loaded {
     /// Whether they tell when a socket is destroyed: then the kernel's own
     /// message about it has the counters that they can't read.
     pub destroys: bool,
+    /// What counts the events that the kernel keeps from them, where it does not
+    /// do so itself.
+    pub passes: Option<Passes>,
 }
 
 /// A tracepoint's programs: by its record, and by its arguments.
@@ -126,7 +137,8 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Err
         let attached = tracepoint.attach(program.as_fd(), cpus)?;
         Ok((program, attached))
     };
-    let mut loaded = all(&attach, RECORD, btf.as_ref(), maps, wants)?;
+    let count_runs = wants.count_passes || !passes::kernel_counts();
+    let mut loaded = all(&attach, RECORD, btf.as_ref(), maps, wants, count_runs)?;
     loaded.reset_reasons = tracefs.symbols("tcp", "tcp_send_reset", "reason");
     if let (true, Ok(btf)) = (loaded.reset_reasons.is_empty(), &btf) {
         loaded.reset_reasons = btf.reset_reasons();
@@ -137,13 +149,20 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Err
         .any(|(part, _)| *part == Part::Counters)
     {
         let bare = Extras {
-            members: None,
-            cgroup: false,
-            lock: false,
+            count_runs,
+            ..Extras::NONE
         };
         if let Ok(program) = attach(&programs::DESTROY, bare) {
             loaded.push(program);
             loaded.destroys = true;
+        }
+    }
+    if count_runs {
+        let programs = loaded.programs.iter();
+        let counting: Vec<&str> = programs.filter_map(Program::counts_runs_on).collect();
+        match Passes::count(maps, &counting) {
+            Ok(passes) => loaded.passes = Some(passes),
+            Err(why) => loaded.absent.push((Part::Skips, why)),
         }
     }
     Ok(loaded)
@@ -165,7 +184,7 @@ pub fn by_btf(maps: &Maps, wants: Wants) -> Result<Loaded, Error> {
         let attached = program.attach(&what)?;
         Ok((program, attached))
     };
-    let mut loaded = all(&attach, ARGUMENTS, Ok(&btf), maps, wants)?;
+    let mut loaded = all(&attach, ARGUMENTS, Ok(&btf), maps, wants, false)?;
     loaded.reset_reasons = btf.reset_reasons();
     Ok(loaded)
 }
@@ -176,6 +195,7 @@ fn all(
     btf: Result<&Btf, &Error>,
     maps: &Maps,
     wants: Wants,
+    count_runs: bool,
 ) -> Result<Loaded, Error> {
     // What the verifier does not take costs detail, not the run.
     let mut mixes = [(btf.ok(), true), (None, true), (None, false)].into_iter();
@@ -189,6 +209,7 @@ fn all(
             members,
             cgroup,
             lock: !wants.owner_by_transitions,
+            count_runs,
         };
         match attach(REQUIRED[0][which], extras) {
             Ok(first) => break (extras, first),
@@ -266,6 +287,35 @@ impl Loaded {
     fn push(&mut self, (program, attached): (Program, Attached)) {
         self.programs.push(program);
         self.attached.push(attached);
+    }
+
+    /// Runs that the kernel left out.
+    pub fn skipped(&self, tally: &Tally) -> u64 {
+        let counted = self.passes.as_ref().map_or(0, |p| p.skipped(tally));
+        // A kernel that can't tell has told of none.
+        let told = self.told_by_kernel().map(|told| told.unwrap_or(0));
+        counted + told.sum::<u64>()
+    }
+
+    /// Whether [`Loaded::skipped`] may still ask what it has to.
+    pub fn may_ask(&self) -> sys::Result<()> {
+        self.told_by_kernel().try_for_each(|told| told.map(drop))
+    }
+
+    /// What the kernel itself counts of the programs whose passes are not
+    /// counted here.
+    fn told_by_kernel(&self) -> impl Iterator<Item = sys::Result<u64>> + '_ {
+        let counted = |p: &&Program| self.passes.is_some() && p.counts_runs_on().is_some();
+        let left = self.programs.iter().filter(move |p| !counted(p));
+        left.map(Program::recursion_misses)
+    }
+
+    /// Detaches all but the program of accepts.
+    pub fn detach(&mut self, tally: &Tally) {
+        if let Some(passes) = &mut self.passes {
+            passes.stop(tally);
+        }
+        self.attached.clear();
     }
 
     /// Notes what the programs that are loaded can't tell. `why` is the reason

@@ -359,6 +359,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             accepts: true,
             reads: args.accept_owner,
             owner_by_transitions: args.owner_by,
+            count_passes: false,
         },
     });
     Ok(match args.check {

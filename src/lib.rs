@@ -30,9 +30,13 @@ pub mod wire;
 
 pub mod attach;
 pub mod btf;
+pub mod passes;
+
+pub mod program;
+
 pub mod maps;
 pub mod perf;
-pub mod program;
+pub mod tally;
 pub mod tracepoint;
 
 pub mod symbols;

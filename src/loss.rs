@@ -5,9 +5,9 @@
 //! and by a PERF_RECORD_LOST later; the larger figure is the right one (before
 //! Linux 5.2 only the second exists).
 
-use crate::maps::Unsent;
 use crate::output::{Lost, Reason};
 use crate::perf::Rings;
+use crate::tally::{Counts, Tally};
 
 /// What has been reported of one CPU.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,18 +39,17 @@ impl Losses {
         self.undecodable += 1;
     }
 
-    /// Hands out what is new: what the rings say, what the programs could not
-    /// send (by CPU) and how often they were skipped. `wall` is the time to give.
+    /// Hands out what is new: what the rings say, what the programs count where
+    /// there are any, and how often they were skipped. `wall` is the time to give.
     pub fn poll(
         &mut self,
         rings: &Rings,
-        unsent: &[Unsent],
+        tally: Option<&Tally>,
         skipped: u64,
         wall: u64,
         tell: &mut dyn FnMut(Lost),
     ) {
-        self.cpus
-            .resize(unsent.len().max(rings.cpu_ids() as usize), Told::default());
+        self.cpus.resize(rings.cpu_ids() as usize, Told::default());
         let mut total = 0;
         let mut step = |told: &mut u64, now: u64, cpu: Option<u32>, reason: Reason| {
             let count = now.saturating_sub(*told);
@@ -71,7 +70,7 @@ impl Losses {
             }
         };
         for (cpu, told) in (0u32..).zip(&mut self.cpus) {
-            let unsent = unsent.get(cpu as usize).copied().unwrap_or_default();
+            let unsent = tally.map_or_else(Counts::default, |tally| tally.of(cpu));
             let ring = rings.of(cpu);
             let full = unsent.ring_full.max(ring.map_or(0, |ring| ring.lost()));
             let unreadable = ring.map_or(0, |ring| ring.unreadable());

@@ -7,6 +7,7 @@ use crate::event::Owner;
 use crate::perf::{Ring, Rings};
 use crate::sys::bpf::{Map, MapType, Update};
 use crate::sys::{self, Errno, caps, memory};
+use crate::tally::Tally;
 use crate::tcp::Endpoint;
 use crate::wire::OWNER_LEN;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -26,28 +27,14 @@ const OWNERS_PER_LISTENER: u32 = OWNERS / LISTENERS;
 pub const LISTENER_KEY: usize = 32;
 /// Its value, in bytes.
 const LISTENER_LEN: usize = OWNER_LEN + 8;
-/// The value of the map `lost`, in bytes.
-const LOST_LEN: usize = 24;
 
 /// The maps that the programs share.
 #[derive(Debug)]
 pub struct Maps {
     events: Map,
-    lost: Map,
+    lost: Tally,
     owners: Map,
     listeners: Map,
-    cpu_ids: usize,
-}
-
-/// Events that one CPU's programs could not send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unsent {
-    /// The ring was full (ENOSPC). Kernels before 5.2 do not tell.
-    pub ring_full: u64,
-    /// Any other reason.
-    pub other: u64,
-    /// Not events: owners that found no room in the map `owners`.
-    pub owners: u64,
 }
 
 /// An address with listeners, as the map `listeners` knows it.
@@ -173,19 +160,18 @@ impl Maps {
     /// Creates the maps and connects the rings.
     pub fn create(rings: &Rings) -> Result<Maps, Error> {
         let cpu_ids = rings.cpu_ids();
+        let failed = |name| move |errno| bpf_error(&format!("create the map {name}"), errno);
         let create = |kind, name, sizes, entries| {
-            with_memlock(|| Map::create(kind, name, sizes, entries, cpu_ids as usize))
-                .map_err(|errno| bpf_error(&format!("create the map {name}"), errno))
+            with_memlock(|| Map::create(kind, name, sizes, entries, 0)).map_err(failed(name))
         };
         let listener = (LISTENER_KEY as u32, LISTENER_LEN as u32);
         let owners = owners_for(memory::total());
         let listeners = owners / OWNERS_PER_LISTENER;
         let maps = Maps {
             events: create(MapType::PerfEventArray, "events", (4, 4), cpu_ids)?,
-            lost: create(MapType::PerCpuArray, "lost", (4, LOST_LEN as u32), 1)?,
+            lost: with_memlock(|| Tally::create("lost", cpu_ids)).map_err(failed("lost"))?,
             owners: create(MapType::Hash, "owners", (8, OWNER_LEN as u32), owners)?,
             listeners: create(MapType::Hash, "listeners", listener, listeners)?,
-            cpu_ids: cpu_ids as usize,
         };
         for ring in rings.iter() {
             maps.connect(ring)
@@ -203,37 +189,19 @@ impl Maps {
 
     /// The descriptor of the map of this name, for the programs.
     pub fn fd(&self, name: &str) -> Option<i32> {
-        let map = match name {
-            "events" => &self.events,
-            "lost" => &self.lost,
-            "owners" => &self.owners,
-            "listeners" => &self.listeners,
+        let fd = match name {
+            "events" => self.events.as_fd(),
+            "lost" => self.lost.as_fd(),
+            "owners" => self.owners.as_fd(),
+            "listeners" => self.listeners.as_fd(),
             _ => return None,
         };
-        Some(map.as_fd().as_raw_fd())
+        Some(fd.as_raw_fd())
     }
 
-    /// Whether the counters of [`Maps::unsent`] can be read.
-    pub fn readable(&self) -> sys::Result<()> {
-        let mut bytes = vec![0; self.cpu_ids * LOST_LEN];
-        self.lost.lookup(&[0; 4], &mut bytes)
-    }
-
-    /// What each possible CPU's programs could not send so far.
-    pub fn unsent(&self) -> Vec<Unsent> {
-        let mut bytes = vec![0; self.cpu_ids * LOST_LEN];
-        if self.lost.lookup(&[0; 4], &mut bytes).is_err() {
-            return Vec::new();
-        }
-        let number = |b: &[u8]| b.try_into().map_or(0, u64::from_ne_bytes);
-        bytes
-            .chunks_exact(LOST_LEN)
-            .map(|numbers| Unsent {
-                ring_full: number(&numbers[..8]),
-                other: number(&numbers[8..16]),
-                owners: number(&numbers[16..]),
-            })
-            .collect()
+    /// What the programs count.
+    pub fn tally(&self) -> &Tally {
+        &self.lost
     }
 
     /// Tells the programs of listeners that were there before them. Where
@@ -309,7 +277,6 @@ mod tests {
             let value = found.as_mut().and_then(|words| words.nth(1));
             value.and_then(|n| n.parse().ok()).expect("a number")
         };
-        assert_eq!(LOST_LEN, equ("LOST_OWNER") + 8);
         assert_eq!(LISTENER_LEN, equ("LI_SIZE"));
         assert_eq!(OWNER_LEN, equ("OW_SIZE"));
         // The device is the last of the key, with as many bytes behind it.

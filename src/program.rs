@@ -9,9 +9,9 @@ use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::event::Known;
 use crate::maps::{Maps, bpf_error, with_memlock};
-use crate::sys::Errno;
 use crate::sys::bpf::{self, ProgType};
 use crate::sys::caps::{self, Caps};
+use crate::sys::{self, Errno};
 use crate::tracepoint::{Attached, Tracepoint};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +23,9 @@ const LOG_LAST: usize = (16 << 20) - 1;
 /// Tries of a load that is interrupted (`EAGAIN`, kernel/bpf/verifier.c:
 /// a pending signal).
 const TRIES: u32 = 10;
+
+/// What stands for [`Extras::count_runs`] in the programs.
+const COUNTS_RUNS: &str = "helper.count_runs";
 
 /// Checks the capabilities before anything else is tried, so that the error
 /// names them all. `bpf` says whether programs are to be loaded, `tracefs`
@@ -82,12 +85,15 @@ pub enum Target<'a> {
     Arguments(&'a BtfTracepoint<'a>),
     /// A function's arguments and what it returns, as BTF describes them.
     Return(&'a BtfFunction<'a>),
+    /// Any raw tracepoint, whose arguments it does not look at.
+    Every,
 }
 
 impl Target<'_> {
     fn prog_type(&self) -> ProgType {
         match self {
             Target::Record(_) => ProgType::Tracepoint,
+            Target::Every => ProgType::RawTracepoint,
             Target::Arguments(tracepoint) => ProgType::Tracing {
                 attach_type: bpf::TRACE_RAW_TP,
                 btf_id: tracepoint.id,
@@ -110,6 +116,19 @@ pub struct Extras<'a> {
     /// Whether the socket's lock tells if the task on the CPU is its owner;
     /// else the transitions do that are always the owner's own doing.
     pub lock: bool,
+    /// Whether a program on a tracepoint's record counts its runs; see
+    /// [`crate::passes`].
+    pub count_runs: bool,
+}
+
+impl Extras<'_> {
+    /// Nothing.
+    pub const NONE: Extras<'static> = Extras {
+        members: None,
+        cgroup: false,
+        lock: false,
+        count_runs: false,
+    };
 }
 
 /// What a template needs to know of this host.
@@ -128,14 +147,18 @@ impl Target<'_> {
             Target::Return(function) if name.starts_with("ret.") => function.field(name),
             _ if is_member(name) => self.member(name, extras),
             Target::Record(tracepoint) => tracepoint.format.host_field(name),
-            Target::Arguments(_) | Target::Return(_) => None,
+            Target::Arguments(_) | Target::Return(_) | Target::Every => None,
         }
     }
 
     /// A member of a kernel structure, or a helper as `helper.NAME`.
     fn member(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
         if let Some(helper) = name.strip_prefix("helper.") {
-            let has = helper == "cgroup_id" && extras.cgroup;
+            let has = match helper {
+                "cgroup_id" => extras.cgroup,
+                "count_runs" => extras.count_runs && matches!(self, Target::Record(_)),
+                _ => false,
+            };
             return has.then_some(HostField { offset: 0, size: 8 });
         }
         if name == "sock.sk_lock.owned" && !extras.lock {
@@ -162,7 +185,7 @@ impl Host for ThisHost<'_> {
     fn hidden(&self) -> u16 {
         match self.target {
             Target::Record(_) => HIDDEN,
-            Target::Arguments(_) | Target::Return(_) => 0,
+            Target::Arguments(_) | Target::Return(_) | Target::Every => 0,
         }
     }
 
@@ -177,6 +200,8 @@ pub struct Program {
     fd: OwnedFd,
     known: Known,
     without: Vec<String>,
+    /// The tracepoint whose runs it counts, where it does.
+    counts: Option<String>,
 }
 
 impl AsFd for Program {
@@ -211,6 +236,14 @@ impl Program {
             .filter(|field| host.field(field.name).is_none())
             .map(|field| field.name.to_string())
             .collect();
+        let counts = template.fields.iter().any(|f| f.name == COUNTS_RUNS)
+            && host.field(COUNTS_RUNS).is_some();
+        let loaded = |fd| Program {
+            fd,
+            known,
+            without,
+            counts: counts.then(|| template.event.to_string()),
+        };
         let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
         let license = CString::new(template.license).unwrap_or_default();
         let name = template.name;
@@ -226,7 +259,7 @@ impl Program {
             }
         };
         match with_memlock(|| load(None)) {
-            Ok(fd) => Ok(Program { fd, known, without }),
+            Ok(fd) => Ok(loaded(fd)),
             Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => {
                 Err(bpf_error(&format!("load the program {name}"), errno))
             }
@@ -235,7 +268,7 @@ impl Program {
                 let log = loop {
                     let mut log = vec![0; size];
                     match load(Some(&mut log)) {
-                        Ok(fd) => return Ok(Program { fd, known, without }),
+                        Ok(fd) => return Ok(loaded(fd)),
                         Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
                         Err(_) => break log,
                     }
@@ -260,10 +293,20 @@ impl Program {
     /// Attaches a program that was loaded for what BTF describes; `what` is
     /// that, for the error.
     pub fn attach(&self, what: &str) -> Result<Attached, Error> {
-        let attached = bpf::raw_tracepoint_open(self.fd.as_fd());
+        let attached = bpf::raw_tracepoint_open(self.fd.as_fd(), None);
         attached
             .map(Attached::from)
             .map_err(|errno| bpf_error(&format!("attach to {what} by BTF"), errno))
+    }
+
+    /// Attaches a program for [`Target::Every`] to a tracepoint, also to more
+    /// than one.
+    pub fn attach_to(&self, tracepoint: &str) -> Result<Attached, Error> {
+        let name = CString::new(tracepoint).unwrap_or_default();
+        let attached = bpf::raw_tracepoint_open(self.fd.as_fd(), Some(&name));
+        attached.map(Attached::from).map_err(|errno| {
+            bpf_error(&format!("attach to the raw tracepoint {tracepoint}"), errno)
+        })
     }
 
     /// Whether it does without this optional field of its template, which the
@@ -272,10 +315,14 @@ impl Program {
         self.without.iter().any(|name| name == field)
     }
 
-    /// Runs that the kernel skipped.
-    pub fn recursion_misses(&self) -> u64 {
-        // A kernel that can't tell has told of none.
-        bpf::recursion_misses(self.fd.as_fd()).unwrap_or(0)
+    /// The tracepoint whose runs it counts in the map `lost`, where it does.
+    pub fn counts_runs_on(&self) -> Option<&str> {
+        self.counts.as_deref()
+    }
+
+    /// Runs that the kernel skipped, as far as it counts them.
+    pub fn recursion_misses(&self) -> sys::Result<u64> {
+        bpf::recursion_misses(self.fd.as_fd())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::perf::feed::Feed;
 use crate::perf::record::Body;
 use crate::perf::{Ring, Rings, Sample};
 use crate::proc::Proc;
-use crate::program::{Program, check_capabilities};
+use crate::program::check_capabilities;
 use crate::sampler::Sampler;
 use crate::sandbox::{self, Enforced, LogAccess, Mode, Needs};
 use crate::sys::{self, Errno};
@@ -69,7 +69,7 @@ pub struct Source {
 #[derive(Debug)]
 enum Way {
     /// Programs.
-    Programs { maps: Maps, loaded: Loaded },
+    Programs { maps: Maps, loaded: Box<Loaded> },
     /// The tracepoints themselves.
     Samples(Box<Sampler>),
 }
@@ -146,6 +146,7 @@ impl Source {
             match (loaded, failed) {
                 (Ok(mut loaded), failed) => {
                     let absent = std::mem::take(&mut loaded.absent);
+                    let loaded = Box::new(loaded);
                     let way = Way::Programs { maps, loaded };
                     return Ok((Source::new(rings, way, transport, absent), failed));
                 }
@@ -269,7 +270,14 @@ impl Source {
         let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
             self.rings.may_grow().then_some(&open_ring);
         let tell_losses = || match (&self.way, open_ring) {
-            (Way::Programs { maps, .. }, _) => maps.readable(),
+            (Way::Programs { maps, loaded }, _) => {
+                maps.tally().readable()?;
+                loaded.may_ask()?;
+                // What a ring that is opened later needs.
+                let later = open_ring.filter(|_| mode != Mode::Strict);
+                let ring = later.and_then(|_| self.rings.iter().next());
+                ring.map_or(Ok(()), |ring| maps.connect(ring))
+            }
             // Only a ring tells of a CPU that came up.
             (Way::Samples(_), Some(open_ring)) => open_ring(),
             (Way::Samples(_), None) => Ok(()),
@@ -292,7 +300,7 @@ impl Source {
     /// Detaches: what is in the rings then is all there will be.
     pub fn detach(&mut self) {
         match &mut self.way {
-            Way::Programs { loaded, .. } => loaded.attached.clear(),
+            Way::Programs { maps, loaded } => loaded.detach(maps.tally()),
             Way::Samples(_) => {
                 // A CPU that has gone has taken its tracepoints with it.
                 let _ = self.rings.switch(false);
@@ -334,16 +342,12 @@ impl Source {
             }
             tell(lost);
         };
-        let (unsent, skipped) = match &mut self.way {
-            Way::Programs { maps, loaded } => {
-                let skipped = loaded.programs.iter().map(Program::recursion_misses);
-                let skipped = skipped.sum();
-                (maps.unsent(), skipped)
-            }
-            Way::Samples(_) => (Vec::new(), 0),
+        let (tally, skipped) = match &self.way {
+            Way::Programs { maps, loaded } => (Some(maps.tally()), loaded.skipped(maps.tally())),
+            Way::Samples(_) => (None, 0),
         };
         self.losses
-            .poll(&self.rings, &unsent, skipped, wall, &mut note);
+            .poll(&self.rings, tally, skipped, wall, &mut note);
         if let Way::Samples(sampler) = &mut self.way {
             came = sampler.came(&mut self.rings);
         }

@@ -14,6 +14,7 @@ impl Constants {
         let mut all = BTreeMap::new();
         for text in [
             include_str!("../bpf-asm/event.inc"),
+            include_str!("../bpf-asm/lost.inc"),
             include_str!("../bpf-asm/owner.inc"),
         ] {
             for line in text.lines().filter_map(|line| line.strip_prefix(".equ ")) {

@@ -23,7 +23,7 @@ struct Feature {
     probe: fn(&Source) -> Result<String, Error>,
 }
 
-const FEATURES: [Feature; 12] = [
+const FEATURES: [Feature; 13] = [
     Feature {
         name: "state changes",
         // The source would not be open without.
@@ -78,6 +78,10 @@ const FEATURES: [Feature; 12] = [
     Feature {
         name: "filters",
         probe: |_| Ok("in user space".into()),
+    },
+    Feature {
+        name: "lost events",
+        probe: |source| part(source, Part::Skips, "counted"),
     },
     Feature {
         name: "rings",

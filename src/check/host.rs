@@ -40,6 +40,7 @@ pub fn findings(wants: Wants) -> Vec<Finding> {
         members: btf.as_ref().ok(),
         cgroup: true,
         lock: !wants.owner_by_transitions,
+        ..Extras::NONE
     };
     let optional = OPTIONAL.iter().map(|(_, pair)| pair);
     for [by_tracefs, by_btf] in REQUIRED.iter().chain(optional) {

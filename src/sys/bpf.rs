@@ -31,17 +31,23 @@ pub const LATER: [u32; 3] = [
 pub enum MapType {
     /// BPF_MAP_TYPE_HASH
     Hash = 1,
+    /// BPF_MAP_TYPE_ARRAY
+    Array = 2,
     /// BPF_MAP_TYPE_PERF_EVENT_ARRAY: one perf event a CPU, the output rings.
     PerfEventArray = 4,
-    /// BPF_MAP_TYPE_PERCPU_ARRAY: one copy of every value a possible CPU.
-    PerCpuArray = 6,
 }
+
+/// BPF_F_MMAPABLE: an array's values can be mapped (Linux 5.5 and later;
+/// `EINVAL` before).
+pub const MMAPABLE: u32 = 1 << 10;
 
 /// Program types (enum bpf_prog_type) with what they are attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgType {
     /// BPF_PROG_TYPE_TRACEPOINT
     Tracepoint,
+    /// BPF_PROG_TYPE_RAW_TRACEPOINT (Linux 4.17 and later)
+    RawTracepoint,
     /// BPF_PROG_TYPE_TRACING (Linux 5.5 and later)
     Tracing {
         /// BPF_TRACE_…
@@ -52,6 +58,7 @@ pub enum ProgType {
 }
 
 const BPF_PROG_TYPE_TRACEPOINT: u32 = 5;
+const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
 /// BPF_TRACE_RAW_TP (enum bpf_attach_type): a tracepoint by its BTF typedef.
 pub const TRACE_RAW_TP: u32 = 23;
@@ -153,8 +160,7 @@ struct ObjInfo {
 pub struct Map {
     fd: OwnedFd,
     key_size: u32,
-    /// Bytes that the kernel reads or writes at a lookup or update.
-    transfer: usize,
+    value_size: u32,
 }
 
 impl AsFd for Map {
@@ -177,27 +183,20 @@ pub enum Update {
 }
 
 impl Map {
-    /// Creates a map. Sizes are in bytes; a per-CPU map's values must be a
-    /// multiple of 8, and `possible_cpus` of them are transferred at once
-    /// (kernel/bpf/arraymap.c, bpf_percpu_array_copy).
+    /// Creates a map. Sizes are in bytes; `flags` are 0 or [`MMAPABLE`].
     pub fn create(
         map_type: MapType,
         name: &str,
         (key_size, value_size): (u32, u32),
         entries: u32,
-        possible_cpus: usize,
+        flags: u32,
     ) -> Result<Map> {
-        let copies = match map_type {
-            MapType::PerCpuArray if value_size % 8 != 0 => return Err(Errno::EINVAL),
-            MapType::PerCpuArray => possible_cpus,
-            MapType::PerfEventArray | MapType::Hash => 1,
-        };
         let mut attr = MapCreate {
             map_type: map_type as u32,
             key_size,
             value_size,
             max_entries: entries,
-            map_flags: 0,
+            map_flags: flags,
             inner_map_fd: 0,
             numa_node: 0,
             map_name: obj_name(name),
@@ -207,13 +206,13 @@ impl Map {
         Ok(Map {
             fd,
             key_size,
-            transfer: value_size as usize * copies,
+            value_size,
         })
     }
 
     /// Stores a value.
     pub fn update(&self, key: &[u8], value: &[u8], how: Update) -> Result<()> {
-        if value.len() != self.transfer || key.len() != self.key_size as usize {
+        if value.len() != self.value_size as usize || key.len() != self.key_size as usize {
             return Err(Errno::EINVAL);
         }
         let mut attr = MapElem {
@@ -244,9 +243,9 @@ impl Map {
         unsafe { bpf_part(BPF_MAP_DELETE_ELEM, &mut attr, used) }.map(drop)
     }
 
-    /// Reads a value; of a per-CPU map, those of all possible CPUs in a row.
+    /// Reads a value.
     pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<()> {
-        if value.len() != self.transfer || key.len() != self.key_size as usize {
+        if value.len() != self.value_size as usize || key.len() != self.key_size as usize {
             return Err(Errno::EINVAL);
         }
         let mut attr = MapElem {
@@ -278,6 +277,12 @@ pub fn prog_load(
     let (kind, expected_attach_type, attach_btf_id, size) = match prog_type {
         ProgType::Tracepoint => (
             BPF_PROG_TYPE_TRACEPOINT,
+            0,
+            0,
+            offset_of!(ProgLoad, prog_ifindex),
+        ),
+        ProgType::RawTracepoint => (
+            BPF_PROG_TYPE_RAW_TRACEPOINT,
             0,
             0,
             offset_of!(ProgLoad, prog_ifindex),
@@ -320,16 +325,16 @@ pub fn prog_load(
 }
 
 /// Attaches a program to the tracepoint or function that it was loaded for
-/// ([`ProgType::Tracing`]); detached when the descriptor
-/// is closed.
-pub fn raw_tracepoint_open(prog: BorrowedFd<'_>) -> Result<OwnedFd> {
+/// ([`ProgType::Tracing`]), or to the one of this name
+/// ([`ProgType::RawTracepoint`]); detached when the descriptor is closed.
+pub fn raw_tracepoint_open(prog: BorrowedFd<'_>, name: Option<&CStr>) -> Result<OwnedFd> {
     let mut attr = RawTracepoint {
-        name: 0,
+        name: name.map_or(0, |name| name.as_ptr() as u64),
         prog_fd: prog.as_raw_fd() as u32,
         pad: 0,
     };
     // SAFETY: the name is NULL, as for every program that names its tracepoint
-    // by BTF; the result is a new descriptor.
+    // by BTF, or a string that outlives the call; the result is a new descriptor.
     Ok(unsafe { own(bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attr)?) })
 }
 

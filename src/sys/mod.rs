@@ -17,6 +17,7 @@ pub mod ring;
 pub mod sealed;
 pub mod seccomp;
 pub mod signal;
+pub mod table;
 pub mod time;
 pub mod tracefs;
 #[cfg(all(target_env = "musl", panic = "abort", not(debug_assertions)))]

@@ -126,6 +126,7 @@ const RETURN: &Layout = &[("ret.ptr", 16, 8)];
 /// Where Linux 6.18 has the members that programs can do without.
 pub const MEMBERS: &Layout = &[
     ("helper.cgroup_id", 0, 8),
+    ("helper.count_runs", 0, 8),
     ("net.ns.inum", 176, 4),
     ("sock.__sk_common.skc_bound_dev_if", 20, 4),
     ("sock.__sk_common.skc_flags", 96, 8),
@@ -166,7 +167,7 @@ pub const NEEDED: &Layout = &[
 ];
 
 /// Every program that reads records, with every layout that its record has had.
-pub const BY_RECORD: [(&Template<'static>, &[&Layout]); 7] = [
+pub const BY_RECORD: [(&Template<'static>, &[&Layout]); 8] = [
     (&programs::STATE, &[&STATE_NEW, &STATE_RT, &STATE_OLD]),
     (
         &programs::RETRANSMIT,
@@ -183,6 +184,7 @@ pub const BY_RECORD: [(&Template<'static>, &[&Layout]); 7] = [
     (&programs::RESET_RECEIVED, &[SOCKET_510, SOCKET_618]),
     (&programs::RCV_SPACE, &[SOCKET_510, SOCKET_618]),
     (&programs::DESTROY, &[DESTROY, DESTROY_RT]),
+    (&programs::COUNT, &[&[]]),
 ];
 
 /// Every program by BTF, with every list of arguments.

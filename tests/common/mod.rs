@@ -12,6 +12,7 @@
 #![allow(dead_code)]
 
 pub mod btf;
+pub mod busy;
 pub mod confine;
 pub mod doors;
 pub mod event;

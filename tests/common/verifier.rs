@@ -21,7 +21,7 @@ const PROBE_READ_KERNEL: i32 = 113;
 /// Bytes of a map's key and value, by its descriptor; see tests/common/layouts.rs.
 fn sizes(fd: i64) -> (usize, usize) {
     match fd {
-        4 => (4, 24),
+        4 => (4, 64),
         5 => (8, 48),
         6 => (32, 56),
         _ => panic!("a map with descriptor {fd}"),

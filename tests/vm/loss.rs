@@ -1,13 +1,14 @@
-//! The smallest rings and a tracer that is asleep: what was lost is said, to
-//! the last event. The guest is quiet, so the sums are exact, but for accepts and
+//! The smallest rings and a tracer that is asleep, and a kernel that keeps
+//! events from the programs: what was lost is said, to the last event. The guest is quiet, so the sums are exact, but for accepts and
 //! destroyed sockets that got lost: those that came are no events to be shown.
 
 use nix::sys::signal::Signal;
 
+use crate::common::busy::{BusyMap, sent_again, unanswered};
 use crate::common::event;
-use crate::common::{Run, Tracer, net};
-use crate::lives::programs;
-use crate::suite::{Done, Variant, witness};
+use crate::common::{Run, Tracer, eventually, net};
+use crate::lives::{joined, programs};
+use crate::suite::{Done, Variant, say, witness};
 
 const CONNECTIONS: usize = 400;
 
@@ -70,5 +71,37 @@ pub fn the_report_says_it() -> Done {
     let last = lines.last().unwrap();
     let end = format!(" {in_stream} lost.");
     assert!(last.ends_with(&end), "{last}, in the stream {in_stream}");
+    Ok(())
+}
+
+/// What the kernel keeps from the programs while bpf(2) is busy is said, on those
+/// that count it themselves and on those that do not.
+pub fn what_bpf_keeps_is_said() -> Done {
+    const SOCKETS: u64 = 100;
+    let (here, _there) = joined()?;
+    let busy = BusyMap::start(0)?;
+    let tracer = Tracer::json("--all");
+    let before = sent_again(&here);
+    let sockets = unanswered(&here, 0, SOCKETS as usize);
+    assert!(eventually(|| sent_again(&here) >= before + SOCKETS));
+    drop(busy);
+    drop(sockets);
+    // Each is opened and closed.
+    let made = 2 * SOCKETS + sent_again(&here) - before;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let all = event::objects(&tracer.stop().ok().lines());
+    let summary = event::summary(&all);
+    let received = event::number(summary, "events.received");
+    let lost = event::losses(&all, &["recursion"]);
+    // What is told of a destroyed socket is no event to be shown, but may be lost.
+    assert!(
+        (made..=made + SOCKETS).contains(&(received + lost)),
+        "received {received}, lost {lost}, made {made}"
+    );
+    say(&format!(
+        "info bpf(2) is busy: {lost} of {made} events lost"
+    ));
+    let concerned = Variant::here().way() == "tracepoint";
+    assert_eq!(lost > 0, concerned, "{lost} lost");
     Ok(())
 }

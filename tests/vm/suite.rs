@@ -115,7 +115,8 @@ const LATE_CPU: [Check; 2] = [
 ];
 
 /// Those whose unanswered sockets outlive them for a while.
-const NOISY: [Check; 5] = [
+const NOISY: [Check; 6] = [
+    ("bpf_busy", loss::what_bpf_keeps_is_said, true),
     ("data_lost", retransmit::data_lost, false),
     ("lossy_link", retransmit::lossy_link, false),
     ("syn_dropped", retransmit::syn_dropped, true),

@@ -3,7 +3,8 @@
 //! Contract: every source only ever counts up; [`Losses::poll`] returns what
 //! came since the last call. A full ring is told twice, by the program at once
 //! and by a PERF_RECORD_LOST later; the larger figure is the right one (before
-//! Linux 5.2 only the second exists).
+//! Linux 5.2 only the second exists). What the programs sent and the rings never
+//! had is told at the second poll that finds it missing.
 
 use crate::output::{Lost, Reason};
 use crate::perf::Rings;
@@ -16,6 +17,9 @@ struct Told {
     other: u64,
     unreadable: u64,
     owners: u64,
+    undelivered: u64,
+    /// What looked undelivered at the last poll.
+    underway: u64,
 }
 
 /// Loss of a whole run.
@@ -74,12 +78,18 @@ impl Losses {
             let ring = rings.of(cpu);
             let full = unsent.ring_full.max(ring.map_or(0, |ring| ring.lost()));
             let unreadable = ring.map_or(0, |ring| ring.unreadable());
-            let cpu = Some(cpu);
-            step(&mut told.ring_full, full, cpu, Reason::RingFull);
+            let at = Some(cpu);
+            step(&mut told.ring_full, full, at, Reason::RingFull);
             let other = unsent.other + ring.map_or(0, |ring| ring.unsampled());
-            step(&mut told.other, other, cpu, Reason::OutputFailed);
-            step(&mut told.owners, unsent.owners, cpu, Reason::OwnersFull);
-            step(&mut told.unreadable, unreadable, cpu, Reason::Unreadable);
+            step(&mut told.other, other, at, Reason::OutputFailed);
+            // Before its record can be seen here an output may be counted. What is
+            // still missing at the next look is so for good.
+            let arrived = full + unsent.other + rings.delivered(cpu);
+            let underway = unsent.tried.saturating_sub(arrived);
+            let undelivered = underway.min(std::mem::replace(&mut told.underway, underway));
+            step(&mut told.undelivered, undelivered, at, Reason::Undelivered);
+            step(&mut told.owners, unsent.owners, at, Reason::OwnersFull);
+            step(&mut told.unreadable, unreadable, at, Reason::Unreadable);
         }
         step(&mut self.recursion, skipped, None, Reason::Recursion);
         let undecodable = self.undecodable;

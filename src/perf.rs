@@ -65,6 +65,8 @@ pub struct Ring {
     enabled: u64,
     /// Of a retired one: whether it was empty when last asked.
     idle: bool,
+    /// Samples handed out of the rings that it replaced.
+    before: Cell<u64>,
 }
 
 /// Events that the tracepoints counted and that came to no sample.
@@ -122,6 +124,7 @@ impl Ring {
             unreadable: Cell::new(0),
             enabled: 0,
             idle: false,
+            before: Cell::new(0),
         })
     }
 
@@ -325,12 +328,25 @@ impl Rings {
         Ok(&self.rings[at])
     }
 
+    /// Samples that a CPU's rings have had, handed out or not.
+    pub fn delivered(&self, cpu: u32) -> u64 {
+        let rings = self.rings.iter().chain(&self.retired);
+        let of_cpu = rings.filter(|ring| ring.cpu == cpu);
+        let one = |ring: &Ring| {
+            let waiting = count_samples(ring.map.unread(), self.feed.layout());
+            ring.before.get() + ring.samples.get() + waiting
+        };
+        of_cpu.map(one).sum()
+    }
+
     /// Lets go of the rings that were replaced and got nothing since the call
     /// before. To be called at intervals that no program needs for one event.
     pub fn release_retired(&mut self) {
         for mut old in std::mem::take(&mut self.retired) {
             if let Some(ring) = self.rings.iter().find(|ring| ring.cpu == old.cpu) {
                 ring.take_losses(&old);
+                ring.before
+                    .set(ring.before.get() + old.before.take() + old.samples.take());
             }
             let empty = old.map.unread().0.is_empty();
             if !(empty && std::mem::replace(&mut old.idle, empty)) {

@@ -151,6 +151,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
     while view.connections.expects_last_word() && time::monotonic() < until {
         view.last_words(&mut broadcasts, LAST_WORD);
     }
+    // Twice: see [`crate::loss`].
+    view.report_losses(&mut source);
     view.report_losses(&mut source);
     view.finish(source.lost());
     view.report_refused();

@@ -17,6 +17,8 @@ const LEN: usize = WORDS * 8;
 /// What the programs have counted on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Events that were to be sent, looked at before all else.
+    pub tried: u64,
     /// Events that found the ring full (ENOSPC). Kernels before 5.2 do not tell.
     pub ring_full: u64,
     /// Events that could not be sent for any other reason.
@@ -79,13 +81,16 @@ impl Tally {
 
     /// What was counted on a CPU; nothing where it can't be looked at.
     pub fn of(&self, cpu: u32) -> Counts {
-        let [ring_full, other, owners, passed, ran, ..] = self.value(cpu).unwrap_or_default();
+        let first = self.value(cpu).unwrap_or_default();
         // A lookup copies in no order.
-        let ran = match self.table {
-            Some(_) => ran,
-            None => self.value(cpu).unwrap_or_default()[4],
+        let then = match self.table {
+            Some(_) => first,
+            None => self.value(cpu).unwrap_or_default(),
         };
+        let [tried, _, _, _, passed, ..] = first;
+        let [_, ring_full, other, owners, _, ran, ..] = then;
         Counts {
+            tried,
             ring_full,
             other,
             owners,
@@ -116,7 +121,7 @@ mod tests {
             value.and_then(|n| n.parse().ok()).expect("a number")
         };
         assert_eq!(equ("LOST_SIZE"), LEN);
-        for (word, name) in ["FULL", "OTHER", "OWNER", "PASSED", "RAN"]
+        for (word, name) in ["TRIED", "FULL", "OTHER", "OWNER", "PASSED", "RAN"]
             .iter()
             .enumerate()
         {

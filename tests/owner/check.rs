@@ -25,6 +25,9 @@ pub enum Whose {
     /// A child's first event: its listener's owner, as `listener`; `None`
     /// where it can't be told.
     Child(Option<Who>),
+    /// The first event of a child whose address does not tell the listener: by
+    /// the lock its owner as `listener`, else nobody, or who listens there.
+    Chosen(Who, Option<Who>),
     /// A socket from before the start, or the child of one: its owner as
     /// `snapshot` or `listener`; by plain samples also nobody.
     Old(Who),
@@ -120,6 +123,14 @@ impl Life {
             .child(listener)
             .passive("SYN_RECV>ESTABLISHED", &[]);
         life.record.direction = Some("incoming");
+        life
+    }
+
+    /// The same, where its address does not tell that its listener is this
+    /// one's, or tells of a rival's.
+    pub fn chosen(local: SocketAddr, peer: SocketAddr, by: &Who, rival: Option<&Who>) -> Life {
+        let mut life = Life::server(local, peer, None);
+        life.path[0].1 = Whose::Chosen(by.clone(), rival.cloned());
         life
     }
 
@@ -422,6 +433,16 @@ impl<'a> Judge<'a> {
                 self.known = Known::Inherited(who.clone());
             }
             Whose::Child(None) => self.as_known(e),
+            Whose::Chosen(who, rival) => {
+                let mut at_it = [Some(who), rival.as_ref()].into_iter().flatten();
+                let told = at_it.find(|who| self.is(e, who, "listener"));
+                match (told, self.owner_by) {
+                    (Some(told), _) if told == who => self.known = Known::Inherited(who.clone()),
+                    (_, OwnerBy::Lock) => self.wrong(e, &("listener", who)),
+                    (Some(told), _) => self.known = Known::Inherited(told.clone()),
+                    (None, _) => self.as_known(e),
+                }
+            }
             Whose::Old(who) => {
                 if self.is(e, who, "snapshot") {
                     self.known = Known::Found(who.clone());

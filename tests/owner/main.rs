@@ -13,6 +13,7 @@ mod ends;
 mod nets;
 mod scenes;
 mod servers;
+mod steered;
 mod volume;
 
 use std::io::{Write, stdout};

@@ -19,7 +19,7 @@ fn no_namespaces<T>(error: nix::Error) -> Option<T> {
     None
 }
 
-fn joined() -> Option<(Netns, Netns)> {
+pub fn joined() -> Option<(Netns, Netns)> {
     Netns::joined().map_or_else(no_namespaces, Some)
 }
 
@@ -46,17 +46,17 @@ fn wait_for(actor: &Actor, state: &str) {
 const SYN_SENT: &str = " 02 ";
 
 /// A port of this run's own: namespaces alike are told apart by nothing else.
-fn port(n: u16) -> u16 {
+pub fn port(n: u16) -> u16 {
     2000 + (std::process::id() % 480) as u16 * 64 + n
 }
 
 /// An end in the first of two namespaces.
-fn first(n: u16) -> SocketAddr {
+pub fn first(n: u16) -> SocketAddr {
     SocketAddr::from(([10, 77, 0, 1], port(n)))
 }
 
 /// An end in the second.
-fn second(n: u16) -> SocketAddr {
+pub fn second(n: u16) -> SocketAddr {
     SocketAddr::from(([10, 77, 0, 2], port(n)))
 }
 

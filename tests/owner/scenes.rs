@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use crate::actor::{Actor, Stage, Who};
 use crate::check::{Life, Whose};
 use crate::common::net::own_ip;
-use crate::{ends, nets, servers};
+use crate::{ends, nets, servers, steered};
 
 /// Plays, and says what is to be told of it; `None` where it can't be played.
 pub type Scene = fn(&Stage) -> Option<Vec<Life>>;
 
 /// Every scene but that of the sockets from before the start.
-pub const ALL: [(&str, Scene); 31] = [
+pub const ALL: [(&str, Scene); 34] = [
     ("plain", servers::plain),
     ("server_closes_first", servers::server_closes_first),
     ("ipv6_and_dual_stack", servers::ipv6_and_dual_stack),
@@ -46,6 +46,9 @@ pub const ALL: [(&str, Scene); 31] = [
     ("fast_open_shut_early", nets::fast_open_shut_early),
     ("lossy", nets::lossy),
     ("bound_to_device", nets::bound_to_device),
+    ("by_tproxy", steered::by_tproxy),
+    ("by_sk_lookup", steered::by_sk_lookup),
+    ("at_any_address", steered::at_any_address),
 ];
 
 /// The name of the scene that begins before the tracers do.

@@ -156,7 +156,7 @@ fn accept(at: [(&mut Actor, &str); 2]) -> usize {
     panic!("no one has the connection");
 }
 
-/// Two processes: whose a child is can't be told before it is used.
+/// Two processes at one address.
 pub fn reuseport_workers(stage: &Stage) -> Option<Vec<Life>> {
     let mut lives = Vec::new();
     let mut workers = [stage.actor("worker-0"), stage.actor("worker-1")];
@@ -172,7 +172,8 @@ pub fn reuseport_workers(stage: &Stage) -> Option<Vec<Life>> {
         client.ask("receive c all");
         client.ask("close c");
         lives.push(Life::client(from, at, &client.who).follows(&[&client.who], &client.who));
-        lives.push(Life::server(at, from, None).closes(&worker.who).bytes(4, 3));
+        let child = Life::chosen(at, from, &worker.who, None);
+        lives.push(child.closes(&worker.who).bytes(4, 3));
     }
     Some(lives)
 }

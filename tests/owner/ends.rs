@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::actor::{Stage, cgroup2};
 use crate::check::{Life, Whose};
 use crate::common::skip;
-use crate::scenes::{anywhere, talk, two};
+use crate::scenes::{anywhere, part, talk, two};
 
 /// The kernel closes for a process that is killed, in its context.
 pub fn killed(stage: &Stage) -> Option<Vec<Life>> {
@@ -181,9 +181,7 @@ pub fn half_closed(stage: &Stage) -> Option<Vec<Life>> {
             client.ask("finish c");
             server.ask("receive s all");
             server.ask("send s 50000");
-            server.ask("close s");
-            client.ask("receive c all");
-            client.ask("close c");
+            part(&mut server, "s", &mut client, "c");
             lives.push(of_client.closes(&client.who).bytes(11, 50_013));
             lives.push(
                 of_server
@@ -194,9 +192,7 @@ pub fn half_closed(stage: &Stage) -> Option<Vec<Life>> {
             server.ask("finish s");
             client.ask("receive c all");
             client.ask("send c 50000");
-            client.ask("close c");
-            server.ask("receive s all");
-            server.ask("close s");
+            part(&mut client, "c", &mut server, "s");
             lives.push(
                 of_client
                     .follows(&[&client.who], &client.who)
@@ -217,9 +213,7 @@ pub fn shut_down_by_another(stage: &Stage) -> Option<Vec<Life>> {
     fork.rename("fork");
     fork.ask("finish c");
     server.ask("receive s all");
-    server.ask("close s");
-    client.ask("receive c all");
-    client.ask("close c");
+    part(&mut server, "s", &mut client, "c");
     fork.ask("close c");
     Some(vec![
         Life::client(from, at, &client.who).closes(&fork.who),
@@ -259,9 +253,7 @@ pub fn connected_again(stage: &Stage) -> Option<Vec<Life>> {
     heir.ask("disconnect c");
     let second = heir.address(&format!("connect c {at}"));
     server.ask("accept l t");
-    heir.ask("close c");
-    server.ask("receive t all");
-    server.ask("close t");
+    part(&mut heir, "c", &mut server, "t");
     assert_ne!(from, second);
     Some(vec![
         Life::client(from, at, &client.who).within("ESTABLISHED>CLOSE", &heir.who),
@@ -301,9 +293,7 @@ pub fn renamed(stage: &Stage) -> Option<Vec<Life>> {
     let opened = client.who.clone();
     server.ask("accept l s");
     client.rename("after");
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     assert_ne!(opened.comm, client.who.comm);
     Some(vec![
         Life::client(from, at, &opened).closes(&client.who),
@@ -338,9 +328,7 @@ pub fn other_user_and_cgroup(stage: &Stage) -> Option<Vec<Life>> {
     client.become_user(4711);
     let from = client.connect("c", at);
     server.ask("accept l s");
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     let who = client.who.clone();
     drop(client);
     drop(own);

@@ -8,6 +8,7 @@ use crate::actor::{Actor, Stage};
 use crate::check::{Life, Whose};
 use crate::common::net::{Netns, own_ip};
 use crate::common::{eventually, skip};
+use crate::scenes::part;
 
 /// A hardware address that no one has.
 const NOBODY: &str = "02:00:00:00:00:77";
@@ -82,9 +83,7 @@ pub fn two_namespaces(stage: &Stage) -> Option<Vec<Life>> {
         client.ask(&format!("bind c {from}"));
         client.ask(&format!("connect c {to}"));
         server.ask("accept l s");
-        client.ask("close c");
-        server.ask("receive s all");
-        server.ask("close s");
+        part(client, "c", server, "s");
         lives.push(Life::client(*from, to, &client.who).closes(&client.who));
         lives.push(
             Life::server(to, *from, Some(&server.who))
@@ -192,9 +191,7 @@ pub fn simultaneous_open(stage: &Stage) -> Option<Vec<Life>> {
     two.ask("receive c 10");
     two.ask("send c 20");
     one.ask("receive c 20");
-    one.ask("close c");
-    two.ask("receive c all");
-    two.ask("close c");
+    part(&mut one, "c", &mut two, "c");
     let opened = |actor: &Actor, from, to| {
         let passive = || Whose::Passive(vec![actor.who.clone()]);
         Life::new(&actor.who.comm, from, to)
@@ -239,9 +236,7 @@ pub fn fast_open(stage: &Stage) -> Option<Vec<Life>> {
         server.ask("receive s 321");
         server.ask("send s 54");
         client.ask("receive c 54");
-        client.ask("close c");
-        server.ask("receive s all");
-        server.ask("close s");
+        part(&mut client, "c", &mut server, "s");
         lives.push(
             Life::client(from, to, &client.who)
                 .closes(&client.who)
@@ -299,9 +294,7 @@ pub fn fast_open_shut_early(stage: &Stage) -> Option<Vec<Life>> {
     mend(&there, "10.77.0.1");
     client.ask("blocking c");
     client.ask("receive c all");
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     let who = &server.who;
     Some(vec![
         Life::client(from, to, &client.who)
@@ -355,9 +348,7 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
     for netns in [&here, &there].iter().filter(|_| drops) {
         netns.tool("nft", "delete table ip t").unwrap();
     }
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     Some(vec![
         Life::client(from, to, &client.who)
             .closes(&client.who)
@@ -393,9 +384,7 @@ pub fn bound_to_device(stage: &Stage) -> Option<Vec<Life>> {
     }
     let from = client.connect("c", to);
     free.ask("accept l s");
-    client.ask("close c");
-    free.ask("receive s all");
-    free.ask("close s");
+    part(&mut client, "c", &mut free, "s");
     Some(vec![
         Life::client(from, to, &client.who).closes(&client.who),
         Life::server(to, from, Some(&free.who))

@@ -74,6 +74,13 @@ pub fn talk(client: &mut Actor, server: &mut Actor, there: u64, back: u64) {
     client.ask(&format!("receive c {back}"));
 }
 
+/// The first closes its end, then the last, which sees it.
+pub fn part(first: &mut Actor, one: &str, last: &mut Actor, other: &str) {
+    first.ask(&format!("close {one}"));
+    last.ask(&format!("receive {other} all"));
+    last.ask(&format!("close {other}"));
+}
+
 /// A listener and two connections from before the start of the tracers.
 pub struct Old {
     server: Actor,
@@ -99,14 +106,10 @@ impl Old {
     /// Closes the old ones, and makes a new child of the old listener.
     pub fn close(mut self) -> Vec<Life> {
         let (server, client) = (&mut self.server, &mut self.client);
-        server.ask("close s");
-        client.ask("receive c all");
-        client.ask("close c");
+        part(server, "s", client, "c");
         let new = client.connect("d", self.at);
         server.ask("accept l t");
-        client.ask("close d");
-        server.ask("receive t all");
-        server.ask("close t");
+        part(client, "d", server, "t");
         server.ask("close l");
         let (server, client) = (&server.who, &client.who);
         let old = |who: &Who| Whose::Old(who.clone());

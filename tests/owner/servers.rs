@@ -5,16 +5,14 @@ use std::net::SocketAddr;
 use crate::actor::{Actor, Stage};
 use crate::check::Life;
 use crate::common::net::own_ip;
-use crate::scenes::{anywhere, talk, two};
+use crate::scenes::{anywhere, part, talk, two};
 
 pub fn plain(stage: &Stage) -> Option<Vec<Life>> {
     let (mut server, mut client, at) = two(stage);
     let from = client.connect("c", at);
     server.ask("accept l s");
     talk(&mut client, &mut server, 100_000, 70_001);
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     server.ask("close l");
     Some(vec![
         Life::listener(at, &server.who, &server.who),
@@ -34,9 +32,7 @@ pub fn server_closes_first(stage: &Stage) -> Option<Vec<Life>> {
     let from = client.connect("c", at);
     server.ask("accept l s");
     talk(&mut client, &mut server, 1, 0);
-    server.ask("close s");
-    client.ask("receive c all");
-    client.ask("close c");
+    part(&mut server, "s", &mut client, "c");
     Some(vec![
         Life::client(from, at, &client.who)
             .follows(&[&client.who], &client.who)
@@ -59,9 +55,7 @@ pub fn ipv6_and_dual_stack(stage: &Stage) -> Option<Vec<Life>> {
         let from = client.connect("c", at);
         server.ask("accept l s");
         talk(&mut client, &mut server, 5, 7);
-        client.ask("close c");
-        server.ask("receive s all");
-        server.ask("close s");
+        part(&mut client, "c", &mut server, "s");
         lives.push(
             Life::client(from, at, &client.who)
                 .closes(&client.who)
@@ -89,9 +83,7 @@ pub fn forking_server(stage: &Stage) -> Option<Vec<Life>> {
         child.ask("close l");
         assert_eq!(child.who.parent, server.who.pid);
         talk(&mut client, &mut child, 10, 20);
-        client.ask("close c");
-        child.ask("receive s all");
-        child.ask("close s");
+        part(&mut client, "c", &mut child, "s");
         lives.push(Life::client(from, at, &client.who).closes(&client.who));
         lives.push(
             Life::server(at, from, Some(&server.who))
@@ -112,9 +104,7 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
         let from = client.connect("c", at);
         worker.ask("accept l s");
         talk(&mut client, worker, 10, 20);
-        worker.ask("close s");
-        client.ask("receive c all");
-        client.ask("close c");
+        part(worker, "s", &mut client, "c");
         lives.push(Life::client(from, at, &client.who).follows(&[&client.who], &client.who));
         lives.push(Life::server(at, from, Some(&server.who)).closes(&worker.who));
     }
@@ -122,9 +112,7 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
     server.ask("close l");
     let from = client.connect("c", at);
     workers[1].ask("accept l s");
-    client.ask("close c");
-    workers[1].ask("receive s all");
-    workers[1].ask("close s");
+    part(&mut client, "c", &mut workers[1], "s");
     let [one, two] = &mut workers;
     one.ask("close l");
     two.ask("close l");
@@ -168,9 +156,7 @@ pub fn reuseport_workers(stage: &Stage) -> Option<Vec<Life>> {
         let [one, two] = &mut workers;
         let worker = &mut workers[accept([(one, "l"), (two, "l")])];
         talk(&mut client, worker, 3, 4);
-        worker.ask("close s");
-        client.ask("receive c all");
-        client.ask("close c");
+        part(worker, "s", &mut client, "c");
         lives.push(Life::client(from, at, &client.who).follows(&[&client.who], &client.who));
         let child = Life::chosen(at, from, &worker.who, None);
         lives.push(child.closes(&worker.who).bytes(4, 3));
@@ -189,9 +175,7 @@ pub fn reuseport_of_one_process(stage: &Stage) -> Option<Vec<Life>> {
     if server.answer().get("error").is_some() {
         server.ask("accept m s");
     }
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     Some(vec![
         Life::client(from, at, &client.who).closes(&client.who),
         Life::server(at, from, Some(&server.who)).follows(&[&server.who], &server.who),
@@ -208,9 +192,7 @@ pub fn threads(stage: &Stage) -> Option<Vec<Life>> {
     let from = client.connect("c", at);
     worker.ask("accept l s");
     talk(&mut client, &mut worker, 3, 4);
-    closer.ask("close c");
-    worker.ask("receive s all");
-    worker.ask("close s");
+    part(&mut closer, "c", &mut worker, "s");
     assert_ne!(client.who.tid, closer.who.tid);
     Some(vec![
         Life::client(from, at, &client.who).closes(&closer.who),

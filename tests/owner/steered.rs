@@ -7,6 +7,7 @@ use crate::check::Life;
 use crate::common::net::Netns;
 use crate::common::skip;
 use crate::nets::{joined, port, second};
+use crate::scenes::part;
 
 /// What the second of the namespaces is told of, the first sends there.
 fn route(here: &Netns, there: &Netns) {
@@ -19,9 +20,7 @@ fn route(here: &Netns, there: &Netns) {
 fn converse(server: &mut Actor, client: &mut Actor, at: SocketAddr) -> (SocketAddr, Life) {
     let from = client.connect("c", at);
     server.ask("accept l s");
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(client, "c", server, "s");
     (
         from,
         Life::client(from, at, &client.who).closes(&client.who),

@@ -86,7 +86,7 @@ pub fn two_namespaces(stage: &Stage) -> Option<Vec<Life>> {
         part(client, "c", server, "s");
         lives.push(Life::client(*from, to, &client.who).closes(&client.who));
         lives.push(
-            Life::server(to, *from, Some(&server.who))
+            Life::server(to, *from, &server.who)
                 .follows(&[&server.who], &server.who)
                 .with_rivals(),
         );
@@ -127,7 +127,7 @@ pub fn slow_connect(stage: &Stage) -> Option<Vec<Life>> {
     for (from, client) in [(polling, polls), (from, waits)] {
         let who = &client.who;
         lives.push(Life::client(from, to, who).follows(&[who], who).bytes(0, 0));
-        lives.push(Life::server(to, from, Some(&server.who)).closes(&server.who));
+        lives.push(Life::server(to, from, &server.who).closes(&server.who));
     }
     Some(lives)
 }
@@ -163,7 +163,7 @@ pub fn timed_out(stage: &Stage) -> Option<Vec<Life>> {
             .passive("ESTABLISHED>CLOSE", &[])
             .bytes(5000, 0)
             .cause(&["timed_out"]),
-        Life::server(to, sending, Some(&server.who))
+        Life::server(to, sending, &server.who)
             .within("ESTABLISHED>CLOSE", &server.who)
             .bytes(0, 0)
             .cause(&["reset_by_us"]),
@@ -243,7 +243,7 @@ pub fn fast_open(stage: &Stage) -> Option<Vec<Life>> {
                 .bytes(321, 54),
         );
         lives.push(
-            Life::server(to, from, Some(&server.who))
+            Life::server(to, from, &server.who)
                 .follows(&[&server.who], &server.who)
                 .bytes(54, 321),
         );
@@ -300,12 +300,47 @@ pub fn fast_open_shut_early(stage: &Stage) -> Option<Vec<Life>> {
         Life::client(from, to, &client.who)
             .follows(&[&client.who], &client.who)
             .bytes(321, 54),
-        Life::server(to, from, Some(who))
+        Life::server(to, from, who)
             .passive("ESTABLISHED>FIN_WAIT1", &[who])
             .passive("FIN_WAIT1>FIN_WAIT2", &[who])
             .passive("FIN_WAIT2>CLOSE", &[who])
             .bytes(54, 321),
     ])
+}
+
+/// How packets are dropped in a namespace.
+enum Drops {
+    /// Every eleventh that comes.
+    Numgen,
+    /// One out of eleven that go, at random.
+    Netem,
+}
+
+impl Drops {
+    /// From here on; whether that can be had.
+    fn begin(&self, netns: &Netns) -> bool {
+        match self {
+            Drops::Numgen => [
+                "add table ip t",
+                "add chain ip t c { type filter hook input priority 0 ; }",
+                "add rule ip t c tcp flags & (fin|syn|rst) == 0 numgen inc mod 11 0 drop",
+            ]
+            .iter()
+            .all(|rule| netns.tool("nft", rule).is_ok()),
+            Drops::Netem => netns
+                .tool("tc", "qdisc add dev v0 root netem loss 9%")
+                .is_ok(),
+        }
+    }
+
+    /// The end of that.
+    fn end(&self, netns: &Netns) {
+        let (tool, words) = match self {
+            Drops::Numgen => ("nft", "delete table ip t"),
+            Drops::Netem => ("tc", "qdisc replace dev v0 root netem loss 0%"),
+        };
+        netns.tool(tool, words).expect("no more drops");
+    }
 }
 
 /// Data that are lost and sent again count once.
@@ -323,18 +358,11 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
     mend(&here, "10.77.0.2");
     server.ask("receive s 3000");
     // Then every eleventh packet, both ways.
-    let mut drops = true;
-    for netns in [&here, &there] {
-        drops &= [
-            "add table ip t",
-            "add chain ip t c { type filter hook input priority 0 ; }",
-            "add rule ip t c tcp flags & (fin|syn|rst) == 0 numgen inc mod 11 0 drop",
-        ]
-        .iter()
-        .all(|rule| netns.tool("nft", rule).is_ok());
-    }
-    if !drops {
-        skip("no nft, or a kernel without numgen: only a gap is tested");
+    let dropping = [Drops::Numgen, Drops::Netem]
+        .into_iter()
+        .find(|how| [&here, &there].iter().all(|netns| how.begin(netns)));
+    if dropping.is_none() {
+        skip("neither nft with numgen nor tc with netem: only a gap is tested");
     }
     let before = resent(&client) + resent(&server);
     client.tell("send c 400000");
@@ -343,17 +371,17 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
     server.tell("send s 300000");
     client.ask("receive c 300000");
     server.answer();
-    assert!(!drops || resent(&client) + resent(&server) > before);
+    assert!(dropping.is_none() || resent(&client) + resent(&server) > before);
     // The namespaces go before a FIN could be sent again.
-    for netns in [&here, &there].iter().filter(|_| drops) {
-        netns.tool("nft", "delete table ip t").unwrap();
+    for netns in [&here, &there] {
+        dropping.iter().for_each(|how| how.end(netns));
     }
     part(&mut client, "c", &mut server, "s");
     Some(vec![
         Life::client(from, to, &client.who)
             .closes(&client.who)
             .bytes(403_000, 300_000),
-        Life::server(to, from, Some(&server.who))
+        Life::server(to, from, &server.who)
             .follows(&[&server.who], &server.who)
             .bytes(300_000, 403_000),
     ])
@@ -387,7 +415,7 @@ pub fn bound_to_device(stage: &Stage) -> Option<Vec<Life>> {
     part(&mut client, "c", &mut free, "s");
     Some(vec![
         Life::client(from, to, &client.who).closes(&client.who),
-        Life::server(to, from, Some(&free.who))
+        Life::server(to, from, &free.who)
             .follows(&[&free.who], &free.who)
             .with_rivals(),
     ])

@@ -126,6 +126,7 @@ impl Old {
             Life::new("child of an old listener", self.at, new)
                 .then("LISTEN>SYN_RECV", old(server))
                 .passive("SYN_RECV>ESTABLISHED", &[])
+                .accepted(server)
                 .follows(&[server], server),
         ]
     }

@@ -20,7 +20,7 @@ pub fn plain(stage: &Stage) -> Option<Vec<Life>> {
             .closes(&client.who)
             .bytes(100_000, 70_001)
             .cause(&["closed_by_us"]),
-        Life::server(at, from, Some(&server.who))
+        Life::server(at, from, &server.who)
             .follows(&[&server.who], &server.who)
             .bytes(70_001, 100_000)
             .cause(&["closed_by_peer"]),
@@ -38,7 +38,7 @@ pub fn server_closes_first(stage: &Stage) -> Option<Vec<Life>> {
             .follows(&[&client.who], &client.who)
             .bytes(1, 0)
             .cause(&["closed_by_peer"]),
-        Life::server(at, from, Some(&server.who))
+        Life::server(at, from, &server.who)
             .closes(&server.who)
             .bytes(0, 1)
             .cause(&["closed_by_us"]),
@@ -62,7 +62,7 @@ pub fn ipv6_and_dual_stack(stage: &Stage) -> Option<Vec<Life>> {
                 .bytes(5, 7),
         );
         lives.push(
-            Life::server(at, from, Some(&server.who))
+            Life::server(at, from, &server.who)
                 .follows(&[&server.who], &server.who)
                 .bytes(7, 5),
         );
@@ -86,7 +86,7 @@ pub fn forking_server(stage: &Stage) -> Option<Vec<Life>> {
         part(&mut client, "c", &mut child, "s");
         lives.push(Life::client(from, at, &client.who).closes(&client.who));
         lives.push(
-            Life::server(at, from, Some(&server.who))
+            Life::server(at, from, &server.who)
                 .follows(&[&server.who, &child.who], &child.who)
                 .bytes(20, 10),
         );
@@ -106,7 +106,8 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
         talk(&mut client, worker, 10, 20);
         part(worker, "s", &mut client, "c");
         lives.push(Life::client(from, at, &client.who).follows(&[&client.who], &client.who));
-        lives.push(Life::server(at, from, Some(&server.who)).closes(&worker.who));
+        let queued = Life::queued(at, from, Some(&server.who));
+        lives.push(queued.accepted(&worker.who).closes(&worker.who));
     }
     // The one that listened goes; the listener lives on, and is still its.
     server.ask("close l");
@@ -117,7 +118,8 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
     one.ask("close l");
     two.ask("close l");
     lives.push(Life::client(from, at, &client.who).closes(&client.who));
-    lives.push(Life::server(at, from, Some(&server.who)).follows(&[&two.who], &two.who));
+    let queued = Life::queued(at, from, Some(&server.who));
+    lives.push(queued.accepted(&two.who).follows(&[&two.who], &two.who));
     lives.push(Life::listener(at, &server.who, &two.who));
     Some(lives)
 }
@@ -178,7 +180,7 @@ pub fn reuseport_of_one_process(stage: &Stage) -> Option<Vec<Life>> {
     part(&mut client, "c", &mut server, "s");
     Some(vec![
         Life::client(from, at, &client.who).closes(&client.who),
-        Life::server(at, from, Some(&server.who)).follows(&[&server.who], &server.who),
+        Life::server(at, from, &server.who).follows(&[&server.who], &server.who),
     ])
 }
 
@@ -196,6 +198,8 @@ pub fn threads(stage: &Stage) -> Option<Vec<Life>> {
     assert_ne!(client.who.tid, closer.who.tid);
     Some(vec![
         Life::client(from, at, &client.who).closes(&closer.who),
-        Life::server(at, from, Some(&server.who)).follows(&[&worker.who], &worker.who),
+        Life::queued(at, from, Some(&server.who))
+            .accepted(&worker.who)
+            .follows(&[&worker.who], &worker.who),
     ])
 }

@@ -31,9 +31,6 @@ fn converse(server: &mut Actor, client: &mut Actor, at: SocketAddr) -> (SocketAd
 pub fn by_tproxy(stage: &Stage) -> Option<Vec<Life>> {
     const IP_TRANSPARENT: i32 = 19;
     let (here, there) = joined()?;
-    route(&here, &there);
-    there.ip("rule add fwmark 1 lookup 100");
-    there.ip("route add local 0.0.0.0/0 dev lo table 100");
     let mut server = stage.actor_in(&there, "proxy");
     let mut rival = stage.actor_in(&there, "rival");
     let mut client = stage.actor_in(&here, "client");
@@ -52,6 +49,9 @@ pub fn by_tproxy(stage: &Stage) -> Option<Vec<Life>> {
         skip(&format!("no nft, or a kernel without its tproxy: {why}"));
         return None;
     }
+    route(&here, &there);
+    there.ip("rule add fwmark 1 lookup 100");
+    there.ip("route add local 0.0.0.0/0 dev lo table 100");
     server.ask("socket l 4");
     server.ask(&format!("option l {} {IP_TRANSPARENT} 1", libc::SOL_IP));
     server.ask(&format!("bind l {own}"));
@@ -85,7 +85,7 @@ pub fn by_sk_lookup(stage: &Stage) -> Option<Vec<Life>> {
         let (from, life) = converse(&mut server, &mut client, at);
         let child = match rival {
             Some(rival) => Life::chosen(at, from, &server.who, Some(rival)),
-            None => Life::server(at, from, Some(&server.who)),
+            None => Life::server(at, from, &server.who),
         };
         lives.extend([life, child.follows(&[&server.who], &server.who)]);
     }
@@ -101,6 +101,6 @@ pub fn at_any_address(stage: &Stage) -> Option<Vec<Life>> {
     server.listen("l", SocketAddr::from(([0, 0, 0, 0], port(65))));
     let at = SocketAddr::from(([10, 78, 3, 4], port(65)));
     let (from, life) = converse(&mut server, &mut client, at);
-    let child = Life::server(at, from, Some(&server.who));
+    let child = Life::server(at, from, &server.who);
     Some(vec![life, child.follows(&[&server.who], &server.who)])
 }

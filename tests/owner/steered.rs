@@ -9,10 +9,19 @@ use crate::common::skip;
 use crate::nets::{joined, port, second};
 use crate::scenes::part;
 
-/// What the second of the namespaces is told of, the first sends there.
-fn route(here: &Netns, there: &Netns) {
-    here.ip("route add 10.78.0.0/16 via 10.77.0.2");
-    there.ip("route add local 10.78.0.0/16 dev lo");
+/// A whole network that is the second namespace's own, if that can be had.
+fn route(here: &Netns, there: &Netns) -> Option<()> {
+    let routes = [
+        (here, "route add 10.78.0.0/16 via 10.77.0.2"),
+        (there, "route add local 10.78.0.0/16 dev lo"),
+    ];
+    for (netns, route) in routes {
+        if let Err(why) = netns.tool("ip", route) {
+            skip(&format!("no ip that knows of routes: {why}"));
+            return None;
+        }
+    }
+    Some(())
 }
 
 /// A connection to this address, which the server accepts from `l`; the client
@@ -49,7 +58,7 @@ pub fn by_tproxy(stage: &Stage) -> Option<Vec<Life>> {
         skip(&format!("no nft, or a kernel without its tproxy: {why}"));
         return None;
     }
-    route(&here, &there);
+    route(&here, &there)?;
     there.ip("rule add fwmark 1 lookup 100");
     there.ip("route add local 0.0.0.0/0 dev lo table 100");
     server.ask("socket l 4");
@@ -95,7 +104,7 @@ pub fn by_sk_lookup(stage: &Stage) -> Option<Vec<Life>> {
 /// Where a whole network is this host's own, a wildcard stands for all of it.
 pub fn at_any_address(stage: &Stage) -> Option<Vec<Life>> {
     let (here, there) = joined()?;
-    route(&here, &there);
+    route(&here, &there)?;
     let mut server = stage.actor_in(&there, "server");
     let mut client = stage.actor_in(&here, "client");
     server.listen("l", SocketAddr::from(([0, 0, 0, 0], port(65))));

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use socket_snoop::bpf_insn::{Alu, Cmp, Insn, Operand, Size};
+use socket_snoop::maps::lift_memlock;
 
 const MAP_CREATE: i32 = 0;
 const MAP_UPDATE: i32 = 2;
@@ -22,6 +23,8 @@ const ATTACH_SK_LOOKUP: u32 = 36;
 /// In this network namespace every connection to a port goes to this listener,
 /// whoever else listens there, for as long as both that are returned live.
 pub(super) fn steer(listener: &OwnedFd, port: u16) -> Result<[OwnedFd; 2], Errno> {
+    // Before Linux 5.11 maps and programs count as locked memory.
+    let _ = lift_memlock();
     let map = bpf(MAP_CREATE, &mut [SOCKMAP, 4, 8, 1, 0])?;
     let map = own(map);
     let key = 0u32;

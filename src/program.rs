@@ -106,6 +106,9 @@ impl Target<'_> {
     }
 }
 
+/// The members by which an owner is told where transitions don't.
+const BY_LOCK: [&str; 2] = ["sock.sk_lock.owned", "tcp_sock.tsorted_sent_queue.next"];
+
 /// What a program may use beyond the tracepoint itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Extras<'a> {
@@ -161,7 +164,7 @@ impl Target<'_> {
             };
             return has.then_some(HostField { offset: 0, size: 8 });
         }
-        if name == "sock.sk_lock.owned" && !extras.lock {
+        if BY_LOCK.contains(&name) && !extras.lock {
             return None;
         }
         let btf = extras.members?;

@@ -175,7 +175,7 @@ impl Owner {
                 uid: Some(u32_at(bytes, 32)),
                 name: name(bytes, 16),
             },
-            parent: known.contains(Known::PARENT).then(|| u32_at(bytes, 36)),
+            parent: Some(u32_at(bytes, 36)).filter(|id| *id != 0 && known.contains(Known::PARENT)),
             cgroup: Some(u64_at(bytes, 8)).filter(|id| *id != 0 && known.contains(Known::CGROUP)),
         })
     }
@@ -338,6 +338,8 @@ pub mod tests {
             ..owner
         };
         assert_eq!(Owner::decode(&bytes, Known::empty()), Some(less));
+        // Not every program knows what the others know.
+        assert_eq!(Owner::decode(&less.encode(5), Known::all()), Some(less));
         assert_eq!(Owner::decode(&[0; OWNER_LEN], Known::all()), None);
     }
 

@@ -38,14 +38,30 @@ fn for_everyone(dir: &TempDir) -> PathBuf {
 }
 
 /// The program as a user without rights, but for these capabilities.
-fn with_caps(program: &Path, user: u32, caps: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    command
-        .args(["reuid", "regid"].map(|id| format!("--{id}={user}")))
-        .arg("--clear-groups")
-        .args(["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all{caps}")))
-        .arg(program);
-    command
+fn with_caps(user: u32, caps: &str) -> impl Fn(&str) -> Output {
+    let dir = TempDir::new();
+    let copy = for_everyone(&dir);
+    let sets =
+        ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all{caps}"));
+    move |args| {
+        let _there = &dir;
+        let mut command = Command::new("setpriv");
+        command
+            .args(["reuid", "regid"].map(|id| format!("--{id}={user}")))
+            .arg("--clear-groups")
+            .args(&sets)
+            .arg(&copy);
+        Run::through(command, args).run()
+    }
+}
+
+/// The program where a system call is answered with this errno.
+fn refused(call: libc::c_long, errno: i32) -> impl Fn(&str) -> Output {
+    move |args| {
+        let mut command = Command::new(binary());
+        confine::refuse(&mut command, call, errno);
+        Run::through(command, args).run()
+    }
 }
 
 fn has_setpriv() -> bool {
@@ -154,12 +170,7 @@ fn the_sandbox_is_told() {
         assert!(told.starts_with(start), "{told}");
         assert_eq!(report.verdict("sandbox"), "yes");
     }
-    let start = |args: &str| {
-        let mut command = Command::new(binary());
-        confine::refuse(&mut command, libc::SYS_seccomp, libc::ENOSYS);
-        Run::through(command, args).run()
-    };
-    let report = truth(&start, "");
+    let report = truth(&refused(libc::SYS_seccomp, libc::ENOSYS), "");
     assert_eq!(report.verdict("sandbox"), "no");
     assert_eq!(report.result["check.result"], "degraded");
 }
@@ -182,21 +193,13 @@ fn the_search_at_the_start_is_told() {
     assert_eq!(report.evidence(EXISTING), "not looked for, as asked for");
     let nothing = confine::with_empty(&["/proc"], || truth(&here, ""));
     told(&nothing.expect("an empty folder"), &["no /proc (ENOENT"]);
-    let denied = |call, errno| {
-        let start = move |args: &str| {
-            let mut command = Command::new(binary());
-            confine::refuse(&mut command, call, errno);
-            Run::through(command, args).run()
-        };
-        truth(&start, "")
-    };
     let cannot = "cannot list all sockets that were open before the start (sock_diag: ";
-    let report = denied(libc::SYS_socket, libc::EPERM);
+    let report = truth(&refused(libc::SYS_socket, libc::EPERM), "");
     told(&report, &[cannot, "EPERM"]);
     let remedy = event::text(report.of(EXISTING), "check.remedy");
     assert!(remedy.contains("NETLINK_SOCK_DIAG"), "{remedy}");
     // As a kernel without tcp_diag answers.
-    let report = denied(libc::SYS_sendto, libc::ENOENT);
+    let report = truth(&refused(libc::SYS_sendto, libc::ENOENT), "");
     told(&report, &[cannot, "ENOENT"]);
     let remedy = event::text(report.of(EXISTING), "check.remedy");
     assert!(remedy.contains("modprobe tcp_diag"), "{remedy}");
@@ -226,8 +229,6 @@ fn what_the_search_may_not_see_is_told() {
     if !has_setpriv() || !has_btf() {
         return;
     }
-    let dir = TempDir::new();
-    let copy = for_everyone(&dir);
     let (namespaces, descriptors) = (
         "without CAP_SYS_ADMIN only this network namespace",
         DENIED.trim_end(),
@@ -237,8 +238,7 @@ fn what_the_search_may_not_see_is_told() {
         // Enough to list descriptors, but not to see what they are.
         (",+bpf,+perfmon,+dac_read_search", 61_006),
     ] {
-        let start = |args: &str| Run::through(with_caps(&copy, user, caps), args).run();
-        let report = truth(&start, "--buffer=64K");
+        let report = truth(&with_caps(user, caps), "--buffer=64K");
         let why = report.evidence(EXISTING);
         assert_eq!(report.verdict(EXISTING), "no");
         for words in [namespaces, descriptors] {
@@ -296,9 +296,7 @@ fn with_the_capabilities_for_bpf_alone_it_is_by_btf() {
     if !has_setpriv() || !has_btf() {
         return;
     }
-    let dir = TempDir::new();
-    let copy = for_everyone(&dir);
-    let start = |args: &str| Run::through(with_caps(&copy, 61_001, ",+bpf,+perfmon"), args).run();
+    let start = with_caps(61_001, ",+bpf,+perfmon");
     let report = truth(&start, "--buffer=64K");
     assert_eq!(report.evidence("capabilities"), "CAP_PERFMON CAP_BPF");
     assert_eq!(report.taken(), Some("btf"), "{:#?}", report.findings);
@@ -313,9 +311,7 @@ fn smaller_rings_are_a_degraded_run() {
     if !has_setpriv() || !has_btf() {
         return;
     }
-    let dir = TempDir::new();
-    let copy = for_everyone(&dir);
-    let start = |args: &str| Run::through(with_caps(&copy, 61_002, ",+bpf,+perfmon"), args).run();
+    let start = with_caps(61_002, ",+bpf,+perfmon");
     let report = truth(&start, "--buffer=64M");
     text_agrees(&start, "--buffer=64M", &report);
     assert_eq!(report.result["check.result"], "degraded");
@@ -329,12 +325,7 @@ fn without_the_capability_for_bpf() {
     if !has_setpriv() {
         return;
     }
-    let dir = TempDir::new();
-    let copy = for_everyone(&dir);
-    let start = |args: &str| {
-        let caps = ",+perfmon,+dac_read_search";
-        Run::through(with_caps(&copy, 61_003, caps), args).run()
-    };
+    let start = with_caps(61_003, ",+perfmon,+dac_read_search");
     let report = truth(&start, "--buffer=64K");
     let caps = report.evidence("capabilities");
     assert_eq!(caps, "CAP_DAC_READ_SEARCH CAP_PERFMON");
@@ -352,12 +343,7 @@ fn without_the_capability_for_bpf() {
 fn where_a_filter_refuses_bpf() {
     let Some(_alone) = alone() else { return };
     for (errno, verdict) in [(libc::EPERM, "unknown"), (libc::ENOSYS, "no")] {
-        let start = |args: &str| {
-            let mut command = Command::new(binary());
-            confine::refuse(&mut command, libc::SYS_bpf, errno);
-            Run::through(command, args).run()
-        };
-        let report = truth(&start, "");
+        let report = truth(&refused(libc::SYS_bpf, errno), "");
         assert_eq!(report.verdict("BPF"), verdict);
         assert_eq!(report.evidence("seccomp"), "a filter is in force");
         assert!(report.evidence("BPF").contains("seccomp filter"));
@@ -378,12 +364,7 @@ fn where_a_filter_refuses_bpf() {
 fn where_a_filter_refuses_perf_events() {
     let Some(_alone) = alone() else { return };
     for errno in [libc::EACCES, libc::ENOSYS, libc::EINVAL] {
-        let start = |args: &str| {
-            let mut command = Command::new(binary());
-            confine::refuse(&mut command, libc::SYS_perf_event_open, errno);
-            Run::through(command, args).run()
-        };
-        let report = truth(&start, "");
+        let report = truth(&refused(libc::SYS_perf_event_open, errno), "");
         assert_eq!(report.result["check.result"], "cannot_run");
         assert_eq!(report.verdict("BPF"), "yes");
     }
@@ -431,9 +412,7 @@ fn a_way_that_is_asked_for() {
         assert_eq!(report.taken(), Some("btf"));
         assert_eq!(report.evidence("state changes"), "by btf");
     }
-    let dir = TempDir::new();
-    let copy = for_everyone(&dir);
-    let start = |args: &str| Run::through(with_caps(&copy, 61_004, ",+bpf,+perfmon"), args).run();
+    let start = with_caps(61_004, ",+bpf,+perfmon");
     let report = truth(&start, "--buffer=64K --transport=tracepoint");
     assert_eq!(report.result["check.result"], "cannot_run");
 }

@@ -8,6 +8,8 @@
 
 #[path = "actor/part.rs"]
 mod part;
+#[path = "actor/steer.rs"]
+mod steer;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;

@@ -145,6 +145,7 @@ pub const MEMBERS: &Layout = &[
     ("tcp_sock.segs_in", 1760, 4),
     ("tcp_sock.segs_out", 1536, 4),
     ("tcp_sock.srtt_us", 1680, 4),
+    ("tcp_sock.tsorted_sent_queue.next", 1816, 8),
     ("sock.__sk_common.skc_v6_daddr", 56, 16),
     ("sock.__sk_common.skc_v6_rcv_saddr", 72, 16),
     ("request_sock.__req_common.skc_v6_daddr", 56, 16),

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::actor::{Stage, cgroup2};
 use crate::check::{Life, Whose};
 use crate::common::skip;
-use crate::scenes::{anywhere, talk, two};
+use crate::scenes::{anywhere, part, talk, two};
 
 /// The kernel closes for a process that is killed, in its context.
 pub fn killed(stage: &Stage) -> Option<Vec<Life>> {
@@ -25,11 +25,11 @@ pub fn killed(stage: &Stage) -> Option<Vec<Life>> {
         Life::client(from, at, &client.who)
             .closes(&client.who)
             .bytes(3, 4),
-        Life::server(at, from, Some(&server.who))
+        Life::server(at, from, &server.who)
             .follows(&[&server.who], &server.who)
             .bytes(4, 3),
         Life::client(second, at, &other.who).follows(&[&other.who], &other.who),
-        Life::server(at, second, Some(&server.who)).closes(&server.who),
+        Life::server(at, second, &server.who).closes(&server.who),
         Life::listener(at, &server.who, &server.who),
     ])
 }
@@ -48,7 +48,7 @@ pub fn killed_with_data_unread(stage: &Stage) -> Option<Vec<Life>> {
             .within("ESTABLISHED>CLOSE", &client.who)
             .bytes(0, 1234)
             .cause(&["reset_by_us"]),
-        Life::server(at, from, Some(&server.who))
+        Life::server(at, from, &server.who)
             .passive("ESTABLISHED>CLOSE", &[&server.who])
             .bytes(1234, 0)
             .cause(&["reset_by_peer"]),
@@ -77,14 +77,15 @@ pub fn passed_on(stage: &Stage) -> Option<Vec<Life>> {
             .maybe("FIN_WAIT2>CLOSE", Whose::Passive(Vec::new()))
             .maybe("FIN_WAIT1>CLOSE", Whose::Passive(Vec::new()))
             .bytes(3, 4),
-        Life::server(at, from, Some(&server.who))
+        Life::server(at, from, &server.who)
             .passive("ESTABLISHED>CLOSE_WAIT", &[&server.who, &reset.who])
             .within("CLOSE_WAIT>CLOSE", &reset.who)
             .bytes(4, 3),
     ])
 }
 
-/// A kernel thread closes it, and is not its owner.
+/// A kernel thread closes it, and is not its owner; on older kernels its owner
+/// does, in whose context the collector then runs.
 pub fn garbage(stage: &Stage) -> Option<Vec<Life>> {
     let (mut server, mut client, at) = two(stage);
     let from = client.connect("c", at);
@@ -92,12 +93,13 @@ pub fn garbage(stage: &Stage) -> Option<Vec<Life>> {
     client.ask("garbage c");
     server.ask("receive s all");
     server.ask("close s");
+    let collected = Whose::Collected(client.who.clone());
     Some(vec![
         Life::client(from, at, &client.who)
-            .passive("ESTABLISHED>FIN_WAIT1", &[])
+            .then("ESTABLISHED>FIN_WAIT1", collected)
             .passive("FIN_WAIT1>FIN_WAIT2", &[])
             .passive("FIN_WAIT2>CLOSE", &[]),
-        Life::server(at, from, Some(&server.who)).follows(&[&server.who], &server.who),
+        Life::server(at, from, &server.who).follows(&[&server.who], &server.who),
     ])
 }
 
@@ -133,7 +135,7 @@ pub fn reset_by_client(stage: &Stage) -> Option<Vec<Life>> {
             .within("ESTABLISHED>CLOSE", &client.who)
             .bytes(30, 40)
             .cause(&["reset_by_us"]),
-        Life::server(at, from, Some(&server.who))
+        Life::server(at, from, &server.who)
             .passive("ESTABLISHED>CLOSE", &[&server.who])
             .bytes(40, 30)
             .cause(&["reset_by_peer"]),
@@ -159,7 +161,7 @@ pub fn reset_by_server(stage: &Stage) -> Option<Vec<Life>> {
             .maybe("FIN_WAIT1>CLOSE", Whose::Passive(Vec::new()))
             .bytes(30, 40)
             .cause(&["reset_by_peer"]),
-        Life::server(at, from, Some(&server.who))
+        Life::server(at, from, &server.who)
             .passive("ESTABLISHED>CLOSE_WAIT", &[&server.who])
             .within("CLOSE_WAIT>CLOSE", &server.who)
             .bytes(40, 30)
@@ -176,14 +178,12 @@ pub fn half_closed(stage: &Stage) -> Option<Vec<Life>> {
         server.ask("accept l s");
         talk(&mut client, &mut server, 11, 13);
         let of_client = Life::client(from, at, &client.who);
-        let of_server = Life::server(at, from, Some(&server.who));
+        let of_server = Life::server(at, from, &server.who);
         if client_first {
             client.ask("finish c");
             server.ask("receive s all");
             server.ask("send s 50000");
-            server.ask("close s");
-            client.ask("receive c all");
-            client.ask("close c");
+            part(&mut server, "s", &mut client, "c");
             lives.push(of_client.closes(&client.who).bytes(11, 50_013));
             lives.push(
                 of_server
@@ -194,9 +194,7 @@ pub fn half_closed(stage: &Stage) -> Option<Vec<Life>> {
             server.ask("finish s");
             client.ask("receive c all");
             client.ask("send c 50000");
-            client.ask("close c");
-            server.ask("receive s all");
-            server.ask("close s");
+            part(&mut client, "c", &mut server, "s");
             lives.push(
                 of_client
                     .follows(&[&client.who], &client.who)
@@ -217,13 +215,11 @@ pub fn shut_down_by_another(stage: &Stage) -> Option<Vec<Life>> {
     fork.rename("fork");
     fork.ask("finish c");
     server.ask("receive s all");
-    server.ask("close s");
-    client.ask("receive c all");
-    client.ask("close c");
+    part(&mut server, "s", &mut client, "c");
     fork.ask("close c");
     Some(vec![
         Life::client(from, at, &client.who).closes(&fork.who),
-        Life::server(at, from, Some(&server.who)).follows(&[&server.who], &server.who),
+        Life::server(at, from, &server.who).follows(&[&server.who], &server.who),
     ])
 }
 
@@ -241,7 +237,7 @@ pub fn never_accepted(stage: &Stage) -> Option<Vec<Life>> {
             .passive("ESTABLISHED>CLOSE", &[&client.who])
             .bytes(9, 0)
             .cause(&["reset_by_peer"]),
-        Life::server(at, from, Some(&server.who))
+        Life::queued(at, from, Some(&server.who))
             .passive("ESTABLISHED>CLOSE", &[&server.who])
             .bytes(0, 9)
             .cause(&["never_accepted"]),
@@ -259,15 +255,13 @@ pub fn connected_again(stage: &Stage) -> Option<Vec<Life>> {
     heir.ask("disconnect c");
     let second = heir.address(&format!("connect c {at}"));
     server.ask("accept l t");
-    heir.ask("close c");
-    server.ask("receive t all");
-    server.ask("close t");
+    part(&mut heir, "c", &mut server, "t");
     assert_ne!(from, second);
     Some(vec![
         Life::client(from, at, &client.who).within("ESTABLISHED>CLOSE", &heir.who),
         Life::client(second, at, &heir.who).closes(&heir.who),
-        Life::server(at, from, Some(&server.who)).passive("ESTABLISHED>CLOSE", &[&server.who]),
-        Life::server(at, second, Some(&server.who)).follows(&[&server.who], &server.who),
+        Life::server(at, from, &server.who).passive("ESTABLISHED>CLOSE", &[&server.who]),
+        Life::server(at, second, &server.who).follows(&[&server.who], &server.who),
     ])
 }
 
@@ -301,13 +295,11 @@ pub fn renamed(stage: &Stage) -> Option<Vec<Life>> {
     let opened = client.who.clone();
     server.ask("accept l s");
     client.rename("after");
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     assert_ne!(opened.comm, client.who.comm);
     Some(vec![
         Life::client(from, at, &opened).closes(&client.who),
-        Life::server(at, from, Some(&server.who)).follows(&[&server.who], &server.who),
+        Life::server(at, from, &server.who).follows(&[&server.who], &server.who),
     ])
 }
 
@@ -338,15 +330,13 @@ pub fn other_user_and_cgroup(stage: &Stage) -> Option<Vec<Life>> {
     client.become_user(4711);
     let from = client.connect("c", at);
     server.ask("accept l s");
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     let who = client.who.clone();
     drop(client);
     drop(own);
     Some(vec![
         Life::client(from, at, &who).closes(&who).cgroup(id),
-        Life::server(at, from, Some(&server.who)).follows(&[&server.who], &server.who),
+        Life::server(at, from, &server.who).follows(&[&server.who], &server.who),
     ])
 }
 
@@ -386,7 +376,7 @@ pub fn killed_by_an_admin(stage: &Stage) -> Option<Vec<Life>> {
     let listened = Whose::By(server.who.clone());
     Some(vec![
         Life::client(from, at, &client.who).passive("ESTABLISHED>CLOSE", &[]),
-        Life::server(at, from, Some(&server.who)).passive("ESTABLISHED>CLOSE", &[&server.who]),
+        Life::server(at, from, &server.who).passive("ESTABLISHED>CLOSE", &[&server.who]),
         Life::new("listener", at, "0.0.0.0:0".parse().unwrap())
             .then("CLOSE>LISTEN", listened)
             .passive("LISTEN>CLOSE", &[]),

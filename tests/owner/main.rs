@@ -10,9 +10,11 @@ mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod ends;
+mod judge;
 mod nets;
 mod scenes;
 mod servers;
+mod steered;
 mod volume;
 
 use std::io::{Write, stdout};
@@ -20,8 +22,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actor::Stage;
-use check::{Life, OwnerBy, Told};
-use common::{Tracer, event, live, net};
+use check::Life;
+use common::{Tracer, event, kernel, live, net};
+use judge::{Means, OwnerBy, Tasks, Told};
 
 /// The tracers: a name, its flags, how it learns.
 const TRACERS: [(&str, &str, OwnerBy); 5] = [
@@ -62,15 +65,49 @@ fn report(name: &str, faults: &str) -> bool {
 }
 
 /// The lines that can be of a scene, and the summary: others on the host may
-/// make many more.
+/// make many more. Up to Linux 6.12 the first of a wildcard listener's child has
+/// no address yet.
 fn own(lines: &[String]) -> Vec<&str> {
     let ip = net::own_ip().to_string();
     let own = format!("\"{}.", &ip[..ip.rfind('.').unwrap()]);
-    let needles = [own.as_str(), "\"10.77.0.", "\"::", "\"event\":\"summary\""];
+    let needles = [
+        own.as_str(),
+        "\"10.77.0.",
+        "\"::",
+        "\"0.0.0.0\"",
+        "\"event\":\"summary\"",
+    ];
     let lines = lines.iter().map(String::as_str);
     lines
         .filter(|line| needles.iter().any(|needle| line.contains(needle)))
         .collect()
+}
+
+/// Whether a tracer is told of accepts: by the programs that it holds, for
+/// what it says of itself is under test.
+fn is_told_of_accepts(tracer: &Tracer) -> bool {
+    let name = |id| kernel::program_runs(id).map(|(name, _, _)| name);
+    let held = kernel::programs_of(tracer.child.pid());
+    held.into_iter()
+        .any(|id| name(id).is_ok_and(|name| name == "socket_snoop_ac"))
+}
+
+/// Whether a program that knows the kernel by its BTF can look at a task: the
+/// kernel has a helper for it.
+fn btf_shows_tasks() -> bool {
+    let helper = b"BPF_FUNC_get_current_task_btf";
+    let btf = std::fs::read("/sys/kernel/btf/vmlinux").expect("the kernel's BTF");
+    btf.windows(helper.len()).any(|name| name == helper)
+}
+
+/// Where a tracer's programs can look at a task.
+fn tasks(flags: &str, by_btf: bool) -> Tasks {
+    match flags {
+        _ if flags.contains("perf") => Tasks::Unseen,
+        _ if by_btf => Tasks::Seen,
+        _ if flags.contains("btf") => Tasks::Unseen,
+        _ => Tasks::UnseenAtAccepts,
+    }
 }
 
 /// Plays all wanted scenes before all tracers at once; how many tests failed.
@@ -81,6 +118,7 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
         .iter()
         .map(|(_, flags, _)| Tracer::json(&format!("--all {flags}")))
         .collect();
+    let accepts: Vec<bool> = tracers.iter().map(is_told_of_accepts).collect();
     let mut played: Vec<(&str, Vec<Life>)> = Vec::new();
     for (name, scene) in scenes::ALL.iter().filter(|(name, _)| wanted(name)) {
         if let Some(lives) = scene(stage) {
@@ -92,7 +130,14 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
     }
     let all: Vec<Life> = played.iter().flat_map(|(_, l)| l.clone()).collect();
     let mut failed = 0;
-    for ((tracer, _, owner_by), run) in TRACERS.iter().zip(tracers) {
+    let by_btf = btf_shows_tasks();
+    for (((tracer, flags, owner_by), run), accepts) in TRACERS.iter().zip(tracers).zip(accepts) {
+        let means = Means {
+            owner_by: *owner_by,
+            accepts,
+            tasks: tasks(flags, by_btf),
+        };
+        say(&format!("{tracer}: told of accepts: {accepts}"));
         run.until(|lines| Told::new(&event::objects(&own(lines))).is_complete(&all));
         let lines = run.stop().ok().lines();
         let said = lines.iter().filter(|l| l.contains("\"event\":\"lost\""));
@@ -107,7 +152,7 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
                     say(&format!("{name} ({tracer}): {}: not whole", life.name));
                     continue;
                 }
-                faults += &told.faults(life, *owner_by);
+                faults += &told.faults(life, means);
             }
             failed += usize::from(report(&format!("{name} ({tracer})"), &faults));
         }

@@ -8,6 +8,7 @@ use crate::actor::{Actor, Stage};
 use crate::check::{Life, Whose};
 use crate::common::net::{Netns, own_ip};
 use crate::common::{eventually, skip};
+use crate::scenes::part;
 
 /// A hardware address that no one has.
 const NOBODY: &str = "02:00:00:00:00:77";
@@ -19,7 +20,7 @@ fn no_namespaces<T>(error: nix::Error) -> Option<T> {
     None
 }
 
-fn joined() -> Option<(Netns, Netns)> {
+pub fn joined() -> Option<(Netns, Netns)> {
     Netns::joined().map_or_else(no_namespaces, Some)
 }
 
@@ -46,17 +47,17 @@ fn wait_for(actor: &Actor, state: &str) {
 const SYN_SENT: &str = " 02 ";
 
 /// A port of this run's own: namespaces alike are told apart by nothing else.
-fn port(n: u16) -> u16 {
+pub fn port(n: u16) -> u16 {
     2000 + (std::process::id() % 480) as u16 * 64 + n
 }
 
 /// An end in the first of two namespaces.
-fn first(n: u16) -> SocketAddr {
+pub fn first(n: u16) -> SocketAddr {
     SocketAddr::from(([10, 77, 0, 1], port(n)))
 }
 
 /// An end in the second.
-fn second(n: u16) -> SocketAddr {
+pub fn second(n: u16) -> SocketAddr {
     SocketAddr::from(([10, 77, 0, 2], port(n)))
 }
 
@@ -82,12 +83,10 @@ pub fn two_namespaces(stage: &Stage) -> Option<Vec<Life>> {
         client.ask(&format!("bind c {from}"));
         client.ask(&format!("connect c {to}"));
         server.ask("accept l s");
-        client.ask("close c");
-        server.ask("receive s all");
-        server.ask("close s");
+        part(client, "c", server, "s");
         lives.push(Life::client(*from, to, &client.who).closes(&client.who));
         lives.push(
-            Life::server(to, *from, Some(&server.who))
+            Life::server(to, *from, &server.who)
                 .follows(&[&server.who], &server.who)
                 .with_rivals(),
         );
@@ -128,7 +127,7 @@ pub fn slow_connect(stage: &Stage) -> Option<Vec<Life>> {
     for (from, client) in [(polling, polls), (from, waits)] {
         let who = &client.who;
         lives.push(Life::client(from, to, who).follows(&[who], who).bytes(0, 0));
-        lives.push(Life::server(to, from, Some(&server.who)).closes(&server.who));
+        lives.push(Life::server(to, from, &server.who).closes(&server.who));
     }
     Some(lives)
 }
@@ -164,7 +163,7 @@ pub fn timed_out(stage: &Stage) -> Option<Vec<Life>> {
             .passive("ESTABLISHED>CLOSE", &[])
             .bytes(5000, 0)
             .cause(&["timed_out"]),
-        Life::server(to, sending, Some(&server.who))
+        Life::server(to, sending, &server.who)
             .within("ESTABLISHED>CLOSE", &server.who)
             .bytes(0, 0)
             .cause(&["reset_by_us"]),
@@ -192,9 +191,7 @@ pub fn simultaneous_open(stage: &Stage) -> Option<Vec<Life>> {
     two.ask("receive c 10");
     two.ask("send c 20");
     one.ask("receive c 20");
-    one.ask("close c");
-    two.ask("receive c all");
-    two.ask("close c");
+    part(&mut one, "c", &mut two, "c");
     let opened = |actor: &Actor, from, to| {
         let passive = || Whose::Passive(vec![actor.who.clone()]);
         Life::new(&actor.who.comm, from, to)
@@ -239,16 +236,14 @@ pub fn fast_open(stage: &Stage) -> Option<Vec<Life>> {
         server.ask("receive s 321");
         server.ask("send s 54");
         client.ask("receive c 54");
-        client.ask("close c");
-        server.ask("receive s all");
-        server.ask("close s");
+        part(&mut client, "c", &mut server, "s");
         lives.push(
             Life::client(from, to, &client.who)
                 .closes(&client.who)
                 .bytes(321, 54),
         );
         lives.push(
-            Life::server(to, from, Some(&server.who))
+            Life::server(to, from, &server.who)
                 .follows(&[&server.who], &server.who)
                 .bytes(54, 321),
         );
@@ -299,20 +294,53 @@ pub fn fast_open_shut_early(stage: &Stage) -> Option<Vec<Life>> {
     mend(&there, "10.77.0.1");
     client.ask("blocking c");
     client.ask("receive c all");
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     let who = &server.who;
     Some(vec![
         Life::client(from, to, &client.who)
             .follows(&[&client.who], &client.who)
             .bytes(321, 54),
-        Life::server(to, from, Some(who))
+        Life::server(to, from, who)
             .passive("ESTABLISHED>FIN_WAIT1", &[who])
             .passive("FIN_WAIT1>FIN_WAIT2", &[who])
             .passive("FIN_WAIT2>CLOSE", &[who])
             .bytes(54, 321),
     ])
+}
+
+/// How packets are dropped in a namespace.
+enum Drops {
+    /// Every eleventh that comes.
+    Numgen,
+    /// One out of eleven that go, at random.
+    Netem,
+}
+
+impl Drops {
+    /// From here on; whether that can be had.
+    fn begin(&self, netns: &Netns) -> bool {
+        match self {
+            Drops::Numgen => [
+                "add table ip t",
+                "add chain ip t c { type filter hook input priority 0 ; }",
+                "add rule ip t c tcp flags & (fin|syn|rst) == 0 numgen inc mod 11 0 drop",
+            ]
+            .iter()
+            .all(|rule| netns.tool("nft", rule).is_ok()),
+            Drops::Netem => netns
+                .tool("tc", "qdisc add dev v0 root netem loss 9%")
+                .is_ok(),
+        }
+    }
+
+    /// The end of that.
+    fn end(&self, netns: &Netns) {
+        let (tool, words) = match self {
+            Drops::Numgen => ("nft", "delete table ip t"),
+            Drops::Netem => ("tc", "qdisc replace dev v0 root netem loss 0%"),
+        };
+        netns.tool(tool, words).expect("no more drops");
+    }
 }
 
 /// Data that are lost and sent again count once.
@@ -330,18 +358,11 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
     mend(&here, "10.77.0.2");
     server.ask("receive s 3000");
     // Then every eleventh packet, both ways.
-    let mut drops = true;
-    for netns in [&here, &there] {
-        drops &= [
-            "add table ip t",
-            "add chain ip t c { type filter hook input priority 0 ; }",
-            "add rule ip t c tcp flags & (fin|syn|rst) == 0 numgen inc mod 11 0 drop",
-        ]
-        .iter()
-        .all(|rule| netns.tool("nft", rule).is_ok());
-    }
-    if !drops {
-        skip("no nft, or a kernel without numgen: only a gap is tested");
+    let dropping = [Drops::Numgen, Drops::Netem]
+        .into_iter()
+        .find(|how| [&here, &there].iter().all(|netns| how.begin(netns)));
+    if dropping.is_none() {
+        skip("neither nft with numgen nor tc with netem: only a gap is tested");
     }
     let before = resent(&client) + resent(&server);
     client.tell("send c 400000");
@@ -350,19 +371,17 @@ pub fn lossy(stage: &Stage) -> Option<Vec<Life>> {
     server.tell("send s 300000");
     client.ask("receive c 300000");
     server.answer();
-    assert!(!drops || resent(&client) + resent(&server) > before);
+    assert!(dropping.is_none() || resent(&client) + resent(&server) > before);
     // The namespaces go before a FIN could be sent again.
-    for netns in [&here, &there].iter().filter(|_| drops) {
-        netns.tool("nft", "delete table ip t").unwrap();
+    for netns in [&here, &there] {
+        dropping.iter().for_each(|how| how.end(netns));
     }
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     Some(vec![
         Life::client(from, to, &client.who)
             .closes(&client.who)
             .bytes(403_000, 300_000),
-        Life::server(to, from, Some(&server.who))
+        Life::server(to, from, &server.who)
             .follows(&[&server.who], &server.who)
             .bytes(300_000, 403_000),
     ])
@@ -393,12 +412,10 @@ pub fn bound_to_device(stage: &Stage) -> Option<Vec<Life>> {
     }
     let from = client.connect("c", to);
     free.ask("accept l s");
-    client.ask("close c");
-    free.ask("receive s all");
-    free.ask("close s");
+    part(&mut client, "c", &mut free, "s");
     Some(vec![
         Life::client(from, to, &client.who).closes(&client.who),
-        Life::server(to, from, Some(&free.who))
+        Life::server(to, from, &free.who)
             .follows(&[&free.who], &free.who)
             .with_rivals(),
     ])

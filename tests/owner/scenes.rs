@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use crate::actor::{Actor, Stage, Who};
 use crate::check::{Life, Whose};
 use crate::common::net::own_ip;
-use crate::{ends, nets, servers};
+use crate::{ends, nets, servers, steered};
 
 /// Plays, and says what is to be told of it; `None` where it can't be played.
 pub type Scene = fn(&Stage) -> Option<Vec<Life>>;
 
 /// Every scene but that of the sockets from before the start.
-pub const ALL: [(&str, Scene); 31] = [
+pub const ALL: [(&str, Scene); 34] = [
     ("plain", servers::plain),
     ("server_closes_first", servers::server_closes_first),
     ("ipv6_and_dual_stack", servers::ipv6_and_dual_stack),
@@ -46,6 +46,9 @@ pub const ALL: [(&str, Scene); 31] = [
     ("fast_open_shut_early", nets::fast_open_shut_early),
     ("lossy", nets::lossy),
     ("bound_to_device", nets::bound_to_device),
+    ("by_tproxy", steered::by_tproxy),
+    ("by_sk_lookup", steered::by_sk_lookup),
+    ("at_any_address", steered::at_any_address),
 ];
 
 /// The name of the scene that begins before the tracers do.
@@ -69,6 +72,13 @@ pub fn talk(client: &mut Actor, server: &mut Actor, there: u64, back: u64) {
     server.ask(&format!("receive s {there}"));
     server.ask(&format!("send s {back}"));
     client.ask(&format!("receive c {back}"));
+}
+
+/// The first closes its end, then the last, which sees it.
+pub fn part(first: &mut Actor, one: &str, last: &mut Actor, other: &str) {
+    first.ask(&format!("close {one}"));
+    last.ask(&format!("receive {other} all"));
+    last.ask(&format!("close {other}"));
 }
 
 /// A listener and two connections from before the start of the tracers.
@@ -96,14 +106,10 @@ impl Old {
     /// Closes the old ones, and makes a new child of the old listener.
     pub fn close(mut self) -> Vec<Life> {
         let (server, client) = (&mut self.server, &mut self.client);
-        server.ask("close s");
-        client.ask("receive c all");
-        client.ask("close c");
+        part(server, "s", client, "c");
         let new = client.connect("d", self.at);
         server.ask("accept l t");
-        client.ask("close d");
-        server.ask("receive t all");
-        server.ask("close t");
+        part(client, "d", server, "t");
         server.ask("close l");
         let (server, client) = (&server.who, &client.who);
         let old = |who: &Who| Whose::Old(who.clone());
@@ -120,6 +126,7 @@ impl Old {
             Life::new("child of an old listener", self.at, new)
                 .then("LISTEN>SYN_RECV", old(server))
                 .passive("SYN_RECV>ESTABLISHED", &[])
+                .accepted(server)
                 .follows(&[server], server),
         ]
     }

@@ -5,16 +5,14 @@ use std::net::SocketAddr;
 use crate::actor::{Actor, Stage};
 use crate::check::Life;
 use crate::common::net::own_ip;
-use crate::scenes::{anywhere, talk, two};
+use crate::scenes::{anywhere, part, talk, two};
 
 pub fn plain(stage: &Stage) -> Option<Vec<Life>> {
     let (mut server, mut client, at) = two(stage);
     let from = client.connect("c", at);
     server.ask("accept l s");
     talk(&mut client, &mut server, 100_000, 70_001);
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     server.ask("close l");
     Some(vec![
         Life::listener(at, &server.who, &server.who),
@@ -22,7 +20,7 @@ pub fn plain(stage: &Stage) -> Option<Vec<Life>> {
             .closes(&client.who)
             .bytes(100_000, 70_001)
             .cause(&["closed_by_us"]),
-        Life::server(at, from, Some(&server.who))
+        Life::server(at, from, &server.who)
             .follows(&[&server.who], &server.who)
             .bytes(70_001, 100_000)
             .cause(&["closed_by_peer"]),
@@ -34,15 +32,13 @@ pub fn server_closes_first(stage: &Stage) -> Option<Vec<Life>> {
     let from = client.connect("c", at);
     server.ask("accept l s");
     talk(&mut client, &mut server, 1, 0);
-    server.ask("close s");
-    client.ask("receive c all");
-    client.ask("close c");
+    part(&mut server, "s", &mut client, "c");
     Some(vec![
         Life::client(from, at, &client.who)
             .follows(&[&client.who], &client.who)
             .bytes(1, 0)
             .cause(&["closed_by_peer"]),
-        Life::server(at, from, Some(&server.who))
+        Life::server(at, from, &server.who)
             .closes(&server.who)
             .bytes(0, 1)
             .cause(&["closed_by_us"]),
@@ -59,16 +55,14 @@ pub fn ipv6_and_dual_stack(stage: &Stage) -> Option<Vec<Life>> {
         let from = client.connect("c", at);
         server.ask("accept l s");
         talk(&mut client, &mut server, 5, 7);
-        client.ask("close c");
-        server.ask("receive s all");
-        server.ask("close s");
+        part(&mut client, "c", &mut server, "s");
         lives.push(
             Life::client(from, at, &client.who)
                 .closes(&client.who)
                 .bytes(5, 7),
         );
         lives.push(
-            Life::server(at, from, Some(&server.who))
+            Life::server(at, from, &server.who)
                 .follows(&[&server.who], &server.who)
                 .bytes(7, 5),
         );
@@ -89,12 +83,10 @@ pub fn forking_server(stage: &Stage) -> Option<Vec<Life>> {
         child.ask("close l");
         assert_eq!(child.who.parent, server.who.pid);
         talk(&mut client, &mut child, 10, 20);
-        client.ask("close c");
-        child.ask("receive s all");
-        child.ask("close s");
+        part(&mut client, "c", &mut child, "s");
         lives.push(Life::client(from, at, &client.who).closes(&client.who));
         lives.push(
-            Life::server(at, from, Some(&server.who))
+            Life::server(at, from, &server.who)
                 .follows(&[&server.who, &child.who], &child.who)
                 .bytes(20, 10),
         );
@@ -112,24 +104,22 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
         let from = client.connect("c", at);
         worker.ask("accept l s");
         talk(&mut client, worker, 10, 20);
-        worker.ask("close s");
-        client.ask("receive c all");
-        client.ask("close c");
+        part(worker, "s", &mut client, "c");
         lives.push(Life::client(from, at, &client.who).follows(&[&client.who], &client.who));
-        lives.push(Life::server(at, from, Some(&server.who)).closes(&worker.who));
+        let queued = Life::queued(at, from, Some(&server.who));
+        lives.push(queued.accepted(&worker.who).closes(&worker.who));
     }
     // The one that listened goes; the listener lives on, and is still its.
     server.ask("close l");
     let from = client.connect("c", at);
     workers[1].ask("accept l s");
-    client.ask("close c");
-    workers[1].ask("receive s all");
-    workers[1].ask("close s");
+    part(&mut client, "c", &mut workers[1], "s");
     let [one, two] = &mut workers;
     one.ask("close l");
     two.ask("close l");
     lives.push(Life::client(from, at, &client.who).closes(&client.who));
-    lives.push(Life::server(at, from, Some(&server.who)).follows(&[&two.who], &two.who));
+    let queued = Life::queued(at, from, Some(&server.who));
+    lives.push(queued.accepted(&two.who).follows(&[&two.who], &two.who));
     lives.push(Life::listener(at, &server.who, &two.who));
     Some(lives)
 }
@@ -156,7 +146,7 @@ fn accept(at: [(&mut Actor, &str); 2]) -> usize {
     panic!("no one has the connection");
 }
 
-/// Two processes: whose a child is can't be told before it is used.
+/// Two processes at one address.
 pub fn reuseport_workers(stage: &Stage) -> Option<Vec<Life>> {
     let mut lives = Vec::new();
     let mut workers = [stage.actor("worker-0"), stage.actor("worker-1")];
@@ -168,11 +158,10 @@ pub fn reuseport_workers(stage: &Stage) -> Option<Vec<Life>> {
         let [one, two] = &mut workers;
         let worker = &mut workers[accept([(one, "l"), (two, "l")])];
         talk(&mut client, worker, 3, 4);
-        worker.ask("close s");
-        client.ask("receive c all");
-        client.ask("close c");
+        part(worker, "s", &mut client, "c");
         lives.push(Life::client(from, at, &client.who).follows(&[&client.who], &client.who));
-        lives.push(Life::server(at, from, None).closes(&worker.who).bytes(4, 3));
+        let child = Life::chosen(at, from, &worker.who, None);
+        lives.push(child.closes(&worker.who).bytes(4, 3));
     }
     Some(lives)
 }
@@ -188,12 +177,10 @@ pub fn reuseport_of_one_process(stage: &Stage) -> Option<Vec<Life>> {
     if server.answer().get("error").is_some() {
         server.ask("accept m s");
     }
-    client.ask("close c");
-    server.ask("receive s all");
-    server.ask("close s");
+    part(&mut client, "c", &mut server, "s");
     Some(vec![
         Life::client(from, at, &client.who).closes(&client.who),
-        Life::server(at, from, Some(&server.who)).follows(&[&server.who], &server.who),
+        Life::server(at, from, &server.who).follows(&[&server.who], &server.who),
     ])
 }
 
@@ -207,12 +194,12 @@ pub fn threads(stage: &Stage) -> Option<Vec<Life>> {
     let from = client.connect("c", at);
     worker.ask("accept l s");
     talk(&mut client, &mut worker, 3, 4);
-    closer.ask("close c");
-    worker.ask("receive s all");
-    worker.ask("close s");
+    part(&mut closer, "c", &mut worker, "s");
     assert_ne!(client.who.tid, closer.who.tid);
     Some(vec![
         Life::client(from, at, &client.who).closes(&closer.who),
-        Life::server(at, from, Some(&server.who)).follows(&[&worker.who], &worker.who),
+        Life::queued(at, from, Some(&server.who))
+            .accepted(&worker.who)
+            .follows(&[&worker.who], &worker.who),
     ])
 }

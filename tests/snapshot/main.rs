@@ -23,7 +23,7 @@ use common::{Tracer, live};
 /// A test: it panics where something is wrong.
 type Test = fn(&Stage);
 
-const TESTS: [(&str, Test); 15] = [
+const TESTS: [(&str, Test); 16] = [
     ("known_at_every_event", open::known_at_every_event),
     ("without_a_scan_nobody_is_known", open::without_a_scan),
     ("a_retransmission_is_the_first_event", open::retransmission),
@@ -38,6 +38,7 @@ const TESTS: [(&str, Test); 15] = [
     ("listeners_in_two_namespaces", listeners::two_namespaces),
     ("workers_on_one_port", listeners::workers),
     ("one_process_on_one_port_twice", listeners::twice),
+    ("one_that_comes_without_a_scan", listeners::late),
     ("busy", busy::busy),
 ];
 

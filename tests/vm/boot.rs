@@ -75,9 +75,12 @@ pub fn main() -> ExitCode {
     if variant.has("nobtf") {
         attach("tmpfs", BTF);
     }
+    if variant.has("owners") {
+        attach("cgroup2", "/sys/fs/cgroup");
+    }
     modules();
     let _ = fs::create_dir_all("/bin");
-    for tool in ["ip", "tc", "tracer"] {
+    for tool in ["ip", "tc", "ss", "tracer"] {
         let _ = symlink("/init", format!("/bin/{tool}"));
     }
     let run = |program: &str, args: &[&str]| {

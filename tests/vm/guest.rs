@@ -1,18 +1,19 @@
-//! The only program in the virtual machines of the kernel matrix, besides the
-//! one under test.
+//! The first program in the virtual machines of the kernel matrix: besides it
+//! there are only the one under test and, in one variant, the suite of owners.
 //!
 //! Contract: as process 1 it mounts what the variant allows, loads the modules
 //! it was given, runs itself as `suite` and powers the machine off. The suite
 //! prints `ok NAME`, `skip NAME: why` or `FAIL NAME: why` for each check and
-//! `RESULT pass=N fail=N skip=N` at the end. Called `ip` or `tc`, it does what
-//! the network parts of the suite need of these tools; called `modprobe`, it loads what they ask for. Started by anything
-//! else than a kernel it does nothing and says so: `cargo test` passes by.
+//! `RESULT pass=N fail=N skip=N` at the end. Called `ip`, `tc` or `ss`, it does
+//! what the suites need of these tools; called `modprobe`, it loads what they ask
+//! for. Started by anything else than a kernel it does nothing and says so:
+//! `cargo test` passes by.
 //!
 //! The kernel hands over `SNOOP_VARIANT=...` of its command line as
 //! environment: words out of `core` (the short suite), `noproc`, `nosys`,
 //! `hotplug`, `latecpu`, `lockdown=NAME` (which the kernel was told, too),
 //! `transport=NAME` (forced), `nobpf` (bpf(2) is refused), `nobtf` (the
-//! kernel's BTF is hidden).
+//! kernel's BTF is hidden), `owners` (the suite of owners, and no other).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,9 +22,11 @@ mod accept;
 mod boot;
 mod counters;
 mod cpus;
+mod diag;
 mod link;
 mod lives;
 mod loss;
+mod owners;
 mod preflight;
 mod report;
 mod retransmit;
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     match name.rsplit('/').next() {
         Some("ip" | "tc") => link::main(&rest),
+        Some("ss") => diag::main(&rest),
         Some("tracer") => way::main(&rest),
         Some("modprobe") => boot::modprobe(&rest),
         _ if rest.first().is_some_and(|first| first == "doors") => common::doors::child(&rest[1..]),

@@ -38,10 +38,11 @@ const RTM_NEWQDISC: u16 = 36;
 const HEADER: usize = 16;
 
 /// A request under construction: header, body, attributes.
-struct Request(Vec<u8>);
+pub struct Request(Vec<u8>);
 
 impl Request {
-    fn new(kind: u16, flags: u16, body: &[u8]) -> Request {
+    /// One of this kind that asks for an answer.
+    pub fn new(kind: u16, flags: u16, body: &[u8]) -> Request {
         let mut bytes = vec![0; 4];
         bytes.extend(kind.to_ne_bytes());
         bytes.extend((flags | NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
@@ -55,7 +56,12 @@ impl Request {
         self
     }
 
-    fn send(mut self) -> Result<(), String> {
+    fn send(self) -> Result<(), String> {
+        self.send_by(SockProtocol::NetlinkRoute)
+    }
+
+    /// Sends it to this family of netlink; the kernel's refusal, if it refuses.
+    pub fn send_by(mut self, family: SockProtocol) -> Result<(), String> {
         let len = self.0.len() as u32;
         self.0[..4].copy_from_slice(&len.to_ne_bytes());
         let ask = || {
@@ -63,7 +69,7 @@ impl Request {
                 AddressFamily::Netlink,
                 SockType::Raw,
                 SockFlag::SOCK_CLOEXEC,
-                SockProtocol::NetlinkRoute,
+                family,
             )?;
             let kernel = NetlinkAddr::new(0, 0);
             sendto(netlink.as_raw_fd(), &self.0, &kernel, MsgFlags::empty())?;

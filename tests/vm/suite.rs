@@ -14,7 +14,9 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::{kernel, net};
-use crate::{accept, counters, cpus, lives, loss, preflight, report, retransmit, shut, transport};
+use crate::{
+    accept, counters, cpus, lives, loss, owners, preflight, report, retransmit, shut, transport,
+};
 
 /// What the kernel's command line asks for.
 #[derive(Debug, Clone)]
@@ -101,6 +103,10 @@ const QUIET: [Check; 29] = [
     ("sandbox_attempts", shut::attempts, false),
     ("landlock", shut::landlock, false),
 ];
+
+/// What the suite of owners takes for granted: accepts are told, but where the
+/// kernel is known to refuse that.
+const ACCEPTS: [Check; 1] = [("accept", accept::who_and_when, true)];
 
 /// CPUs that go and come back.
 const HOTPLUG: [Check; 2] = [
@@ -239,11 +245,13 @@ pub fn main() -> ExitCode {
         say(&format!("info {line}"));
     }
     let mut tally = Tally::default();
-    let sets: [(&[Check], bool); 4] = [
-        (&QUIET, true),
+    let owners = variant.has("owners");
+    let sets: [(&[Check], bool); 5] = [
+        (&ACCEPTS, owners),
+        (&QUIET, !owners),
         (&HOTPLUG, variant.has("hotplug")),
         (&LATE_CPU, variant.has("latecpu")),
-        (&NOISY, true),
+        (&NOISY, !owners),
     ];
     for (checks, _) in sets.iter().filter(|(_, asked)| *asked) {
         for (name, check, short) in *checks {
@@ -251,6 +259,13 @@ pub fn main() -> ExitCode {
                 tally.run(name, *check);
             }
         }
+    }
+    if owners {
+        owners::play(|result| match result {
+            owners::Result::Pass => tally.pass += 1,
+            owners::Result::Fail => tally.fail += 1,
+            owners::Result::Skip => tally.skip += 1,
+        });
     }
     let Tally { pass, fail, skip } = tally;
     say(&format!("RESULT pass={pass} fail={fail} skip={skip}"));

@@ -24,6 +24,8 @@ use nix::sys::socket::{AddressFamily, Backlog, Shutdown, SockFlag, SockType, set
 use nix::unistd::{ForkResult, Uid, getppid, gettid};
 use serde_json::{Value, json};
 
+use super::steer::steer;
+
 type Sockets = Arc<Mutex<HashMap<String, Arc<OwnedFd>>>>;
 
 /// One task, its sockets, and where it takes its commands.
@@ -31,6 +33,7 @@ pub(super) struct Part {
     control: PathBuf,
     sockets: Sockets,
     mailbox: Option<UnixDatagram>,
+    steering: Vec<OwnedFd>,
 }
 
 impl Part {
@@ -39,6 +42,7 @@ impl Part {
             control,
             sockets,
             mailbox: None,
+            steering: Vec::new(),
         }
     }
 
@@ -150,6 +154,10 @@ impl Part {
                     Err(errno) => return Err(errno),
                 }
                 return Ok(json!({"local": local(&fd).to_string()}));
+            }
+            ["steer", listener, port] => {
+                let there = steer(&self.get(listener), port.parse().unwrap())?;
+                self.steering.extend(there);
             }
             ["disconnect", name] => disconnect(&self.get(name))?,
             ["fastopen", name, to, count] => {

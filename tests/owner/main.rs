@@ -2,7 +2,9 @@
 //! way to the events and both ways to learn the owner.
 //!
 //! All tracers run at once and see the same traffic. The test runner is this
-//! program's own, since it also plays the programs.
+//! program's own, since it also plays the programs. `SOCKET_SNOOP_TEST_EMULATED`
+//! says that its CPUs are emulated, and may stop at any moment for longer than a
+//! tracer waits for the reset that ended a connection: its cause may be unknown.
 
 #[path = "../common/actor.rs"]
 mod actor;
@@ -53,7 +55,7 @@ const VOLUMES: [(&str, &str); 2] = [
     ("volume_by_transitions", "--owner-by transitions"),
 ];
 
-/// Tests that passed, those of a first try too.
+/// Tests that passed.
 static PASSED: AtomicUsize = AtomicUsize::new(0);
 
 /// Says how a test ended; whether it failed.
@@ -111,7 +113,10 @@ fn tasks(flags: &str, by_btf: bool) -> Tasks {
 }
 
 /// Plays all wanted scenes before all tracers at once; how many tests failed.
-/// For each event that a tracer says it lost, one life may have a gap.
+/// For each event that a tracer says it lost, one life may have a gap. Where the
+/// kernel skips the programs at a tracepoint, plain samples get nothing either,
+/// and nothing tells them so (v6.12 kernel/events/core.c,
+/// perf_trace_run_bpf_submit): what those programs' tracers say counts for them.
 fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
     let old = scenes::Old::open(stage);
     let tracers: Vec<Tracer> = TRACERS
@@ -131,6 +136,7 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
     let all: Vec<Life> = played.iter().flat_map(|(_, l)| l.clone()).collect();
     let mut failed = 0;
     let by_btf = btf_shows_tasks();
+    let mut skipped = 0;
     for (((tracer, flags, owner_by), run), accepts) in TRACERS.iter().zip(tracers).zip(accepts) {
         let means = Means {
             owner_by: *owner_by,
@@ -144,6 +150,11 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
         said.for_each(|line| say(&format!("{tracer}: {line}")));
         let told = Told::new(&event::objects(&own(&lines)));
         let mut gaps = told.lost;
+        match means.owner_by {
+            OwnerBy::Samples => gaps += skipped,
+            _ if flags.contains("tracepoint") => skipped = skipped.max(told.lost),
+            _ => {}
+        }
         for (name, lives) in &played {
             let mut faults = String::new();
             for life in lives {
@@ -160,19 +171,17 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
     failed
 }
 
-/// Plays once more where something failed and events were lost: a whole story
-/// can't be demanded of a tracer that says it lost some.
-fn twice(play: impl Fn() -> (usize, u64)) -> usize {
-    let before = PASSED.load(Ordering::Relaxed);
+/// Plays once more where something is wrong and events were lost: a whole story
+/// can't be demanded of a tracer that says it lost some. What is wrong then.
+fn twice(play: impl Fn() -> (String, u64)) -> String {
     match play() {
-        (1.., lost @ 1..) => {
+        (faults, lost @ 1..) if !faults.is_empty() => {
             say(&format!(
-                "{lost} events were lost, and said to be: once more"
+                "{lost} events were lost, and said to be: once more\n{faults}"
             ));
-            PASSED.store(before, Ordering::Relaxed);
             play().0
         }
-        (failed, _) => failed,
+        (faults, _) => faults,
     }
 }
 
@@ -199,10 +208,8 @@ fn main() -> ExitCode {
         failed += play(&stage, &wanted);
     }
     for (name, flags) in VOLUMES.into_iter().filter(|(name, _)| wanted(name)) {
-        failed += twice(|| {
-            let (faults, lost) = volume::faults(&stage, flags);
-            (usize::from(report(name, &faults)), lost)
-        });
+        let faults = twice(|| volume::faults(&stage, flags));
+        failed += usize::from(report(name, &faults));
     }
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     let passed = PASSED.load(Ordering::Relaxed);

@@ -80,6 +80,7 @@ fn run(mut line: impl FnMut(&str)) -> std::io::Result<ExitStatus> {
     let mut command = Command::new(PROGRAM);
     command
         .env("SOCKET_SNOOP_TEST_VOLUME", VOLUME)
+        .env("SOCKET_SNOOP_TEST_EMULATED", "1")
         .stdout(end)
         .stderr(err);
     let mut child = command.spawn()?;

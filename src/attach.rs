@@ -302,12 +302,14 @@ impl Loaded {
         self.told_by_kernel().try_for_each(|told| told.map(drop))
     }
 
-    /// What the kernel itself counts of the programs whose passes are not
-    /// counted here.
+    /// What the kernel itself counts.
     fn told_by_kernel(&self) -> impl Iterator<Item = sys::Result<u64>> + '_ {
-        let counted = |p: &&Program| self.passes.is_some() && p.counts_runs_on().is_some();
-        let left = self.programs.iter().filter(move |p| !counted(p));
-        left.map(Program::recursion_misses)
+        // A kernel that leaves the counting to us tells nothing.
+        let programs = match &self.passes {
+            Some(_) => &[],
+            None => self.programs.as_slice(),
+        };
+        programs.iter().map(Program::recursion_misses)
     }
 
     /// Detaches all but the program of accepts.

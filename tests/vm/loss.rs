@@ -105,7 +105,7 @@ pub fn what_bpf_keeps_is_said() -> Done {
     say(&format!(
         "info bpf(2) is busy: {lost} of {made} events lost"
     ));
-    let concerned = Variant::here().way() == "tracepoint";
-    assert_eq!(lost > 0, concerned, "{lost} lost");
+    // How many there are is a matter of chance; by the other ways there are none.
+    assert!(lost == 0 || Variant::here().way() == "tracepoint");
     Ok(())
 }

@@ -46,6 +46,8 @@ pub enum Tasks {
 pub struct Told {
     lives: Vec<Vec<Value>>,
     records: Vec<Value>,
+    /// Events that it received.
+    pub received: u64,
     /// Events that it said it lost.
     pub lost: u64,
 }
@@ -53,13 +55,12 @@ pub struct Told {
 impl Told {
     pub fn new(all: &[Value]) -> Told {
         let records = all.iter().filter(|e| e["event"] == "connection");
+        let total = |key: &str| all.last().and_then(|e| e[key].as_u64()).unwrap_or(0);
         Told {
             lives: lives(all),
             records: records.cloned().collect(),
-            lost: all
-                .last()
-                .and_then(|e| e["lost.events"].as_u64())
-                .unwrap_or(0),
+            received: total("events.received"),
+            lost: total("lost.events"),
         }
     }
 

@@ -112,18 +112,30 @@ fn tasks(flags: &str, by_btf: bool) -> Tasks {
     }
 }
 
+/// What came of all scenes.
+struct Played {
+    /// Tests that failed.
+    failed: usize,
+    /// Events that a tracer neither received nor said it lost, though a counter
+    /// of perf's had them. Linux 6.18 in a virtual machine now and then runs no
+    /// program of any kind for what comes by a timer on an idle CPU, and counts
+    /// neither a run nor a miss.
+    unseen: u64,
+}
+
 /// Plays all wanted scenes before all tracers at once; how many tests failed.
 /// For each event that a tracer says it lost, one life may have a gap. Where the
 /// kernel skips the programs at a tracepoint, plain samples get nothing either,
 /// and nothing tells them so (v6.12 kernel/events/core.c,
 /// perf_trace_run_bpf_submit): what those programs' tracers say counts for them.
-fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
+fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> Played {
     let old = scenes::Old::open(stage);
     let tracers: Vec<Tracer> = TRACERS
         .iter()
         .map(|(_, flags, _)| Tracer::json(&format!("--all {flags}")))
         .collect();
     let accepts: Vec<bool> = tracers.iter().map(is_told_of_accepts).collect();
+    let counter = kernel::Counter::new(&kernel::LINES);
     let mut played: Vec<(&str, Vec<Life>)> = Vec::new();
     for (name, scene) in scenes::ALL.iter().filter(|(name, _)| wanted(name)) {
         if let Some(lives) = scene(stage) {
@@ -134,7 +146,7 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
         played.push((scenes::OLD, old.close()));
     }
     let all: Vec<Life> = played.iter().flat_map(|(_, l)| l.clone()).collect();
-    let mut failed = 0;
+    let (mut failed, mut unseen) = (0, 0);
     let by_btf = btf_shows_tasks();
     let mut skipped = 0;
     for (((tracer, flags, owner_by), run), accepts) in TRACERS.iter().zip(tracers).zip(accepts) {
@@ -145,10 +157,12 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
         };
         say(&format!("{tracer}: told of accepts: {accepts}"));
         run.until(|lines| Told::new(&event::objects(&own(lines))).is_complete(&all));
+        let counted = counter.read();
         let lines = run.stop().ok().lines();
         let said = lines.iter().filter(|l| l.contains("\"event\":\"lost\""));
         said.for_each(|line| say(&format!("{tracer}: {line}")));
         let told = Told::new(&event::objects(&own(&lines)));
+        unseen = unseen.max(counted.saturating_sub(told.received + told.lost));
         let mut gaps = told.lost;
         match means.owner_by {
             OwnerBy::Samples => gaps += skipped,
@@ -168,7 +182,7 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> usize {
             failed += usize::from(report(&format!("{name} ({tracer})"), &faults));
         }
     }
-    failed
+    Played { failed, unseen }
 }
 
 /// Plays once more where something is wrong and events were lost: a whole story
@@ -205,7 +219,17 @@ fn main() -> ExitCode {
     }
     let stage = Stage::new();
     if scenes::ALL.iter().any(|(name, _)| wanted(name)) || wanted(scenes::OLD) {
-        failed += play(&stage, &wanted);
+        let before = PASSED.load(Ordering::Relaxed);
+        let mut played = play(&stage, &wanted);
+        if played.failed > 0 && played.unseen > 0 {
+            let unseen = played.unseen;
+            say(&format!(
+                "{unseen} events that the kernel counted came to no program: once more"
+            ));
+            PASSED.store(before, Ordering::Relaxed);
+            played = play(&stage, &wanted);
+        }
+        failed += played.failed;
     }
     for (name, flags) in VOLUMES.into_iter().filter(|(name, _)| wanted(name)) {
         let faults = twice(|| volume::faults(&stage, flags));

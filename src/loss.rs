@@ -84,8 +84,10 @@ impl Losses {
             step(&mut told.other, other, at, Reason::OutputFailed);
             // Before its record can be seen here an output may be counted. What is
             // still missing at the next look is so for good.
-            let arrived = full + unsent.other + rings.delivered(cpu);
-            let underway = unsent.tried.saturating_sub(arrived);
+            let underway = match unsent.tried {
+                0 => 0,
+                tried => tried.saturating_sub(full + unsent.other + rings.delivered(cpu)),
+            };
             let undelivered = underway.min(std::mem::replace(&mut told.underway, underway));
             step(&mut told.undelivered, undelivered, at, Reason::Undelivered);
             step(&mut told.owners, unsent.owners, at, Reason::OwnersFull);

@@ -253,6 +253,7 @@ impl Maps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tally::tests::equ;
 
     #[test]
     fn owners_take_a_small_part_of_memory() {
@@ -270,13 +271,7 @@ mod tests {
             include_str!("../bpf-asm/event.inc"),
             include_str!("../bpf-asm/owner.inc")
         );
-        let equ = |name: &str| -> usize {
-            let lines = all.lines().filter_map(|line| line.strip_prefix(".equ "));
-            let mut words = lines.map(|line| line.split_ascii_whitespace());
-            let mut found = words.find(|words| words.clone().next() == Some(name));
-            let value = found.as_mut().and_then(|words| words.nth(1));
-            value.and_then(|n| n.parse().ok()).expect("a number")
-        };
+        let equ = |name: &str| equ(all, name);
         assert_eq!(LISTENER_LEN, equ("LI_SIZE"));
         assert_eq!(OWNER_LEN, equ("OW_SIZE"));
         // The device is the last of the key, with as many bytes behind it.

@@ -76,9 +76,7 @@ impl Passes {
         let skipped = cpus.map(|(cpu, at_start)| at_start - ahead(tally.of(cpu)));
         skipped.map(|count| u64::try_from(count).unwrap_or(0)).sum()
     }
-}
 
-impl Passes {
     /// Ends the counting, before the programs are detached: what runs then has
     /// no counted pass.
     pub fn stop(&mut self, tally: &Tally) {

@@ -107,19 +107,21 @@ impl AsFd for Tally {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A constant of the programs, in a text of theirs.
+    pub fn equ(text: &str, name: &str) -> usize {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(".equ "));
+        let mut words = lines.map(|line| line.split_ascii_whitespace());
+        let mut found = words.find(|words| words.clone().next() == Some(name));
+        let value = found.as_mut().and_then(|words| words.nth(1));
+        value.and_then(|n| n.parse().ok()).expect("a number")
+    }
 
     #[test]
     fn the_value_is_that_of_the_programs() {
-        let text = include_str!("../bpf-asm/lost.inc");
-        let equ = |name: &str| -> usize {
-            let lines = text.lines().filter_map(|line| line.strip_prefix(".equ "));
-            let mut words = lines.map(|line| line.split_ascii_whitespace());
-            let mut found = words.find(|words| words.clone().next() == Some(name));
-            let value = found.as_mut().and_then(|words| words.nth(1));
-            value.and_then(|n| n.parse().ok()).expect("a number")
-        };
+        let equ = |name: &str| equ(include_str!("../bpf-asm/lost.inc"), name);
         assert_eq!(equ("LOST_SIZE"), LEN);
         for (word, name) in ["TRIED", "FULL", "OTHER", "OWNER", "PASSED", "RAN"]
             .iter()

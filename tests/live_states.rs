@@ -223,7 +223,7 @@ fn classic_time_is_local() {
         return;
     }
     // POSIX: west is positive, so this is five and a half hours ahead of UTC.
-    let mut zones = vec![("XXX-05:30", 19_800_000), ("UTC0", 0)];
+    let mut zones = vec![("IST-05:30", 19_800_000), ("UTC0", 0)];
     if std::path::Path::new("/usr/share/zoneinfo/Asia/Kolkata").exists() {
         zones.push(("Asia/Kolkata", 19_800_000));
     }

@@ -15,15 +15,14 @@ use nix::unistd::Pid;
 use socket_snoop::maps::with_memlock;
 use socket_snoop::sys::bpf::{Map, MapType};
 
+use super::life::lose;
 use super::net::Netns;
-
-/// A hardware address that no one has.
-const NOBODY: &str = "02:00:00:00:00:77";
 
 /// Bytes that a lookup copies, during which no program on a perf event runs.
 const VALUE: usize = 1 << 20;
 
-fn stay_on(cpu: usize) {
+/// Keeps this thread on a CPU.
+pub fn stay_on(cpu: usize) {
     let mut one = CpuSet::new();
     one.set(cpu).expect("a CPU number");
     sched_setaffinity(Pid::from_raw(0), &one).unwrap_or_else(|e| panic!("to CPU {cpu}: {e}"));
@@ -72,9 +71,7 @@ pub const NOBODYS: &str = "10.77.0.9";
 /// first of a joined pair. Their timers fire there, after a second and after
 /// three.
 pub fn unanswered(here: &Netns, cpu: usize, count: usize) -> Vec<OwnedFd> {
-    here.ip(&format!(
-        "neigh replace {NOBODYS} lladdr {NOBODY} nud permanent dev v0"
-    ));
+    lose(here, NOBODYS);
     let one = || {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("socket");
@@ -94,7 +91,11 @@ pub fn unanswered(here: &Netns, cpu: usize, count: usize) -> Vec<OwnedFd> {
 /// Segments sent again in a namespace so far (RetransSegs).
 pub fn sent_again(here: &Netns) -> u64 {
     let text = here.run(|| fs::read_to_string("/proc/thread-self/net/snmp"));
-    let text = text.expect("/proc/thread-self/net/snmp");
+    retrans_segs(&text.expect("/proc/thread-self/net/snmp"))
+}
+
+/// RetransSegs of a /proc/net/snmp.
+pub fn retrans_segs(text: &str) -> u64 {
     let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = (tcp.next().expect("names"), tcp.next().expect("values"));
     let at = names.split(' ').position(|name| name == "RetransSegs");

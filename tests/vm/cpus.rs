@@ -8,9 +8,10 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use crate::common::busy::stay_on;
 use crate::common::event::{self, Value};
 use crate::common::{Tracer, net};
 use crate::lives::programs;
@@ -29,9 +30,7 @@ fn switch(on: bool) -> Result<(), String> {
 /// Connections of a thread that runs on this CPU only.
 fn traffic_on(cpu: usize) {
     let all = sched_getaffinity(Pid::from_raw(0)).expect("affinity");
-    let mut one = CpuSet::new();
-    one.set(cpu).expect("a CPU number");
-    sched_setaffinity(Pid::from_raw(0), &one).unwrap_or_else(|e| panic!("to CPU {cpu}: {e}"));
+    stay_on(cpu);
     let listener = net::listen(net::own_ip());
     for _ in 0..CONNECTIONS {
         net::converse(&listener);

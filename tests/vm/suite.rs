@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use nix::mount::{MsFlags, mount};
 
-use crate::common::{kernel, net};
+use crate::common::{busy, kernel, net};
 use crate::{
     accept, counters, cpus, lives, loss, owners, preflight, report, retransmit, shut, transport,
 };
@@ -179,11 +179,7 @@ impl Witness {
 /// Segments sent again in this network namespace so far (RetransSegs).
 pub fn retransmitted() -> u64 {
     let text = with_mounts(|| fs::read_to_string("/proc/net/snmp").expect("/proc/net/snmp"));
-    let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, values) = (tcp.next().expect("names"), tcp.next().expect("values"));
-    let all: Vec<&str> = values.split(' ').collect();
-    let at = names.split(' ').position(|name| name == "RetransSegs");
-    all[at.expect("RetransSegs")].parse().expect("a number")
+    busy::retrans_segs(&text)
 }
 
 /// What the first panic of the check said, from whichever thread.

@@ -322,6 +322,7 @@ impl Decoder {
                     0 => None,
                     err => Some(err.checked_neg().unwrap_or(i32::MAX)),
                 },
+                total: None,
             },
             LayoutKind::SynAck => What::SynAck,
             // An answer to a segment that no socket was meant by.

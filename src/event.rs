@@ -15,15 +15,21 @@ pub struct Task {
     pub tid: u32,
     /// User id in the initial user namespace, where it is known: of an owner.
     pub uid: Option<u32>,
-    /// Its name, ended by a NUL if it is shorter; empty where it isn't known.
+    /// Its name, ended by a NUL if it is shorter; empty where it isn't known. Of
+    /// an owner it is the process's: that of its first thread.
     pub name: [u8; COMM_LEN],
+}
+
+/// A name as the kernel has it: any bytes but NUL.
+pub fn comm(name: &[u8; COMM_LEN]) -> &[u8] {
+    let len = name.iter().position(|&b| b == 0);
+    &name[..len.unwrap_or(COMM_LEN)]
 }
 
 impl Task {
     /// The task's name as the kernel has it: any bytes but NUL.
     pub fn comm(&self) -> &[u8] {
-        let len = self.name.iter().position(|&b| b == 0);
-        &self.name[..len.unwrap_or(COMM_LEN)]
+        comm(&self.name)
     }
 }
 
@@ -41,13 +47,27 @@ pub enum OwnerSource {
     Accept = 4,
     /// From the scan at the start.
     Snapshot = 5,
+    /// As its listener's owner: it has been accepted, or may have been, and by
+    /// whom was not seen.
+    ListenerAccepted = 6,
+    /// The process that had it has ended: this is the only one alive of those
+    /// that descend from it since it had the socket.
+    Descendant = 7,
 }
 
 impl OwnerSource {
     /// The source of this number.
     pub fn from_number(number: u8) -> Option<OwnerSource> {
         use OwnerSource::*;
-        const ALL: [OwnerSource; 5] = [Task, Cached, Listener, Accept, Snapshot];
+        const ALL: [OwnerSource; 7] = [
+            Task,
+            Cached,
+            Listener,
+            Accept,
+            Snapshot,
+            ListenerAccepted,
+            Descendant,
+        ];
         ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
 
@@ -59,6 +79,8 @@ impl OwnerSource {
             OwnerSource::Listener => "listener",
             OwnerSource::Accept => "accept",
             OwnerSource::Snapshot => "snapshot",
+            OwnerSource::ListenerAccepted => "listener_accepted",
+            OwnerSource::Descendant => "descendant",
         }
     }
 }
@@ -68,6 +90,9 @@ impl OwnerSource {
 pub struct Owner {
     /// The task that opened, listened with, accepted or closed it.
     pub task: Task,
+    /// That thread's name, ended by a NUL if it is shorter; empty where it isn't
+    /// known.
+    pub thread: [u8; COMM_LEN],
     /// Process id of its parent, where the kernel tells.
     pub parent: Option<u32>,
     /// Id of its cgroup (version 2), where the kernel tells.
@@ -81,8 +106,16 @@ pub struct Owner {
 pub struct Counters {
     /// Why it ended: a positive errno, 0 where there was no error (`sk_err`).
     pub error: Option<i32>,
-    /// Bytes of data sent, each once, whether they arrived or not.
+    /// Bytes of data that went out at least once, each once: found out from
+    /// `sent` when the connection has ended.
     pub bytes_sent: Option<u64>,
+    /// What `bytes_sent` is found out from.
+    pub sent: Option<Sent>,
+    /// Bytes of data that were sent again (`bytes_retrans`).
+    pub bytes_retransmitted: Option<u64>,
+    /// Segments that were sent again, of whatever kind (`total_retrans`): a
+    /// child begins with the SYN+ACKs.
+    pub retransmits: Option<u32>,
     /// Bytes of data received in order.
     pub bytes_received: Option<u64>,
     /// Whether the peer's FIN came (`SOCK_DONE`).
@@ -95,6 +128,28 @@ pub struct Counters {
     pub rtt_us: Option<u32>,
     /// The least round-trip time lately, in microseconds.
     pub min_rtt_us: Option<u32>,
+    /// Whether a process had it, then: it was accepted and not yet closed
+    /// (`sk_socket`).
+    pub has_socket: Option<bool>,
+    /// Whether the kernel's table of time-wait sockets had room
+    /// (`tcp_max_tw_buckets`).
+    pub time_wait_room: Option<bool>,
+}
+
+/// Sequence numbers of what was sent: each byte of data, the SYN and the FIN take
+/// one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Acknowledged (`bytes_acked`): with the SYN of who opened it, and with the
+    /// FIN, as far as these were.
+    pub acked: u64,
+    /// Sent and not acknowledged (`snd_nxt - snd_una`), likewise.
+    pub in_flight: u32,
+    /// Written and not yet sent (`write_seq - snd_nxt`), likewise.
+    pub unsent: u32,
+    /// Bytes of data that were handed to the network, each once, also where that
+    /// failed (`bytes_sent - bytes_retrans`).
+    pub handed: Option<u64>,
 }
 
 /// What happened.
@@ -114,6 +169,9 @@ pub enum What {
         /// Why it could not be sent: a positive errno. `None` where it was
         /// sent, or where the kernel doesn't tell (before 6.17).
         error: Option<i32>,
+        /// Segments that the socket has sent again by now, of whatever kind
+        /// (`total_retrans`); one event may be of several.
+        total: Option<u32>,
     },
     /// A SYN+ACK was sent again. The socket is the listener's: the connection
     /// has none yet. The ends are the connection's.
@@ -204,6 +262,14 @@ bitflags! {
         const RTT = 1 << 9;
         /// `rtt_min`
         const MIN_RTT = 1 << 10;
+        /// `sk_socket`
+        const SOCKET = 1 << 11;
+        /// `bytes_acked`, `snd_una`, `snd_nxt` and `write_seq`
+        const SENT = 1 << 12;
+        /// `total_retrans`
+        const RETRANSMITS = 1 << 13;
+        /// The kernel's count of time-wait sockets and its limit
+        const TIME_WAIT = 1 << 14;
     }
 }
 

@@ -308,6 +308,7 @@ mod tests {
                 tid: pid,
                 ..Task::default()
             },
+            thread: [0; 16],
             parent: None,
             cgroup: None,
             source: OwnerSource::Snapshot,

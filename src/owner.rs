@@ -8,7 +8,7 @@
 //! anybody's context and teaches nothing. A socket is forgotten at CLOSE, for
 //! its address is used again. Memory is bounded.
 
-use crate::event::{Event, Owner, OwnerSource, Task, What};
+use crate::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
 use crate::recent::Recent;
 use crate::tcp::State;
 use std::collections::HashMap;
@@ -31,6 +31,7 @@ impl Known {
     fn owner(self) -> Owner {
         Owner {
             task: self.task,
+            thread: [0; COMM_LEN],
             parent: None,
             cgroup: None,
             source: self.source,
@@ -296,7 +297,11 @@ mod tests {
     fn what_is_no_change_teaches_nothing() {
         let (state, error, reason) = (None, None, None);
         for what in [
-            What::Retransmit { state, error },
+            What::Retransmit {
+                state,
+                error,
+                total: None,
+            },
             What::SynAck,
             What::ResetSent { reason },
             What::ResetReceived,

@@ -18,7 +18,7 @@ mod namespaces;
 pub mod proc;
 mod trial;
 
-use crate::event::{Owner, OwnerSource, Task};
+use crate::event::{COMM_LEN, Owner, OwnerSource, Task};
 use crate::existing::{Existing, Seen};
 use crate::maps::{LISTENERS, Listener};
 use crate::sys::netlink::{DATAGRAM, Diag};
@@ -383,6 +383,7 @@ impl Scan<'_> {
                     uid: Some(wanted.uid),
                     name: process.name,
                 },
+                thread: [0; COMM_LEN],
                 parent: Some(process.parent),
                 cgroup: wanted.cgroup,
                 source: OwnerSource::Snapshot,

@@ -110,6 +110,7 @@ impl Event {
                     _ if flags & FLAG_ERR == 0 => None,
                     err => Some(err.checked_neg().unwrap_or(i32::MAX)),
                 },
+                total: None,
             },
             KIND_SYNACK => What::SynAck,
             KIND_RESET_SENT => What::ResetSent {
@@ -175,6 +176,7 @@ impl Owner {
                 uid: Some(u32_at(bytes, 32)),
                 name: name(bytes, 16),
             },
+            thread: [0; COMM_LEN],
             parent: Some(u32_at(bytes, 36)).filter(|id| *id != 0 && known.contains(Known::PARENT)),
             cgroup: Some(u64_at(bytes, 8)).filter(|id| *id != 0 && known.contains(Known::CGROUP)),
         })
@@ -225,6 +227,7 @@ impl Counters {
             min_rtt_us: if_known(Known::MIN_RTT)
                 .map(|()| word(176))
                 .filter(|us| *us != u32::MAX),
+            ..Counters::default()
         }
     }
 }
@@ -284,6 +287,7 @@ pub mod tests {
         task.name[..4].copy_from_slice(b"curl");
         Owner {
             task,
+            thread: [0; COMM_LEN],
             parent: None,
             cgroup: None,
             source,
@@ -326,6 +330,7 @@ pub mod tests {
                 uid: Some(1000),
                 name: *b"a name, 16 bytes",
             },
+            thread: [0; COMM_LEN],
             parent: Some(9),
             cgroup: Some(77),
             source: OwnerSource::Listener,
@@ -419,6 +424,7 @@ pub mod tests {
         let with = |error| What::Retransmit {
             state: Some(State::Established),
             error,
+            total: None,
         };
         assert_eq!(what(&b), with(None));
         b[82] = 3;

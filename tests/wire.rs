@@ -152,6 +152,7 @@ fn every_place_of_a_state_change() {
             uid: Some(19),
             name: *b"the owner of it!",
         },
+        thread: [0; 16],
         parent: Some(20),
         cgroup: Some(18),
         source: OwnerSource::Listener,
@@ -183,6 +184,7 @@ fn every_place_of_a_state_change() {
         segments_received: Some(28),
         rtt_us: Some(26),
         min_rtt_us: Some(27),
+        ..Counters::default()
     };
     assert_eq!(event.counters, counters);
     // As it goes into the map.
@@ -205,7 +207,12 @@ fn every_kind_and_flag() {
         laid.decode().what
     };
     let state = Some(State::Established);
-    let error = |error| What::Retransmit { state, error };
+    let total = None;
+    let error = |error| What::Retransmit {
+        state,
+        error,
+        total,
+    };
     assert_eq!(what("KIND_RETRANS", all.of("FLAG_ERR")), error(Some(16)));
     assert_eq!(what("KIND_RETRANS", !all.of("FLAG_ERR")), error(None));
     assert_eq!(what("KIND_SYNACK", 0), What::SynAck);

@@ -18,6 +18,7 @@ struct Kept {
     parent: u32,
     cgroup: u64,
     name: [u8; COMM_LEN],
+    thread: [u8; COMM_LEN],
     source: OwnerSource,
 }
 
@@ -25,8 +26,9 @@ struct Kept {
 /// listened, else what /proc said at the start.
 fn rank(source: OwnerSource) -> u8 {
     match source {
-        OwnerSource::Task | OwnerSource::Cached | OwnerSource::Accept => 3,
-        OwnerSource::Listener => 2,
+        OwnerSource::Task | OwnerSource::Cached | OwnerSource::Accept => 4,
+        OwnerSource::Descendant => 3,
+        OwnerSource::Listener | OwnerSource::ListenerAccepted => 2,
         OwnerSource::Snapshot => 1,
     }
 }
@@ -41,6 +43,7 @@ impl Keeper {
                 uid: kept.uid,
                 name: kept.name,
             },
+            thread: kept.thread,
             parent: Some(kept.parent).filter(|n| *n != 0),
             cgroup: Some(kept.cgroup).filter(|n| *n != 0),
             source: kept.source,
@@ -49,7 +52,7 @@ impl Keeper {
 
     /// Whether it is a process that is known to have had the socket itself.
     pub fn is_its_process(&self) -> bool {
-        self.0.is_some_and(|o| rank(o.source) == 3)
+        self.0.is_some_and(|o| rank(o.source) == 4)
     }
 
     /// Takes an owner, if it is better known than the one before.
@@ -66,6 +69,7 @@ impl Keeper {
             parent: new.parent.unwrap_or(0),
             cgroup: new.cgroup.unwrap_or(0),
             name: new.task.name,
+            thread: new.thread,
             // What is learned in an event of its own is cached from then on.
             source: match new.source {
                 OwnerSource::Task => OwnerSource::Cached,

@@ -44,8 +44,10 @@ impl Format for Classic {
                 (" State Change: SRC=", Some(State::TimeWait), None)
             }
             What::State { new, .. } => (" State Change: SRC=", Some(new), None),
-            What::Retransmit { state, error: None } => (" Retransmit: SRC=", state, None),
-            What::Retransmit { state, error } => (" Retransmit Failed: SRC=", state, error),
+            What::Retransmit {
+                state, error: None, ..
+            } => (" Retransmit: SRC=", state, None),
+            What::Retransmit { state, error, .. } => (" Retransmit Failed: SRC=", state, error),
             What::SynAck => (" Retransmit: SRC=", Some(State::SynRecv), None),
             What::ResetSent { .. }
             | What::ResetReceived

@@ -141,7 +141,7 @@ impl Format for Json {
                     boolean(out, "tcp.time_wait", time_wait);
                 }
             }
-            What::Retransmit { state, error } => {
+            What::Retransmit { state, error, .. } => {
                 if let Some(state) = state {
                     plain(out, "tcp.state", state.name());
                 }

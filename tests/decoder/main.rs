@@ -65,7 +65,14 @@ fn retransmissions_of_every_kernel() {
         let state = record.has("state").then_some(State::SynSent);
         let error = None;
         let event = decoded(kernel, &record).event;
-        assert_eq!(event.what, What::Retransmit { state, error });
+        assert_eq!(
+            event.what,
+            What::Retransmit {
+                state,
+                error,
+                total: None
+            }
+        );
         assert_eq!(event.socket, 0xffff_8880_1234_5678, "{}", kernel.name);
         assert_eq!(event.peer.to_owned().addr.to_string(), "2001:db8::2");
         assert_eq!((event.local.port, event.peer.port), (40_000, 443));
@@ -76,7 +83,14 @@ fn retransmissions_of_every_kernel() {
         let error = record.has("err").then_some(16);
         failed += usize::from(error.is_some());
         let event = decoded(kernel, &record).event;
-        assert_eq!(event.what, What::Retransmit { state, error });
+        assert_eq!(
+            event.what,
+            What::Retransmit {
+                state,
+                error,
+                total: None
+            }
+        );
     }
     assert!(failed > 0 && unnamed > 0, "{failed} {unnamed}");
 }
@@ -241,7 +255,11 @@ fn what_is_no_tcp_event_is_passed_over_and_nonsense_refused() {
         let (state, error) = (None, None);
         assert_eq!(
             decoded(kernel, &record).event.what,
-            What::Retransmit { state, error }
+            What::Retransmit {
+                state,
+                error,
+                total: None
+            }
         );
         // Cut anywhere before its last field: never an event, never a panic.
         let ends = |format: &str, name: &str| {

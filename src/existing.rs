@@ -61,8 +61,9 @@ pub struct Claimant {
 /// Which of the connections a socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// That one, with its owner as far as it is known by now.
-    Is(Option<Owner>),
+    /// That one, with its owner as far as it is known by now, and when the scan
+    /// began that found it.
+    Is(Option<(Owner, u64)>),
     /// None of them.
     None,
     /// It can't be told yet.
@@ -93,6 +94,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Table {
     capacity: usize,
+    begun: u64,
     complete: bool,
     untouched: usize,
     entries: Vec<Entry>,
@@ -108,6 +110,7 @@ impl Table {
     pub fn new(capacity: usize) -> Table {
         Table {
             capacity: capacity.min(u32::MAX as usize - 1),
+            begun: 0,
             complete: true,
             untouched: 0,
             entries: Vec::new(),
@@ -118,8 +121,14 @@ impl Table {
         }
     }
 
-    /// The scan begins.
-    pub fn begin(&mut self) {
+    /// When the scan began, in nanoseconds of the event clock.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// The scan begins, at this time.
+    pub fn begin(&mut self, time: u64) {
+        self.begun = time;
         self.complete = false;
     }
 
@@ -250,7 +259,10 @@ impl Table {
         entry.fate = fate;
         self.untouched -= 1;
         match fate {
-            Fate::Claimed(..) => Claim::Is(self.owner(&self.entries[found])),
+            Fate::Claimed(..) => {
+                let owner = self.owner(&self.entries[found]);
+                Claim::Is(owner.map(|owner| (owner, self.begun)))
+            }
             Fate::Untouched(_) | Fate::Gone => Claim::None,
         }
     }
@@ -317,7 +329,7 @@ mod tests {
 
     fn table(found: &[Existing]) -> Table {
         let mut table = Table::new(100);
-        table.begin();
+        table.begin(90);
         for (i, found) in found.iter().enumerate() {
             assert_eq!(table.add(found), Some(i as u32));
         }
@@ -335,7 +347,7 @@ mod tests {
         assert_eq!(table.own(0, &owner(10)), None);
         assert_eq!(
             table.claim(&claimant(1, None, 200)),
-            Claim::Is(Some(owner(10)))
+            Claim::Is(Some((owner(10), 90)))
         );
         // Once only.
         assert_eq!(table.claim(&claimant(1, None, 201)), Claim::NotYet);
@@ -400,8 +412,8 @@ mod tests {
             netns: Some(6),
             ..anywhere
         };
-        assert_eq!(table.claim(&sixth), Claim::Is(Some(owner(11))));
-        assert_eq!(table.claim(&anywhere), Claim::Is(Some(owner(10))));
+        assert_eq!(table.claim(&sixth), Claim::Is(Some((owner(11), 90))));
+        assert_eq!(table.claim(&anywhere), Claim::Is(Some((owner(10), 90))));
     }
 
     #[test]
@@ -426,11 +438,11 @@ mod tests {
         assert_eq!(left(&table), 3);
         assert_eq!(
             table.claim(&claimant(1, None, 300)),
-            Claim::Is(Some(owner(10)))
+            Claim::Is(Some((owner(10), 90)))
         );
         assert_eq!(
             table.claim(&claimant(2, None, 400)),
-            Claim::Is(Some(owner(11)))
+            Claim::Is(Some((owner(11), 90)))
         );
         assert_eq!(left(&table), 1);
     }
@@ -438,7 +450,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let mut table = Table::new(2);
-        table.begin();
+        table.begin(90);
         assert_eq!(table.add(&existing(5, 1)), Some(0));
         assert_eq!(table.add(&existing(5, 2)), Some(1));
         assert_eq!(table.add(&existing(5, 3)), None);

@@ -23,6 +23,8 @@ pub mod tasks;
 pub mod event;
 pub mod existing;
 pub mod lifecycle;
+pub mod lineage;
+pub mod listeners;
 pub mod recent;
 pub mod tcp;
 pub mod text;

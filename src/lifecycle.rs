@@ -13,7 +13,7 @@ pub mod cause;
 pub mod connection;
 mod embryo;
 mod farewell;
-mod keeper;
+pub mod keeper;
 pub mod totals;
 
 use crate::event::{Counters, Event, What};
@@ -24,6 +24,7 @@ use cause::{Facts, cause, time_wait};
 use connection::{Connection, Seen};
 use embryo::Embryos;
 use farewell::Farewells;
+use keeper::Moment;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use totals::Totals;
 
@@ -289,7 +290,7 @@ impl Connections {
         let ended = connection.seen.contains(Seen::ENDED);
         match event.what {
             What::Accepted if !ended => {
-                connection.learn(event.owner.as_ref());
+                connection.learn(event);
                 connection.accepted(event.time, self.tells.accepts);
             }
             What::ResetReceived if !ended => connection.seen |= Seen::RESET_RECEIVED,
@@ -460,6 +461,13 @@ impl Connections {
         let order: BinaryHeap<(u64, usize)> = slots.map(|(i, c)| (c.number, i)).collect();
         let order = order.into_sorted_vec();
         order.into_iter().map(|(_, i)| &self.slots[i]).collect()
+    }
+
+    /// Holds the owners of all that are open against what is known now.
+    pub fn review_owners(&mut self, time: u64, moment: &Moment<'_>) {
+        for slot in self.by_socket.values() {
+            self.slots[*slot as usize].review_owner(time, moment);
+        }
     }
 
     /// What the connections that were shown come to.

@@ -54,6 +54,8 @@ pub struct Listener {
     pub owner: Option<Owner>,
     /// How many of them there are (SO_REUSEPORT).
     pub count: u32,
+    /// Whether other processes have one of them, too.
+    pub shared: bool,
 }
 
 impl Listener {

@@ -11,6 +11,7 @@ mod start;
 
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
+use crate::lineage::Unfollowed;
 use crate::output::log::Log;
 use crate::output::stream::Stream;
 use crate::output::{Output, notice};
@@ -145,7 +146,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
     // Detached first: what is in the rings then is all there will be.
     source.detach();
-    source.drain(u64::MAX, &mut |event| view.take(event));
+    source.drain(u64::MAX, &mut |event| view.take(event, &Unfollowed));
     let until = time::monotonic() + LAST_WORDS;
     view.last_words(&mut broadcasts, 0);
     while view.connections.expects_last_word() && time::monotonic() < until {
@@ -154,7 +155,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Twice: see [`crate::loss`].
     view.report_losses(&mut source);
     view.report_losses(&mut source);
-    view.finish(source.lost());
+    view.finish(source.lost(), &Unfollowed);
     view.report_refused();
     Ok(())
 }
@@ -232,7 +233,7 @@ fn watch_until(
         let now = time::monotonic();
         let stop = signals.stop() || now >= until;
         let settled = now.saturating_sub(SETTLE);
-        held = source.drain(settled, &mut |event| view.take(event));
+        held = source.drain(settled, &mut |event| view.take(event, &Unfollowed));
         view.settle(settled);
         if now - losses_at >= IDLE {
             losses_at = now;

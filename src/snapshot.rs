@@ -259,6 +259,7 @@ impl Scan<'_> {
             device: if self.by_netns { socket.device } else { 0 },
             owner: None,
             count: 1,
+            shared: false,
         };
         let target = if socket.state == State::Listen {
             if self.listeners.len() >= LISTENERS as usize {
@@ -390,7 +391,11 @@ impl Scan<'_> {
             };
             match wanted.target {
                 Target::Connection(number) => self.sink.owner(number, &owner),
-                Target::Listener(index) => self.listeners[index as usize].owner = Some(owner),
+                Target::Listener(index) => {
+                    let listener = &mut self.listeners[index as usize];
+                    listener.owner = Some(owner);
+                    listener.shared = wanted.shared;
+                }
             }
         }
         self.stock.listeners = together(self.listeners);

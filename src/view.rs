@@ -8,12 +8,16 @@ use crate::attach::Part;
 use crate::cli::Config;
 use crate::event::{Event, Known, Owner, OwnerSource, What};
 use crate::filter::{Filter, Verdict};
+use crate::lifecycle::keeper::Moment;
 use crate::lifecycle::{Connections, Tells};
+use crate::lineage::Lineage;
+use crate::listeners::{Holder, Listeners};
 use crate::output::{Output, Record, Shown, Summary, notice};
 use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
+use crate::tcp::State;
 use crate::text::WallClock;
 
 /// What the events go through.
@@ -22,6 +26,10 @@ pub struct View {
     pub output: Output,
     /// The connections they belong to.
     pub connections: Connections,
+    /// Who can be at the listeners.
+    pub listeners: Listeners,
+    /// Whether events tell if a process has the socket.
+    sockets: bool,
     filter: Filter,
     clock: WallClock,
     summary: Summary,
@@ -48,6 +56,8 @@ impl View {
         View {
             output,
             connections: Connections::new(config.history, time::realtime(), tells),
+            listeners: Listeners::default(),
+            sockets: source.known().contains(Known::SOCKET),
             filter: config.filter.clone(),
             clock: WallClock::new(),
             summary: Summary {
@@ -70,35 +80,62 @@ impl View {
         self.left == 0 || self.output.is_closed()
     }
 
-    /// Takes an event; whether more are wanted.
-    pub fn take(&mut self, event: &Event) -> bool {
+    /// Takes an event; `kin` knows the processes of that moment. Whether more are
+    /// wanted.
+    pub fn take(&mut self, event: &Event, kin: &dyn Lineage) -> bool {
         self.connections.prepare(event);
         self.settle(event.time);
         if event.is_line() {
             self.summary.received += 1;
-            self.line(event);
+            self.line(event, kin);
         } else {
             self.connections.note(event);
+            let tells = self.connections.tells();
+            if let (What::Accepted, true, Some(owner)) = (event.what, tells.accepts, &event.owner) {
+                self.listeners.accepted(event, owner);
+            }
         }
         self.settle(event.time);
         !self.is_done()
     }
 
-    fn line(&mut self, event: &Event) {
+    fn line(&mut self, event: &Event, kin: &dyn Lineage) {
         let wall = self.clock.wall(event.time);
-        if event.what == What::SynAck && self.embryo(event, wall) {
+        if event.what == What::SynAck && self.embryo(event, wall, kin) {
             return;
         }
         let seen = self.connections.observe(event, wall);
         let (connection, id, time_wait) = (seen.connection, seen.id, seen.time_wait);
-        let completed;
-        let event = match (event.owner, connection.owner()) {
-            (None, owner @ Some(_)) => {
-                completed = Event { owner, ..*event };
-                &completed
+        connection.judge_owner(
+            event,
+            &Moment {
+                kin,
+                listeners: &self.listeners,
+                sockets: self.sockets,
+            },
+        );
+        let owner = connection.owner();
+        match (event.what, owner) {
+            (
+                What::State {
+                    new: State::Listen, ..
+                },
+                Some(owner),
+            ) => {
+                self.listeners.opened(event, owner.task.pid);
             }
-            _ => event,
-        };
+            (
+                What::State {
+                    old: State::Listen,
+                    new: State::Close,
+                },
+                _,
+            ) => {
+                self.listeners.closed(event);
+            }
+            _ => {}
+        }
+        let event = &Event { owner, ..*event };
         let verdict = self.filter.judge(event);
         let held = connection.held.take_if(|_| event.local.port != 0);
         let mut show = |event: &Event, wall| {
@@ -137,9 +174,14 @@ impl View {
 
     /// Takes a SYN+ACK that was sent again, unless its socket is that of the
     /// connection. What is known of the socket's owner is the listener's.
-    fn embryo(&mut self, event: &Event, wall: u64) -> bool {
+    fn embryo(&mut self, event: &Event, wall: u64, kin: &dyn Lineage) -> bool {
         let source = OwnerSource::Listener;
-        let owner = event.owner.map(|owner| Owner { source, ..owner });
+        let holds = |owner: &Owner| {
+            let (pid, at) = (owner.task.pid, &event.local);
+            self.listeners.holder(pid, at, event.time, kin) == Holder::Same
+        };
+        let owner = event.owner.filter(holds);
+        let owner = owner.map(|owner| Owner { source, ..owner });
         let event = &Event { owner, ..*event };
         let show = self.filter.judge(event) == Verdict::Show;
         let Some(id) = self.connections.embryo(event, show) else {
@@ -212,8 +254,14 @@ impl View {
     }
 
     /// The end of a run, in which so many events were lost.
-    pub fn finish(&mut self, lost: u64) {
+    pub fn finish(&mut self, lost: u64, kin: &dyn Lineage) {
         self.settle(u64::MAX);
+        let moment = Moment {
+            kin,
+            listeners: &self.listeners,
+            sockets: self.sockets,
+        };
+        self.connections.review_owners(time::monotonic(), &moment);
         self.summary.lost = lost;
         self.summary.connections = self.connections.seen();
         self.summary.not_held = self.connections.not_held();

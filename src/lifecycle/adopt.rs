@@ -25,18 +25,13 @@ fn ask(table: &mut Table, connection: &mut Connection, at: u64, closing: bool) -
         closing,
     });
     if let Claim::Is(owner) = claim {
-        adopt_owner(connection, owner.as_ref());
+        if let Some((owner, time)) = owner {
+            connection.find_owner(&owner, time);
+        }
         connection.seen.set(Seen::EXISTED, !connection.began());
     }
     connection.seen.set(Seen::SETTLED, claim != Claim::NotYet);
     connection.existed()
-}
-
-/// What the scan says, where events have told nothing.
-fn adopt_owner(connection: &mut Connection, owner: Option<&Owner>) {
-    if connection.owner().is_none() {
-        connection.learn(owner);
-    }
 }
 
 /// Asks at an event of a connection; true where it turns out that it existed.
@@ -51,9 +46,10 @@ pub(super) fn meet(table: &mut Table, connection: &mut Connection, event: &Event
 }
 
 impl Connections {
-    /// A scan begins that finds connections that exist.
-    pub fn begin_scan(&mut self) {
-        self.existing.begin();
+    /// A scan begins that finds connections that exist; `time` is on the event
+    /// clock.
+    pub fn begin_scan(&mut self, time: u64) {
+        self.existing.begin(time);
     }
 
     /// Takes one that it found; the number to call it by, `None` where there is
@@ -67,10 +63,11 @@ impl Connections {
         let Some((socket, number)) = self.existing.own(number, owner) else {
             return;
         };
+        let time = self.existing.begun();
         let slot = self.by_socket.get(&socket);
         let connection = slot.and_then(|slot| self.slots.get_mut(*slot as usize));
         if let Some(connection) = connection.filter(|c| c.number == number) {
-            adopt_owner(connection, Some(owner));
+            connection.find_owner(owner, time);
         }
     }
 
@@ -123,7 +120,7 @@ mod tests {
     /// A table after a scan that found these, number i of process i + 1.
     fn scanned(all: &[Existing]) -> Connections {
         let mut table = Connections::new(10, 0, Tells::default());
-        table.begin_scan();
+        table.begin_scan(0);
         for (i, found) in all.iter().enumerate() {
             let number = table.adopt(found).expect("room");
             let pid = i as u32 + 1;
@@ -188,7 +185,7 @@ mod tests {
     #[test]
     fn an_owner_that_is_found_late_is_still_given() {
         let mut table = Connections::new(10, 0, Tells::default());
-        table.begin_scan();
+        table.begin_scan(0);
         let number = table.adopt(&found((1, 80))).expect("room");
         let early = state(250, 3, ESTABLISHED, State::CloseWait, (1, 80));
         assert_eq!(feed(&mut table, &early), (None, true));

@@ -4,7 +4,7 @@
 //! wall clock meanwhile. The struct is kept small: thousands are held.
 
 use super::cause::Cause;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Moment};
 use crate::event::{Event, Owner, OwnerSource, What};
 use crate::tcp::{Endpoint, State, Wire};
 use bitflags::bitflags;
@@ -197,7 +197,7 @@ impl Connection {
         Some(self.netns).filter(|n| *n != 0)
     }
 
-    /// Whose it is, as far as it is known now.
+    /// Whose it is, as far as it was known at its last event.
     pub fn owner(&self) -> Option<Owner> {
         self.owner.get()
     }
@@ -207,9 +207,30 @@ impl Connection {
         self.accepted != 0 || self.owner.is_its_process()
     }
 
-    /// Takes an owner, if it is better known than the one before.
-    pub(super) fn learn(&mut self, owner: Option<&Owner>) {
-        self.owner.learn(owner);
+    /// Takes what an event says of its owner, if that is better known than what
+    /// was said before.
+    pub(super) fn learn(&mut self, event: &Event) {
+        self.owner.learn(event);
+    }
+
+    /// Takes an owner that the scan at the start found at this time (of the event
+    /// clock), where events have told nothing.
+    pub(super) fn find_owner(&mut self, owner: &Owner, time: u64) {
+        self.owner.find(owner, time);
+    }
+
+    /// Holds what is known of its owner against an event that was observed:
+    /// [`Connection::owner`] is whose it is at that moment.
+    pub fn judge_owner(&mut self, event: &Event, moment: &Moment<'_>) {
+        // One from before the start is older than all listeners that came later.
+        let born = self.born().unwrap_or(0);
+        self.owner.judge(event, &self.local, born, moment);
+    }
+
+    /// The same at the end of a run, of a connection that is still open.
+    pub fn review_owner(&mut self, time: u64, moment: &Moment<'_>) {
+        self.owner
+            .review(time, &self.local, self.born().unwrap_or(0), moment);
     }
 
     /// Whether it is a listener, and no connection.
@@ -367,7 +388,7 @@ impl Connection {
         better(&mut self.peer, &event.peer);
         self.wire = event.wire;
         self.netns = event.netns.unwrap_or(self.netns);
-        self.learn(event.owner.as_ref());
+        self.learn(event);
     }
 
     /// Takes a line's event; `shown_as` is the state to remember for a change.
@@ -448,7 +469,7 @@ mod tests {
     #[test]
     fn it_stays_small() {
         let size = size_of::<Connection>();
-        assert!(size <= 272, "{size} bytes");
+        assert!(size <= 320, "{size} bytes");
     }
 
     #[test]

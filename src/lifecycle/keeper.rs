@@ -1,17 +1,58 @@
-//! The best knowledge so far of whose a connection is, kept small.
+//! Whose a connection is: the best claim so far, and what can be told of it at
+//! an event.
 //!
-//! Contract: what is better known is never replaced by what is known less.
+//! Contract: what is better known is never replaced by what is known less, and a
+//! claim ends when what it rests on ends: a process that has ended owns nothing
+//! but what it closed itself, and the owner of a listener owns a child only as
+//! long as nobody else can have it. Names and users are those of the event's
+//! moment, or none.
 
-use crate::event::{COMM_LEN, Owner, OwnerSource, Task};
+use crate::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
+use crate::lineage::{Heirs, Lineage};
+use crate::listeners::{Holder, Listeners};
+use crate::tcp::{Endpoint, State};
 
-/// An owner, or none.
+/// What a claim is held against.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    /// The processes.
+    pub kin: &'a dyn Lineage,
+    /// The listeners.
+    pub listeners: &'a Listeners,
+    /// Whether events tell if a process has the socket (`sk_socket`).
+    pub sockets: bool,
+}
+
+/// The claim, and what was told of it last.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Keeper(Option<Kept>);
+pub(super) struct Keeper {
+    claim: Option<Kept>,
+    /// Since when the claim is known.
+    since: u64,
+    /// Its process has ended the connection, or begun to: nobody else did.
+    settled: bool,
+    /// A listener's owner that was the only one who could have accepted it.
+    accepted: bool,
+    told: Option<Told>,
+}
+
+/// What was told of the claim, or of who comes in its place.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    pid: u32,
+    uid: Option<u32>,
+    parent: u32,
+    name: [u8; COMM_LEN],
+    source: OwnerSource,
+    /// Whether the thread has the name that it had then.
+    thread: bool,
+}
 
 /// An owner without room for what isn't known.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     pid: u32,
+    /// 0 where it isn't known.
     tid: u32,
     uid: Option<u32>,
     /// 0 where it isn't known.
@@ -26,78 +67,386 @@ struct Kept {
 /// listened, else what /proc said at the start.
 fn rank(source: OwnerSource) -> u8 {
     match source {
-        OwnerSource::Task | OwnerSource::Cached | OwnerSource::Accept => 4,
-        OwnerSource::Descendant => 3,
+        OwnerSource::Task | OwnerSource::Cached | OwnerSource::Accept => 3,
         OwnerSource::Listener | OwnerSource::ListenerAccepted => 2,
-        OwnerSource::Snapshot => 1,
+        OwnerSource::Snapshot | OwnerSource::Descendant => 1,
     }
 }
 
-impl Keeper {
-    /// The owner.
-    pub fn get(&self) -> Option<Owner> {
-        self.0.map(|kept| Owner {
-            task: Task {
-                pid: kept.pid,
-                tid: kept.tid,
-                uid: kept.uid,
-                name: kept.name,
+impl Kept {
+    fn new(owner: &Owner) -> Kept {
+        Kept {
+            pid: owner.task.pid,
+            tid: owner.task.tid,
+            uid: owner.task.uid,
+            parent: owner.parent.unwrap_or(0),
+            cgroup: owner.cgroup.unwrap_or(0),
+            name: owner.task.name,
+            thread: owner.thread,
+            source: owner.source,
+        }
+    }
+
+    /// As it is, known in this way.
+    fn told(&self, source: OwnerSource) -> Told {
+        Told {
+            pid: self.pid,
+            uid: self.uid,
+            parent: self.parent,
+            name: self.name,
+            source,
+            thread: true,
+        }
+    }
+
+    /// Without what may have changed since it was learned.
+    fn now(&self, uid: Option<u32>, kin: &dyn Lineage) -> Told {
+        Told {
+            uid,
+            parent: match kin.follows() {
+                true => kin.parent(self.pid).unwrap_or(0),
+                false => self.parent,
             },
-            thread: kept.thread,
-            parent: Some(kept.parent).filter(|n| *n != 0),
-            cgroup: Some(kept.cgroup).filter(|n| *n != 0),
-            source: kept.source,
+            name: kin.name(self.pid).unwrap_or(self.name),
+            thread: false,
+            ..self.told(self.source)
+        }
+    }
+}
+
+impl Told {
+    /// The only living descendant of the claim's process, of which no more is
+    /// known than that.
+    fn heir(pid: u32, kin: &dyn Lineage) -> Told {
+        Told {
+            pid,
+            uid: None,
+            parent: kin.parent(pid).unwrap_or(0),
+            name: kin.name(pid).unwrap_or_default(),
+            source: OwnerSource::Descendant,
+            thread: false,
+        }
+    }
+}
+
+/// Whether an event is the owner's own end of a connection, or its beginning.
+fn ends(event: &Event) -> bool {
+    matches!(
+        event.what,
+        What::State {
+            new: State::FinWait1 | State::LastAck | State::Close,
+            ..
+        }
+    )
+}
+
+impl Keeper {
+    /// The owner, as it was told last.
+    pub fn get(&self) -> Option<Owner> {
+        let told = self.told?;
+        let claim = self.claim.filter(|claim| claim.pid == told.pid);
+        let thread = claim.filter(|_| told.thread);
+        Some(Owner {
+            task: Task {
+                pid: told.pid,
+                tid: claim.map_or(0, |claim| claim.tid),
+                uid: told.uid,
+                name: told.name,
+            },
+            thread: thread.map_or([0; COMM_LEN], |claim| claim.thread),
+            parent: Some(told.parent).filter(|n| *n != 0),
+            cgroup: claim.map(|claim| claim.cgroup).filter(|n| *n != 0),
+            source: told.source,
         })
     }
 
-    /// Whether it is a process that is known to have had the socket itself.
+    /// Whether a process is known to have had the socket itself.
     pub fn is_its_process(&self) -> bool {
-        self.0.is_some_and(|o| rank(o.source) == 4)
+        self.claim.is_some_and(|claim| rank(claim.source) == 3)
     }
 
-    /// Takes an owner, if it is better known than the one before.
-    pub fn learn(&mut self, owner: Option<&Owner>) {
-        let Some(new) = owner else { return };
-        let known = self.0.map_or(0, |old| rank(old.source));
+    /// Takes an owner found at the start, seen at `time`, where events have told
+    /// nothing.
+    pub fn find(&mut self, owner: &Owner, time: u64) {
+        if self.claim.is_none() {
+            let claim = Kept::new(owner);
+            (self.claim, self.since) = (Some(claim), time);
+            self.told = Some(claim.told(claim.source));
+        }
+    }
+
+    /// Takes what an event says of the owner, if it is better known than before.
+    pub fn learn(&mut self, event: &Event) {
+        let Some(new) = &event.owner else { return };
+        let known = self.claim.map_or(0, |old| rank(old.source));
         if rank(new.source) < known {
             return;
         }
-        self.0 = Some(Kept {
-            pid: new.task.pid,
-            tid: new.task.tid,
-            uid: new.task.uid,
-            parent: new.parent.unwrap_or(0),
-            cgroup: new.cgroup.unwrap_or(0),
-            name: new.task.name,
-            thread: new.thread,
+        if self.claim.is_none_or(|old| old.pid != new.task.pid) {
+            self.since = event.time;
+            (self.settled, self.accepted) = (false, false);
+        }
+        let own = new.source == OwnerSource::Task;
+        let mut kept = Kept::new(new);
+        if !own && new.source != OwnerSource::Accept {
+            // The thread is that of before.
+            kept.thread = self.claim.map_or(kept.thread, |old| old.thread);
+        }
+        if own {
             // What is learned in an event of its own is cached from then on.
-            source: match new.source {
-                OwnerSource::Task => OwnerSource::Cached,
-                other => other,
+            kept.source = OwnerSource::Cached;
+            self.settled |= ends(event);
+        }
+        self.claim = Some(kept);
+        self.told = Some(kept.told(new.source));
+    }
+
+    /// Whose the connection with this local end, born at this time, is at an
+    /// event that was learned: what can be told.
+    pub fn judge(&mut self, event: &Event, local: &Endpoint, born: u64, moment: &Moment<'_>) {
+        self.told = self.judged(event.owner.as_ref(), event.time, (local, born), moment);
+    }
+
+    /// The same at a time without an event.
+    pub fn review(&mut self, time: u64, local: &Endpoint, born: u64, moment: &Moment<'_>) {
+        self.told = self.judged(None, time, (local, born), moment);
+    }
+
+    fn judged(
+        &mut self,
+        said: Option<&Owner>,
+        time: u64,
+        (local, born): (&Endpoint, u64),
+        moment: &Moment<'_>,
+    ) -> Option<Told> {
+        let claim = self.claim?;
+        let kin = moment.kin;
+        if kin.is_kernel_thread(claim.pid) {
+            self.claim = None;
+            return None;
+        }
+        let said = said.filter(|owner| owner.task.pid == claim.pid);
+        let source = said.map(|owner| owner.source);
+        if matches!(source, Some(OwnerSource::Task | OwnerSource::Accept)) {
+            let name = kin.name(claim.pid).unwrap_or(claim.name);
+            return Some(Told {
+                name,
+                ..claim.told(source?)
+            });
+        }
+        if self.settled {
+            return Some(claim.told(claim.source));
+        }
+        let uid = said.and_then(|owner| owner.task.uid);
+        let listener = matches!(
+            claim.source,
+            OwnerSource::Listener | OwnerSource::ListenerAccepted
+        );
+        if listener && !self.accepted {
+            return match moment.listeners.holder(claim.pid, local, born, kin) {
+                Holder::Same => {
+                    if claim.source == OwnerSource::ListenerAccepted && moment.sockets {
+                        (self.accepted, self.since) = (true, time);
+                    }
+                    Some(claim.now(uid, kin))
+                }
+                Holder::Heir(pid, _) => Some(Told::heir(pid, kin)),
+                Holder::Unknown => None,
+            };
+        }
+        match kin.lives(claim.pid, self.since) {
+            Some(false) => match kin.heirs(claim.pid, self.since) {
+                Heirs::One(pid, _) => Some(Told::heir(pid, kin)),
+                _ => None,
             },
-        });
+            Some(true) => Some(claim.now(uid, kin)),
+            None => Some(Told {
+                uid,
+                thread: false,
+                ..claim.told(claim.source)
+            }),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::tests::owner;
+    use crate::lineage::tests::Family;
+    use crate::wire::tests::{owner, state};
+    use OwnerSource::{Accept, Cached, Descendant, ListenerAccepted, Snapshot};
+    use OwnerSource::{Listener as FromListener, Task as ByTask};
+    use State::{Close, CloseWait, Established, FinWait1, Listen, SynRecv, SynSent};
+
+    const FOR_EVER: u64 = u64::MAX;
+
+    /// A connection whose events are told one after the other.
+    struct Play {
+        keeper: Keeper,
+        listeners: Listeners,
+        kin: Family,
+    }
+
+    impl Play {
+        fn new(all: &[(u32, u64, u64, u32)]) -> Play {
+            Play {
+                keeper: Keeper::default(),
+                listeners: Listeners::default(),
+                kin: Family {
+                    all: all.to_vec(),
+                    now: 0,
+                },
+            }
+        }
+
+        fn event(
+            &mut self,
+            time: u64,
+            change: (State, State),
+            said: Option<(u32, OwnerSource)>,
+        ) -> Option<(u32, OwnerSource)> {
+            let event = Event {
+                owner: said.map(|(pid, source)| owner(pid, source)),
+                ..state(time, 7, change.0, change.1, (80, 4000))
+            };
+            self.kin.now = time;
+            self.keeper.learn(&event);
+            let moment = Moment {
+                kin: &self.kin,
+                listeners: &self.listeners,
+                sockets: true,
+            };
+            self.keeper.judge(&event, &event.local, 20, &moment);
+            let told = self.keeper.get();
+            told.map(|owner| (owner.task.pid, owner.source))
+        }
+
+        fn listen(&mut self, time: u64, pid: u32) {
+            let event = state(time, 1, Close, Listen, (80, 0));
+            self.listeners.opened(&event, pid);
+        }
+    }
 
     #[test]
     fn the_better_knowledge_stays() {
-        let mut keeper = Keeper::default();
+        let mut play = Play::new(&[]);
         let mut told = |pid, source| {
-            keeper.learn(Some(&owner(pid, source)));
-            keeper.get().map(|owner| (owner.task.pid, owner.source))
+            let event = Event {
+                owner: Some(owner(pid, source)),
+                ..state(1, 7, Established, CloseWait, (80, 4000))
+            };
+            play.keeper.learn(&event);
+            play.keeper.get().map(|o| (o.task.pid, o.source))
         };
-        use OwnerSource::*;
         assert_eq!(told(1, Snapshot), Some((1, Snapshot)));
-        assert_eq!(told(2, Listener), Some((2, Listener)));
-        assert_eq!(told(3, Snapshot), Some((2, Listener)));
+        assert_eq!(told(2, FromListener), Some((2, FromListener)));
+        assert_eq!(told(3, Snapshot), Some((2, FromListener)));
         assert_eq!(told(4, Accept), Some((4, Accept)));
-        assert_eq!(told(5, Listener), Some((4, Accept)));
+        assert_eq!(told(5, FromListener), Some((4, Accept)));
         // Passed on to another process.
-        assert_eq!(told(6, Task), Some((6, Cached)));
+        assert_eq!(told(6, ByTask), Some((6, ByTask)));
+    }
+
+    #[test]
+    fn who_has_ended_owns_nothing() {
+        let all = [(5, 1, 30, 1), (6, 25, 50, 5)];
+        let mut play = Play::new(&all);
+        let opening = play.event(20, (Close, SynSent), Some((5, ByTask)));
+        assert_eq!(opening, Some((5, ByTask)));
+        let passive = (SynSent, Established);
+        assert_eq!(
+            play.event(21, passive, Some((5, Cached))),
+            Some((5, Cached))
+        );
+        // Its child is the only one left, then nobody is.
+        let later = (Established, CloseWait);
+        assert_eq!(
+            play.event(40, later, Some((5, Cached))),
+            Some((6, Descendant))
+        );
+        assert_eq!(play.event(60, later, Some((5, Cached))), None);
+    }
+
+    #[test]
+    fn what_it_closed_itself_stays_its_own() {
+        let mut play = Play::new(&[(5, 1, 30, 1), (6, 25, FOR_EVER, 5)]);
+        play.event(20, (Close, SynSent), Some((5, ByTask)));
+        play.event(29, (Established, FinWait1), Some((5, ByTask)));
+        let end = play.event(40, (FinWait1, Close), Some((5, Cached)));
+        assert_eq!(end, Some((5, Cached)));
+        let kept = play.keeper.get().expect("an owner");
+        assert_eq!((kept.task.uid, kept.task.comm()), (Some(0), &b"curl"[..]));
+    }
+
+    #[test]
+    fn names_and_users_are_of_the_moment() {
+        let mut play = Play::new(&[(5, 1, FOR_EVER, 1)]);
+        play.event(20, (Close, SynSent), Some((5, ByTask)));
+        let event = state(21, 7, SynSent, Established, (80, 4000));
+        play.kin.now = 21;
+        let moment = Moment {
+            kin: &play.kin,
+            listeners: &play.listeners,
+            sockets: true,
+        };
+        play.keeper.judge(&event, &event.local, 20, &moment);
+        let told = play.keeper.get().expect("an owner");
+        // What has become of it since isn't told by this event.
+        assert_eq!((told.task.uid, told.task.comm()), (None, &b"f"[..]));
+    }
+
+    #[test]
+    fn a_number_used_again_is_another_process() {
+        let mut play = Play::new(&[(5, 1, 30, 1), (5, 35, FOR_EVER, 1)]);
+        play.event(20, (Close, SynSent), Some((5, ByTask)));
+        let later = (Established, CloseWait);
+        assert_eq!(play.event(40, later, Some((5, Cached))), None);
+    }
+
+    #[test]
+    fn a_listeners_owner_has_its_child_while_nobody_else_can() {
+        let all = [(5, 1, FOR_EVER, 1), (6, 30, FOR_EVER, 5)];
+        let mut play = Play::new(&all);
+        play.listen(10, 5);
+        let listener = Some((5, FromListener));
+        assert_eq!(play.event(20, (Listen, SynRecv), listener), listener);
+        // A supervisor forks.
+        assert_eq!(play.event(31, (SynRecv, Established), listener), None);
+        // By itself, or by an accept, it is known again.
+        let seen = Some((6, Accept));
+        assert_eq!(play.event(32, (Established, CloseWait), seen), seen);
+    }
+
+    #[test]
+    fn one_that_only_the_listeners_owner_could_accept_is_its() {
+        let all = [(5, 1, 50, 1), (6, 30, FOR_EVER, 5)];
+        let mut play = Play::new(&all);
+        play.listen(10, 5);
+        let accepted = Some((5, ListenerAccepted));
+        play.event(20, (Listen, SynRecv), Some((5, FromListener)));
+        assert_eq!(play.event(25, (SynRecv, Established), accepted), accepted);
+        // Neither a fork nor the end of the listener takes it away, but its own.
+        play.listeners = Listeners::default();
+        let later = (Established, CloseWait);
+        assert_eq!(play.event(35, later, accepted), accepted);
+        assert_eq!(play.event(55, later, accepted), Some((6, Descendant)));
+    }
+
+    #[test]
+    fn a_child_whose_listener_has_gone_may_be_anybodys() {
+        // net.ipv4.tcp_migrate_req
+        let mut play = Play::new(&[(5, 1, FOR_EVER, 1)]);
+        play.listen(10, 5);
+        let listener = Some((5, FromListener));
+        assert_eq!(play.event(20, (Listen, SynRecv), listener), listener);
+        let gone = state(22, 1, Listen, Close, (80, 0));
+        play.listeners.closed(&gone);
+        assert_eq!(play.event(25, (Established, CloseWait), listener), None);
+    }
+
+    #[test]
+    fn no_thread_of_the_kernel_is_an_owner() {
+        let mut play = Play::new(&[(2, 0, FOR_EVER, 0)]);
+        assert_eq!(play.event(20, (Close, SynSent), Some((2, ByTask))), None);
     }
 }

@@ -3,7 +3,7 @@
 //! Contract: keys are flat and constant text; what isn't known is left out.
 
 use super::{Format, Lost, Reasons, Record, Shown, Summary, connection, errno_name, escape};
-use crate::event::{Owner, What};
+use crate::event::{Owner, What, comm};
 use crate::lifecycle::totals::Totals;
 use crate::tcp::{Endpoint, State, Wire};
 use crate::text::{self, Stamps};
@@ -65,10 +65,17 @@ pub(super) fn ends(out: &mut Vec<u8>, local: &Endpoint, peer: &Endpoint, wire: W
 pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
     if let Some(owner) = owner {
         number(out, "process.pid", u64::from(owner.task.pid));
-        number(out, "process.thread.id", u64::from(owner.task.tid));
+        if owner.task.tid != 0 {
+            number(out, "process.thread.id", u64::from(owner.task.tid));
+        }
         if !owner.task.comm().is_empty() {
             key(out, "process.name");
             escape::json_string(out, owner.task.comm());
+        }
+        let thread = comm(&owner.thread);
+        if !thread.is_empty() {
+            key(out, "thread.name");
+            escape::json_string(out, thread);
         }
         if let Some(uid) = owner.task.uid {
             number(out, "user.id", u64::from(uid));

@@ -10,6 +10,7 @@ use super::SETTLE;
 use crate::error::Error;
 use crate::event::{Event, Known, Owner, What};
 use crate::existing::Existing;
+use crate::lineage::Unfollowed;
 use crate::maps::Listener;
 use crate::output::notice;
 use crate::snapshot::broadcast::Broadcasts;
@@ -74,13 +75,18 @@ impl Start<'_> {
             if closed.len() < CLOSED {
                 closed.extend(Closed::of(event));
             }
-            view.take(event)
+            view.take(event, &Unfollowed)
         });
     }
 
     /// Tells the programs of the listeners, and takes back what was not true any
     /// more when they got to know it.
     fn listeners(&mut self, stock: &Stock) {
+        for listener in &stock.listeners {
+            self.view
+                .listeners
+                .found(listener, stock.end, listener.shared);
+        }
         let before = time::monotonic();
         let added = stock.listeners.iter();
         let added = added.map(|listener| self.source.add_listener(listener));
@@ -170,7 +176,7 @@ pub(super) fn start(
     };
     let mut stock = Stock::default();
     if purpose.list || purpose.hear {
-        start.view.connections.begin_scan();
+        start.view.connections.begin_scan(time::monotonic());
         stock = snapshot::take(&mut start, by_netns, purpose);
         if purpose.list {
             for lack in &stock.lacks {

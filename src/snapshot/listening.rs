@@ -17,6 +17,7 @@ pub(super) fn together(mut listeners: Vec<Listener>) -> Vec<Listener> {
                 first.owner = None;
             }
             first.count += next.count;
+            first.shared |= next.shared;
         }
         same
     });
@@ -60,6 +61,7 @@ mod tests {
             device: 0,
             owner: pid.map(|pid| owner(pid, OwnerSource::Snapshot)),
             count: 1,
+            shared: false,
         }
     }
 

@@ -42,8 +42,10 @@ pub struct Who {
     pub parent: u64,
     /// User id.
     pub uid: u64,
-    /// Name.
+    /// Name of the process: of its first thread.
     pub comm: String,
+    /// Name of the thread.
+    pub thread: String,
 }
 
 /// Where actors report.
@@ -84,8 +86,7 @@ impl Stage {
     fn named(&self, child: Guard, name: &str) -> Actor {
         let mut actor = self.arrival(u64::from(child.pid()), None);
         actor.child = Some(child);
-        actor.ask(&format!("comm {name}"));
-        actor.who.comm = name.into();
+        actor.rename(name);
         actor
     }
 
@@ -100,6 +101,7 @@ impl Stage {
                 parent: 0,
                 uid: 0,
                 comm: String::new(),
+                thread: String::new(),
             },
             sockets: self.dir.path().to_owned(),
             child: None,
@@ -114,7 +116,8 @@ impl Stage {
         actor.who.tid = number("tid");
         actor.who.parent = number("parent");
         actor.who.uid = number("uid");
-        actor.who.comm = hello["comm"].as_str().unwrap().into();
+        actor.who.thread = hello["comm"].as_str().unwrap().into();
+        actor.who.comm = actor.who.thread.clone();
         actor
     }
 
@@ -127,8 +130,9 @@ impl Stage {
     /// Another thread of an actor, with the same sockets.
     pub fn thread(&self, of: &mut Actor) -> Actor {
         of.ask("thread");
-        let pid = of.who.pid;
-        self.arrival(pid, None)
+        let mut thread = self.arrival(of.who.pid, None);
+        thread.who.comm = of.who.comm.clone();
+        thread
     }
 }
 
@@ -208,10 +212,18 @@ impl Actor {
         std::fs::remove_file(path).expect("the mailbox");
     }
 
-    /// Changes its name.
+    /// Changes its name: of a thread that is not the first, its own alone.
     pub fn rename(&mut self, name: &str) {
         self.ask(&format!("comm {name}"));
-        self.who.comm = name.into();
+        self.who.thread = name.into();
+        if self.who.pid == self.who.tid {
+            self.who.comm = name.into();
+        }
+    }
+
+    /// Looks who it is now: its parent may have ended.
+    pub fn look(&mut self) {
+        self.who.parent = self.ask("parent")["parent"].as_u64().unwrap();
     }
 
     /// Gives itself to another user.

@@ -29,6 +29,16 @@ pub enum Whose {
     /// A socket from before the start, or the child of one: its owner as
     /// `snapshot` or `listener`; by plain samples also nobody.
     Old(Who),
+    /// The only living descendant of a process that has ended: as `descendant`,
+    /// with nothing else known of it but its name.
+    Heir(Who),
+    /// Nobody's, as far as can be told: who it was before is no more.
+    Nobody,
+    /// Nobody's, or that of who was seen to accept it, or the last one before it
+    /// from the same listener.
+    Unsure,
+    /// Who was known before, as it is by now; by softirq or in its context.
+    Now(Who),
 }
 
 /// What the whole connection must be told to be.
@@ -58,6 +68,11 @@ pub struct Life {
     pub cgroup: Option<u64>,
     /// Whether its listener has rivals that only BTF tells apart.
     pub rivals: bool,
+    /// Whether what comes after its path is of no interest.
+    pub open: bool,
+    /// Whether its listener may be somebody else's, too: where nobody has done
+    /// anything to it in his own context, it may be nobody's.
+    pub shared: bool,
 }
 
 impl Life {
@@ -71,12 +86,26 @@ impl Life {
             record: Record::default(),
             cgroup: None,
             rivals: false,
+            open: false,
+            shared: false,
         }
     }
 
     /// Its listener has rivals of other namespaces or devices.
     pub fn with_rivals(mut self) -> Life {
         self.rivals = true;
+        self
+    }
+
+    /// However it goes on.
+    pub fn any_end(mut self) -> Life {
+        self.open = true;
+        self
+    }
+
+    /// Who has its listener has forked.
+    pub fn of_many(mut self) -> Life {
+        self.shared = true;
         self
     }
 

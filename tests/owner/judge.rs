@@ -231,8 +231,8 @@ enum Known {
     Nobody,
     /// This one, learned from its own doing.
     Learned(Who),
-    /// The listener's owner.
-    Inherited(Who),
+    /// The listener's owner; whether it may have been accepted, unseen.
+    Inherited(Who, bool),
     /// Who accepted it.
     Accepted(Who),
     /// From the scan at the start.
@@ -245,6 +245,8 @@ struct Judge<'a> {
     tasks: Tasks,
     /// Its accept, if that is told.
     accepted: Option<&'a (usize, Who)>,
+    /// Whether accepts are told at all.
+    told_accepts: bool,
     known: Known,
     faults: String,
 }
@@ -256,6 +258,7 @@ impl<'a> Judge<'a> {
             owner_by: means.owner_by,
             tasks: means.tasks,
             accepted: expected.accepted.as_ref().filter(|_| means.accepts),
+            told_accepts: means.accepts,
             known: Known::Nobody,
             faults: String::new(),
         }
@@ -272,6 +275,10 @@ impl<'a> Judge<'a> {
             if let Some((_, who)) = self.accepted.filter(|(place, _)| *place == at) {
                 self.known = Known::Accepted(who.clone());
             }
+            let taken = self.expected.accepted.as_ref();
+            if taken.is_some_and(|(place, _)| *place <= at) {
+                self.unseen();
+            }
             match told.peek() {
                 Some(e) if event::transition(e) == *transition => {
                     self.early(e, at);
@@ -286,7 +293,7 @@ impl<'a> Judge<'a> {
                 }
             }
         }
-        if let Some(e) = told.next() {
+        if let Some(e) = told.next().filter(|_| !self.expected.open) {
             self.wrong(e, &"nothing more");
         }
     }
@@ -294,10 +301,15 @@ impl<'a> Judge<'a> {
     /// A child is in its queue a moment before the handshake's end is told
     /// (v6.12 net/ipv4/tcp_minisocks.c, tcp_check_req): it may be accepted then.
     fn early(&mut self, e: &Value, at: usize) {
-        let next = self.accepted.filter(|(place, _)| *place == at + 1);
-        if let Some((_, who)) = next {
-            if e["tcp.state.new"] == "ESTABLISHED" && self.is(e, who, "accept") {
+        let next = self.expected.accepted.as_ref();
+        let Some((_, who)) = next.filter(|(place, _)| *place == at + 1) else {
+            return;
+        };
+        if e["tcp.state.new"] == "ESTABLISHED" {
+            if self.accepted.is_some() && self.is(e, who, "accept") {
                 self.known = Known::Accepted(who.clone());
+            } else if e["owner.source"] == "listener_accepted" {
+                self.unseen();
             }
         }
     }
@@ -322,21 +334,50 @@ impl<'a> Judge<'a> {
                 if blind && e["owner.source"] == "none" {
                     return;
                 }
-                if !self.is(e, who, "listener") {
+                if !self.is(e, who, "listener") && !self.may_be_nobodys(e) {
                     self.wrong(e, &("listener", who));
                 }
-                self.known = Known::Inherited(who.clone());
+                self.known = Known::Inherited(who.clone(), false);
             }
             Whose::Collected(who) if e["on_cpu.pid"] == who.pid => self.must_be(e, who),
             Whose::Collected(_) => self.as_known(e),
             Whose::Child(None) => self.as_known(e),
+            Whose::Heir(who) => {
+                let named = e["process.name"] == who.comm;
+                let bare = ["process.thread.id", "user.id"];
+                let bare = bare.iter().all(|key| e.get(*key).is_none());
+                let heir = e["owner.source"] == "descendant" && e["process.pid"] == who.pid;
+                match self.accepted_by().filter(|known| known.pid == who.pid) {
+                    Some(known) if !self.is(e, &known, "accept") => self.wrong(e, &known),
+                    None if !(heir && named && bare) => self.wrong(e, &("descendant", who)),
+                    _ => {}
+                }
+            }
+            Whose::Nobody if !is_nobodys(e) => self.wrong(e, &"nobody"),
+            Whose::Nobody => {}
+            Whose::Unsure => match self.accepted_by() {
+                Some(known) if !self.is(e, &known, "accept") => self.wrong(e, &known),
+                // Who accepts is believed to have the listener.
+                None if !is_nobodys(e) && !self.may_be_renewed(e) => self.wrong(e, &"nobody"),
+                _ => {}
+            },
+            Whose::Now(who) => {
+                if let Known::Learned(known) = &mut self.known {
+                    *known = who.clone();
+                }
+                if !self.is(e, who, "task") {
+                    self.as_known(e);
+                }
+            }
             Whose::Chosen(who, rival) => {
                 let mut at_it = [Some(who), rival.as_ref()].into_iter().flatten();
                 let told = at_it.find(|who| self.is(e, who, "listener"));
                 match (told, self.owner_by) {
-                    (Some(told), _) if told == who => self.known = Known::Inherited(who.clone()),
+                    (Some(told), _) if told == who => {
+                        self.known = Known::Inherited(who.clone(), false)
+                    }
                     (_, OwnerBy::Lock) => self.wrong(e, &("listener", who)),
-                    (Some(told), _) => self.known = Known::Inherited(told.clone()),
+                    (Some(told), _) => self.known = Known::Inherited(told.clone(), false),
                     (None, _) => self.as_known(e),
                 }
             }
@@ -344,11 +385,15 @@ impl<'a> Judge<'a> {
                 if self.is(e, who, "snapshot") {
                     self.known = Known::Found(who.clone());
                 } else if self.is(e, who, "listener") {
-                    self.known = Known::Inherited(who.clone());
+                    self.known = Known::Inherited(who.clone(), false);
                 } else if self.owner_by != OwnerBy::Samples || e["owner.source"] != "none" {
                     self.wrong(e, &("snapshot or listener", who));
                 }
             }
+        }
+        if e["tcp.state.new"] == "ESTABLISHED" && self.owner_by == OwnerBy::Samples {
+            // Whether it has been accepted is not told.
+            self.unseen();
         }
         if e["tcp.state.new"] == "CLOSE" {
             self.known = Known::Nobody;
@@ -371,12 +416,46 @@ impl<'a> Judge<'a> {
             Tasks::Unseen => true,
         };
         let no_parent = unseen && e.get("process.parent_pid").is_none();
+        // What may have changed since is told only where it is known not to have.
+        let own = matches!(source, "task" | "accept");
+        let parent = e.get("process.parent_pid").is_none();
+        let thread = e.get("thread.name");
         e["owner.source"] == source
             && e["process.pid"] == who.pid
             && e["process.thread.id"] == who.tid
             && (e["process.name"] == who.comm || unknown("process.name"))
-            && (e["user.id"] == who.uid || unknown("user.id"))
-            && (e["process.parent_pid"] == who.parent || no_parent)
+            && (e["user.id"] == who.uid || unknown("user.id") || !own && e.get("user.id").is_none())
+            && (e["process.parent_pid"] == who.parent || no_parent || !own && parent)
+            && (thread.is_some_and(|name| *name == who.thread)
+                || thread.is_none() && (!own || unknown("thread.name")))
+    }
+
+    /// Who accepted it, where that is known by now.
+    fn accepted_by(&self) -> Option<Who> {
+        match &self.known {
+            Known::Accepted(who) => Some(who.clone()),
+            _ => None,
+        }
+    }
+
+    /// It may have been accepted; by whom was not seen.
+    fn unseen(&mut self) {
+        if let Known::Inherited(_, unseen) = &mut self.known {
+            *unseen = true;
+        }
+    }
+
+    /// Whether it is told to belong to who accepts it, by what that one accepted
+    /// before.
+    fn may_be_renewed(&self, e: &Value) -> bool {
+        let who = self.expected.accepted.as_ref();
+        let by = |(_, who): &(usize, Who)| self.is(e, who, "listener");
+        self.told_accepts && who.is_some_and(by)
+    }
+
+    /// Whether it is told to be nobody's, and that may be so.
+    fn may_be_nobodys(&self, e: &Value) -> bool {
+        self.expected.shared && is_nobodys(e)
     }
 
     fn must_be(&mut self, e: &Value, who: &Who) {
@@ -392,7 +471,10 @@ impl<'a> Judge<'a> {
         let right = match &known {
             Known::Nobody => e["owner.source"] == "none" && e.get("process.pid").is_none(),
             Known::Learned(who) => self.is(e, who, "cached"),
-            Known::Inherited(who) => self.is(e, who, "listener"),
+            Known::Inherited(who, false) => self.is(e, who, "listener") || self.may_be_nobodys(e),
+            Known::Inherited(who, true) => {
+                self.is(e, who, "listener_accepted") || self.may_be_nobodys(e)
+            }
             Known::Accepted(who) => self.is(e, who, "accept"),
             Known::Found(who) => self.is(e, who, "snapshot"),
         };
@@ -400,6 +482,11 @@ impl<'a> Judge<'a> {
             self.wrong(e, &known);
         }
     }
+}
+
+/// Whether nobody is told to have it.
+fn is_nobodys(e: &Value) -> bool {
+    e["owner.source"] == "none" && e.get("process.pid").is_none()
 }
 
 fn dump(life: &[Value]) -> String {

@@ -12,6 +12,7 @@ mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod ends;
+mod holders;
 mod judge;
 mod nets;
 mod scenes;

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use crate::actor::{Actor, Stage, Who};
 use crate::check::{Life, Whose};
 use crate::common::net::own_ip;
-use crate::{ends, nets, servers, steered};
+use crate::{ends, holders, nets, servers, steered};
 
 /// Plays, and says what is to be told of it; `None` where it can't be played.
 pub type Scene = fn(&Stage) -> Option<Vec<Life>>;
 
 /// Every scene but that of the sockets from before the start.
-pub const ALL: [(&str, Scene); 34] = [
+pub const ALL: [(&str, Scene); 45] = [
     ("plain", servers::plain),
     ("server_closes_first", servers::server_closes_first),
     ("ipv6_and_dual_stack", servers::ipv6_and_dual_stack),
@@ -49,6 +49,17 @@ pub const ALL: [(&str, Scene); 34] = [
     ("by_tproxy", steered::by_tproxy),
     ("by_sk_lookup", steered::by_sk_lookup),
     ("at_any_address", steered::at_any_address),
+    ("daemon", holders::daemon),
+    ("daemon_by_two_forks", holders::daemon_by_two_forks),
+    ("supervisor", holders::supervisor),
+    ("dropped_privileges", holders::dropped_privileges),
+    ("acceptor_ends", holders::acceptor_ends),
+    ("passed_on_and_ended", holders::passed_on_and_ended),
+    ("ended_by_a_worker", holders::ended_by_a_worker),
+    ("named_thread", holders::named_thread),
+    ("migrated", holders::migrated),
+    ("second_subflow", holders::second_subflow),
+    ("renamed_meanwhile", holders::renamed_meanwhile),
 ];
 
 /// The name of the scene that begins before the tracers do.

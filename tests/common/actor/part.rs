@@ -110,6 +110,10 @@ impl Part {
             ["socket", name, family] => {
                 let family = match family {
                     "4" => AddressFamily::Inet,
+                    "mptcp" => {
+                        self.put(name, mptcp()?);
+                        return Ok(json!({}));
+                    }
                     _ => AddressFamily::Inet6,
                 };
                 let flags = SockFlag::SOCK_CLOEXEC;
@@ -209,6 +213,7 @@ impl Part {
             ["comm", name] => {
                 nix::sys::prctl::set_name(&CString::new(name).unwrap())?;
             }
+            ["parent"] => return Ok(json!({"parent": getppid().as_raw()})),
             ["uid", uid] => {
                 let uid = Uid::from_raw(uid.parse().unwrap());
                 nix::unistd::setresuid(uid, uid, uid)?;
@@ -320,6 +325,13 @@ fn set_int(fd: &OwnedFd, level: i32, option: i32, value: i32) -> Result<(), Errn
         )
     };
     Errno::result(result).map(drop)
+}
+
+fn mptcp() -> Result<OwnedFd, Errno> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointer is given.
+    let fd = unsafe { libc::socket(libc::AF_INET, kind, libc::IPPROTO_MPTCP) };
+    Errno::result(fd).map(own)
 }
 
 /// `connect` to AF_UNSPEC.

@@ -20,6 +20,7 @@ pub mod proc;
 pub mod sampler;
 pub mod tasks;
 
+pub mod clock;
 pub mod event;
 pub mod existing;
 pub mod lifecycle;

@@ -44,6 +44,7 @@ const SETTLED: u64 = 2 * MILLI;
 const WAKE_SIGNAL: u64 = u64::MAX;
 const WAKE_CONSOLE: u64 = u64::MAX - 1;
 const WAKE_BROADCAST: u64 = u64::MAX - 2;
+const WAKE_CLOCK: u64 = u64::MAX - 3;
 
 /// The longest that the end of a run waits for the kernel's last word on
 /// connections, in nanoseconds, and how long at a time, in milliseconds.
@@ -125,7 +126,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         source.reset_reasons(),
     );
     let mut view = View::new(config, output, &source);
-    let epoll = watch(&source, &signals, &view.output)?;
+    let epoll = watch(&source, &signals, &view)?;
     let mut broadcasts = start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
     if let Some(fd) = broadcasts.ready() {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_BROADCAST);
@@ -167,7 +168,7 @@ fn readable(ring: &Ring) -> EpollEvent {
     EpollEvent::new(EpollFlags::EPOLLIN, u64::from(ring.cpu()))
 }
 
-fn watch(source: &Source, signals: &Signals, output: &Output) -> Result<Epoll, Error> {
+fn watch(source: &Source, signals: &Signals, view: &View) -> Result<Epoll, Error> {
     let failed = |errno: nix::Error| epoll_failed(errno.into());
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
     for ring in source.rings() {
@@ -178,7 +179,11 @@ fn watch(source: &Source, signals: &Signals, output: &Output) -> Result<Epoll, E
     // A pipe tells when its reader leaves. A regular file can't be waited for,
     // and needn't be.
     let event = EpollEvent::new(EpollFlags::empty(), WAKE_CONSOLE);
-    let _ = epoll.add(output.console().file(), event);
+    let _ = epoll.add(view.output.console().file(), event);
+    if let Some(set) = view.clock().set() {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_CLOCK);
+        epoll.add(set, event).map_err(failed)?;
+    }
     Ok(epoll)
 }
 
@@ -215,6 +220,8 @@ fn watch_until(
             match event.data() {
                 WAKE_SIGNAL => signals.acknowledge(),
                 WAKE_CONSOLE => view.output.set_closed(),
+                // The refresh below sees what has changed.
+                WAKE_CLOCK => view.clock().acknowledge(),
                 WAKE_BROADCAST => view.last_words(broadcasts, 0),
                 // The ring's CPU went away; it would be ready for ever.
                 cpu if gone => {

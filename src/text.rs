@@ -152,60 +152,6 @@ fn clock(out: &mut Vec<u8>, civil: &Civil) {
     }
 }
 
-/// Turns the event clock into wall time.
-///
-/// CLOCK_REALTIME and CLOCK_MONOTONIC run at one rate and differ by an offset
-/// that changes only when the wall clock is set or the host sleeps
-/// (kernel/time/timekeeping.c, tk_set_wall_to_mono). The offset is looked at
-/// again at every drain and replaced only when it has really moved, so that the
-/// jitter of reading two clocks can't reorder events.
-#[derive(Debug)]
-pub struct WallClock {
-    offset: u64,
-}
-
-/// Reading the clocks apart takes less than this, unless interrupted.
-const JITTER: u64 = 50_000;
-
-impl WallClock {
-    /// Reads the offset.
-    pub fn new() -> WallClock {
-        WallClock { offset: offset().0 }
-    }
-
-    /// Looks whether the wall clock was set.
-    pub fn refresh(&mut self) {
-        let (offset, width) = offset();
-        if offset.abs_diff(self.offset) > JITTER + width {
-            self.offset = offset;
-        }
-    }
-
-    /// Nanoseconds since the epoch for nanoseconds of the event clock.
-    pub fn wall(&self, event: u64) -> u64 {
-        event.saturating_add(self.offset)
-    }
-}
-
-impl Default for WallClock {
-    fn default() -> Self {
-        WallClock::new()
-    }
-}
-
-/// The offset, and within what time it was read.
-fn offset() -> (u64, u64) {
-    let read = || {
-        let before = time::monotonic();
-        let wall = time::realtime();
-        let after = time::monotonic();
-        let middle = before + (after - before) / 2;
-        (wall.saturating_sub(middle), after - before)
-    };
-    let (first, second) = (read(), read());
-    if second.1 < first.1 { second } else { first }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,13 +194,6 @@ mod tests {
         assert_eq!(later, "2024-12-30T22:05:26.000000000Z");
         let local = text(|o| stamps.local(o, nanos));
         assert!(local.ends_with(".454") && local.len() == 24, "{local}");
-    }
-
-    #[test]
-    fn the_wall_clock_follows_the_event_clock() {
-        let clock = WallClock::new();
-        let apart = clock.wall(time::monotonic()).abs_diff(time::realtime());
-        assert!(apart < NANOS, "{apart}");
     }
 
     #[test]

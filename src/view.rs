@@ -6,6 +6,7 @@
 
 use crate::attach::Part;
 use crate::cli::Config;
+use crate::clock::WallClock;
 use crate::event::{Event, Known, Owner, OwnerSource, What};
 use crate::filter::{Filter, Verdict};
 use crate::lifecycle::{Connections, Tells};
@@ -14,7 +15,9 @@ use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
-use crate::text::WallClock;
+
+/// Events after which the wall clock is looked at again: a drain can take long.
+const LOOK: u64 = 256;
 
 /// What the events go through.
 pub struct View {
@@ -24,6 +27,8 @@ pub struct View {
     pub connections: Connections,
     filter: Filter,
     clock: WallClock,
+    /// Events since the start, by which the wall clock is looked at.
+    taken: u64,
     summary: Summary,
     /// What may still be shown.
     left: u64,
@@ -50,6 +55,7 @@ impl View {
             connections: Connections::new(config.history, time::realtime(), tells),
             filter: config.filter.clone(),
             clock: WallClock::new(),
+            taken: 0,
             summary: Summary {
                 transport: source.transport().name(),
                 ..Summary::default()
@@ -65,6 +71,11 @@ impl View {
         self.clock.refresh();
     }
 
+    /// The clock of the lines.
+    pub fn clock(&self) -> &WallClock {
+        &self.clock
+    }
+
     /// Whether nothing more is to be shown.
     pub fn is_done(&self) -> bool {
         self.left == 0 || self.output.is_closed()
@@ -72,6 +83,10 @@ impl View {
 
     /// Takes an event; whether more are wanted.
     pub fn take(&mut self, event: &Event) -> bool {
+        self.taken = self.taken.wrapping_add(1);
+        if self.taken % LOOK == 0 {
+            self.refresh();
+        }
         self.connections.prepare(event);
         self.settle(event.time);
         if event.is_line() {

@@ -116,6 +116,7 @@ impl Sink for Start<'_> {
     }
 
     fn breathe(&mut self, until: u64) -> bool {
+        self.view.refresh();
         if self.source.is_filling() {
             self.say_opening();
             let settled = time::monotonic().saturating_sub(SETTLE);

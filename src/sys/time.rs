@@ -1,7 +1,11 @@
 //! Clocks and local time.
 #![allow(unsafe_code)]
 
+use super::Result;
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// The clock of every event's timestamp (CLOCK_MONOTONIC), as perf wants it.
 pub const EVENT_CLOCK: i32 = libc::CLOCK_MONOTONIC;
@@ -21,6 +25,40 @@ pub fn monotonic() -> u64 {
 /// CLOCK_REALTIME in nanoseconds since the epoch.
 pub fn realtime() -> u64 {
     now(ClockId::CLOCK_REALTIME)
+}
+
+/// A timer's distant end, in seconds since the epoch: in the year 2200.
+const DISTANT: i64 = 7_258_118_400;
+
+/// Becomes readable when the wall clock is set, or moved by a sleep of the host;
+/// not when its rate is changed (v6.12 fs/timerfd.c, timerfd_clock_was_set).
+#[derive(Debug)]
+pub struct ClockSet(TimerFd);
+
+impl ClockSet {
+    /// Watches from now on. Fails where the kernel has no timerfd.
+    pub fn watch() -> Result<ClockSet> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(timerfd::ClockId::CLOCK_REALTIME, flags)?;
+        let end = Expiration::OneShot(TimeSpec::new(DISTANT, 0));
+        let flags =
+            TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
+        timer.set(end, flags)?;
+        Ok(ClockSet(timer))
+    }
+
+    /// Forgets that it was readable. It goes on watching: reading starts that
+    /// anew (timerfd_canceled).
+    pub fn acknowledge(&self) {
+        // Nothing to read is what a false wake-up looks like.
+        let _ = self.0.wait();
+    }
+}
+
+impl AsFd for ClockSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// A broken-down time.

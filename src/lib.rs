@@ -41,6 +41,7 @@ pub mod tally;
 pub mod tracepoint;
 
 pub mod symbols;
+pub mod timens;
 
 pub mod lockdown;
 pub mod sandbox;

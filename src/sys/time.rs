@@ -6,6 +6,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The clock of every event's timestamp (CLOCK_MONOTONIC), as perf wants it.
 pub const EVENT_CLOCK: i32 = libc::CLOCK_MONOTONIC;
@@ -17,9 +18,18 @@ fn now(clock: ClockId) -> u64 {
     })
 }
 
-/// CLOCK_MONOTONIC in nanoseconds.
+/// How far CLOCK_MONOTONIC is ahead of the clock of events, in nanoseconds.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// Says so: this process is in a time namespace.
+pub fn set_ahead(nanos: i64) {
+    AHEAD.store(nanos, Ordering::Relaxed);
+}
+
+/// The event clock in nanoseconds: CLOCK_MONOTONIC of the first time namespace.
 pub fn monotonic() -> u64 {
-    now(ClockId::CLOCK_MONOTONIC)
+    let ahead = AHEAD.load(Ordering::Relaxed);
+    now(ClockId::CLOCK_MONOTONIC).saturating_add_signed(ahead.saturating_neg())
 }
 
 /// CLOCK_REALTIME in nanoseconds since the epoch.

@@ -28,6 +28,7 @@ pub mod recent;
 pub mod tcp;
 pub mod text;
 pub mod wire;
+pub mod zone;
 
 pub mod attach;
 pub mod btf;

@@ -21,6 +21,7 @@ use crate::sys::signal::Signals;
 use crate::sys::{Errno, time};
 use crate::text::printable;
 use crate::view::View;
+use crate::zone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -96,6 +97,7 @@ fn epoll_failed(errno: Errno) -> Error {
 
 /// Traces until told to stop.
 pub fn run(config: &Config) -> Result<(), Error> {
+    zone::settle();
     let console = std::io::stdout().as_fd().try_clone_to_owned();
     let console =
         console.map_err(|e| Error::new(Kind::Runtime, format!("standard output: {e}")))?;

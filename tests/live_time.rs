@@ -91,3 +91,42 @@ fn a_time_namespace_that_says_nothing_is_refused() {
     assert_eq!(out.stderr.lines().count(), 1, "{out:?}");
     assert!(out.stderr.contains("timens_offsets"), "{out:?}");
 }
+
+/// Lines have the local time of `TZ`, which no file has to be opened for later.
+#[test]
+fn lines_have_the_zone_of_date() {
+    if !live() {
+        return;
+    }
+    for zone in ["EST5EDT", "Asia/Kolkata", "AAA-14:30BBB"] {
+        let listener = net::listen(net::own_ip());
+        let args = format!(
+            "--src-port {} --count 5",
+            listener.local_addr().unwrap().port()
+        );
+        let tracer = Run::quiet(&args).env("TZ", zone).start();
+        let date = || {
+            let mut date = Command::new("date");
+            let date = date
+                .arg("+%b %d %Y %H:%M:%S")
+                .env("TZ", zone)
+                .env("LC_ALL", "C");
+            let out = date.output().expect("date(1)").stdout;
+            String::from_utf8(out).expect("text").trim_end().to_owned()
+        };
+        let before = date();
+        net::converse(&listener);
+        let after = date();
+        let lines = tracer.finish(common::PATIENCE).ok().lines();
+        let times = lines.iter().filter(|line| line.contains(" State Change: "));
+        let times: Vec<&str> = times.map(|line| &line[..after.len()]).collect();
+        assert_eq!(times.len(), 5, "{lines:#?}");
+        for time in times {
+            // No more than two seconds have passed, or date(1) was slow.
+            assert!(
+                (&before[..]..=&after[..]).contains(&time),
+                "{zone}: {before} {time} {after}"
+            );
+        }
+    }
+}

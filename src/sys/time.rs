@@ -5,6 +5,7 @@ use super::Result;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -113,6 +114,20 @@ pub fn local(seconds: u64) -> Civil {
     // SAFETY: both pointers are to live objects of the right type.
     unsafe { libc::localtime_r(&(seconds as _), &mut tm) };
     Civil::from_tm(&tm)
+}
+
+/// Lets `TZ` be this. For a process of one thread.
+pub fn set_zone(tz: &OsStr) {
+    // SAFETY: nothing reads the environment meanwhile: there is one thread.
+    // Were there more, std's own readers would wait for its lock.
+    unsafe { std::env::set_var("TZ", tz) };
+}
+
+/// Whether this process was given privileges by its file (AT_SECURE), and the
+/// environment is another's.
+pub fn is_secure() -> bool {
+    // SAFETY: it takes a number and returns one.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// Seconds since the epoch in UTC.

@@ -149,7 +149,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Detached first: what is in the rings then is all there will be.
     source.detach();
     source.drain(u64::MAX, &mut |event| view.take(event));
-    let until = time::monotonic() + LAST_WORDS;
+    let until = time::monotonic().saturating_add(LAST_WORDS);
     view.last_words(&mut broadcasts, 0);
     while view.connections.expects_last_word() && time::monotonic() < until {
         view.last_words(&mut broadcasts, LAST_WORD);
@@ -204,7 +204,7 @@ fn watch_until(
         let now = time::monotonic();
         let pace = match held {
             true => SETTLED,
-            false if now - start < EAGER_FOR => EAGER,
+            false if now.saturating_sub(start) < EAGER_FOR => EAGER,
             false => IDLE,
         };
         let until = deadline.unwrap_or(u64::MAX);
@@ -243,7 +243,7 @@ fn watch_until(
         let settled = now.saturating_sub(SETTLE);
         held = source.drain(settled, &mut |event| view.take(event));
         view.settle(settled);
-        if now - losses_at >= IDLE {
+        if now.saturating_sub(losses_at) >= IDLE {
             losses_at = now;
             if view.report_losses(source) {
                 // Those that are waited for already are refused, which is fine.

@@ -61,7 +61,8 @@ struct Packed(u64);
 
 impl Packed {
     fn new(since: u64, state: State) -> Packed {
-        Packed(since << 4 | state as u64)
+        // 36 years are enough.
+        Packed(since.min(u64::MAX >> 4) << 4 | state as u64)
     }
 
     fn since(self) -> u64 {

@@ -43,12 +43,13 @@ pub(super) fn classic(
         seconds(out, duration);
     }
     let sent_again = connection.retransmits();
-    let retransmits = sent_again.syn + sent_again.synack + sent_again.data;
+    let parts = [sent_again.syn, sent_again.synack, sent_again.data];
+    let retransmits: u64 = parts.into_iter().map(u64::from).sum();
     for (name, value) in [
         (" SENT=", counters.bytes_sent),
         (" RECEIVED=", counters.bytes_received),
         (" RTT_US=", counters.rtt_us.map(u64::from)),
-        (" RETRANSMITS=", Some(u64::from(retransmits))),
+        (" RETRANSMITS=", Some(retransmits)),
     ] {
         if let Some(value) = value {
             out.extend_from_slice(name.as_bytes());

@@ -94,7 +94,7 @@ impl Start<'_> {
         self.say_opening();
         // All of that must be in the rings, and settled.
         let end = time::monotonic();
-        let wait = (end + SETTLE).saturating_sub(time::monotonic());
+        let wait = end.saturating_add(SETTLE).saturating_sub(time::monotonic());
         std::thread::sleep(Duration::from_nanos(wait));
         self.drain(end);
         for closed in &self.closed {

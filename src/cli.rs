@@ -340,6 +340,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             on_cpu: args.on_cpu,
             connections: args.connections || args.closed_only,
             closed_only: args.closed_only,
+            netns: None,
         },
         format: args.format,
         log,

@@ -13,8 +13,9 @@ use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
 use crate::output::log::Log;
 use crate::output::stream::Stream;
-use crate::output::{Output, notice};
+use crate::output::{Output, Shape, notice};
 use crate::perf::Ring;
+use crate::proc;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
 use crate::sys::signal::Signals;
@@ -124,7 +125,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
         config.format,
         log,
         config.log_format,
-        config.shape,
+        Shape {
+            netns: proc::own_netns(),
+            ..config.shape
+        },
         source.reset_reasons(),
     );
     let mut view = View::new(config, output, &source);

@@ -3,7 +3,7 @@
 //! Contract: as for the formats it serves: what isn't known is left out.
 
 use super::json::{boolean, ends, key, number, owner, plain};
-use super::{Reasons, Record, Summary, classic, escape};
+use super::{Reasons, Record, Shape, Summary, classic, escape};
 use crate::lifecycle::totals::{Busiest, Totals};
 use crate::text::{self, Stamps};
 
@@ -26,6 +26,7 @@ fn reason_name<'a>(record: &Record<'_>, reasons: &'a Reasons) -> Option<&'a str>
 pub(super) fn classic(
     stamps: &mut Stamps,
     out: &mut Vec<u8>,
+    shape: Shape,
     record: &Record<'_>,
     reasons: &Reasons,
 ) {
@@ -64,6 +65,8 @@ pub(super) fn classic(
         out.extend_from_slice(b" REASON=");
         escape::comm(out, reason.as_bytes());
     }
+    let owner = connection.owner();
+    classic::elsewhere(out, shape, connection.netns(), owner.as_ref());
     out.push(b'\n');
 }
 

@@ -272,12 +272,10 @@ fn parse_positive(text: &str) -> Result<u64, String> {
 /// Bytes, with K, M or G for powers of 1024. At most 1 GiB per CPU.
 fn parse_size(text: &str) -> Result<usize, String> {
     let bad = || "must be a size such as 65536, 256K or 4M, up to 1G".to_string();
-    let (digits, shift) = match text.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 30),
-        _ => (text, 0),
-    };
+    let units = [(['k', 'K'], 10), (['m', 'M'], 20), (['g', 'G'], 30)];
+    let mut found = units.into_iter();
+    let found = found.find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let (digits, shift) = found.unwrap_or((text, 0));
     let number: usize = digits.parse().map_err(|_| bad())?;
     number
         .checked_mul(1 << shift)
@@ -342,6 +340,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
             on_cpu: args.on_cpu,
             connections: args.connections || args.closed_only,
             closed_only: args.closed_only,
+            netns: None,
         },
         format: args.format,
         log,

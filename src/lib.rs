@@ -20,6 +20,7 @@ pub mod proc;
 pub mod sampler;
 pub mod tasks;
 
+pub mod clock;
 pub mod event;
 pub mod existing;
 pub mod lifecycle;
@@ -29,6 +30,7 @@ pub mod recent;
 pub mod tcp;
 pub mod text;
 pub mod wire;
+pub mod zone;
 
 pub mod attach;
 pub mod btf;
@@ -42,6 +44,7 @@ pub mod tally;
 pub mod tracepoint;
 
 pub mod symbols;
+pub mod timens;
 
 pub mod lockdown;
 pub mod sandbox;

@@ -258,7 +258,10 @@ impl Connections {
         let ended = Ended {
             slot,
             number: connection.number,
-            due: if now { 0 } else { event.time + AFTERMATH },
+            due: match now {
+                true => 0,
+                false => event.time.saturating_add(AFTERMATH),
+            },
             wall,
             counters: event.counters,
             time_wait,

@@ -60,11 +60,9 @@ impl Losses {
             if count > 0 {
                 *told = now;
                 // Of an owner that isn't kept no event is lost.
-                total += if reason == Reason::OwnersFull {
-                    0
-                } else {
-                    count
-                };
+                if reason != Reason::OwnersFull {
+                    total = count.saturating_add(total);
+                }
                 tell(Lost {
                     wall,
                     cpu,
@@ -80,13 +78,17 @@ impl Losses {
             let unreadable = ring.map_or(0, |ring| ring.unreadable());
             let at = Some(cpu);
             step(&mut told.ring_full, full, at, Reason::RingFull);
-            let other = unsent.other + ring.map_or(0, |ring| ring.unsampled());
+            let other = ring.map_or(0, |ring| ring.unsampled());
+            let other = unsent.other.saturating_add(other);
             step(&mut told.other, other, at, Reason::OutputFailed);
             // Before its record can be seen here an output may be counted. What is
             // still missing at the next look is so for good.
             let underway = match unsent.tried {
                 0 => 0,
-                tried => tried.saturating_sub(full + unsent.other + rings.delivered(cpu)),
+                tried => {
+                    let known = full.saturating_add(unsent.other);
+                    tried.saturating_sub(known.saturating_add(rings.delivered(cpu)))
+                }
             };
             let undelivered = underway.min(std::mem::replace(&mut told.underway, underway));
             step(&mut told.undelivered, undelivered, at, Reason::Undelivered);
@@ -101,6 +103,6 @@ impl Losses {
             None,
             Reason::Unreadable,
         );
-        self.total += total;
+        self.total = self.total.saturating_add(total);
     }
 }

@@ -73,8 +73,10 @@ impl Passes {
             return last;
         }
         let cpus = (0..).zip(&self.ahead);
-        let skipped = cpus.map(|(cpu, at_start)| at_start - ahead(tally.of(cpu)));
-        skipped.map(|count| u64::try_from(count).unwrap_or(0)).sum()
+        let skipped = cpus.map(|(cpu, at_start)| at_start.saturating_sub(ahead(tally.of(cpu))));
+        skipped
+            .map(|count| u64::try_from(count).unwrap_or(0))
+            .fold(0, u64::saturating_add)
     }
 
     /// Ends the counting, before the programs are detached: what runs then has

@@ -135,21 +135,20 @@ impl Ring {
             let Ok((count, full)) = perf_event::read_counts(source.as_fd()) else {
                 return;
             };
-            counted += count;
-            lost += full;
+            (counted, lost) = (count.saturating_add(counted), full.saturating_add(lost));
         }
         // Looked at after the count: what has come since makes the difference
         // too small, never too large, and only until the next time.
         let waiting = count_samples(self.map.unread(), feed.layout());
-        let missing = counted.saturating_sub(self.samples.get() + waiting);
+        let missing = counted.saturating_sub(self.samples.get().saturating_add(waiting));
         let full = match feed.counts_lost() {
             true => lost.min(missing),
             false => missing,
         };
         let (told, before) = (self.missing.get(), self.missing_before);
         self.missing.set(Missing {
-            full: told.full.max(before.full + full),
-            other: told.other.max(before.other + missing - full),
+            full: told.full.max(before.full.saturating_add(full)),
+            other: told.other.max(before.other.saturating_add(missing - full)),
         });
     }
 
@@ -162,7 +161,8 @@ impl Ring {
 
     /// Takes over what another ring of its CPU counted as lost.
     fn take_losses(&self, other: &Ring) {
-        self.lost.set(self.lost.get() + other.lost.take());
+        let lost = self.lost.get().saturating_add(other.lost.take());
+        self.lost.set(lost);
         self.unreadable
             .set(self.unreadable.get() + other.unreadable.take());
     }

@@ -11,7 +11,9 @@ use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::read;
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 const DIR: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
 
@@ -22,6 +24,13 @@ pub type Name = [u8; COMM_LEN];
 #[derive(Debug)]
 pub struct Proc {
     root: OwnedFd,
+}
+
+/// The network namespace of this process: the inode of its `ns/net`; `None`
+/// where there is no /proc that tells.
+pub fn own_netns() -> Option<u32> {
+    let file = fs::metadata("/proc/self/ns/net").ok()?;
+    u32::try_from(file.ino()).ok()
 }
 
 /// What a task's `status` file says.

@@ -168,7 +168,7 @@ impl Sampler {
     /// one; then it is asked, too, what is missing.
     pub fn came(&mut self, rings: &mut Rings) -> Vec<u32> {
         let now = time::monotonic();
-        if now - self.looked < LOOK {
+        if now.saturating_sub(self.looked) < LOOK {
             return Vec::new();
         }
         self.looked = now;

@@ -14,14 +14,16 @@ use crate::error::{Error, Kind};
 use crate::lineage::Unfollowed;
 use crate::output::log::Log;
 use crate::output::stream::Stream;
-use crate::output::{Output, notice};
+use crate::output::{Output, Shape, notice};
 use crate::perf::Ring;
+use crate::proc;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, time};
 use crate::text::printable;
 use crate::view::View;
+use crate::zone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -45,6 +47,7 @@ const SETTLED: u64 = 2 * MILLI;
 const WAKE_SIGNAL: u64 = u64::MAX;
 const WAKE_CONSOLE: u64 = u64::MAX - 1;
 const WAKE_BROADCAST: u64 = u64::MAX - 2;
+const WAKE_CLOCK: u64 = u64::MAX - 3;
 
 /// The longest that the end of a run waits for the kernel's last word on
 /// connections, in nanoseconds, and how long at a time, in milliseconds.
@@ -96,6 +99,7 @@ fn epoll_failed(errno: Errno) -> Error {
 
 /// Traces until told to stop.
 pub fn run(config: &Config) -> Result<(), Error> {
+    zone::settle();
     let console = std::io::stdout().as_fd().try_clone_to_owned();
     let console =
         console.map_err(|e| Error::new(Kind::Runtime, format!("standard output: {e}")))?;
@@ -122,11 +126,14 @@ pub fn run(config: &Config) -> Result<(), Error> {
         config.format,
         log,
         config.log_format,
-        config.shape,
+        Shape {
+            netns: proc::own_netns(),
+            ..config.shape
+        },
         source.reset_reasons(),
     );
     let mut view = View::new(config, output, &source);
-    let epoll = watch(&source, &signals, &view.output)?;
+    let epoll = watch(&source, &signals, &view)?;
     let mut broadcasts = start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
     if let Some(fd) = broadcasts.ready() {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_BROADCAST);
@@ -147,7 +154,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Detached first: what is in the rings then is all there will be.
     source.detach();
     source.drain(u64::MAX, &mut |event| view.take(event, &Unfollowed));
-    let until = time::monotonic() + LAST_WORDS;
+    let until = time::monotonic().saturating_add(LAST_WORDS);
     view.last_words(&mut broadcasts, 0);
     while view.connections.expects_last_word() && time::monotonic() < until {
         view.last_words(&mut broadcasts, LAST_WORD);
@@ -168,7 +175,7 @@ fn readable(ring: &Ring) -> EpollEvent {
     EpollEvent::new(EpollFlags::EPOLLIN, u64::from(ring.cpu()))
 }
 
-fn watch(source: &Source, signals: &Signals, output: &Output) -> Result<Epoll, Error> {
+fn watch(source: &Source, signals: &Signals, view: &View) -> Result<Epoll, Error> {
     let failed = |errno: nix::Error| epoll_failed(errno.into());
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
     for ring in source.rings() {
@@ -179,7 +186,11 @@ fn watch(source: &Source, signals: &Signals, output: &Output) -> Result<Epoll, E
     // A pipe tells when its reader leaves. A regular file can't be waited for,
     // and needn't be.
     let event = EpollEvent::new(EpollFlags::empty(), WAKE_CONSOLE);
-    let _ = epoll.add(output.console().file(), event);
+    let _ = epoll.add(view.output.console().file(), event);
+    if let Some(set) = view.clock().set() {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_CLOCK);
+        epoll.add(set, event).map_err(failed)?;
+    }
     Ok(epoll)
 }
 
@@ -198,7 +209,7 @@ fn watch_until(
         let now = time::monotonic();
         let pace = match held {
             true => SETTLED,
-            false if now - start < EAGER_FOR => EAGER,
+            false if now.saturating_sub(start) < EAGER_FOR => EAGER,
             false => IDLE,
         };
         let until = deadline.unwrap_or(u64::MAX);
@@ -216,6 +227,8 @@ fn watch_until(
             match event.data() {
                 WAKE_SIGNAL => signals.acknowledge(),
                 WAKE_CONSOLE => view.output.set_closed(),
+                // The refresh below sees what has changed.
+                WAKE_CLOCK => view.clock().acknowledge(),
                 WAKE_BROADCAST => view.last_words(broadcasts, 0),
                 // The ring's CPU went away; it would be ready for ever.
                 cpu if gone => {
@@ -235,7 +248,7 @@ fn watch_until(
         let settled = now.saturating_sub(SETTLE);
         held = source.drain(settled, &mut |event| view.take(event, &Unfollowed));
         view.settle(settled);
-        if now - losses_at >= IDLE {
+        if now.saturating_sub(losses_at) >= IDLE {
             losses_at = now;
             if view.report_losses(source) {
                 // Those that are waited for already are refused, which is fine.

@@ -18,6 +18,7 @@ use crate::program::check_capabilities;
 use crate::sampler::Sampler;
 use crate::sandbox::{self, Enforced, LogAccess, Mode, Needs};
 use crate::sys::{self, Errno};
+use crate::timens;
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -87,6 +88,7 @@ impl Source {
         transport: Option<Transport>,
         wants: Wants,
     ) -> Result<Source, Error> {
+        timens::align()?;
         let (mut source, why) = match transport {
             Some(Transport::Perf) => (Source::by_samples(buffer, wants)?, None),
             Some(way) => Source::by_programs(buffer, &[way], wants)?,

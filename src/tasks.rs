@@ -166,7 +166,7 @@ impl Tasks {
             known.uid = status.filter(|_| !other).map(|s| s.uid);
             known.uid_until = match other {
                 true => at,
-                false => time::monotonic() + BELIEVED,
+                false => time::monotonic().saturating_add(BELIEVED),
             };
         }
         let mut told = *known;
@@ -190,7 +190,7 @@ fn read_name(proc: Option<&Proc>, tid: u32) -> Known {
             ..NOTHING
         },
         None => Known {
-            retry: now + BELIEVED,
+            retry: now.saturating_add(BELIEVED),
             ..NOTHING
         },
     }

@@ -69,11 +69,34 @@ pub fn endpoint(out: &mut Vec<u8>, end: &Endpoint) {
     number(out, u64::from(end.port));
 }
 
-/// A path or message for a person, control characters escaped.
+/// Whether a terminal may obey a character, or show nothing for it: controls,
+/// marks of writing direction and other format characters, separators and blanks
+/// but the space, fillers, variation selectors, tags, what is for private use, and
+/// what is no character or in planes that have none. (Unicode 16.0: general
+/// categories Cc, Cf, Zl, Zp, Zs, Co, and Default_Ignorable_Code_Point. Of what
+/// is not assigned elsewhere nothing is known here.)
+pub fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\0'..='\x1f' | '\x7f'..='\u{a0}' | '\u{ad}' | '\u{34f}'
+        | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}'
+        | '\u{1680}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}'
+        | '\u{205f}'..='\u{206f}' | '\u{2800}' | '\u{3000}' | '\u{3164}'
+        | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{fffe}'..='\u{ffff}'
+        | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{1fffe}'..='\u{1ffff}' | '\u{2fffe}'..='\u{2ffff}'
+        | '\u{3fffe}'..='\u{10ffff}')
+}
+
+/// A path or message for a person, characters escaped that are not seen.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_unseen(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -152,60 +175,6 @@ fn clock(out: &mut Vec<u8>, civil: &Civil) {
     }
 }
 
-/// Turns the event clock into wall time.
-///
-/// CLOCK_REALTIME and CLOCK_MONOTONIC run at one rate and differ by an offset
-/// that changes only when the wall clock is set or the host sleeps
-/// (kernel/time/timekeeping.c, tk_set_wall_to_mono). The offset is looked at
-/// again at every drain and replaced only when it has really moved, so that the
-/// jitter of reading two clocks can't reorder events.
-#[derive(Debug)]
-pub struct WallClock {
-    offset: u64,
-}
-
-/// Reading the clocks apart takes less than this, unless interrupted.
-const JITTER: u64 = 50_000;
-
-impl WallClock {
-    /// Reads the offset.
-    pub fn new() -> WallClock {
-        WallClock { offset: offset().0 }
-    }
-
-    /// Looks whether the wall clock was set.
-    pub fn refresh(&mut self) {
-        let (offset, width) = offset();
-        if offset.abs_diff(self.offset) > JITTER + width {
-            self.offset = offset;
-        }
-    }
-
-    /// Nanoseconds since the epoch for nanoseconds of the event clock.
-    pub fn wall(&self, event: u64) -> u64 {
-        event.saturating_add(self.offset)
-    }
-}
-
-impl Default for WallClock {
-    fn default() -> Self {
-        WallClock::new()
-    }
-}
-
-/// The offset, and within what time it was read.
-fn offset() -> (u64, u64) {
-    let read = || {
-        let before = time::monotonic();
-        let wall = time::realtime();
-        let after = time::monotonic();
-        let middle = before + (after - before) / 2;
-        (wall.saturating_sub(middle), after - before)
-    };
-    let (first, second) = (read(), read());
-    if second.1 < first.1 { second } else { first }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,14 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn the_wall_clock_follows_the_event_clock() {
-        let clock = WallClock::new();
-        let apart = clock.wall(time::monotonic()).abs_diff(time::realtime());
-        assert!(apart < NANOS, "{apart}");
-    }
-
-    #[test]
     fn printable_escapes_controls() {
         assert_eq!(printable("/a\n\x1b[1mb"), "/a\\n\\u{1b}[1mb");
+        assert_eq!(printable("/\u{202e}\u{e9}"), "/\\u{202e}\u{e9}");
     }
 }

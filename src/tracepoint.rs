@@ -209,10 +209,15 @@ pub fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {
         out.push_str(before);
-        match after.get(..3).and_then(|d| u8::from_str_radix(d, 8).ok()) {
-            Some(byte) if byte.is_ascii() => {
+        let octal = |digits: &str| {
+            let all = digits.bytes().all(|b| (b'0'..=b'7').contains(&b));
+            all.then(|| u8::from_str_radix(digits, 8).ok()).flatten()
+        };
+        let split = after.split_at_checked(3);
+        match split.and_then(|(digits, left)| Some((octal(digits)?, left))) {
+            Some((byte, left)) if byte.is_ascii() => {
                 out.push(char::from(byte));
-                rest = &after[3..];
+                rest = left;
             }
             _ => {
                 out.push('\\');
@@ -339,13 +344,11 @@ fn field_name(declaration: &str) -> Option<&str> {
         Some(array) => array.rsplit_once('[')?.0.trim_end(),
         None => declaration,
     };
-    let start = name
-        .rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .map_or(0, |at| at + 1);
-    let name = &name[start..];
-    let first = name.chars().next()?;
+    let before = name.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let word = name.strip_prefix(before)?;
+    let first = word.chars().next()?;
     // A type alone, without a name, has nothing before the word.
-    (start > 0 && !first.is_ascii_digit()).then_some(name)
+    (!before.is_empty() && !first.is_ascii_digit()).then_some(word)
 }
 
 /// A tracepoint of this host.
@@ -432,6 +435,7 @@ impl Tracepoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn mountinfo_gives_whole_tracefs_mounts() {
@@ -449,6 +453,38 @@ mod tests {
         assert_eq!(field_name("__data_loc char[] name"), Some("name"));
         assert_eq!(field_name("skaddr"), None);
         assert_eq!(field_name("int 4x"), None);
+        // What stands before it may be of any characters.
+        assert_eq!(field_name("\u{e9}sport"), Some("sport"));
+        assert_eq!(field_name("\u{1f980}a[\u{fc}]"), Some("a"));
+        assert_eq!(field_name("int \u{e9}"), None);
         assert_eq!(field_name(""), None);
+    }
+
+    #[test]
+    fn no_escape_cuts_a_character() {
+        for (text, plain) in [
+            ("\\040x", " x"),
+            ("\\+12", "\\+12"),
+            ("\\04", "\\04"),
+            ("\\\u{e9}\u{e9}", "\\\u{e9}\u{e9}"),
+            ("\\0\u{20ac}", "\\0\u{20ac}"),
+        ] {
+            assert_eq!(unescape(text), plain);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_taken(text in ".{0,60}", rest in ";\\PC{0,40}", bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            unescape(&text);
+            field_name(&text);
+            mounted_at(text.as_bytes());
+            mounted_at(&bytes);
+            let line = format!("\tfield:{text}{rest}\n\tfield:{text};\toffset:8;\tsize:4;\tsigned:0;\n");
+            for format in [line.as_bytes(), &bytes[..]] {
+                let _ = Format::parse(format);
+                symbols::symbols(format, &text);
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::attach::Part;
 use crate::cli::Config;
+use crate::clock::WallClock;
 use crate::event::{Event, Known, Owner, OwnerSource, What};
 use crate::filter::{Filter, Verdict};
 use crate::lifecycle::keeper::Moment;
@@ -18,7 +19,9 @@ use crate::source::Source;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
 use crate::tcp::State;
-use crate::text::WallClock;
+
+/// Events after which the wall clock is looked at again: a drain can take long.
+const LOOK: u64 = 256;
 
 /// What the events go through.
 pub struct View {
@@ -32,6 +35,8 @@ pub struct View {
     sockets: bool,
     filter: Filter,
     clock: WallClock,
+    /// Events since the start, by which the wall clock is looked at.
+    taken: u64,
     summary: Summary,
     /// What may still be shown.
     left: u64,
@@ -60,6 +65,7 @@ impl View {
             sockets: source.known().contains(Known::SOCKET),
             filter: config.filter.clone(),
             clock: WallClock::new(),
+            taken: 0,
             summary: Summary {
                 transport: source.transport().name(),
                 ..Summary::default()
@@ -75,6 +81,11 @@ impl View {
         self.clock.refresh();
     }
 
+    /// The clock of the lines.
+    pub fn clock(&self) -> &WallClock {
+        &self.clock
+    }
+
     /// Whether nothing more is to be shown.
     pub fn is_done(&self) -> bool {
         self.left == 0 || self.output.is_closed()
@@ -83,6 +94,10 @@ impl View {
     /// Takes an event; `kin` knows the processes of that moment. Whether more are
     /// wanted.
     pub fn take(&mut self, event: &Event, kin: &dyn Lineage) -> bool {
+        self.taken = self.taken.wrapping_add(1);
+        if self.taken % LOOK == 0 {
+            self.refresh();
+        }
         self.connections.prepare(event);
         self.settle(event.time);
         if event.is_line() {

@@ -61,7 +61,8 @@ struct Packed(u64);
 
 impl Packed {
     fn new(since: u64, state: State) -> Packed {
-        Packed(since << 4 | state as u64)
+        // 36 years are enough.
+        Packed(since.min(u64::MAX >> 4) << 4 | state as u64)
     }
 
     fn since(self) -> u64 {
@@ -112,8 +113,9 @@ pub struct Connection {
     /// The first event, on the event clock and the wall clock.
     start: u64,
     start_wall: u64,
-    /// How far the wall clock was set later, and from which transition on.
-    shift: i64,
+    /// How far the wall clock was set since then, at each transition; where it
+    /// was.
+    shifts: Option<Box<[i64; TRANSITIONS]>>,
     owner: Keeper,
     transitions: [Packed; TRANSITIONS],
     /// Since the first event, plus one; 0 for not.
@@ -127,7 +129,6 @@ pub struct Connection {
     /// Transitions beyond the array.
     more: u16,
     count: u8,
-    shifted_at: u8,
     wire: Wire,
     /// The state that the first event left.
     before: Option<State>,
@@ -156,7 +157,7 @@ impl Connection {
             number,
             start: event.time,
             start_wall: wall,
-            shift: 0,
+            shifts: None,
             owner: Keeper::default(),
             transitions: [Packed::default(); TRANSITIONS],
             accepted: 0,
@@ -168,7 +169,6 @@ impl Connection {
             seen,
             more: 0,
             count: 0,
-            shifted_at: 0,
             wire: event.wire,
             before,
             last: None,
@@ -287,11 +287,9 @@ impl Connection {
     /// there.
     pub fn transitions(&self) -> impl Iterator<Item = (u64, State)> + '_ {
         let wall = move |at: usize, since: u64| {
+            let shift = self.shifts.as_ref().and_then(|shifts| shifts.get(at));
             let wall = self.start_wall.saturating_add(since);
-            match at >= usize::from(self.shifted_at) {
-                true => wall.saturating_add_signed(self.shift),
-                false => wall,
-            }
+            wall.saturating_add_signed(shift.copied().unwrap_or(0))
         };
         let all = self.kept().iter().enumerate();
         all.filter_map(move |(at, t)| Some((wall(at, t.since()), t.state()?)))
@@ -398,8 +396,11 @@ impl Connection {
             What::State { old, new } => {
                 let expected = self.start_wall.saturating_add(since);
                 let shift = wall.wrapping_sub(expected) as i64;
-                if shift != self.shift {
-                    (self.shift, self.shifted_at) = (shift, self.count);
+                if shift != 0 || self.shifts.is_some() {
+                    let shifts = self.shifts.get_or_insert_default();
+                    if let Some(place) = shifts.get_mut(usize::from(self.count)) {
+                        *place = shift;
+                    }
                 }
                 let new = match (new, time_wait) {
                     (State::Close, Some(true)) => State::TimeWait,
@@ -477,9 +478,10 @@ mod tests {
         const DAY: u64 = 86_400_000_000_000;
         let path = [
             (State::Close, State::SynSent, 1_000, DAY),
-            (State::SynSent, State::Established, 1_500, DAY + 500),
-            // The wall clock was set a day ahead.
-            (State::Established, State::Close, 3_000, 2 * DAY + 2_000),
+            // The wall clock was set a day ahead, a day back, and two days ahead.
+            (State::SynSent, State::Established, 1_500, 2 * DAY + 500),
+            (State::Established, State::FinWait1, 2_000, DAY + 1_000),
+            (State::FinWait1, State::Close, 3_000, 3 * DAY + 2_000),
         ];
         let first = state(1_000, 1, State::Close, State::SynSent, (0, 80));
         let mut connection = Connection::new(&first, DAY, 1);
@@ -490,7 +492,11 @@ mod tests {
         assert_eq!(walls, path.map(|(_, _, _, wall)| wall));
         assert_eq!(connection.duration(), Some(2_000));
         assert_eq!(connection.connect_time(), Some(500));
-        let states = [(State::SynSent, 500), (State::Established, 1_500)];
+        let states = [
+            (State::SynSent, 500),
+            (State::Established, 500),
+            (State::FinWait1, 1_000),
+        ];
         assert_eq!(connection.states(), states);
     }
 }

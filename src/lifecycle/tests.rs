@@ -133,6 +133,36 @@ fn what_is_not_shown_takes_no_room_after_its_end() {
 }
 
 #[test]
+fn the_ends_of_time_are_no_trouble() {
+    for time in [0, 1, u64::MAX - 1, u64::MAX] {
+        let mut table = Connections::new(4, 0, ALL);
+        for (at, old, new) in [
+            (time, State::Listen, State::SynRecv),
+            (u64::MAX, State::SynRecv, State::Established),
+            (0, State::Established, State::CloseWait),
+            // It waits for a reset, 10 ms long.
+            (time, State::CloseWait, State::Close),
+        ] {
+            let event = state(at, 1, old, new, (80, 4000));
+            table.prepare(&event);
+            let time_wait = table.observe(&event, u64::MAX - at).time_wait;
+            table.finish(&event, u64::MAX - at, time_wait);
+        }
+        let early = table.next_ended(time);
+        assert_eq!(early.is_some(), time == u64::MAX);
+        let ended = early.or_else(|| table.next_ended(u64::MAX));
+        let (_, connection) = table.get(ended.as_ref().expect("an end"));
+        assert_eq!(connection.transitions().count(), 4);
+        assert!(
+            connection
+                .states()
+                .iter()
+                .all(|(_, nanos)| *nanos <= u64::MAX >> 4)
+        );
+    }
+}
+
+#[test]
 fn transitions_beyond_the_bound_are_counted() {
     let mut table = Connections::new(2, 0, ALL);
     for i in 0..12 {

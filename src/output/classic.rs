@@ -34,6 +34,29 @@ pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>) {
     }
 }
 
+/// ` NETNS=… UID=…` where a socket is in another network namespace than this
+/// process: there, the addresses are whatever its user likes. The user is left
+/// out where it isn't known, and so is all where this process's own isn't.
+pub(super) fn elsewhere(
+    out: &mut Vec<u8>,
+    shape: Shape,
+    netns: Option<u32>,
+    owner: Option<&Owner>,
+) {
+    let (Some(netns), Some(own)) = (netns, shape.netns) else {
+        return;
+    };
+    if netns == own {
+        return;
+    }
+    out.extend_from_slice(b" NETNS=");
+    text::number(out, netns.into());
+    if let Some(uid) = owner.and_then(|owner| owner.task.uid) {
+        out.extend_from_slice(b" UID=");
+        text::number(out, uid.into());
+    }
+}
+
 impl Format for Classic {
     fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>) {
         let event = shown.event;
@@ -68,6 +91,7 @@ impl Format for Classic {
             out.extend_from_slice(b" ERROR=");
             out.extend_from_slice(errno_name(errno).as_bytes());
         }
+        elsewhere(out, self.shape, event.netns, event.owner.as_ref());
         if self.shape.on_cpu {
             out.extend_from_slice(b" ON_CPU=");
             text::number(out, u64::from(event.on_cpu.pid));
@@ -79,7 +103,7 @@ impl Format for Classic {
 
     fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
         if self.shape.connections {
-            connection::classic(&mut self.stamps, out, record, reasons);
+            connection::classic(&mut self.stamps, out, self.shape, record, reasons);
         }
     }
 

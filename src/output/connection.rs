@@ -3,7 +3,7 @@
 //! Contract: as for the formats it serves: what isn't known is left out.
 
 use super::json::{boolean, ends, key, number, owner, plain};
-use super::{Reasons, Record, Summary, classic, escape};
+use super::{Reasons, Record, Shape, Summary, classic, escape};
 use crate::lifecycle::totals::{Busiest, Totals};
 use crate::text::{self, Stamps};
 
@@ -26,6 +26,7 @@ fn reason_name<'a>(record: &Record<'_>, reasons: &'a Reasons) -> Option<&'a str>
 pub(super) fn classic(
     stamps: &mut Stamps,
     out: &mut Vec<u8>,
+    shape: Shape,
     record: &Record<'_>,
     reasons: &Reasons,
 ) {
@@ -43,12 +44,13 @@ pub(super) fn classic(
         seconds(out, duration);
     }
     let sent_again = connection.retransmits();
-    let retransmits = sent_again.syn + sent_again.synack + sent_again.data;
+    let parts = [sent_again.syn, sent_again.synack, sent_again.data];
+    let retransmits: u64 = parts.into_iter().map(u64::from).sum();
     for (name, value) in [
         (" SENT=", counters.bytes_sent),
         (" RECEIVED=", counters.bytes_received),
         (" RTT_US=", counters.rtt_us.map(u64::from)),
-        (" RETRANSMITS=", Some(u64::from(retransmits))),
+        (" RETRANSMITS=", Some(retransmits)),
     ] {
         if let Some(value) = value {
             out.extend_from_slice(name.as_bytes());
@@ -63,6 +65,8 @@ pub(super) fn classic(
         out.extend_from_slice(b" REASON=");
         escape::comm(out, reason.as_bytes());
     }
+    let owner = connection.owner();
+    classic::elsewhere(out, shape, connection.netns(), owner.as_ref());
     out.push(b'\n');
 }
 

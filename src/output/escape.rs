@@ -3,6 +3,8 @@
 //! Contract: whatever bytes come in, what goes out is printable ASCII or (in
 //! JSON) valid UTF-8, on one line, and can't end the field it stands in.
 
+use crate::text::is_unseen;
+
 /// Appends a task's name as a log line shows it: as it is when it is printable
 /// ASCII without space, `"`, `\` and `=`; otherwise in double quotes with C
 /// escapes. No name, or none that is known, is `-`.
@@ -34,9 +36,8 @@ pub fn comm(out: &mut Vec<u8>, name: &[u8]) {
 }
 
 /// Appends a JSON string with its quotes. Bytes that are not UTF-8 become
-/// U+FFFD, as `String::from_utf8_lossy` does; control characters, also those
-/// above ASCII that a terminal may obey (U+0080 to U+009F), are escaped, and so
-/// are the line separators U+2028 and U+2029.
+/// U+FFFD, as `String::from_utf8_lossy` does; characters that a terminal may obey
+/// or hide ([`is_unseen`]) are escaped, in UTF-16 as JSON has it.
 pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     for chunk in text.utf8_chunks() {
@@ -46,11 +47,13 @@ pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
                 '\n' => out.extend_from_slice(b"\\n"),
                 '\t' => out.extend_from_slice(b"\\t"),
                 '\r' => out.extend_from_slice(b"\\r"),
-                '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
-                    let code = c as u32;
-                    out.extend_from_slice(b"\\u");
-                    hex(out, (code >> 8) as u8);
-                    hex(out, code as u8);
+                c if is_unseen(c) => {
+                    for code in c.encode_utf16(&mut [0; 2]) {
+                        out.extend_from_slice(b"\\u");
+                        for byte in code.to_be_bytes() {
+                            hex(out, byte);
+                        }
+                    }
                 }
                 _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
@@ -98,7 +101,55 @@ mod tests {
         }
     }
 
+    fn json_text(text: &str) -> String {
+        let mut out = Vec::new();
+        json_string(&mut out, text.as_bytes());
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    #[test]
+    fn what_is_not_seen_is_escaped() {
+        for (text, shown) in [
+            ("abc", r#""abc""#),
+            // Turned round, and back.
+            ("\u{202e}dhss\u{202c}", r#""\u202edhss\u202c""#),
+            (
+                "\u{2066}\u{2069}\u{200f}\u{61c}",
+                r#""\u2066\u2069\u200f\u061c""#,
+            ),
+            ("s\u{200b}shd\u{feff}\u{ad}", r#""s\u200bshd\ufeff\u00ad""#),
+            ("\u{e0041}\u{e007f}", r#""\udb40\udc41\udb40\udc7f""#),
+            (
+                "\u{f8ff}\u{10fffd}\u{e000}",
+                r#""\uf8ff\udbff\udffd\ue000""#,
+            ),
+            ("a\u{a0}b\u{3000}\u{2800}", r#""a\u00a0b\u3000\u2800""#),
+            (
+                "\u{9b}2J\u{85}\u{2028}\x7f",
+                r#""\u009b2J\u0085\u2028\u007f""#,
+            ),
+            ("x\u{fe0f}\u{1160}", r#""x\ufe0f\u1160""#),
+            // Letters of any script, and pictures, are shown.
+            (
+                "\u{e9}\u{430}\u{5e9}\u{6f22}\u{1f980}\u{fffd}",
+                "\"\u{e9}\u{430}\u{5e9}\u{6f22}\u{1f980}\u{fffd}\"",
+            ),
+        ] {
+            assert_eq!(json_text(text), shown);
+            let back: String = serde_json::from_str(shown).expect("valid JSON");
+            assert_eq!(back, text);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_text_stays_what_it_is(text in ".{0,20}[\u{80}-\u{10ffff}]{0,20}") {
+            let shown = json_text(&text);
+            prop_assert!(!shown.chars().any(is_unseen), "{shown:?}");
+            let back: String = serde_json::from_str(&shown).expect("valid JSON");
+            prop_assert_eq!(back, text);
+        }
+
         #[test]
         fn any_name_stays_in_its_field(name in prop::collection::vec(any::<u8>(), 0..16)) {
             let text = comm_text(&name);
@@ -121,6 +172,8 @@ mod tests {
             let mut out = Vec::new();
             json_string(&mut out, &text);
             prop_assert!(!out.iter().any(|&b| b < 0x20));
+            let shown = String::from_utf8(out.clone()).expect("UTF-8");
+            prop_assert!(!shown.chars().any(is_unseen), "{shown:?}");
             let back: String = serde_json::from_slice(&out).expect("valid JSON");
             prop_assert_eq!(back, String::from_utf8_lossy(&text));
         }

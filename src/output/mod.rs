@@ -69,6 +69,9 @@ pub struct Shape {
     pub connections: bool,
     /// There are lines for connections that have ended only.
     pub closed_only: bool,
+    /// The network namespace of this process, where it is known: of others,
+    /// classic lines tell it.
+    pub netns: Option<u32>,
 }
 
 /// Names of reset reasons, by number.
@@ -398,7 +401,8 @@ impl Output {
             out.push(b'\n');
         }
         let console = &mut self.console;
-        report::render(&mut out, connections, summary, &mut |out| {
+        let shape = self.classic.shape;
+        report::render(&mut out, connections, summary, shape, &mut |out| {
             console.buffer().append(out);
             if console.is_full() {
                 // What goes wrong now shows again at the last flush.

@@ -1,6 +1,6 @@
 //! The connection report at the end of a run.
 
-use super::{Summary, classic, connection};
+use super::{Shape, Summary, classic, connection};
 use crate::lifecycle::Connections;
 use crate::lifecycle::cause::Cause;
 use crate::lifecycle::connection::{Connection, Direction};
@@ -41,6 +41,7 @@ pub fn render(
     out: &mut Vec<u8>,
     connections: &Connections,
     summary: &Summary,
+    shape: Shape,
     flush: &mut dyn FnMut(&mut Vec<u8>),
 ) {
     let mut stamps = Stamps::default();
@@ -52,6 +53,8 @@ pub fn render(
         text::endpoint(out, connection.local());
         out.extend_from_slice(b" -> ");
         text::endpoint(out, connection.peer());
+        let owner = connection.owner();
+        classic::elsewhere(out, shape, connection.netns(), owner.as_ref());
         out.push(b'\n');
         life(out, connection);
         for (wall, state) in connection.transitions() {

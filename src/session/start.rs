@@ -100,7 +100,7 @@ impl Start<'_> {
         self.say_opening();
         // All of that must be in the rings, and settled.
         let end = time::monotonic();
-        let wait = (end + SETTLE).saturating_sub(time::monotonic());
+        let wait = end.saturating_add(SETTLE).saturating_sub(time::monotonic());
         std::thread::sleep(Duration::from_nanos(wait));
         self.drain(end);
         for closed in &self.closed {
@@ -122,6 +122,7 @@ impl Sink for Start<'_> {
     }
 
     fn breathe(&mut self, until: u64) -> bool {
+        self.view.refresh();
         if self.source.is_filling() {
             self.say_opening();
             let settled = time::monotonic().saturating_sub(SETTLE);

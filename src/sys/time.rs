@@ -1,7 +1,13 @@
 //! Clocks and local time.
 #![allow(unsafe_code)]
 
+use super::Result;
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The clock of every event's timestamp (CLOCK_MONOTONIC), as perf wants it.
 pub const EVENT_CLOCK: i32 = libc::CLOCK_MONOTONIC;
@@ -13,14 +19,57 @@ fn now(clock: ClockId) -> u64 {
     })
 }
 
-/// CLOCK_MONOTONIC in nanoseconds.
+/// How far CLOCK_MONOTONIC is ahead of the clock of events, in nanoseconds.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// Says so: this process is in a time namespace.
+pub fn set_ahead(nanos: i64) {
+    AHEAD.store(nanos, Ordering::Relaxed);
+}
+
+/// The event clock in nanoseconds: CLOCK_MONOTONIC of the first time namespace.
 pub fn monotonic() -> u64 {
-    now(ClockId::CLOCK_MONOTONIC)
+    let ahead = AHEAD.load(Ordering::Relaxed);
+    now(ClockId::CLOCK_MONOTONIC).saturating_add_signed(ahead.saturating_neg())
 }
 
 /// CLOCK_REALTIME in nanoseconds since the epoch.
 pub fn realtime() -> u64 {
     now(ClockId::CLOCK_REALTIME)
+}
+
+/// A timer's distant end, in seconds since the epoch: in the year 2200.
+const DISTANT: i64 = 7_258_118_400;
+
+/// Becomes readable when the wall clock is set, or moved by a sleep of the host;
+/// not when its rate is changed (v6.12 fs/timerfd.c, timerfd_clock_was_set).
+#[derive(Debug)]
+pub struct ClockSet(TimerFd);
+
+impl ClockSet {
+    /// Watches from now on. Fails where the kernel has no timerfd.
+    pub fn watch() -> Result<ClockSet> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(timerfd::ClockId::CLOCK_REALTIME, flags)?;
+        let end = Expiration::OneShot(TimeSpec::new(DISTANT, 0));
+        let flags =
+            TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
+        timer.set(end, flags)?;
+        Ok(ClockSet(timer))
+    }
+
+    /// Forgets that it was readable. It goes on watching: reading starts that
+    /// anew (timerfd_canceled).
+    pub fn acknowledge(&self) {
+        // Nothing to read is what a false wake-up looks like.
+        let _ = self.0.wait();
+    }
+}
+
+impl AsFd for ClockSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// A broken-down time.
@@ -65,6 +114,20 @@ pub fn local(seconds: u64) -> Civil {
     // SAFETY: both pointers are to live objects of the right type.
     unsafe { libc::localtime_r(&(seconds as _), &mut tm) };
     Civil::from_tm(&tm)
+}
+
+/// Lets `TZ` be this. For a process of one thread.
+pub fn set_zone(tz: &OsStr) {
+    // SAFETY: nothing reads the environment meanwhile: there is one thread.
+    // Were there more, std's own readers would wait for its lock.
+    unsafe { std::env::set_var("TZ", tz) };
+}
+
+/// Whether this process was given privileges by its file (AT_SECURE), and the
+/// environment is another's.
+pub fn is_secure() -> bool {
+    // SAFETY: it takes a number and returns one.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// Seconds since the epoch in UTC.

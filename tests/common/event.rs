@@ -227,6 +227,10 @@ pub struct Line {
     pub state: String,
     /// ERROR, of a failed retransmission.
     pub error: Option<String>,
+    /// NETNS, where that is another one than the tracer's.
+    pub netns: Option<u32>,
+    /// UID, then.
+    pub uid: Option<u32>,
 }
 
 /// Length of the time that opens a line.
@@ -272,6 +276,7 @@ pub fn line(line: &str) -> Option<Line> {
     let (pid, rest) = rest.split_once(" COMM=")?;
     let comm = comm_len(rest)?;
     let (comm, rest) = rest.split_at(comm);
+    let (rest, netns, uid) = elsewhere(rest)?;
     let state = rest.strip_prefix(" STATE=")?;
     let (state, error) = match state.split_once(" ERROR=") {
         Some((state, error)) => (state, Some(error.to_owned())),
@@ -289,7 +294,22 @@ pub fn line(line: &str) -> Option<Line> {
         comm: comm.to_owned(),
         state: state.to_owned(),
         error,
+        netns,
+        uid,
     })
+}
+
+/// Takes ` NETNS=… UID=…` from the end of a line, or of its part behind COMM,
+/// where it is there.
+pub fn elsewhere(text: &str) -> Option<(&str, Option<u32>, Option<u32>)> {
+    let Some((rest, netns)) = text.split_once(" NETNS=") else {
+        return Some((text, None, None));
+    };
+    let (netns, uid) = match netns.split_once(" UID=") {
+        Some((netns, uid)) => (netns, Some(uid.parse().ok()?)),
+        None => (netns, None),
+    };
+    Some((rest, Some(netns.parse().ok()?), uid))
 }
 
 /// Length of the bare or quoted name that `text` opens with.

@@ -50,11 +50,6 @@ impl Keeper {
         })
     }
 
-    /// Whether it is a process that is known to have had the socket itself.
-    pub fn is_its_process(&self) -> bool {
-        self.0.is_some_and(|o| rank(o.source) == 4)
-    }
-
     /// Takes an owner, if it is better known than the one before.
     pub fn learn(&mut self, owner: Option<&Owner>) {
         let Some(new) = owner else { return };

@@ -2,9 +2,9 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the record          r10-192 … r10-53   the event, see event.inc
+;   r6  the context: the record          r10-224 … r10-85   the event, see event.inc
 ;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc: the key of the map lost
-;       the output's error               r10-200 … r10-193  netns.inc: a value in between
+;       the output's error               r10-232 … r10-225  netns.inc: a value in between
 ;   r0 to r5  scratch
 
 .program    socket_snoop_rr

@@ -2,9 +2,9 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the record          r10-192 … r10-53   the event, see event.inc
+;   r6  the context: the record          r10-224 … r10-85   the event, see event.inc
 ;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc: the key of the map lost
-;       the output's error               r10-200 … r10-193  netns.inc: a value in between
+;       the output's error               r10-232 … r10-225  netns.inc: a value in between
 ;   r8  the socket
 ;   r0 to r5  scratch
 
@@ -20,6 +20,7 @@
 .field saddr_v6  u8[16]
 .field daddr_v6  u8[16]
 .field err       s32 optional               ; since Linux 6.17, which also reports retransmissions that failed
+.field tcp_sock.total_retrans  u32 optional
 
 .include "event.inc"
 
@@ -50,6 +51,8 @@
     *(u16 *)(r10 + EV_FAMILY) = r2
     *(u16 *)(r10 + EV_FLAGS) = r3
     *(u32 *)(r10 + EV_REASON) = 0
+    *(u32 *)(r10 + EV_TOTAL) = 0
+    peek(r10 + EV_TOTAL, r8 + tcp_sock.total_retrans, 4)
     *(u8 *)(r10 + EV_KIND) = KIND_RETRANS
 
 .include "short.inc"

@@ -2,10 +2,10 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the record          r10-192 … r10-5    the event, see event.inc
+;   r6  the context: the record          r10-224 … r10-5    the event, see event.inc
 ;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc, keep.inc: the key of the map lost
-;       the output's error               r10-200 … r10-193  owner.inc: a value in between
-;   r8  the socket, as a tcp_sock        r10-240 … r10-209  owner.inc: the key of the map listeners
+;       the output's error               r10-232 … r10-225  owner.inc: a value in between
+;   r8  the socket, as a tcp_sock        r10-264 … r10-233  owner.inc: the key of the map listeners
 ;   r9  owner.inc: what is remembered
 ;   r0 to r5  scratch
 

@@ -3,10 +3,10 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the arguments,      r10-192 … r10-5    the event, see event.inc
+;   r6  the context: the arguments,      r10-224 … r10-5    the event, see event.inc
 ;       8 bytes each                     r10-4   … r10-1    send.inc, keep.inc: the key of the map lost
-;   r7  struct sock; then in send.inc    r10-200 … r10-193  owner.inc: a value in between
-;       the output's error               r10-240 … r10-209  owner.inc: the key of the map listeners
+;   r7  struct sock; then in send.inc    r10-232 … r10-225  owner.inc: a value in between
+;       the output's error               r10-264 … r10-233  owner.inc: the key of the map listeners
 ;   r8  struct tcp_sock, the same
 ;   r9  owner.inc: what is remembered
 ;   r0 to r5  scratch

@@ -2,9 +2,9 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the arguments,      r10-192 … r10-53   the event, see event.inc
+;   r6  the context: the arguments,      r10-224 … r10-85   the event, see event.inc
 ;       8 bytes each                     r10-4   … r10-1    send.inc: the key of the map lost
-;   r7  struct sock; then in send.inc    r10-200 … r10-193  netns.inc: a value in between
+;   r7  struct sock; then in send.inc    r10-232 … r10-225  netns.inc: a value in between
 ;       the output's error
 ;   r8  struct request_sock
 ;   r0 to r5  scratch
@@ -67,6 +67,7 @@ v4:
 addressed:
     *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY
     *(u32 *)(r10 + EV_ERR) = 0
+    *(u32 *)(r10 + EV_TOTAL) = 0
     *(u32 *)(r10 + EV_REASON) = 0
     *(u8 *)(r10 + EV_KIND) = KIND_SYNACK
     *(u8 *)(r10 + EV_NEWSTATE) = SYN_RECV

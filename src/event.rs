@@ -297,6 +297,12 @@ impl Event {
         )
     }
 
+    /// Whether it is a change from a state to the same one: close() upon a FIN
+    /// that shutdown() has sent.
+    pub fn stays(&self) -> bool {
+        matches!(self.what, What::State { old, new } if old == new)
+    }
+
     /// Whether it is a change to CLOSE.
     pub fn is_close(&self) -> bool {
         matches!(

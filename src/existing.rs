@@ -8,9 +8,13 @@
 //! that one was seen, and still be there after. Each is claimed once at most.
 //! Memory is bounded: at most `capacity` are held.
 
+mod openers;
+
 use crate::event::Owner;
 use crate::tcp::{Endpoint, State};
+use openers::Openers;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::RangeInclusive;
 
 /// When the kernel looked at a socket: not before, and not after (CLOCK_MONOTONIC,
 /// nanoseconds).
@@ -61,9 +65,10 @@ pub struct Claimant {
 /// Which of the connections a socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// That one, with its owner as far as it is known by now, and when the scan
-    /// began that found it.
-    Is(Option<(Owner, u64)>),
+    /// That one, with its owner as far as it is known by now and when the scan
+    /// began that found it; and whether the peer opened it, as far as that is
+    /// known.
+    Is(Option<(Owner, u64)>, bool),
     /// None of them.
     None,
     /// It can't be told yet.
@@ -103,6 +108,7 @@ pub struct Table {
     sorted: bool,
     hasher: RandomState,
     owners: Vec<Owner>,
+    openers: Openers,
 }
 
 impl Table {
@@ -118,12 +124,42 @@ impl Table {
             sorted: true,
             hasher: RandomState::new(),
             owners: Vec::new(),
+            openers: Openers::default(),
         }
     }
 
     /// When the scan began, in nanoseconds of the event clock.
     pub fn begun(&self) -> u64 {
         self.begun
+    }
+
+    /// There is a listener at this address of a network namespace.
+    pub fn listening(&mut self, netns: u32, local: Endpoint) {
+        if self.openers.listening.len() < self.capacity {
+            self.openers.listening.push((netns, local.port, local.addr));
+        }
+    }
+
+    /// The kernel chooses ports from this range in a network namespace.
+    pub fn ports(&mut self, netns: u32, range: RangeInclusive<u16>) {
+        if self.openers.ranges.len() < self.capacity {
+            self.openers.ranges.push((netns, range));
+        }
+    }
+
+    fn is_incoming(&self, entry: &Entry) -> bool {
+        self.openers
+            .is_incoming(entry.netns, &entry.local, &entry.peer)
+    }
+
+    /// Those that turned out to be a connection, and that the peer opened: the
+    /// socket and the number of each.
+    pub fn incoming(&self) -> impl Iterator<Item = (u64, u64)> {
+        let entries = self.entries.iter();
+        entries.filter_map(|entry| match entry.fate {
+            Fate::Claimed(socket, number) => self.is_incoming(entry).then_some((socket, number)),
+            Fate::Untouched(_) | Fate::Gone => None,
+        })
     }
 
     /// The scan begins, at this time.
@@ -135,6 +171,7 @@ impl Table {
     /// The scan is done: no more come.
     pub fn complete(&mut self) {
         self.complete = true;
+        self.openers.complete();
         self.sort();
         // What was listed twice, as the kernel does where sockets come and go
         // meanwhile, is retired but for the last time.
@@ -260,8 +297,9 @@ impl Table {
         self.untouched -= 1;
         match fate {
             Fate::Claimed(..) => {
-                let owner = self.owner(&self.entries[found]);
-                Claim::Is(owner.map(|owner| (owner, self.begun)))
+                let entry = &self.entries[found];
+                let owner = self.owner(entry).map(|owner| (owner, self.begun));
+                Claim::Is(owner, self.is_incoming(entry))
             }
             Fate::Untouched(_) | Fate::Gone => Claim::None,
         }
@@ -347,7 +385,7 @@ mod tests {
         assert_eq!(table.own(0, &owner(10)), None);
         assert_eq!(
             table.claim(&claimant(1, None, 200)),
-            Claim::Is(Some((owner(10), 90)))
+            Claim::Is(Some((owner(10), 90)), false)
         );
         // Once only.
         assert_eq!(table.claim(&claimant(1, None, 201)), Claim::NotYet);
@@ -359,7 +397,7 @@ mod tests {
     #[test]
     fn an_owner_may_be_found_later() {
         let mut table = table(&[existing(5, 1)]);
-        assert_eq!(table.claim(&claimant(1, None, 300)), Claim::Is(None));
+        assert_eq!(table.claim(&claimant(1, None, 300)), Claim::Is(None, false));
         assert_eq!(table.own(0, &owner(10)), Some((7, 1)));
         assert_eq!(table.own(9, &owner(10)), None);
     }
@@ -388,7 +426,10 @@ mod tests {
         table.complete();
         assert_eq!(table.claim(&claimant(1, Some(250), 260)), Claim::None);
         // Opened before it was seen, and open since: the same.
-        assert_eq!(table.claim(&claimant(2, Some(50), 260)), Claim::Is(None));
+        assert_eq!(
+            table.claim(&claimant(2, Some(50), 260)),
+            Claim::Is(None, false)
+        );
         assert_eq!(left(&table), 0);
     }
 
@@ -412,8 +453,9 @@ mod tests {
             netns: Some(6),
             ..anywhere
         };
-        assert_eq!(table.claim(&sixth), Claim::Is(Some((owner(11), 90))));
-        assert_eq!(table.claim(&anywhere), Claim::Is(Some((owner(10), 90))));
+        let is = |pid| Claim::Is(Some((owner(pid), 90)), false);
+        assert_eq!(table.claim(&sixth), is(11));
+        assert_eq!(table.claim(&anywhere), is(10));
     }
 
     #[test]
@@ -438,11 +480,11 @@ mod tests {
         assert_eq!(left(&table), 3);
         assert_eq!(
             table.claim(&claimant(1, None, 300)),
-            Claim::Is(Some((owner(10), 90)))
+            Claim::Is(Some((owner(10), 90)), false)
         );
         assert_eq!(
             table.claim(&claimant(2, None, 400)),
-            Claim::Is(Some((owner(11), 90)))
+            Claim::Is(Some((owner(11), 90)), false)
         );
         assert_eq!(left(&table), 1);
     }

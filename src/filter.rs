@@ -36,7 +36,7 @@ pub struct Filter {
     pub dst_port: Option<u16>,
     /// Only transitions to ESTABLISHED.
     pub active_only: bool,
-    /// Noise too: see [`Event::is_noise`].
+    /// Noise too: see [`Event::is_noise`] and [`Event::stays`].
     pub all: bool,
 }
 
@@ -68,7 +68,7 @@ impl Filter {
                 ..
             }
         );
-        let rest = (self.all || !event.is_noise())
+        let rest = (self.all || !event.is_noise() && !event.stays())
             && (active || !self.active_only)
             && self
                 .pid
@@ -112,6 +112,19 @@ mod tests {
         assert_eq!(judge(|f| f.dst_port = Some(80), (0, 80)), Verdict::Show);
         assert_eq!(judge(|f| f.dst_port = Some(81), (0, 80)), Verdict::Skip);
         assert_eq!(judge(|f| f.active_only = true, (0, 80)), Verdict::Skip);
+    }
+
+    #[test]
+    fn a_change_to_the_same_state_is_none() {
+        let state = |new| state(1, 1, State::FinWait1, new, (7, 80));
+        let usual = Filter::default();
+        let all = Filter {
+            all: true,
+            ..Filter::default()
+        };
+        assert_eq!(usual.judge(&state(State::FinWait1)), Verdict::Skip);
+        assert_eq!(all.judge(&state(State::FinWait1)), Verdict::Show);
+        assert_eq!(usual.judge(&state(State::FinWait2)), Verdict::Show);
     }
 
     #[test]

@@ -14,17 +14,21 @@ pub mod connection;
 mod embryo;
 mod farewell;
 pub mod keeper;
+pub mod resent;
+mod sent;
 pub mod totals;
+mod verdict;
 
 use crate::event::{Counters, Event, What};
 use crate::existing::Table;
 use crate::tcp::State;
 use crate::text;
-use cause::{Facts, cause, time_wait};
+use cause::{Reason, acknowledged, time_wait};
 use connection::{Connection, Seen};
 use embryo::Embryos;
 use farewell::Farewells;
 use keeper::Moment;
+use resent::Counts;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use totals::Totals;
 
@@ -60,6 +64,8 @@ pub struct Tells {
     pub accepts: bool,
     /// Resets that are sent.
     pub resets: bool,
+    /// Resets that are received.
+    pub resets_received: bool,
     /// SYN+ACKs that are sent again.
     pub synacks: bool,
     /// Retransmissions that failed.
@@ -81,6 +87,10 @@ pub struct Ended {
     pub counters: Counters,
     /// Whether the kernel entered TIME_WAIT, where that can be told.
     pub time_wait: Option<bool>,
+    /// What was sent again.
+    pub resent: Counts,
+    /// Whether the peer's end was seen, too; see [`verdict`].
+    pub end_seen: Option<bool>,
 }
 
 /// All connections.
@@ -89,6 +99,8 @@ pub struct Connections {
     run: u64,
     capacity: usize,
     tells: Tells,
+    /// What reasons of resets say, by their numbers.
+    reasons: Vec<(u32, Reason)>,
     /// Sockets so far: the last number given.
     sockets: u64,
     seen: u64,
@@ -118,6 +130,9 @@ pub struct Observed<'a> {
     /// At a connection's change to CLOSE: whether the kernel entered TIME_WAIT,
     /// where that can be told.
     pub time_wait: Option<bool>,
+    /// At a retransmission: the segments that were sent again, where that is
+    /// known.
+    pub segments: Option<u32>,
 }
 
 impl Connections {
@@ -128,6 +143,7 @@ impl Connections {
             run: run / 1_000_000,
             capacity: capacity.clamp(1, u32::MAX as usize),
             tells,
+            reasons: Vec::new(),
             sockets: 0,
             seen: 0,
             not_held: 0,
@@ -143,6 +159,12 @@ impl Connections {
             embryos: Embryos::default(),
             existing: Table::new(capacity),
         }
+    }
+
+    /// From now on the reasons of resets have these names.
+    pub fn name_reasons(&mut self, names: &[(u32, String)]) {
+        let known = |(number, name): &(u32, String)| Some((*number, Reason::of(name)?));
+        self.reasons = names.iter().filter_map(known).collect();
     }
 
     /// What this host tells.
@@ -214,7 +236,7 @@ impl Connections {
             }
             _ => None,
         };
-        connection.line(event, wall, time_wait);
+        let segments = connection.line(event, wall, time_wait);
         Observed {
             id: SocketId {
                 run: self.run,
@@ -222,6 +244,7 @@ impl Connections {
             },
             connection,
             time_wait,
+            segments,
         }
     }
 
@@ -250,8 +273,8 @@ impl Connections {
         // In order, or without a reset: nothing more will come.
         let orderly = match connection.last {
             Some(State::SynSent) => true,
-            Some(State::LastAck | State::Closing) => event.counters.error == Some(0),
-            Some(State::FinWait2) => time_wait == Some(true),
+            Some(State::LastAck | State::Closing) => acknowledged(&event.counters) == Some(true),
+            Some(State::FinWait2) => event.counters.fin_received == Some(true),
             _ => false,
         };
         let now = orderly || !self.tells.resets;
@@ -265,6 +288,8 @@ impl Connections {
             wall,
             counters: event.counters,
             time_wait,
+            resent: Counts::default(),
+            end_seen: None,
         };
         match self.tells.farewells {
             true => self.farewells.hold(ended, event),
@@ -342,30 +367,6 @@ impl Connections {
                 }
             }
         }
-    }
-
-    /// The next connection that has ended and of which all is known that will
-    /// be by `now` on the event clock. It stays valid until it is given to
-    /// [`Connections::release`].
-    pub fn next_ended(&mut self, now: u64) -> Option<Ended> {
-        while let Some(mut ended) = self.farewells.next_due(now) {
-            ended.due = 0;
-            self.ended.push_front(ended);
-        }
-        while self.ended.front().is_some_and(|e| e.due <= now) {
-            let mut ended = self.ended.pop_front()?;
-            let connection = &mut self.slots[ended.slot as usize];
-            if connection.number != ended.number {
-                continue;
-            }
-            let facts = facts(connection, &ended.counters, self.tells);
-            connection.cause = Some(cause(&facts));
-            if facts.reset_sent && ended.time_wait.is_none() {
-                ended.time_wait = Some(false);
-            }
-            return Some(ended);
-        }
-        None
     }
 
     /// The connection that has ended.
@@ -482,25 +483,6 @@ impl Connections {
             .map(|slot| &self.slots[*slot as usize]);
         open.filter(|c| c.is_shown()).for_each(|c| totals.add(c));
         totals
-    }
-}
-
-/// What is known of a connection that has ended.
-fn facts(connection: &Connection, counters: &Counters, tells: Tells) -> Facts {
-    let seen = |flag| connection.seen.contains(flag);
-    Facts {
-        from: connection.last.unwrap_or(State::Close),
-        incoming: seen(Seen::INCOMING),
-        owned: match connection.was_owned() {
-            true => Some(true),
-            false => tells.lock.then_some(false),
-        },
-        by_task: seen(Seen::BY_TASK),
-        has_port: connection.local().port != 0,
-        error: counters.error,
-        reset_sent: seen(Seen::RESET_SENT),
-        reset_received: seen(Seen::RESET_RECEIVED),
-        retransmitted: connection.retransmitted(),
     }
 }
 

@@ -329,8 +329,9 @@ impl Program {
     }
 }
 
-/// What must be there for each part of an event; see bpf-asm/.
-const PARTS: [(Known, &[&str]); 11] = [
+/// What must be there for each part of an event, which may be told by several
+/// mixes of members; see bpf-asm/.
+const PARTS: [(Known, &[&str]); 17] = [
     (Known::LOCK, &["sock.sk_lock.owned"]),
     (
         Known::NETNS,
@@ -354,6 +355,42 @@ const PARTS: [(Known, &[&str]); 11] = [
     (Known::SEGMENTS_RECEIVED, &["tcp_sock.segs_in"]),
     (Known::RTT, &["tcp_sock.srtt_us"]),
     (Known::MIN_RTT, &["tcp_sock.rtt_min.s.v"]),
+    (Known::SOCKET, &["sock.sk_socket"]),
+    (
+        Known::SENT,
+        &[
+            "tcp_sock.bytes_acked",
+            "tcp_sock.snd_una",
+            "tcp_sock.snd_nxt",
+            "tcp_sock.write_seq",
+        ],
+    ),
+    (Known::RETRANSMITS, &["tcp_sock.total_retrans"]),
+    (
+        Known::TIME_WAIT,
+        &[
+            "sock.__sk_common.skc_net.net",
+            "net.ipv4.tcp_death_row.tw_refcount.refs.counter",
+            "net.ipv4.tcp_death_row.sysctl_max_tw_buckets",
+        ],
+    ),
+    (
+        Known::TIME_WAIT,
+        &[
+            "sock.__sk_common.skc_net.net",
+            "net.ipv4.tcp_death_row.tw_count.counter",
+            "net.ipv4.tcp_death_row.sysctl_max_tw_buckets",
+        ],
+    ),
+    (
+        Known::TIME_WAIT,
+        &[
+            "sock.__sk_common.skc_net.net",
+            "net.ipv4.tcp_death_row",
+            "inet_timewait_death_row.tw_refcount.refs.counter",
+            "inet_timewait_death_row.sysctl_max_tw_buckets",
+        ],
+    ),
 ];
 
 fn known(template: &Template<'_>, host: &dyn Host) -> Known {

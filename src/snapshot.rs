@@ -23,13 +23,14 @@ use crate::existing::{Existing, Seen};
 use crate::maps::{LISTENERS, Listener};
 use crate::sys::netlink::{DATAGRAM, Diag};
 use crate::sys::{self, Errno, time};
-use crate::tcp::State;
+use crate::tcp::{Endpoint, State};
 use broadcast::Broadcasts;
 use diag::{Answer, Socket};
 pub use lack::Lack;
 use lack::Unlisted;
 use listening::{awaited, together};
 use proc::{Folder, Process};
+use std::ops::RangeInclusive;
 pub use trial::try_out;
 
 /// Descriptors looked at before the sink goes on with its own work.
@@ -43,6 +44,10 @@ pub trait Sink {
     fn connection(&mut self, found: &Existing) -> Option<u32>;
     /// Whose it is.
     fn owner(&mut self, number: u32, owner: &Owner);
+    /// A listener at this address of a network namespace.
+    fn listening(&mut self, _netns: u32, _local: Endpoint) {}
+    /// The ports that the kernel chooses from in a network namespace.
+    fn ports(&mut self, _netns: u32, _range: RangeInclusive<u16>) {}
     /// Time for other work. Every socket that was seen before `until`
     /// (CLOCK_MONOTONIC, nanoseconds) has been told of. Whether to go on.
     fn breathe(&mut self, until: u64) -> bool;
@@ -109,6 +114,8 @@ struct Scan<'a> {
     states: &'static [State],
     buffer: Vec<u8>,
     sequence: u32,
+    /// The ports that the kernel chooses from where sockets were asked for last.
+    ports: Option<RangeInclusive<u16>>,
     wanted: Vec<Wanted>,
     processes: Vec<Process>,
     /// One each, not yet together by address.
@@ -142,6 +149,7 @@ fn scan(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, states: &'static 
         states,
         buffer: vec![0; DATAGRAM],
         sequence: 0,
+        ports: None,
         wanted: Vec::new(),
         processes: Vec::new(),
         listeners: Vec::new(),
@@ -204,6 +212,9 @@ impl Scan<'_> {
 
     /// Lists the sockets of a namespace.
     fn dump(&mut self, netns: u32, diag: sys::Result<Diag>) -> Result<(), Stopped> {
+        if let Some(range) = self.ports.take() {
+            self.sink.ports(netns, range);
+        }
         for family in [diag::AF_INET, diag::AF_INET6] {
             let failed = match &diag {
                 Ok(diag) => match self.dump_family(netns, diag, family)? {
@@ -262,6 +273,7 @@ impl Scan<'_> {
             shared: false,
         };
         let target = if socket.state == State::Listen {
+            self.sink.listening(netns, socket.local);
             if self.listeners.len() >= LISTENERS as usize {
                 self.listeners_beyond += 1;
                 return;

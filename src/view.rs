@@ -14,6 +14,7 @@ use crate::lifecycle::{Connections, Tells};
 use crate::lineage::Lineage;
 use crate::listeners::{Holder, Listeners};
 use crate::output::{Output, Record, Shown, Summary, notice};
+use crate::recent::Recent;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
 use crate::sys::seccomp::take_refused;
@@ -22,6 +23,9 @@ use crate::tcp::State;
 
 /// Events after which the wall clock is looked at again: a drain can take long.
 const LOOK: u64 = 256;
+
+/// Sockets whose last local port is remembered, at least.
+const PORTS: usize = 4096;
 
 /// What the events go through.
 pub struct View {
@@ -33,6 +37,9 @@ pub struct View {
     pub listeners: Listeners,
     /// Whether events tell if a process has the socket.
     sockets: bool,
+    /// The local ports that sockets had when they were last closed, where a
+    /// second connect() on one still shows it.
+    ports: Option<Recent<u16>>,
     filter: Filter,
     clock: WallClock,
     /// Events since the start, by which the wall clock is looked at.
@@ -54,15 +61,24 @@ impl View {
             // A first read looks like an accept.
             accepts: tells(Part::Accepts) && !config.wants.reads,
             resets: tells(Part::ResetsSent),
+            resets_received: tells(Part::ResetsReceived),
             synacks: tells(Part::SynAcks),
             failed: tells(Part::FailedRetransmissions),
             farewells: false,
         };
+        let mut connections = Connections::new(config.history, time::realtime(), tells);
+        connections.name_reasons(&source.reset_reasons());
+        // Where members can be read, the event itself says what is no port yet.
+        let by_members = Known::ERROR | Known::BYTES_SENT;
         View {
             output,
-            connections: Connections::new(config.history, time::realtime(), tells),
+            connections,
             listeners: Listeners::default(),
             sockets: source.known().contains(Known::SOCKET),
+            ports: match source.known().intersects(by_members) {
+                true => None,
+                false => Some(Recent::new(PORTS)),
+            },
             filter: config.filter.clone(),
             clock: WallClock::new(),
             taken: 0,
@@ -114,13 +130,36 @@ impl View {
         !self.is_done()
     }
 
+    /// A second connect() on a socket shows the local port of the first until it
+    /// has one of its own (v6.12 net/ipv4/tcp_ipv4.c, tcp_v4_connect(): the port
+    /// is chosen after the change to SYN_SENT; `inet_sport` is stale meanwhile).
+    fn without_stale_port(&mut self, event: &Event) -> Event {
+        let mut event = *event;
+        let Some(ports) = &mut self.ports else {
+            return event;
+        };
+        match event.what {
+            What::State {
+                new: State::Close, ..
+            } if event.local.port != 0 => ports.insert(event.socket, event.local.port),
+            What::State {
+                old: State::Close,
+                new: State::SynSent,
+            } if ports.get(event.socket) == Some(&mut event.local.port) => event.local.port = 0,
+            _ => {}
+        }
+        event
+    }
+
     fn line(&mut self, event: &Event, kin: &dyn Lineage) {
+        let event = &self.without_stale_port(event);
         let wall = self.clock.wall(event.time);
         if event.what == What::SynAck && self.embryo(event, wall, kin) {
             return;
         }
         let seen = self.connections.observe(event, wall);
         let (connection, id, time_wait) = (seen.connection, seen.id, seen.time_wait);
+        let segments = seen.segments;
         connection.judge_owner(
             event,
             &Moment {
@@ -159,7 +198,9 @@ impl View {
                 event.what,
                 What::Retransmit { error: None, .. } | What::SynAck
             );
-            self.summary.retransmits += u64::from(again);
+            if again {
+                self.summary.retransmits.add(segments);
+            }
             if self.left > 0 && !self.closed_only {
                 self.left -= 1;
                 self.summary.shown += 1;
@@ -168,6 +209,7 @@ impl View {
                     wall,
                     id,
                     time_wait,
+                    segments,
                 });
             }
         };
@@ -203,7 +245,7 @@ impl View {
             return false;
         };
         if show {
-            self.summary.retransmits += 1;
+            self.summary.retransmits.add(Some(1));
             if self.left > 0 && !self.closed_only {
                 self.left -= 1;
                 self.summary.shown += 1;
@@ -212,6 +254,7 @@ impl View {
                     wall,
                     id,
                     time_wait: None,
+                    segments: Some(1),
                 });
             }
         }

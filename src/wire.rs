@@ -3,7 +3,7 @@
 //! The layout stands in bpf-asm/event.inc; the constants here repeat it and a
 //! test holds the two together.
 
-use crate::event::{COMM_LEN, Counters, Event, Known, Owner, OwnerSource, Task, What};
+use crate::event::{COMM_LEN, Counters, Event, Known, Owner, OwnerSource, Sent, Task, What};
 use crate::tcp::{Endpoint, State, Wire};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,9 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Size of the wire event in bytes.
 pub const WIRE_LEN: usize = 140;
 /// Size of the wire event of a change to CLOSE, with the socket's counters.
-pub const WIRE_CLOSE_LEN: usize = 188;
+pub const WIRE_CLOSE_LEN: usize = 220;
 /// Version of the wire event.
-pub const WIRE_VERSION: u8 = 2;
+pub const WIRE_VERSION: u8 = 3;
 
 const KIND_STATE: u8 = 1;
 const KIND_RETRANSMIT: u8 = 2;
@@ -25,6 +25,7 @@ const KIND_DESTROY: u8 = 7;
 const FLAG_ERR: u16 = 1;
 const FLAG_FAMILY: u16 = 2;
 const FLAG_REASON: u16 = 4;
+const FLAG_SOCKET: u16 = 8;
 /// Where the owner stands in the wire event, in bytes.
 const OWNER: usize = 88;
 /// Size of an owner there, and in the kernel's maps, in bytes.
@@ -110,7 +111,9 @@ impl Event {
                     _ if flags & FLAG_ERR == 0 => None,
                     err => Some(err.checked_neg().unwrap_or(i32::MAX)),
                 },
-                total: None,
+                total: known
+                    .contains(Known::RETRANSMITS)
+                    .then(|| u32_at(bytes, 64)),
             },
             KIND_SYNACK => What::SynAck,
             KIND_RESET_SENT => What::ResetSent {
@@ -135,17 +138,26 @@ impl Event {
         }
         let family = (flags & FLAG_FAMILY != 0).then(|| u16_at(bytes, 80));
         let (wire, local, peer) = addresses(family, take(bytes, 16), take(bytes, 32));
+        let on_cpu = Task {
+            tid: u32_at(bytes, 8),
+            pid: u32_at(bytes, 12),
+            uid: None,
+            name: name(bytes, 48),
+        };
+        let owner = Owner::decode(&bytes[OWNER..OWNER + OWNER_LEN], known);
+        let learned = |owner: &Owner| owner.source == OwnerSource::Task || what == What::Accepted;
         Ok(Event {
             time,
             cpu,
             socket: u64_at(bytes, 0),
-            on_cpu: Task {
-                tid: u32_at(bytes, 8),
-                pid: u32_at(bytes, 12),
-                uid: None,
-                name: name(bytes, 48),
-            },
-            owner: Owner::decode(&bytes[OWNER..OWNER + OWNER_LEN], known),
+            on_cpu,
+            owner: owner.map(|owner| match learned(&owner) {
+                true => Owner {
+                    thread: on_cpu.name,
+                    ..owner
+                },
+                false => owner,
+            }),
             netns: Some(u32_at(bytes, OWNER + 40)).filter(|n| *n != 0),
             what,
             local: Endpoint {
@@ -173,7 +185,7 @@ impl Owner {
             task: Task {
                 tid: u32_at(bytes, 0),
                 pid: u32_at(bytes, 4),
-                uid: Some(u32_at(bytes, 32)),
+                uid: Some(u32_at(bytes, 32)).filter(|uid| *uid != u32::MAX),
                 name: name(bytes, 16),
             },
             thread: [0; COMM_LEN],
@@ -209,9 +221,10 @@ impl Counters {
         let word = |at| u32_at(bytes, at);
         Counters {
             error: if_known(Known::ERROR).map(|()| (word(136) as i32).saturating_abs()),
-            // Retransmissions count again in bytes_sent (net/ipv4/tcp_output.c,
-            // __tcp_transmit_skb and __tcp_retransmit_skb).
-            bytes_sent: if_known(Known::BYTES_SENT).map(|()| long(144).saturating_sub(long(152))),
+            bytes_sent: None,
+            sent: if_known(Known::SENT).map(|()| Sent::decode(bytes, known)),
+            bytes_retransmitted: if_known(Known::BYTES_SENT).map(|()| long(152)),
+            retransmits: if_known(Known::RETRANSMITS).map(|()| word(184)),
             bytes_received: if_known(Known::BYTES_RECEIVED).map(|()| {
                 let fin = u64::from(word(168) & SOCK_DONE != 0);
                 long(160).saturating_sub(fin)
@@ -227,9 +240,43 @@ impl Counters {
             min_rtt_us: if_known(Known::MIN_RTT)
                 .map(|()| word(176))
                 .filter(|us| *us != u32::MAX),
-            ..Counters::default()
+            has_socket: if_known(Known::SOCKET).map(|()| u16_at(bytes, 82) & FLAG_SOCKET != 0),
+            time_wait_room: if_known(Known::TIME_WAIT).and_then(|()| time_wait_room(bytes)),
         }
     }
+}
+
+impl Sent {
+    fn decode(bytes: &[u8], known: Known) -> Sent {
+        let [una, next, written] = [188, 200, 204].map(|at| u32_at(bytes, at));
+        Sent {
+            acked: u64_at(bytes, 192),
+            in_flight: next.wrapping_sub(una),
+            unsent: written.wrapping_sub(next),
+            // Retransmissions count again in bytes_sent (net/ipv4/tcp_output.c,
+            // __tcp_transmit_skb and __tcp_retransmit_skb).
+            handed: known
+                .contains(Known::BYTES_SENT)
+                .then(|| u64_at(bytes, 144).saturating_sub(u64_at(bytes, 152))),
+        }
+    }
+}
+
+/// Whether there was room for one more time-wait socket after this change; `None`
+/// where it leads to none. This one is counted if it became one: the last that
+/// had room finds the table full.
+fn time_wait_room(bytes: &[u8]) -> Option<bool> {
+    let old = State::from_number(bytes[74])?;
+    if !matches!(old, State::FinWait2 | State::Closing) {
+        return None;
+    }
+    let [counted, limit, refs] = [208, 212, 216].map(|at| u32_at(bytes, at));
+    let count = match refs {
+        0 => counted,
+        refs => refs - 1,
+    };
+    // A negative limit means one thing or the other, by the kernel's age.
+    i32::try_from(limit).ok().map(|_| count < limit)
 }
 
 /// The v6 fields hold every address, a v4 one as ::ffff:a.b.c.d
@@ -346,11 +393,14 @@ pub mod tests {
         // Not every program knows what the others know.
         assert_eq!(Owner::decode(&less.encode(5), Known::all()), Some(less));
         assert_eq!(Owner::decode(&[0; OWNER_LEN], Known::all()), None);
+        let mut nobody = owner;
+        nobody.task.uid = None;
+        assert_eq!(Owner::decode(&nobody.encode(5), Known::all()), Some(nobody));
     }
 
     #[test]
     fn counters_are_those_that_are_known() {
-        let mut b = wire(1, State::LastAck, State::Close, (1, 2));
+        let mut b = wire(1, State::Closing, State::Close, (1, 2));
         b[136..140].copy_from_slice(&104i32.to_le_bytes());
         b[144..152].copy_from_slice(&1500u64.to_le_bytes());
         b[152..160].copy_from_slice(&500u64.to_le_bytes());
@@ -358,15 +408,48 @@ pub mod tests {
         b[168] = 2;
         b[172..176].copy_from_slice(&80u32.to_le_bytes());
         b[176..180].fill(0xff);
+        b[184] = 3;
+        // Sequence numbers that wrap.
+        b[188..192].copy_from_slice(&(u32::MAX - 1).to_le_bytes());
+        b[192..200].copy_from_slice(&901u64.to_le_bytes());
+        b[200..204].copy_from_slice(&98u32.to_le_bytes());
+        b[204..208].copy_from_slice(&101u32.to_le_bytes());
+        b[208] = 4;
+        b[212] = 5;
         let counters = |known| Event::decode(0, 0, &b, known).expect("valid").counters;
         let all = counters(Known::all());
         assert_eq!(all.error, Some(104));
-        assert_eq!(all.bytes_sent, Some(1000));
+        let mut sent = Sent {
+            acked: 901,
+            in_flight: 100,
+            unsent: 3,
+            handed: Some(1000),
+        };
+        assert_eq!((all.bytes_sent, all.sent), (None, Some(sent)));
+        sent.handed = None;
+        assert_eq!(counters(Known::SENT).sent, Some(sent));
+        assert_eq!(all.bytes_retransmitted, Some(500));
+        assert_eq!(all.retransmits, Some(3));
+        assert_eq!(all.has_socket, Some(false));
+        assert_eq!(all.time_wait_room, Some(true));
         // Without the peer's FIN.
         assert_eq!(all.bytes_received, Some(7));
         assert_eq!(all.fin_received, Some(true));
         assert_eq!((all.rtt_us, all.min_rtt_us), (Some(10), None));
         assert_eq!(counters(Known::empty()), Counters::default());
+        let with = |at: usize, value: u8| {
+            let mut b = b;
+            b[at] = value;
+            Event::decode(0, 0, &b, Known::all())
+                .expect("valid")
+                .counters
+        };
+        assert_eq!(with(82, 10).has_socket, Some(true));
+        assert_eq!(with(208, 5).time_wait_room, Some(false));
+        assert_eq!(with(216, 5).time_wait_room, Some(true));
+        assert_eq!(with(216, 6).time_wait_room, Some(false));
+        assert_eq!(with(215, 0x80).time_wait_room, None);
+        assert_eq!(with(74, State::LastAck as u8).time_wait_room, None);
         // Only the end has them.
         b[75] = State::LastAck as u8;
         let open = Event::decode(0, 0, &b[..WIRE_LEN], Known::all()).expect("valid");
@@ -415,22 +498,47 @@ pub mod tests {
         );
     }
 
+    /// The name of the task on the CPU is that of the thread by which the owner
+    /// became known just now; else it is anybody's.
+    #[test]
+    fn the_thread_is_the_one_on_the_cpu_where_it_is_the_owners() {
+        let thread = |source: OwnerSource, kind: u8| {
+            let mut b = wire(1, State::Established, State::FinWait1, (1, 2));
+            b[73] = kind;
+            b[OWNER..OWNER + OWNER_LEN].copy_from_slice(&owner(10, source).encode(5));
+            let event = Event::decode(0, 0, &b, Known::all()).expect("valid");
+            event.owner.expect("an owner").thread
+        };
+        let (known, unknown) = (*b"curl\0\0\0\0\0\0\0\0\0\0\0\0", [0; COMM_LEN]);
+        assert_eq!(thread(OwnerSource::Task, KIND_STATE), known);
+        assert_eq!(thread(OwnerSource::Accept, KIND_ACCEPT), known);
+        assert_eq!(thread(OwnerSource::Accept, KIND_STATE), unknown);
+        assert_eq!(thread(OwnerSource::Cached, KIND_RETRANSMIT), unknown);
+        assert_eq!(thread(OwnerSource::Listener, KIND_STATE), unknown);
+    }
+
     #[test]
     fn a_failed_retransmission_has_its_errno() {
         let mut b = wire(1, State::Close, State::Established, (1, 2));
         b[73] = KIND_RETRANSMIT;
+        b[64] = 7;
         b[68..72].copy_from_slice(&(-16i32).to_le_bytes());
         let what = |b: &[u8]| Event::decode(0, 0, b, Known::all()).expect("valid").what;
         let with = |error| What::Retransmit {
             state: Some(State::Established),
             error,
-            total: None,
+            total: Some(7),
         };
         assert_eq!(what(&b), with(None));
         b[82] = 3;
         assert_eq!(what(&b), with(Some(16)));
         b[68..72].copy_from_slice(&i32::MIN.to_le_bytes());
         assert_eq!(what(&b), with(Some(i32::MAX)));
+        let event = Event::decode(0, 0, &b, Known::all() - Known::RETRANSMITS);
+        let What::Retransmit { total, .. } = event.expect("valid").what else {
+            panic!("no retransmission");
+        };
+        assert_eq!(total, None);
     }
 
     #[test]

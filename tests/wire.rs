@@ -1,7 +1,7 @@
 //! The wire event's layout stands twice: in bpf-asm/event.inc, for the programs,
 //! and in src/wire.rs. Events laid out as the one says are read by the other.
 
-use socket_snoop::event::{Counters, Event, Known, Owner, OwnerSource, Task, What};
+use socket_snoop::event::{Counters, Event, Known, Owner, OwnerSource, Sent, Task, What};
 use socket_snoop::tcp::State;
 use socket_snoop::wire::{OWNER_LEN, WIRE_CLOSE_LEN, WIRE_LEN, WIRE_VERSION};
 use std::collections::BTreeMap;
@@ -97,6 +97,8 @@ fn sizes_and_numbers() {
         ("SYN_SENT", State::SynSent),
         ("SYN_RECV", State::SynRecv),
         ("FIN_WAIT1", State::FinWait1),
+        ("FIN_WAIT2", State::FinWait2),
+        ("CLOSING", State::Closing),
         ("LAST_ACK", State::LastAck),
     ] {
         assert_eq!(all.of(name), state as i64);
@@ -117,7 +119,7 @@ fn every_place_of_a_state_change() {
     let all = Constants::read();
     let mut laid = all.event();
     laid.put("EV_KIND", 1, all.of("KIND_STATE"))
-        .put("EV_OLDSTATE", 1, all.of("LAST_ACK"))
+        .put("EV_OLDSTATE", 1, all.of("CLOSING"))
         .put("EV_NEWSTATE", 1, all.of("CLOSE"))
         .put("EV_SOCKET", 8, 0x7fff_8880_1234_5678)
         .put("EV_TASK", 8, 11 << 32 | 12)
@@ -127,7 +129,7 @@ fn every_place_of_a_state_change() {
         .put("EV_LOCAL_PORT", 2, 14)
         .put("EV_PEER_PORT", 2, 15)
         .put("EV_FAMILY", 2, all.of("AF_INET"))
-        .put("EV_FLAGS", 2, all.of("FLAG_FAMILY"))
+        .put("EV_FLAGS", 2, all.of("FLAG_FAMILY") | all.of("FLAG_SOCKET"))
         .put("EV_OWNER + OW_TASK", 8, 16 << 32 | 17)
         .put("EV_OWNER + OW_CGROUP", 8, 18)
         .bytes_at("EV_OWNER + OW_COMM", b"the owner of it!")
@@ -143,7 +145,15 @@ fn every_place_of_a_state_change() {
         .put("EV_SKFLAGS", 4, 2)
         .put("EV_SRTT", 4, 8 * 26)
         .put("EV_MINRTT", 4, 27)
-        .put("EV_SEGS_IN", 4, 28);
+        .put("EV_SEGS_IN", 4, 28)
+        .put("EV_ALL_RETRANS", 4, 29)
+        .put("EV_UNA", 4, 3000)
+        .put("EV_ACKED", 8, 31)
+        .put("EV_NXT", 4, 3200)
+        .put("EV_WRITTEN", 4, 3233)
+        .put("EV_TW_COUNT", 4, 34)
+        .put("EV_TW_LIMIT", 4, 35)
+        .put("EV_TW_REFS", 4, 35);
     let event = laid.decode();
     let owner = Owner {
         task: Task {
@@ -168,7 +178,7 @@ fn every_place_of_a_state_change() {
     assert_eq!(event.owner, Some(owner));
     assert_eq!(event.netns, Some(21));
     let state = What::State {
-        old: State::LastAck,
+        old: State::Closing,
         new: State::Close,
     };
     assert_eq!(event.what, state);
@@ -176,7 +186,15 @@ fn every_place_of_a_state_change() {
     assert_eq!(ends, [("10.0.0.1".into(), 14), ("10.0.0.2".into(), 15)]);
     let counters = Counters {
         error: Some(22),
-        bytes_sent: Some(2000),
+        bytes_sent: None,
+        sent: Some(Sent {
+            acked: 31,
+            in_flight: 200,
+            unsent: 33,
+            handed: Some(2000),
+        }),
+        bytes_retransmitted: Some(400),
+        retransmits: Some(29),
         // The peer's FIN counts as a byte.
         bytes_received: Some(24),
         fin_received: Some(true),
@@ -184,7 +202,8 @@ fn every_place_of_a_state_change() {
         segments_received: Some(28),
         rtt_us: Some(26),
         min_rtt_us: Some(27),
-        ..Counters::default()
+        has_socket: Some(true),
+        time_wait_room: Some(true),
     };
     assert_eq!(event.counters, counters);
     // As it goes into the map.
@@ -202,12 +221,13 @@ fn every_kind_and_flag() {
             .put("EV_FLAGS", 2, flags)
             .put("EV_NEWSTATE", 1, all.of("ESTABLISHED"))
             .put("EV_ERR", 4, -16)
-            .put("EV_REASON", 4, 9);
+            .put("EV_REASON", 4, 9)
+            .put("EV_TOTAL", 4, 5);
         laid.bytes.truncate(WIRE_LEN);
         laid.decode().what
     };
     let state = Some(State::Established);
-    let total = None;
+    let total = Some(5);
     let error = |error| What::Retransmit {
         state,
         error,

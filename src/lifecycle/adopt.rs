@@ -2,10 +2,11 @@
 //! come; see [`crate::existing`].
 
 use super::Connections;
-use super::connection::{Connection, Seen};
+use super::connection::{Connection, Direction, Seen};
 use crate::event::{Event, Owner, What};
 use crate::existing::{Claim, Claimant, Existing, Table};
 use crate::tcp::{Endpoint, State};
+use std::ops::RangeInclusive;
 
 /// Asks whether a connection, which was there at a time, is among those that
 /// existed. True where that turns out now.
@@ -24,9 +25,12 @@ fn ask(table: &mut Table, connection: &mut Connection, at: u64, closing: bool) -
         at,
         closing,
     });
-    if let Claim::Is(owner) = claim {
+    if let Claim::Is(owner, incoming) = claim {
         if let Some((owner, time)) = owner {
             connection.find_owner(&owner, time);
+        }
+        if incoming {
+            connection.learn_direction(Direction::Incoming);
         }
         connection.seen.set(Seen::EXISTED, !connection.began());
     }
@@ -58,6 +62,16 @@ impl Connections {
         self.existing.add(found)
     }
 
+    /// There is a listener at this address of a network namespace.
+    pub fn adopt_listener(&mut self, netns: u32, local: Endpoint) {
+        self.existing.listening(netns, local);
+    }
+
+    /// The kernel chooses ports from this range in a network namespace.
+    pub fn adopt_ports(&mut self, netns: u32, range: RangeInclusive<u16>) {
+        self.existing.ports(netns, range);
+    }
+
     /// Says whose it is, where that isn't known better.
     pub fn adopt_owner(&mut self, number: u32, owner: &Owner) {
         let Some((socket, number)) = self.existing.own(number, owner) else {
@@ -79,6 +93,13 @@ impl Connections {
             let connection = &mut self.slots[*slot as usize];
             let existed = ask(&mut self.existing, connection, u64::MAX, false);
             self.birth_missed = self.birth_missed.saturating_sub(u64::from(existed));
+        }
+        for (socket, number) in self.existing.incoming() {
+            let slot = self.by_socket.get(&socket);
+            let connection = slot.and_then(|slot| self.slots.get_mut(*slot as usize));
+            if let Some(connection) = connection.filter(|c| c.number == number) {
+                connection.learn_direction(Direction::Incoming);
+            }
         }
     }
 
@@ -193,6 +214,37 @@ mod tests {
         table.end_scan();
         let next = state(400, 3, State::CloseWait, State::LastAck, (1, 80));
         assert_eq!(feed(&mut table, &next), (Some(9), true));
+    }
+
+    #[test]
+    fn who_opened_it_is_told_by_listeners_and_ports() {
+        let unspecified = |port| Endpoint {
+            addr: [0, 0, 0, 0].into(),
+            port,
+        };
+        let all = [(22, 4000), (8080, 40_000), (40_001, 80), (8081, 9000)].map(found);
+        let mut table = Connections::new(10, 0, Tells::default());
+        table.begin_scan(0);
+        all.iter().for_each(|found| {
+            table.adopt(found);
+        });
+        let netns = all[0].netns;
+        table.adopt_listener(netns, unspecified(22));
+        // Of another namespace.
+        table.adopt_listener(netns + 1, unspecified(8081));
+        table.adopt_ports(netns, 32_768..=60_999);
+        // One has had its event before that was known.
+        let told = |table: &mut Connections, time, socket, ports| {
+            let event = state(time, socket, ESTABLISHED, State::CloseWait, ports);
+            table.observe(&event, time).connection.direction()
+        };
+        use Direction::{Incoming, Unknown};
+        assert_eq!(told(&mut table, 300, 1, (22, 4000)), Unknown);
+        table.end_scan();
+        assert_eq!(told(&mut table, 400, 1, (22, 4000)), Incoming);
+        assert_eq!(told(&mut table, 400, 2, (8080, 40_000)), Incoming);
+        assert_eq!(told(&mut table, 400, 3, (40_001, 80)), Unknown);
+        assert_eq!(told(&mut table, 400, 4, (8081, 9000)), Unknown);
     }
 
     #[test]

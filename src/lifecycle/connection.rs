@@ -3,8 +3,9 @@
 //! Contract: durations are those of the event clock, whatever happens to the
 //! wall clock meanwhile. The struct is kept small: thousands are held.
 
-use super::cause::Cause;
+use super::cause::{Cause, ResetSent};
 use super::keeper::{Keeper, Moment};
+use super::resent::Resent;
 use crate::event::{Event, Owner, OwnerSource, What};
 use crate::tcp::{Endpoint, State, Wire};
 use bitflags::bitflags;
@@ -36,22 +37,16 @@ impl Direction {
     }
 }
 
-/// Retransmissions, by what was sent again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retransmits {
-    /// SYNs.
-    pub syn: u32,
-    /// SYN+ACKs.
-    pub synack: u32,
-    /// Data and FINs.
-    pub data: u32,
-    /// What could not be sent.
-    pub failed: u32,
-}
-
-impl Retransmits {
-    fn any(&self) -> bool {
-        *self != Retransmits::default()
+/// Whether an owner is a process that is known to have had the socket itself, and
+/// not its listener alone.
+fn has_it(owner: &Owner) -> bool {
+    match owner.source {
+        OwnerSource::Task
+        | OwnerSource::Cached
+        | OwnerSource::Accept
+        | OwnerSource::Snapshot
+        | OwnerSource::Descendant => true,
+        OwnerSource::Listener | OwnerSource::ListenerAccepted => false,
     }
 }
 
@@ -102,6 +97,12 @@ bitflags! {
         const SETTLED = 1 << 10;
         /// That it is.
         const EXISTED = 1 << 11;
+        /// That the reset was sent after the change to CLOSE.
+        const RESET_AFTER = 1 << 12;
+        /// That a process had it, before its end.
+        const OWNED = 1 << 13;
+        /// That it was opened.
+        const ESTABLISHED = 1 << 14;
     }
 }
 
@@ -123,7 +124,7 @@ pub struct Connection {
     local: Endpoint,
     peer: Endpoint,
     netns: u32,
-    retransmits: Retransmits,
+    pub(super) resent: Resent,
     reason: u32,
     pub(super) seen: Seen,
     /// Transitions beyond the array.
@@ -164,7 +165,10 @@ impl Connection {
             local: event.local,
             peer: event.peer,
             netns: 0,
-            retransmits: Retransmits::default(),
+            resent: match seen.contains(Seen::BEGIN) {
+                true => Resent::from_the_beginning(),
+                false => Resent::default(),
+            },
             reason: 0,
             seen,
             more: 0,
@@ -200,11 +204,6 @@ impl Connection {
     /// Whose it is, as far as it was known at its last event.
     pub fn owner(&self) -> Option<Owner> {
         self.owner.get()
-    }
-
-    /// Whether a process is known to have had it itself.
-    pub(super) fn was_owned(&self) -> bool {
-        self.accepted != 0 || self.owner.is_its_process()
     }
 
     /// Takes what an event says of its owner, if that is better known than what
@@ -250,9 +249,30 @@ impl Connection {
         }
     }
 
+    /// Takes what is found out of who opened it, where events have not told.
+    pub(super) fn learn_direction(&mut self, direction: Direction) {
+        if self.direction() == Direction::Unknown {
+            match direction {
+                Direction::Outgoing => self.seen |= Seen::OUTGOING,
+                Direction::Incoming => self.seen |= Seen::INCOMING,
+                Direction::Unknown => {}
+            }
+        }
+    }
+
     /// Whether its beginning was seen.
     pub fn began(&self) -> bool {
         self.seen.contains(Seen::BEGIN)
+    }
+
+    /// Whether it was opened, where its beginning was seen: the peer answered.
+    pub fn was_answered(&self) -> bool {
+        self.began() && self.seen.contains(Seen::ESTABLISHED)
+    }
+
+    /// When its first event was, on the event clock.
+    pub(super) fn first(&self) -> u64 {
+        self.start
     }
 
     /// When it began, on the event clock, where that was seen.
@@ -337,19 +357,18 @@ impl Connection {
         accepted.checked_sub(self.entered(State::Established)?)
     }
 
-    /// What was sent again.
-    pub fn retransmits(&self) -> &Retransmits {
-        &self.retransmits
-    }
-
-    /// Whether something was sent again.
-    pub(super) fn retransmitted(&self) -> bool {
-        self.retransmits.any()
-    }
-
     /// Why it ended; `None` where it has not.
     pub fn cause(&self) -> Option<Cause> {
         self.cause
+    }
+
+    /// When a reset was sent that ended it.
+    pub(super) fn reset(&self) -> Option<ResetSent> {
+        let when = match self.seen.contains(Seen::RESET_AFTER) {
+            true => ResetSent::After,
+            false => ResetSent::Before,
+        };
+        self.seen.contains(Seen::RESET_SENT).then_some(when)
     }
 
     /// Why the reset was sent that ended it: a number of `enum sk_rst_reason`.
@@ -389,58 +408,89 @@ impl Connection {
         self.learn(event);
     }
 
-    /// Takes a line's event; `shown_as` is the state to remember for a change.
-    pub(super) fn line(&mut self, event: &Event, wall: u64, time_wait: Option<bool>) {
-        let since = event.time.saturating_sub(self.start);
+    /// Takes a line's event. Returns the segments that it tells were sent again,
+    /// where that is known.
+    pub(super) fn line(
+        &mut self,
+        event: &Event,
+        wall: u64,
+        time_wait: Option<bool>,
+    ) -> Option<u32> {
         match event.what {
             What::State { old, new } => {
-                let expected = self.start_wall.saturating_add(since);
-                let shift = wall.wrapping_sub(expected) as i64;
-                if shift != 0 || self.shifts.is_some() {
-                    let shifts = self.shifts.get_or_insert_default();
-                    if let Some(place) = shifts.get_mut(usize::from(self.count)) {
-                        *place = shift;
-                    }
-                }
-                let new = match (new, time_wait) {
-                    (State::Close, Some(true)) => State::TimeWait,
-                    (other, _) => other,
-                };
-                match self.transitions.get_mut(usize::from(self.count)) {
-                    Some(place) => {
-                        *place = Packed::new(since, new);
-                        self.count += 1;
-                    }
-                    None => self.more = self.more.saturating_add(1),
-                }
-                if event.is_close() {
-                    self.last = Some(old);
-                    let by_task = event.owner.is_some_and(|o| o.source == OwnerSource::Task);
-                    self.seen.set(Seen::BY_TASK, by_task);
-                }
+                self.change((old, new), event, wall, time_wait);
+                None
             }
-            What::Retransmit { error: Some(_), .. } => self.retransmits.failed += 1,
-            What::Retransmit {
-                state, error: None, ..
-            } => match state.or(self.state()) {
-                Some(State::SynSent) => self.retransmits.syn += 1,
-                Some(State::SynRecv) => self.retransmits.synack += 1,
-                _ => self.retransmits.data += 1,
-            },
-            What::SynAck => self.retransmits.synack += 1,
-            _ => {}
+            What::Retransmit { state, .. } => {
+                let state = state.or(self.state());
+                self.resent.observe(&event.what, state)
+            }
+            What::SynAck => {
+                self.resent.synacks(1);
+                Some(1)
+            }
+            _ => None,
         }
+    }
+
+    fn change(
+        &mut self,
+        (old, new): (State, State),
+        event: &Event,
+        wall: u64,
+        time_wait: Option<bool>,
+    ) {
+        if event.is_close() {
+            self.last = Some(old);
+            let by_task = event.owner.is_some_and(|o| o.source == OwnerSource::Task);
+            self.seen.set(Seen::BY_TASK, by_task);
+        } else if event.owner.as_ref().is_some_and(has_it) {
+            self.seen |= Seen::OWNED;
+        }
+        if event.stays() {
+            return;
+        }
+        self.seen.set(
+            Seen::ESTABLISHED,
+            new == State::Established || self.is_open(),
+        );
+        let since = event.time.saturating_sub(self.start);
+        let expected = self.start_wall.saturating_add(since);
+        let shift = wall.wrapping_sub(expected) as i64;
+        if shift != 0 || self.shifts.is_some() {
+            let shifts = self.shifts.get_or_insert_default();
+            if let Some(place) = shifts.get_mut(usize::from(self.count)) {
+                *place = shift;
+            }
+        }
+        let new = match (new, time_wait) {
+            (State::Close, Some(true)) => State::TimeWait,
+            (other, _) => other,
+        };
+        match self.transitions.get_mut(usize::from(self.count)) {
+            Some(place) => {
+                *place = Packed::new(since, new);
+                self.count += 1;
+            }
+            None => self.more = self.more.saturating_add(1),
+        }
+    }
+
+    /// Whether it was opened, as far as that was seen.
+    pub(super) fn is_open(&self) -> bool {
+        self.seen.contains(Seen::ESTABLISHED)
     }
 
     /// Takes the SYN+ACKs that were sent again before it had a socket.
     pub(super) fn inherit(&mut self, synacks: u32, shown: bool) {
-        self.retransmits.synack += synacks;
+        self.resent.synacks(synacks);
         self.seen.set(Seen::SHOWN, shown || self.is_shown());
     }
 
     /// Notes its accept; `exact` where the event is the accept itself, and not
     /// the first read.
     pub(super) fn accepted(&mut self, time: u64, exact: bool) {
+        self.seen |= Seen::OWNED;
         if exact && self.accepted == 0 {
             self.accepted = time.saturating_sub(self.start).saturating_add(1);
         }
@@ -455,6 +505,7 @@ impl Connection {
             return;
         }
         self.seen |= Seen::RESET_SENT;
+        self.seen.set(Seen::RESET_AFTER, self.last.is_some());
         if let Some(reason) = reason {
             self.reason = reason;
             self.seen |= Seen::REASON;
@@ -463,40 +514,4 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::tests::state;
-
-    #[test]
-    fn it_stays_small() {
-        let size = size_of::<Connection>();
-        assert!(size <= 320, "{size} bytes");
-    }
-
-    #[test]
-    fn durations_follow_the_event_clock_and_times_the_wall_clock() {
-        const DAY: u64 = 86_400_000_000_000;
-        let path = [
-            (State::Close, State::SynSent, 1_000, DAY),
-            // The wall clock was set a day ahead, a day back, and two days ahead.
-            (State::SynSent, State::Established, 1_500, 2 * DAY + 500),
-            (State::Established, State::FinWait1, 2_000, DAY + 1_000),
-            (State::FinWait1, State::Close, 3_000, 3 * DAY + 2_000),
-        ];
-        let first = state(1_000, 1, State::Close, State::SynSent, (0, 80));
-        let mut connection = Connection::new(&first, DAY, 1);
-        for (old, new, time, wall) in path {
-            connection.line(&state(time, 1, old, new, (1, 80)), wall, Some(false));
-        }
-        let walls: Vec<u64> = connection.transitions().map(|(wall, _)| wall).collect();
-        assert_eq!(walls, path.map(|(_, _, _, wall)| wall));
-        assert_eq!(connection.duration(), Some(2_000));
-        assert_eq!(connection.connect_time(), Some(500));
-        let states = [
-            (State::SynSent, 500),
-            (State::Established, 500),
-            (State::FinWait1, 1_000),
-        ];
-        assert_eq!(connection.states(), states);
-    }
-}
+mod tests;

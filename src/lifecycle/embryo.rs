@@ -6,6 +6,10 @@
 use crate::event::Event;
 use crate::tcp::Endpoint;
 
+/// How long the kernel goes on sending SYN+ACKs again, in nanoseconds: more than
+/// net.ipv4.tcp_synack_retries of 5 takes.
+const LIFETIME: u64 = 128_000_000_000;
+
 /// Embryos held at once.
 const PLACES: usize = 128;
 
@@ -34,6 +38,8 @@ impl Embryo {
 pub(super) struct Embryos {
     places: Vec<Embryo>,
     next: usize,
+    /// Until when connections may begin that one was let go of.
+    missed: u64,
 }
 
 impl Embryos {
@@ -55,6 +61,7 @@ impl Embryos {
                     self.places.len() - 1
                 } else {
                     self.next = (self.next + 1) % PLACES;
+                    self.missed = event.time.saturating_add(LIFETIME);
                     self.places[self.next] = new;
                     self.next
                 }
@@ -62,6 +69,11 @@ impl Embryos {
         };
         self.places[at].synacks += 1;
         &mut self.places[at]
+    }
+
+    /// Whether SYN+ACKs of a connection that began then may be missing.
+    pub fn miss(&self, start: u64) -> bool {
+        start <= self.missed && self.missed > 0
     }
 
     /// Takes the one with the ends of this event.
@@ -107,5 +119,7 @@ mod tests {
         assert_eq!(embryos.places.len(), PLACES);
         assert!(embryos.take(&synack(1000)).is_some());
         assert!(embryos.take(&synack(1)).is_none());
+        assert!(embryos.miss(LIFETIME) && !embryos.miss(LIFETIME + 2));
+        assert!(!Embryos::default().miss(0));
     }
 }

@@ -8,7 +8,7 @@
 
 use super::cause::fin_received;
 use super::connection::Seen;
-use super::{Connections, Ended, facts};
+use super::{Connections, Ended};
 #[cfg(test)]
 use crate::event::What;
 use crate::event::{Counters, Destroyed, Event, Task};
@@ -193,8 +193,9 @@ impl Connections {
             None => Some(false),
         };
         let unread = self.tells.resets.then_some(said.unread);
-        let facts = facts(connection, &ended.counters, self.tells);
-        let fin = fin_received(&facts, unread, orphan);
+        let facts = self.facts(ended.slot, &ended.counters);
+        let reset = facts.reset_sent.is_some() || facts.reset_received;
+        let fin = fin_received(facts.from, reset, unread, orphan);
         // connect() that fails, and connect() to AF_UNSPEC, clear all counters
         // (v6.12 net/ipv4/tcp.c, tcp_disconnect()); what sent nothing has none.
         if said.counters.segments_sent != Some(0) {
@@ -203,6 +204,8 @@ impl Connections {
                 error: ended.counters.error,
                 bytes_received: received.map(|(bytes, fin)| bytes.saturating_sub(fin.into())),
                 fin_received: fin,
+                has_socket: ended.counters.has_socket,
+                time_wait_room: ended.counters.time_wait_room,
                 ..said.counters
             };
         }
@@ -213,7 +216,7 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Known;
+    use crate::event::{Known, Sent};
     use crate::lifecycle::Tells;
     use crate::tcp::State;
     use crate::wire::tests::wire;
@@ -222,6 +225,7 @@ mod tests {
         lock: false,
         accepts: false,
         resets: true,
+        resets_received: true,
         synacks: true,
         failed: true,
         farewells: true,
@@ -231,7 +235,11 @@ mod tests {
         Destroyed {
             cookie,
             counters: Counters {
-                bytes_sent: Some(sent),
+                sent: Some(Sent {
+                    // With the SYN and the FIN.
+                    acked: sent + 2,
+                    ..Sent::default()
+                }),
                 bytes_received: Some(8),
                 segments_sent: Some(3),
                 ..Counters::default()

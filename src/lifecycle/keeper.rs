@@ -160,11 +160,6 @@ impl Keeper {
         })
     }
 
-    /// Whether a process is known to have had the socket itself.
-    pub fn is_its_process(&self) -> bool {
-        self.claim.is_some_and(|claim| rank(claim.source) == 3)
-    }
-
     /// Takes an owner found at the start, seen at `time`, where events have told
     /// nothing.
     pub fn find(&mut self, owner: &Owner, time: u64) {

@@ -9,6 +9,7 @@ const ALL: Tells = Tells {
     lock: true,
     accepts: true,
     resets: true,
+    resets_received: true,
     synacks: true,
     failed: true,
     farewells: false,

@@ -76,8 +76,12 @@ pub type Process = (u32, [u8; COMM_LEN]);
 pub struct Totals {
     /// Connections whose beginning was seen.
     pub opened: u64,
+    /// Of these, those that were answered.
+    pub established: u64,
     /// Connections refused.
     pub refused: u64,
+    /// Attempts that were never answered, and ended by the program itself.
+    pub given_up: u64,
     /// Connections reset, by either side.
     pub reset: u64,
     /// Connections that have not ended.
@@ -95,8 +99,10 @@ impl Totals {
             return;
         }
         self.opened += u64::from(connection.began());
+        self.established += u64::from(connection.was_answered());
         match connection.cause() {
             Some(Cause::Refused) => self.refused += 1,
+            Some(Cause::GivenUp) => self.given_up += 1,
             Some(Cause::ResetByPeer | Cause::ResetByUs) => self.reset += 1,
             Some(_) => {}
             None => self.open += 1,

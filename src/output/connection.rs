@@ -43,14 +43,14 @@ pub(super) fn classic(
         out.extend_from_slice(b" SECONDS=");
         seconds(out, duration);
     }
-    let sent_again = connection.retransmits();
-    let parts = [sent_again.syn, sent_again.synack, sent_again.data];
-    let retransmits: u64 = parts.into_iter().map(u64::from).sum();
+    let sent_again = &record.ended.resent;
+    let events = sent_again.all.is_none().then(|| sent_again.events());
     for (name, value) in [
         (" SENT=", counters.bytes_sent),
         (" RECEIVED=", counters.bytes_received),
         (" RTT_US=", counters.rtt_us.map(u64::from)),
-        (" RETRANSMITS=", Some(retransmits)),
+        (" RETRANSMITS=", sent_again.all),
+        (" RETRANSMIT_EVENTS=", events),
     ] {
         if let Some(value) = value {
             out.extend_from_slice(name.as_bytes());
@@ -64,6 +64,9 @@ pub(super) fn classic(
     if let Some(reason) = reason_name(record, reasons) {
         out.extend_from_slice(b" REASON=");
         escape::comm(out, reason.as_bytes());
+    }
+    if record.ended.end_seen == Some(false) {
+        out.extend_from_slice(b" END_SEEN=no");
     }
     let owner = connection.owner();
     classic::elsewhere(out, shape, connection.netns(), owner.as_ref());
@@ -105,20 +108,24 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
         }
         out.push(b'}');
     }
-    let (sent_again, tells) = (connection.retransmits(), record.tells);
+    let (sent_again, tells) = (&record.ended.resent, record.tells);
+    let failed = tells.failed.then_some(sent_again.failed);
     for (name, value) in [
         ("tcp.connect_ns", connection.connect_time()),
         ("tcp.accept_delay_ns", connection.accept_delay()),
-        ("tcp.retransmits.syn", Some(sent_again.syn.into())),
+        ("tcp.retransmits.all", sent_again.all),
+        ("tcp.retransmits.syn", sent_again.syn.map(u64::from)),
         (
             "tcp.retransmits.synack",
-            tells.synacks.then_some(sent_again.synack.into()),
+            sent_again.synack.filter(|_| tells.synacks).map(u64::from),
         ),
-        ("tcp.retransmits.data", Some(sent_again.data.into())),
+        ("tcp.retransmits.data", sent_again.data.map(u64::from)),
         (
-            "tcp.retransmits.failed",
-            tells.failed.then_some(sent_again.failed.into()),
+            "tcp.retransmits.data_events",
+            sent_again.data_events.map(u64::from),
         ),
+        ("tcp.retransmits.failed", failed.map(u64::from)),
+        ("tcp.bytes.retransmitted", counters.bytes_retransmitted),
         ("tcp.bytes.sent", counters.bytes_sent),
         ("tcp.bytes.received", counters.bytes_received),
         ("tcp.segments.sent", counters.segments_sent.map(u64::from)),
@@ -135,6 +142,9 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
     }
     if let Some(cause) = connection.cause() {
         plain(out, "connection.cause", cause.name());
+    }
+    if let Some(seen) = record.ended.end_seen {
+        boolean(out, "connection.end_seen", seen);
     }
     if let Some(time_wait) = record.ended.time_wait {
         boolean(out, "tcp.time_wait", time_wait);
@@ -154,10 +164,12 @@ fn comm(name: &[u8]) -> &[u8] {
 pub(super) fn json_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals) {
     for (name, value) in [
         ("connections.opened", totals.opened),
+        ("connections.established", totals.established),
         ("connections.refused", totals.refused),
+        ("connections.given_up", totals.given_up),
         ("connections.reset", totals.reset),
         ("connections.open", totals.open),
-        ("tcp.retransmits", summary.retransmits),
+        summary.retransmits.keyed(),
     ] {
         number(out, name, value);
     }
@@ -206,10 +218,12 @@ pub(super) fn json_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals)
 pub(super) fn classic_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals) {
     for (value, what) in [
         (totals.opened, " opened, "),
+        (totals.established, " established, "),
         (totals.refused, " refused, "),
+        (totals.given_up, " given up, "),
         (totals.reset, " reset, "),
         (totals.open, " still open; "),
-        (summary.retransmits, " retransmissions, "),
+        summary.retransmits.worded(),
         (summary.lost, " events lost.\n"),
     ] {
         if what == " opened, " {

@@ -162,6 +162,9 @@ impl Format for Json {
             | What::Accepted
             | What::Destroyed { .. } => {}
         }
+        if let Some(segments) = shown.segments {
+            number(out, "tcp.retransmit.segments", u64::from(segments));
+        }
         key(out, "socket.id");
         out.push(b'"');
         shown.id.render(out);

@@ -45,6 +45,9 @@ pub struct Shown<'a> {
     /// At a change to CLOSE: whether the kernel entered TIME_WAIT, where that
     /// can be told.
     pub time_wait: Option<bool>,
+    /// At a retransmission: the segments that were sent again, where that is
+    /// known.
+    pub segments: Option<u32>,
 }
 
 /// A connection that has ended.
@@ -124,6 +127,40 @@ pub struct Lost {
     pub reason: Reason,
 }
 
+/// What was sent again: in segments, or in events, where of some of these the
+/// segments aren't known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retransmits {
+    segments: u64,
+    events: u64,
+    untold: bool,
+}
+
+impl Retransmits {
+    /// Counts an event of so many segments.
+    pub fn add(&mut self, segments: Option<u32>) {
+        self.events += 1;
+        self.segments += u64::from(segments.unwrap_or(0));
+        self.untold |= segments.is_none();
+    }
+
+    /// The number with its key in JSON.
+    pub fn keyed(&self) -> (&'static str, u64) {
+        match self.untold {
+            true => ("tcp.retransmit_events", self.events),
+            false => ("tcp.retransmits", self.segments),
+        }
+    }
+
+    /// The number, and what it is of, in the report.
+    pub fn worded(&self) -> (u64, &'static str) {
+        match self.untold {
+            true => (self.events, " events of retransmissions, "),
+            false => (self.segments, " retransmissions, "),
+        }
+    }
+}
+
 /// The figures of a whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -136,7 +173,7 @@ pub struct Summary {
     /// Records of connections shown.
     pub records: u64,
     /// Retransmissions among the events that the filter lets through.
-    pub retransmits: u64,
+    pub retransmits: Retransmits,
     /// Events lost.
     pub lost: u64,
     /// Lines that the log file did not take.

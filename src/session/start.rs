@@ -20,6 +20,7 @@ use crate::sys::signal::Signals;
 use crate::sys::time;
 use crate::tcp::{Endpoint, State};
 use crate::view::View;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Listeners that were closed during the scan are remembered up to so many;
@@ -119,6 +120,14 @@ impl Sink for Start<'_> {
 
     fn owner(&mut self, number: u32, owner: &Owner) {
         self.view.connections.adopt_owner(number, owner);
+    }
+
+    fn listening(&mut self, netns: u32, local: Endpoint) {
+        self.view.connections.adopt_listener(netns, local);
+    }
+
+    fn ports(&mut self, netns: u32, range: RangeInclusive<u16>) {
+        self.view.connections.adopt_ports(netns, range);
     }
 
     fn breathe(&mut self, until: u64) -> bool {

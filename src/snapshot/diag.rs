@@ -6,7 +6,7 @@
 //! told, and requests, which have none yet.
 //! Layouts: include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.
 
-use crate::event::{Counters, Destroyed};
+use crate::event::{Counters, Destroyed, Sent};
 use crate::sys::Errno;
 use crate::tcp::{Endpoint, State, Wire};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -217,11 +217,23 @@ pub fn destroyed(datagram: &[u8]) -> Option<Destroyed> {
     let word = |at| part(info, at).map(u32::from_ne_bytes);
     let long = |at| part(info, at).map(u64::from_ne_bytes);
     // tcpi_bytes_sent counts retransmissions again: tcpi_bytes_retrans.
-    let sent = long(200).zip(long(208));
+    let handed = long(200).zip(long(208));
+    let handed = handed.map(|(all, again)| all.saturating_sub(again));
+    // idiag_wqueue is all from snd_una on, tcpi_notsent_bytes all from snd_nxt on
+    // (v6.12 net/ipv4/tcp_diag.c and tcp.c, tcp_get_info()).
+    let queued: u32 = part(base, 60).map(u32::from_ne_bytes)?;
+    let sent = long(120).zip(word(144)).map(|(acked, unsent)| Sent {
+        acked,
+        in_flight: queued.saturating_sub(unsent),
+        unsent,
+        handed,
+    });
     Some(Destroyed {
         cookie: part(base, 44).map(u64::from_ne_bytes)?,
         counters: Counters {
-            bytes_sent: sent.map(|(all, again)| all.saturating_sub(again)),
+            sent,
+            bytes_retransmitted: long(208),
+            retransmits: word(100),
             bytes_received: long(128),
             segments_sent: word(136),
             segments_received: word(140),
@@ -343,11 +355,19 @@ pub mod tests {
         let mut bytes = body(7, 0, 0);
         bytes[44..52].copy_from_slice(&77u64.to_ne_bytes());
         bytes[56..60].copy_from_slice(&1u32.to_ne_bytes());
+        bytes[60..64].copy_from_slice(&30u32.to_ne_bytes());
         let mut all = vec![0; 280];
-        for (at, value) in [(128, 11u64), (200, 1500), (208, 500)] {
+        for (at, value) in [(120, 971u64), (128, 11), (200, 1500), (208, 500)] {
             all[at..at + 8].copy_from_slice(&value.to_ne_bytes());
         }
-        for (at, value) in [(68, 21u32), (136, 6), (140, 4), (148, 8)] {
+        for (at, value) in [
+            (68, 21u32),
+            (100, 9),
+            (136, 6),
+            (140, 4),
+            (144, 10),
+            (148, 8),
+        ] {
             all[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
         bytes.extend(attribute(10, &[6]));
@@ -360,7 +380,14 @@ pub mod tests {
         let mut expected = Destroyed {
             cookie: 77,
             counters: Counters {
-                bytes_sent: Some(1000),
+                sent: Some(Sent {
+                    acked: 971,
+                    in_flight: 20,
+                    unsent: 10,
+                    handed: Some(1000),
+                }),
+                bytes_retransmitted: Some(500),
+                retransmits: Some(9),
                 bytes_received: Some(11),
                 segments_sent: Some(6),
                 segments_received: Some(4),
@@ -372,7 +399,11 @@ pub mod tests {
         };
         assert_eq!(destroyed(&last_word(280)), Some(expected));
         // Older kernels tell less (before Linux 4.19).
-        expected.counters.bytes_sent = None;
+        expected.counters.sent = expected.counters.sent.map(|sent| Sent {
+            handed: None,
+            ..sent
+        });
+        expected.counters.bytes_retransmitted = None;
         assert_eq!(destroyed(&last_word(200)), Some(expected));
         expected.counters = Counters::default();
         assert_eq!(destroyed(&last_word(0)), Some(expected));

@@ -2,7 +2,7 @@
 //! and threads, and those that are mounted.
 //!
 //! Contract: this thread is back in its own namespace whenever it does anything
-//! but open a socket. Each namespace is entered once.
+//! but open a socket or read a setting. Each namespace is entered once.
 
 use super::lack::{self, Unlisted};
 use super::{Scan, Stopped, proc};
@@ -114,6 +114,9 @@ impl Scan<'_> {
 
     /// Opens what is wanted in the network namespace that this thread is in.
     pub(super) fn open(&mut self) -> sys::Result<Diag> {
+        if !self.states.is_empty() {
+            self.ports = proc::ephemeral_ports();
+        }
         if let Some(broadcasts) = &mut self.stock.broadcasts {
             broadcasts.add(Diag::hear_destroyed());
         }

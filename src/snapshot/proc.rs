@@ -13,6 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -46,6 +47,19 @@ impl Process {
             order => order.is_lt(),
         }
     }
+}
+
+/// The ports that the kernel chooses from for outgoing connections in the network
+/// namespace that this thread is in (net.ipv4.ip_local_port_range).
+pub fn ephemeral_ports() -> Option<RangeInclusive<u16>> {
+    let text = std::fs::read("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    parse_range(&text)
+}
+
+fn parse_range(text: &[u8]) -> Option<RangeInclusive<u16>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut numbers = text.split_ascii_whitespace().map(str::parse::<u16>);
+    Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
 }
 
 /// An opened folder in /proc.
@@ -234,6 +248,15 @@ mod tests {
         // Kernel threads have longer ones.
         assert_eq!(&name(b"0123456789abcdefghi\n"), b"0123456789abcde\0");
         assert_eq!(name(b""), [0; COMM_LEN]);
+    }
+
+    #[test]
+    fn a_range_of_ports_is_read() {
+        assert_eq!(parse_range(b"32768\t60999\n"), Some(32768..=60999));
+        for text in ["", "1", "1 x", "1 65536", "-1 2"] {
+            assert_eq!(parse_range(text.as_bytes()), None, "{text}");
+        }
+        assert!(ephemeral_ports().is_some_and(|range| !range.is_empty()));
     }
 
     #[test]

@@ -121,9 +121,9 @@ const ARGUMENTS_SYNACK: &Layout = &[("arg0.ptr", 0, 8), ("arg1.ptr", 8, 8)];
 const ARGUMENTS_RESET: &Layout = &[("arg0.ptr", 0, 8), ("arg2.enum", 16, 8)];
 const ARGUMENTS_RESET_61: &Layout = &[("arg0.ptr", 0, 8)];
 const ARGUMENTS_RETRANSMIT_61: &Layout = &[("arg0.ptr", 0, 8)];
-const RETURN: &Layout = &[("ret.ptr", 16, 8)];
+pub const RETURN: &Layout = &[("ret.ptr", 16, 8)];
 
-/// Where Linux 6.18 has the members that programs can do without.
+/// Where Linux 6.18 has the members that programs can do without, and where the table of time-wait sockets was before.
 pub const MEMBERS: &Layout = &[
     ("helper.cgroup_id", 0, 8),
     ("helper.count_runs", 0, 8),
@@ -138,6 +138,19 @@ pub const MEMBERS: &Layout = &[
     ("task_struct.flags", 44, 4),
     ("task_struct.real_parent", 1280, 8),
     ("task_struct.tgid", 1268, 4),
+    ("inet_timewait_death_row.sysctl_max_tw_buckets", 72, 4),
+    ("inet_timewait_death_row.tw_refcount.refs.counter", 0, 4),
+    ("net.ipv4.tcp_death_row", 896, 8),
+    ("net.ipv4.tcp_death_row.sysctl_max_tw_buckets", 968, 4),
+    ("net.ipv4.tcp_death_row.tw_count.counter", 896, 4),
+    ("net.ipv4.tcp_death_row.tw_refcount.refs.counter", 896, 4),
+    ("sock.__sk_common.skc_num", 14, 2),
+    ("sock.sk_socket", 288, 8),
+    ("tcp_sock.bytes_acked", 1824, 8),
+    ("tcp_sock.snd_nxt", 1668, 4),
+    ("tcp_sock.snd_una", 1672, 4),
+    ("tcp_sock.total_retrans", 2200, 4),
+    ("tcp_sock.write_seq", 1576, 4),
     ("tcp_sock.bytes_received", 1752, 8),
     ("tcp_sock.bytes_retrans", 2192, 8),
     ("tcp_sock.bytes_sent", 1544, 8),

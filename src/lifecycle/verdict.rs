@@ -1,0 +1,121 @@
+//! What is said of a connection that has ended, from all that is known of it.
+//!
+//! Contract: this is the last look at it, when no more is to come; what isn't
+//! known is left out, or [`super::cause::Cause::Unknown`].
+//!
+//! An end is not whole where this host's socket went before the peer's FIN came:
+//! an orphan in FIN_WAIT2 is swapped for a time-wait socket (v6.12
+//! net/ipv4/tcp.c, __tcp_close()), and what the peer does then, such as sending
+//! what this host answers with a reset (tcp_minisocks.c,
+//! tcp_timewait_state_process()), belongs to no socket any more.
+
+use super::cause::{Cause, Facts, acknowledged, cause};
+use super::connection::{Connection, Direction, Seen};
+use super::resent::Life;
+use super::{Connections, Ended, sent};
+use crate::event::Counters;
+use crate::tcp::State;
+
+impl Connections {
+    /// The next connection that has ended and of which all is known that will
+    /// be by `now` on the event clock. It stays valid until it is given to
+    /// [`Connections::release`].
+    pub fn next_ended(&mut self, now: u64) -> Option<Ended> {
+        while let Some(mut ended) = self.farewells.next_due(now) {
+            ended.due = 0;
+            self.ended.push_front(ended);
+        }
+        while self.ended.front().is_some_and(|e| e.due <= now) {
+            let mut ended = self.ended.pop_front()?;
+            if self.slots[ended.slot as usize].number != ended.number {
+                continue;
+            }
+            self.judge(&mut ended);
+            return Some(ended);
+        }
+        None
+    }
+
+    fn judge(&mut self, ended: &mut Ended) {
+        let facts = self.facts(ended.slot, &ended.counters);
+        let tells = self.tells;
+        let connection = &mut self.slots[ended.slot as usize];
+        let counters = &mut ended.counters;
+        if let Some(sent) = counters.sent.filter(|_| !connection.began()) {
+            connection.learn_direction(sent::opened_by(facts.from, &sent));
+        }
+        let direction = connection.direction();
+        counters.bytes_sent = counters
+            .sent
+            .and_then(|sent| sent::bytes(facts.from, direction, &sent));
+        let synacks_seen = direction == Direction::Outgoing
+            || tells.synacks && !self.embryos.miss(connection.first());
+        ended.resent = connection.resent.counts(&Life {
+            whole: connection.began() && synacks_seen,
+            established: connection.is_open(),
+            total: counters.retransmits,
+        });
+        let sent = counters.segments_sent;
+        counters.segments_sent = sent.and_then(|n| {
+            let again = ended.resent.synack;
+            sent::segments(direction, n, again)
+        });
+        counters.bytes_retransmitted = counters
+            .bytes_retransmitted
+            .filter(|_| !ended.resent.with_failed);
+        let cause = cause(&facts);
+        connection.cause = Some(cause);
+        if facts.reset_sent.is_some() && ended.time_wait.is_none() {
+            ended.time_wait = Some(false);
+        }
+        let unseen = facts.from == State::FinWait2
+            && cause == Cause::ClosedByUs
+            && facts.fin_received == Some(false);
+        ended.end_seen = unseen.then_some(false);
+    }
+
+    /// What is known of a connection that has ended, and had counted so much.
+    pub(super) fn facts(&self, slot: u32, counters: &Counters) -> Facts {
+        let (connection, tells) = (&self.slots[slot as usize], &self.tells);
+        let from = connection.last.unwrap_or(State::Close);
+        let reason = connection.reset_reason();
+        let reason = reason.and_then(|n| self.reasons.iter().find(|(known, _)| *known == n));
+        let again = connection.resent.any() || counters.retransmits.is_some_and(|n| n > 0);
+        Facts {
+            from,
+            queued: queued(from, connection, counters, tells.lock),
+            has_port: connection.local().port != 0,
+            error: counters.error,
+            acknowledged: acknowledged(counters),
+            in_flight: counters.sent.map(|sent| sent.in_flight > 0),
+            fin_received: counters.fin_received,
+            reset_sent: connection.reset(),
+            tells_sent: tells.resets,
+            reason: reason.map(|(_, says)| *says),
+            reset_received: connection.seen.contains(Seen::RESET_RECEIVED),
+            tells_received: tells.resets_received,
+            retransmitted: match again {
+                true => Some(true),
+                false => tells.failed.then_some(false),
+            },
+        }
+    }
+}
+
+/// Whether it was in a listener's queue to its end. `lock` tells whether a
+/// process's own doing is known as such.
+fn queued(from: State, connection: &Connection, counters: &Counters, lock: bool) -> Option<bool> {
+    let queue = matches!(from, State::SynRecv | State::Established | State::CloseWait);
+    let seen = |flag| connection.seen.contains(flag);
+    let owned = seen(Seen::OWNED) || lock && seen(Seen::BY_TASK);
+    if !queue || owned || connection.direction() == Direction::Outgoing {
+        return Some(false);
+    }
+    match counters.has_socket {
+        Some(true) => Some(false),
+        // Subflows of MPTCP lose theirs before they are closed (v6.12
+        // net/mptcp/protocol.c, __mptcp_close_ssk()), by a task that has the lock.
+        Some(false) if lock => Some(true),
+        _ => None,
+    }
+}

@@ -6,6 +6,7 @@
 
 use crate::attach::Part;
 use crate::cli::Config;
+use crate::error::Error;
 use crate::event::{Event, Known, Owner, OwnerSource, What};
 use crate::filter::{Filter, Verdict};
 use crate::lifecycle::{Connections, Tells};
@@ -211,8 +212,9 @@ impl View {
         source.losses(time::realtime(), &mut |lost| output.lost(&lost))
     }
 
-    /// The end of a run, in which so many events were lost.
-    pub fn finish(&mut self, lost: u64) {
+    /// The end of a run, in which so many events were lost. What standard output
+    /// could not be given is an error.
+    pub fn finish(&mut self, lost: u64) -> Result<(), Error> {
         self.settle(u64::MAX);
         self.summary.lost = lost;
         self.summary.connections = self.connections.seen();
@@ -224,6 +226,6 @@ impl View {
             .connections
             .untouched(&|local, peer, owner| filter.admits(local, peer, owner));
         self.output
-            .finish(&self.connections, self.summary, time::realtime());
+            .finish(&self.connections, self.summary, time::realtime())
     }
 }

@@ -10,6 +10,7 @@ use crate::sandbox;
 use crate::source::Transport;
 use crate::text::printable;
 use argh::FromArgs;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -96,6 +97,10 @@ struct Args {
     )]
     log_format: FormatName,
 
+    /// size, such as 512K, 64M or 1G, at which the log is renamed to PATH.1 and begun anew (default: never)
+    #[argh(option, arg_name = "SIZE", from_str_fn(parse_log_size))]
+    log_max_size: Option<u64>,
+
     /// stop after this time, such as 10 or 0.5
     #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
     duration: Option<Duration>,
@@ -175,6 +180,8 @@ pub struct Config {
     pub log: LogChoice,
     /// Format in the log file.
     pub log_format: FormatName,
+    /// Bytes at which the log is begun anew.
+    pub log_max_size: Option<u64>,
     /// When to stop.
     pub duration: Option<Duration>,
     /// After how many shown events to stop.
@@ -269,18 +276,27 @@ fn parse_positive(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Bytes, with K, M or G for powers of 1024. At most 1 GiB per CPU.
+/// Bytes, with K, M or G for powers of 1024.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (text.get(..at)?, 10),
+        Some((at, 'm' | 'M')) => (text.get(..at)?, 20),
+        Some((at, 'g' | 'G')) => (text.get(..at)?, 30),
+        _ => (text, 0),
+    };
+    let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    (bytes > 0).then_some(bytes)
+}
+
+/// At most 1 GiB per CPU.
 fn parse_size(text: &str) -> Result<usize, String> {
-    let bad = || "must be a size such as 65536, 256K or 4M, up to 1G".to_string();
-    let units = [(['k', 'K'], 10), (['m', 'M'], 20), (['g', 'G'], 30)];
-    let mut found = units.into_iter();
-    let found = found.find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
-    let (digits, shift) = found.unwrap_or((text, 0));
-    let number: usize = digits.parse().map_err(|_| bad())?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|bytes| (1..=1 << 30).contains(bytes))
-        .ok_or_else(bad)
+    let bytes = parse_bytes(text).filter(|bytes| *bytes <= 1 << 30);
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.ok_or_else(|| "must be a size such as 65536, 256K or 4M, up to 1G".into())
+}
+
+fn parse_log_size(text: &str) -> Result<u64, String> {
+    parse_bytes(text).ok_or_else(|| "must be a size such as 512K, 64M or 1G".into())
 }
 
 /// Splits `--name=value`, which argh doesn't know, into two arguments.
@@ -297,7 +313,7 @@ fn split_values(args: &[String]) -> Vec<&str> {
 
 /// Understands the arguments (without the program's name). `env_log` is
 /// `SOCKET_SNOOP_LOG`.
-pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error> {
+pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Error> {
     let args = match Args::from_args(&["socket-snoop"], &split_values(args)) {
         Ok(args) => args,
         Err(exit) if exit.status.is_ok() => return Ok(Command::Print(exit.output)),
@@ -323,7 +339,13 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         }
         (true, None, _) => LogChoice::Off,
         (false, Some(path), _) => LogChoice::Path(path),
-        (false, None, Some(path)) if !path.is_empty() => LogChoice::Path(path),
+        (false, None, Some(path)) if !path.is_empty() => {
+            LogChoice::Path(path.into_string().map_err(|bad| {
+                let shown = printable(&bad.to_string_lossy());
+                let message = format!("SOCKET_SNOOP_LOG is not valid UTF-8: {shown}");
+                Error::new(Kind::Usage, message)
+            })?)
+        }
         (false, None, _) => LogChoice::Default,
     };
     let config = Box::new(Config {
@@ -345,6 +367,7 @@ pub fn parse(args: &[String], env_log: Option<String>) -> Result<Command, Error>
         format: args.format,
         log,
         log_format: args.log_format,
+        log_max_size: args.log_max_size,
         duration: args.duration,
         count: args.count,
         buffer: args.buffer,

@@ -4,7 +4,7 @@
 use socket_snoop::check;
 use socket_snoop::cli::{self, Command};
 use socket_snoop::error::{Error, Kind};
-use socket_snoop::output::notice;
+use socket_snoop::output::notice::{self, notice};
 use socket_snoop::session;
 use socket_snoop::sys::Errno;
 use std::io::Write;
@@ -35,7 +35,7 @@ fn print(text: &[u8]) {
 
 /// Does what was asked for; the exit code.
 fn run() -> Result<u8, Error> {
-    let log = std::env::var("SOCKET_SNOOP_LOG").ok();
+    let log = std::env::var_os("SOCKET_SNOOP_LOG");
     match cli::parse(&arguments()?, log)? {
         Command::Run(config) => session::run(&config).map(|()| 0),
         Command::Check(config) => {
@@ -51,11 +51,12 @@ fn run() -> Result<u8, Error> {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            notice(&error.to_string());
-            ExitCode::from(error.exit_code())
-        }
-    }
+    // First, while everything can be opened.
+    notice::prepare();
+    let code = run().unwrap_or_else(|error| {
+        notice(&error.to_string());
+        error.exit_code()
+    });
+    notice::settle();
+    ExitCode::from(code)
 }

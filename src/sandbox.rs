@@ -18,7 +18,7 @@ use calls::Opening;
 use nix::sys::stat::{FileStat, fstat};
 use std::ffi::CStr;
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// How tightly the doors are shut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,24 +35,44 @@ pub enum Mode {
 /// How the log is opened again.
 #[derive(Clone, Copy, Debug)]
 pub struct LogAccess<'a> {
-    /// The log.
-    pub file: BorrowedFd<'a>,
+    /// The log, where it is there.
+    pub file: Option<BorrowedFd<'a>>,
     /// Its folder.
     pub folder: BorrowedFd<'a>,
-    /// The folder that a symbolic link led to.
-    pub target: Option<BorrowedFd<'a>>,
+    /// The log, where it is no regular file in its folder.
+    pub special: Option<BorrowedFd<'a>>,
     /// Its name in its folder.
     pub name: &'a CStr,
+    /// What it is renamed to in its folder, if it is.
+    pub older: Option<&'a CStr>,
     /// The flags for openat(2), all of them.
     pub flags: i32,
     /// The mode of a new file.
     pub mode: u32,
 }
 
-/// What has to work after the doors are shut.
-pub struct Needs<'a> {
+/// Where lines go.
+#[derive(Clone, Debug, Default)]
+pub struct OutputAccess<'a> {
     /// The log to be reopened.
     pub log: Option<LogAccess<'a>>,
+    /// Sockets that are sent to.
+    pub send: Vec<RawFd>,
+}
+
+/// The log's names, in memory that can't be changed any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Pinned {
+    /// Its name.
+    pub name: &'static CStr,
+    /// What it is renamed to.
+    pub older: Option<&'static CStr>,
+}
+
+/// What has to work after the doors are shut.
+pub struct Needs<'a> {
+    /// Where lines go.
+    pub outputs: OutputAccess<'a>,
     /// Whether sockets that are open already are received from.
     pub receive: bool,
     /// The root of a /proc, of which files are opened with these flags.
@@ -126,8 +146,7 @@ fn permitted(stat: &FileStat, wanted: u32) -> bool {
 
 fn log_needs(log: &LogAccess<'_>) -> Caps {
     let fine = |fd: BorrowedFd<'_>, wanted| fstat(fd).is_ok_and(|s| permitted(&s, wanted));
-    let folder = log.target.unwrap_or(log.folder);
-    if fine(log.folder, 0o1) && fine(folder, 0o3) && fine(log.file, 0o2) {
+    if fine(log.folder, 0o3) && log.file.is_none_or(|file| fine(file, 0o2)) {
         Caps::empty()
     } else {
         Caps::DAC_OVERRIDE
@@ -154,7 +173,7 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
             ];
             keep |= enough(open_ring, &sets, have)?;
         }
-        if let Some(log) = &needs.log {
+        if let Some(log) = &needs.outputs.log {
             keep |= log_needs(log) & have;
         }
     }
@@ -169,28 +188,31 @@ fn restrict_files(needs: &Needs<'_>) -> sys::Result<u32> {
     if let Some((root, _)) = needs.proc {
         allowed.push(Allowed::ReadIn(root));
     }
-    if let Some(log) = &needs.log {
-        if fstat(log.file)?.st_mode & libc::S_IFMT == libc::S_IFREG {
-            allowed.push(Allowed::WriteIn(log.folder));
-            allowed.extend(log.target.map(Allowed::WriteIn));
-        } else {
-            allowed.push(Allowed::Write(log.file));
-        }
+    if let Some(log) = &needs.outputs.log {
+        allowed.push(match (log.special, log.older) {
+            (Some(file), _) => Allowed::Write(file),
+            (None, None) => Allowed::WriteIn(log.folder),
+            (None, Some(_)) => Allowed::RenameIn(log.folder),
+        });
     }
     landlock::restrict(&allowed)
 }
 
-/// Returns the log's name, where it is to be used from here on.
-fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<&'static CStr>> {
+/// Returns the log's names, where they are to be used from here on.
+fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
     seccomp::available()?;
     let mut sealed = Sealed::new()?;
     perf_event::pin(needs.events, &mut sealed)?;
-    let name = match &needs.log {
-        Some(log) => Some(sealed.text(log.name)?),
+    let log = needs.outputs.log;
+    let pinned = match &log {
+        Some(log) => Some(Pinned {
+            name: sealed.text(log.name)?,
+            older: log.older.map(|name| sealed.text(name)).transpose()?,
+        }),
         None => None,
     };
     sealed.seal()?;
-    let log = needs.log.map(|log| Opening {
+    let log = log.map(|log| Opening {
         folder: log.folder.as_raw_fd(),
         flags: log.flags,
         mode: log.mode,
@@ -209,17 +231,22 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<&'static CS
         }
     };
     seccomp::install(&filter::compile(
-        &calls::rules(log, proc, needs.receive),
+        &calls::rules(&calls::Granted {
+            log: log.zip(pinned),
+            proc,
+            receive: needs.receive,
+            send: &needs.outputs.send,
+        }),
         refuse,
         kill,
     ))?;
-    Ok(name)
+    Ok(pinned)
 }
 
 /// Shuts the doors. What the kernel doesn't offer is left out, and said in
-/// [`Enforced`]. Also returns the log's name, where it has to be used from here
-/// on.
-pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<&'static CStr>) {
+/// [`Enforced`]. Also returns the log's names, where they have to be used from
+/// here on.
+pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<Pinned>) {
     let mut enforced = Enforced {
         mode,
         kept: Ok(Caps::empty()),
@@ -237,7 +264,7 @@ pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<&'static CStr>) 
         enforced.no_new_privs = caps::no_new_privs();
         enforced.offered.landlock = restrict_files(needs);
         match filter_calls(mode, needs) {
-            Ok(name) => pinned = name,
+            Ok(names) => pinned = names,
             Err(errno) => enforced.offered.seccomp = Err(errno),
         }
     }

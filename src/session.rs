@@ -3,7 +3,7 @@
 //! Contract: when the opening line is printed, everything is attached, what
 //! exists already is known, and what is no longer needed is given up (see
 //! [`crate::sandbox`]). One
-//! epoll wait serves rings, signals and a reader that leaves; it is woken by a
+//! epoll wait serves rings, signals and the outputs; it is woken by a
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
 
@@ -12,8 +12,7 @@ mod start;
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
 use crate::lineage::Unfollowed;
-use crate::output::log::Log;
-use crate::output::stream::Stream;
+use crate::output::log::{self, Log};
 use crate::output::{Output, Shape, notice};
 use crate::perf::Ring;
 use crate::proc;
@@ -21,7 +20,6 @@ use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, time};
-use crate::text::printable;
 use crate::view::View;
 use crate::zone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -45,7 +43,7 @@ const SETTLED: u64 = 2 * MILLI;
 
 /// What epoll tells apart.
 const WAKE_SIGNAL: u64 = u64::MAX;
-const WAKE_CONSOLE: u64 = u64::MAX - 1;
+const WAKE_OUTPUT: u64 = u64::MAX - 1;
 const WAKE_BROADCAST: u64 = u64::MAX - 2;
 const WAKE_CLOCK: u64 = u64::MAX - 3;
 
@@ -54,39 +52,13 @@ const WAKE_CLOCK: u64 = u64::MAX - 3;
 const LAST_WORDS: u64 = 200 * MILLI;
 const LAST_WORD: u8 = 5;
 
-/// Opens the log that was chosen. A log that can't be written costs a warning,
-/// not the run.
-fn open_log(choice: &LogChoice) -> Option<Log> {
-    let (path, fallback) = match choice {
-        LogChoice::Off => return None,
-        LogChoice::Path(path) => (path.as_str(), None),
-        LogChoice::Default => (DEFAULT_LOG, Some(FALLBACK_LOG)),
-    };
-    let errno = match Log::open(path, true) {
-        Ok(log) => return Some(log),
-        Err(errno) => errno,
-    };
-    let shown = printable(path);
-    let Some(fallback) = fallback else {
-        notice(&format!(
-            "warning: cannot write the log {shown}: {errno}; going on without a log"
-        ));
-        return None;
-    };
-    match Log::open(fallback, false) {
-        Ok(log) => {
-            notice(&format!(
-                "warning: cannot write the log {shown}: {errno}; writing {fallback}"
-            ));
-            Some(log)
-        }
-        Err(second) => {
-            notice(&format!(
-                "warning: cannot write the log {shown}: {errno}, nor {fallback}: {second}; \
-                 going on without a log"
-            ));
-            None
-        }
+/// Opens the log that was chosen.
+fn open_log(config: &Config) -> Option<Log> {
+    let max = config.log_max_size;
+    match &config.log {
+        LogChoice::Off => None,
+        LogChoice::Path(path) => log::open(path, None, max),
+        LogChoice::Default => log::open(DEFAULT_LOG, Some(FALLBACK_LOG), max),
     }
 }
 
@@ -110,19 +82,18 @@ pub fn run(config: &Config) -> Result<(), Error> {
     for note in source.notes() {
         notice(note);
     }
-    let log = open_log(&config.log);
-    let opening = match &log {
+    let log = open_log(config);
+    let opening = match log.as_ref().filter(|log| log.is_open()) {
         Some(log) => format!(
             "Monitoring socket connections with enhanced metrics. Logs will be written to {}",
-            printable(log.path())
+            log.path()
         ),
         None => {
             "Monitoring socket connections with enhanced metrics. No log is written.".to_string()
         }
     };
-    let console = Stream::new(File::from(console));
     let output = Output::new(
-        console,
+        File::from(console),
         config.format,
         log,
         config.log_format,
@@ -131,7 +102,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
             ..config.shape
         },
         source.reset_reasons(),
-    );
+    )
+    .map_err(epoll_failed)?;
     let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view)?;
     let mut broadcasts = start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
@@ -140,12 +112,11 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let added = epoll.add(fd, event);
         added.map_err(|errno| epoll_failed(errno.into()))?;
     }
-    let log = view.output.log().map(|log| log.access());
-    let (enforced, name) = source.shut_doors(config.sandbox, log, broadcasts.ready().is_some());
+    let outputs = view.output.access();
+    let hears = broadcasts.ready().is_some();
+    let (enforced, pinned) = source.shut_doors(config.sandbox, outputs, hears);
+    view.output.pin(pinned);
     notice(&format!("note: {enforced}"));
-    if let (Some(log), Some(name)) = (view.output.log(), name) {
-        log.pin(name);
-    }
     view.output.announced(&opening);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     let mut sources = (&mut source, &mut broadcasts);
@@ -162,9 +133,9 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Twice: see [`crate::loss`].
     view.report_losses(&mut source);
     view.report_losses(&mut source);
-    view.finish(source.lost(), &Unfollowed);
+    let finished = view.finish(source.lost(), &Unfollowed);
     view.report_refused();
-    Ok(())
+    finished
 }
 
 fn deadline(now: u64, after: Duration) -> u64 {
@@ -183,10 +154,8 @@ fn watch(source: &Source, signals: &Signals, view: &View) -> Result<Epoll, Error
     }
     let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_SIGNAL);
     epoll.add(signals, event).map_err(failed)?;
-    // A pipe tells when its reader leaves. A regular file can't be waited for,
-    // and needn't be.
-    let event = EpollEvent::new(EpollFlags::empty(), WAKE_CONSOLE);
-    let _ = epoll.add(view.output.console().file(), event);
+    let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_OUTPUT);
+    epoll.add(view.output.waits(), event).map_err(failed)?;
     if let Some(set) = view.clock().set() {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_CLOCK);
         epoll.add(set, event).map_err(failed)?;
@@ -226,7 +195,7 @@ fn watch_until(
                 .intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
             match event.data() {
                 WAKE_SIGNAL => signals.acknowledge(),
-                WAKE_CONSOLE => view.output.set_closed(),
+                WAKE_OUTPUT => view.output.attend(),
                 // The refresh below sees what has changed.
                 WAKE_CLOCK => view.clock().acknowledge(),
                 WAKE_BROADCAST => view.last_words(broadcasts, 0),

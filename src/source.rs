@@ -16,11 +16,10 @@ use crate::perf::{Ring, Rings, Sample};
 use crate::proc::Proc;
 use crate::program::check_capabilities;
 use crate::sampler::Sampler;
-use crate::sandbox::{self, Enforced, LogAccess, Mode, Needs};
+use crate::sandbox::{self, Enforced, Mode, Needs, OutputAccess, Pinned};
 use crate::sys::{self, Errno};
 use crate::timens;
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
-use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 /// How the events are obtained: the rungs of a ladder, the first one best.
@@ -259,15 +258,15 @@ impl Source {
         self.rings.iter()
     }
 
-    /// Shuts the doors; see [`sandbox::shut`]. `log` is to be reopened later, by
-    /// the name returned, where one is; `receive` says whether sockets are to be
-    /// received from.
+    /// Shuts the doors; see [`sandbox::shut`]. `outputs` are to be written to
+    /// later, the log by the names returned, where they are; `receive` says
+    /// whether sockets are to be received from.
     pub fn shut_doors(
         &self,
         mode: Mode,
-        log: Option<LogAccess<'_>>,
+        outputs: OutputAccess<'_>,
         receive: bool,
-    ) -> (Enforced, Option<&'static CStr>) {
+    ) -> (Enforced, Option<Pinned>) {
         let open_ring = || self.rings.try_another();
         let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
             self.rings.may_grow().then_some(&open_ring);
@@ -289,7 +288,7 @@ impl Source {
             Way::Samples(sampler) => sampler.proc(),
         };
         let needs = Needs {
-            log,
+            outputs,
             receive,
             proc: proc.map(|proc| (proc.as_fd(), Proc::FLAGS.bits())),
             events: &self.rings.events(),

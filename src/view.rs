@@ -7,6 +7,7 @@
 use crate::attach::Part;
 use crate::cli::Config;
 use crate::clock::WallClock;
+use crate::error::Error;
 use crate::event::{Event, Known, Owner, OwnerSource, What};
 use crate::filter::{Filter, Verdict};
 use crate::lifecycle::keeper::Moment;
@@ -311,8 +312,9 @@ impl View {
         source.losses(time::realtime(), &mut |lost| output.lost(&lost))
     }
 
-    /// The end of a run, in which so many events were lost.
-    pub fn finish(&mut self, lost: u64, kin: &dyn Lineage) {
+    /// The end of a run, in which so many events were lost. What standard output
+    /// could not be given is an error.
+    pub fn finish(&mut self, lost: u64, kin: &dyn Lineage) -> Result<(), Error> {
         self.settle(u64::MAX);
         let moment = Moment {
             kin,
@@ -330,6 +332,6 @@ impl View {
             .connections
             .untouched(&|local, peer, owner| filter.admits(local, peer, owner));
         self.output
-            .finish(&self.connections, self.summary, time::realtime());
+            .finish(&self.connections, self.summary, time::realtime())
     }
 }

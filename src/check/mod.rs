@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::finding::{Finding, Section, Verdict};
 use crate::output::FormatName;
 use crate::output::preflight;
+use crate::sandbox::OutputAccess;
 use crate::source::{Source, Transport};
 use crate::sys::time;
 
@@ -99,7 +100,7 @@ fn doors(config: &Config) -> Finding {
     const WHAT: &str = "sandbox";
     match Source::open(config.buffer, config.transport, without_accepts(config)) {
         Ok(source) => {
-            let (enforced, _) = source.shut_doors(config.sandbox, None, false);
+            let (enforced, _) = source.shut_doors(config.sandbox, OutputAccess::default(), false);
             let verdict = match enforced.is_whole() {
                 true => Verdict::Yes,
                 false => Verdict::No,

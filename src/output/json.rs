@@ -119,6 +119,7 @@ impl Json {
         number(out, "connections.birth_missed", summary.birth_missed);
         number(out, "connections.untouched", summary.untouched);
         number(out, "lost.events", summary.lost);
+        number(out, "lost.console_lines", summary.lost_console_lines);
         number(out, "lost.log_lines", summary.lost_log_lines);
         number(out, "connections.shown", summary.records);
         connection::json_totals(out, summary, totals);

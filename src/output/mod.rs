@@ -3,26 +3,31 @@
 //! Contract: standard output carries the data and, in classic format, the
 //! headings of the report; everything else goes to standard error. Escaping is
 //! all in [`escape`]; formats append whole lines to a buffer and know no file.
+//! No reader of any of them can hold up the run.
 
 pub mod classic;
 pub mod connection;
 pub mod escape;
 pub mod json;
 pub mod log;
+pub mod notice;
+pub mod place;
 pub mod preflight;
+pub mod queue;
 pub mod report;
+pub mod sink;
 pub mod stream;
+pub mod waits;
+mod writer;
 
 use crate::event::Event;
 use crate::lifecycle::connection::Connection;
-use crate::lifecycle::{Connections, Ended, SocketId, Tells};
+use crate::lifecycle::{Ended, SocketId, Tells};
 use crate::sys::Errno;
-use classic::Classic;
-use json::Json;
-use log::Log;
 use std::borrow::Cow;
-use std::io::{IsTerminal, Write};
-use stream::{Flushed, Stream};
+
+pub use notice::notice;
+pub use writer::Output;
 
 /// The formats of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +98,12 @@ pub enum Reason {
     Recursion,
     /// A record that could not be read.
     Unreadable,
+    /// Lines that standard output did not take in time.
+    ConsoleSlow,
+    /// Lines that standard output did not take.
+    ConsoleWrite,
+    /// Lines that the log file, or the reader of a FIFO, did not take in time.
+    LogSlow,
     /// Lines that the log file did not take.
     LogWrite,
     /// Not events, but owners: the kernel's table of them was full.
@@ -108,6 +119,9 @@ impl Reason {
             Reason::Undelivered => "undelivered",
             Reason::Recursion => "recursion",
             Reason::Unreadable => "unreadable",
+            Reason::ConsoleSlow => "console_slow",
+            Reason::ConsoleWrite => "console_write",
+            Reason::LogSlow => "log_slow",
             Reason::LogWrite => "log_write",
             Reason::OwnersFull => "owners_full",
         }
@@ -121,7 +135,7 @@ pub struct Lost {
     pub wall: u64,
     /// The CPU it happened on, where it can be told.
     pub cpu: Option<u32>,
-    /// How many events (or log lines, or owners).
+    /// How many events (or lines, or owners).
     pub count: u64,
     /// Why.
     pub reason: Reason,
@@ -176,6 +190,8 @@ pub struct Summary {
     pub retransmits: Retransmits,
     /// Events lost.
     pub lost: u64,
+    /// Lines that standard output did not take.
+    pub lost_console_lines: u64,
     /// Lines that the log file did not take.
     pub lost_log_lines: u64,
     /// Connections seen.
@@ -205,259 +221,5 @@ pub(crate) fn errno_name(errno: i32) -> Cow<'static, str> {
     match Errno(errno).name() {
         Some(name) => Cow::Borrowed(name),
         None => Cow::Owned(errno.to_string()),
-    }
-}
-
-/// Prints one line for a person on standard error.
-pub fn notice(message: &str) {
-    // There is nowhere to say that standard error is gone.
-    let _ = writeln!(std::io::stderr(), "socket-snoop: {message}");
-}
-
-/// Console and log file.
-pub struct Output {
-    console: Stream,
-    format: FormatName,
-    log: Option<Log>,
-    log_format: FormatName,
-    classic: Classic,
-    json: Json,
-    reasons: Reasons,
-    closed: bool,
-}
-
-impl Output {
-    /// Lines in `format` to standard output, and in `log_format` to a log.
-    /// `reasons` are the names of reset reasons.
-    pub fn new(
-        console: Stream,
-        format: FormatName,
-        log: Option<Log>,
-        log_format: FormatName,
-        shape: Shape,
-        reasons: Reasons,
-    ) -> Output {
-        Output {
-            console,
-            format,
-            log,
-            log_format,
-            classic: Classic::new(shape),
-            json: Json::default(),
-            reasons,
-            closed: false,
-        }
-    }
-
-    /// Whether there is a line on standard output now that was not there before.
-    fn both(&mut self, render: &dyn Fn(&mut dyn Format, &mut Vec<u8>)) -> bool {
-        let (classic, json) = (&mut self.classic, &mut self.json);
-        let mut append = |name: FormatName, out: &mut Vec<u8>| match name {
-            FormatName::Classic => render(classic, out),
-            FormatName::Json => render(json, out),
-        };
-        let out = self.console.buffer();
-        let start = out.len();
-        append(self.format, out);
-        if let Some(log) = &mut self.log {
-            if self.log_format == self.format {
-                log.stream
-                    .buffer()
-                    .extend_from_slice(&self.console.buffer()[start..]);
-            } else {
-                append(self.log_format, log.stream.buffer());
-            }
-        }
-        let grown = self.console.buffer().len() > start;
-        if self.console.is_full() || self.log.as_ref().is_some_and(|l| l.stream.is_full()) {
-            self.flush();
-        }
-        grown
-    }
-
-    /// Shows an event.
-    pub fn event(&mut self, shown: &Shown<'_>) {
-        self.both(&|format, out| format.event(out, shown));
-    }
-
-    /// Shows a connection that has ended, where the formats have a line for it;
-    /// whether standard output has.
-    pub fn connection(&mut self, record: &Record<'_>) -> bool {
-        let reasons = std::mem::take(&mut self.reasons);
-        let shown = self.both(&|format, out| format.connection(out, record, &reasons));
-        self.reasons = reasons;
-        shown
-    }
-
-    /// Says that something is missing.
-    pub fn lost(&mut self, lost: &Lost) {
-        self.both(&|format, out| format.lost(out, lost));
-    }
-
-    /// Makes the opening line ready, before any event; see
-    /// [`Output::announced`].
-    pub fn announce(&mut self, opening: &str) {
-        if self.format == FormatName::Classic {
-            let _ = writeln!(self.console.buffer(), "{opening}");
-        }
-    }
-
-    /// Shows the opening line that was made ready: on the console where that is
-    /// for people, else on standard error.
-    pub fn announced(&mut self, opening: &str) {
-        match self.format {
-            FormatName::Classic => self.flush(),
-            FormatName::Json => self.say(opening),
-        }
-    }
-
-    /// A line for the person who started this: on the console where that is
-    /// for people, else on standard error.
-    pub fn say(&mut self, message: &str) {
-        match self.format {
-            FormatName::Classic => {
-                let _ = writeln!(self.console.buffer(), "{message}");
-                self.flush();
-            }
-            FormatName::Json => {
-                let _ = writeln!(std::io::stderr(), "{message}");
-            }
-        }
-    }
-
-    /// Writes everything that is pending.
-    pub fn flush(&mut self) {
-        match self.console.flush() {
-            Flushed::Fine | Flushed::StillFailing => {}
-            Flushed::Closed => self.closed = true,
-            Flushed::Failed(errno) => notice(&format!(
-                "warning: cannot write to standard output: {errno}; lines are lost until it works again"
-            )),
-            Flushed::Recovered(lines) => notice(&format!(
-                "warning: standard output works again; {lines} lines were lost"
-            )),
-        }
-        let Some(log) = &mut self.log else { return };
-        let path = crate::text::printable(log.path());
-        match log.stream.flush() {
-            Flushed::Fine | Flushed::StillFailing => {}
-            Flushed::Failed(errno) => notice(&format!(
-                "warning: cannot write the log {path}: {errno}; its lines are lost until it works again"
-            )),
-            Flushed::Recovered(count) => {
-                notice(&format!(
-                    "warning: the log {path} can be written again; {count} lines are missing in it"
-                ));
-                let lost = Lost {
-                    wall: crate::sys::time::realtime(),
-                    cpu: None,
-                    count,
-                    reason: Reason::LogWrite,
-                };
-                let out = log.stream.buffer();
-                match self.log_format {
-                    FormatName::Classic => self.classic.lost(out, &lost),
-                    FormatName::Json => self.json.lost(out, &lost),
-                }
-            }
-            Flushed::Closed => {
-                notice(&format!("warning: the reader of the log {path} has left"));
-                self.log = None;
-            }
-        }
-    }
-
-    /// Reopens the log after a rotation (SIGHUP).
-    pub fn reopen_log(&mut self) {
-        self.flush();
-        if let Some(log) = &mut self.log {
-            if let Err(errno) = log.reopen() {
-                notice(&format!(
-                    "warning: cannot reopen the log {}: {errno}; going on with the old file",
-                    crate::text::printable(log.path())
-                ));
-            }
-        }
-    }
-
-    /// The log, where there is one.
-    pub fn log(&mut self) -> Option<&mut Log> {
-        self.log.as_mut()
-    }
-
-    /// Whether the reader of standard output has left.
-    pub fn is_closed(&self) -> bool {
-        self.closed
-    }
-
-    /// Notes that the reader of standard output has left.
-    pub fn set_closed(&mut self) {
-        self.closed = true;
-    }
-
-    /// Standard output's descriptor.
-    pub fn console(&self) -> &Stream {
-        &self.console
-    }
-
-    /// Lines that the log did not take so far.
-    pub fn lost_log_lines(&self) -> u64 {
-        self.log.as_ref().map_or(0, |log| log.stream.lost())
-    }
-
-    /// The end of a run: the report (classic) or the summary object (json).
-    pub fn finish(&mut self, connections: &Connections, mut summary: Summary, wall: u64) {
-        self.flush();
-        if self.closed {
-            // Nobody reads any more: the end is quiet.
-            return;
-        }
-        summary.lost_log_lines = self.lost_log_lines();
-        match self.format {
-            FormatName::Json => {
-                self.say("Stopping monitoring...");
-                let totals = connections.totals();
-                self.json
-                    .summary(self.console.buffer(), wall, &summary, &totals);
-            }
-            FormatName::Classic => self.report(connections, &summary),
-        }
-        self.flush();
-        if summary.lost_log_lines > 0 {
-            notice(&format!(
-                "warning: {} lines are missing in the log",
-                summary.lost_log_lines
-            ));
-        }
-    }
-
-    fn report(&mut self, connections: &Connections, summary: &Summary) {
-        let mut out = Vec::new();
-        if self.console.file().is_terminal() {
-            // The terminal has just shown ^C.
-            out.push(b'\n');
-        }
-        let console = &mut self.console;
-        let shape = self.classic.shape;
-        report::render(&mut out, connections, summary, shape, &mut |out| {
-            console.buffer().append(out);
-            if console.is_full() {
-                // What goes wrong now shows again at the last flush.
-                console.flush();
-            }
-        });
-        if summary.untouched > 0 {
-            let _ = writeln!(
-                out,
-                "({} more connections were open before the start, and had no event)",
-                summary.untouched
-            );
-        }
-        let _ = writeln!(
-            out,
-            "Events: {} received, {} shown, {} lost.",
-            summary.received, summary.shown, summary.lost
-        );
-        self.console.buffer().append(&mut out);
     }
 }

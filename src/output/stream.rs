@@ -1,23 +1,30 @@
-//! A file, pipe or terminal that lines go to, in blocks of whole lines.
+//! An output of lines: what waits for it, and what it has lost.
 //!
-//! Contract: a line is written whole or counted as lost; what a failed write
-//! leaves of a line is ended by a line break before the next one, so that two
-//! lines never become one. Nothing here prints: what happened is returned.
+//! Contract: writing waits for nobody. A line is written whole or counted as
+//! lost; what a failed write leaves of a line is ended by a line break before
+//! the next one, so that two lines never become one. A line that says a loss is
+//! not lost itself: where it can't be written, what it says is said later. So in
+//! the end what was put in is what came out and what it says is missing, exactly.
+//! Nothing here prints: what happened is returned.
 
+use super::queue::Queue;
+use super::sink::Sink;
+use super::{Lost, Reason};
 use crate::sys::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::fs::File;
-use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::collections::VecDeque;
 
-/// Bytes held back at most.
-const BLOCK: usize = 64 * 1024;
+/// Bytes that wait for a reader at most; beyond that lines are dropped. That is
+/// some 60,000 classic lines or 12,000 JSON ones: what two full rings of the
+/// usual size make in one go, so that a reader that keeps up loses nothing.
+pub const LIMIT: usize = 8 << 20;
 
 /// What a flush has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
-    /// All is written, as before.
+    /// All is written that there was room for.
     Fine,
+    /// The rest would make the file too long.
+    Full,
     /// Writing fails since now.
     Failed(Errno),
     /// Writing still fails.
@@ -28,181 +35,531 @@ pub enum Flushed {
     Closed,
 }
 
-/// A stream of lines.
+/// Lines lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// Because the reader was too slow.
+    pub slow: u64,
+    /// Because they could not be written.
+    pub failed: u64,
+}
+
+impl Lines {
+    /// All of them.
+    pub fn all(self) -> u64 {
+        self.slow.saturating_add(self.failed)
+    }
+}
+
+/// An output.
 #[derive(Debug)]
 pub struct Stream {
-    file: File,
-    pending: Vec<u8>,
-    failing: bool,
+    sink: Option<Sink>,
+    /// How many sinks it has had.
+    sinks: u64,
+    queue: Queue,
+    limit: usize,
+    /// What lines are called that are lost by a slow reader, or by failures.
+    reasons: (Reason, Reason),
+    /// Lines that say losses and wait: where each ends, and what it says.
+    notes: VecDeque<(u64, Lost)>,
+    /// Losses that are still to be said.
+    owed: Vec<Lost>,
+    dropping: bool,
+    given_up: bool,
+    failing: Option<Errno>,
+    closed: bool,
+    /// The last byte written was not the end of a line.
+    within: bool,
+    /// A line was cut off there.
     torn: bool,
-    lost: u64,
+    written: u64,
+    lost: Lines,
+    /// Lost by the failure that lasts.
     lost_now: u64,
 }
 
 impl Stream {
-    /// Lines to this file.
-    pub fn new(file: File) -> Stream {
+    /// Lines to a sink, or to none as yet. `reasons`: how lines are called that
+    /// a slow reader costs, and a failure.
+    pub fn new(sink: Option<Sink>, limit: usize, reasons: (Reason, Reason)) -> Stream {
         Stream {
-            file,
-            pending: Vec::with_capacity(BLOCK),
-            failing: false,
+            sink,
+            sinks: 0,
+            queue: Queue::default(),
+            limit,
+            reasons,
+            notes: VecDeque::new(),
+            owed: Vec::new(),
+            dropping: false,
+            given_up: false,
+            failing: None,
+            closed: false,
+            within: false,
             torn: false,
-            lost: 0,
+            written: 0,
+            lost: Lines::default(),
             lost_now: 0,
         }
     }
 
-    /// Where to append lines; every line must end in a line break.
+    /// Where to append lines; every line must end in a line break. Then comes
+    /// [`Stream::keep`].
     pub fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.pending
+        self.queue.last()
+    }
+
+    /// Keeps what was appended since the buffer was so long; where there is no
+    /// room for it, it is dropped and counted.
+    pub fn keep(&mut self, start: usize) {
+        let over = self.queue.len() + self.buffer().len().saturating_sub(start) > self.limit;
+        if self.dropping || over {
+            let lines = self.queue.take_back(start);
+            self.dropping |= lines > 0;
+            self.miss(lines, true);
+        } else {
+            self.queue.keep(start);
+        }
+    }
+
+    /// Appends a line that says a loss, for which there is always room.
+    pub fn say(&mut self, lost: Lost, render: &mut dyn FnMut(&mut Vec<u8>, &Lost)) {
+        let start = self.queue.last().len();
+        render(self.queue.last(), &lost);
+        let end = self.queue.keep(start);
+        self.notes.push_back((end, lost));
+    }
+
+    /// Losses to be said now by [`Stream::say`], before any other line.
+    pub fn take_owed(&mut self) -> Vec<Lost> {
+        // Not at each line that finds room again, but where some have.
+        if self.queue.len() <= self.limit / 4 * 3 && !self.given_up {
+            self.dropping = false;
+        }
+        match self.dropping {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.owed),
+        }
+    }
+
+    /// Whether [`Stream::take_owed`] may have something.
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Whether lines are dropped; what is lost meanwhile is to be owed.
+    pub fn is_dropping(&self) -> bool {
+        self.dropping
+    }
+
+    /// Notes a loss that is to be said once lines have room again.
+    pub fn owe(&mut self, lost: Lost) {
+        let same = |l: &&mut Lost| (l.cpu, l.reason) == (lost.cpu, lost.reason);
+        match self.owed.iter_mut().find(same) {
+            Some(owed) => owed.count = owed.count.saturating_add(lost.count),
+            None => self.owed.push(lost),
+        }
+    }
+
+    fn miss(&mut self, lines: u64, slow: bool) {
+        if lines == 0 {
+            return;
+        }
+        let (count, reason) = match slow {
+            true => (&mut self.lost.slow, self.reasons.0),
+            false => (&mut self.lost.failed, self.reasons.1),
+        };
+        *count = count.saturating_add(lines);
+        // The time is that of saying it.
+        self.owe(Lost {
+            wall: 0,
+            cpu: None,
+            count: lines,
+            reason,
+        });
     }
 
     /// Whether enough is pending to be written.
     pub fn is_full(&self) -> bool {
-        self.pending.len() > BLOCK - 1024
+        self.queue.is_full()
+    }
+
+    /// Bytes that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes that were taken so far: what moves when the reader does.
+    pub fn moved(&self) -> (u64, Option<u32>) {
+        let unread = self.sink.as_ref().and_then(Sink::unread);
+        (self.written, unread)
+    }
+
+    /// Bytes that were written so far.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Lines lost so far.
-    pub fn lost(&self) -> u64 {
+    pub fn lost(&self) -> Lines {
         self.lost
     }
 
-    /// The file.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// Where its bytes go, if it has such a place now.
+    pub fn sink(&self) -> Option<&Sink> {
+        self.sink.as_ref()
     }
 
-    /// Goes on with another file; what is pending goes there.
-    pub fn replace(&mut self, file: File) {
-        self.file = file;
-        self.torn = false;
+    /// Another number for each sink that it has had.
+    pub fn sinks(&self) -> u64 {
+        self.sinks
     }
 
-    /// Writes what is pending.
+    /// Why writing fails, where it does.
+    pub fn failing(&self) -> Option<Errno> {
+        self.failing
+    }
+
+    /// Whether the reader has left.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Notes that the reader has left.
+    pub fn set_closed(&mut self) {
+        self.closed = true;
+    }
+
+    /// Goes on with another sink; what is pending goes there. `same`: it is the
+    /// file that it was.
+    pub fn replace(&mut self, sink: Sink, same: bool) {
+        self.sink = Some(sink);
+        self.sinks += 1;
+        self.closed = false;
+        if !same {
+            self.queue.rewind();
+            (self.torn, self.within) = (false, false);
+        }
+    }
+
+    /// Has no sink from now on: its lines are lost for this reason, until there
+    /// is another one.
+    pub fn lack(&mut self, why: Errno) {
+        self.sink = None;
+        self.sinks += 1;
+        self.discard(false);
+        self.failing = Some(why);
+    }
+
+    /// Throws away what waits: nobody takes it. So is all that comes later.
+    pub fn give_up(&mut self) {
+        self.discard(true);
+        self.given_up = true;
+        self.dropping = true;
+    }
+
+    /// Counts what waits as lost.
+    fn discard(&mut self, slow: bool) {
+        let notes = std::mem::take(&mut self.notes);
+        let mut lines = self.queue.lines();
+        self.torn |= self.within;
+        self.within = false;
+        self.queue.clear();
+        for (_, lost) in notes {
+            lines = lines.saturating_sub(1);
+            self.owe(lost);
+        }
+        if !slow {
+            self.lost_now = self.lost_now.saturating_add(lines);
+        }
+        self.miss(lines, slow);
+    }
+
+    fn wrote(&mut self, bytes: usize, last: u8) {
+        self.within = last != b'\n';
+        self.written += bytes as u64;
+        self.queue.advance(bytes);
+        while self
+            .notes
+            .front()
+            .is_some_and(|(end, _)| *end <= self.queue.gone())
+        {
+            self.notes.pop_front();
+        }
+    }
+
+    fn fail(&mut self, errno: Errno) -> Flushed {
+        if matches!(errno, Errno::EPIPE | Errno::ECONNRESET) {
+            self.closed = true;
+            return Flushed::Closed;
+        }
+        self.discard(false);
+        match self.failing.replace(errno) {
+            Some(_) => Flushed::StillFailing,
+            None => Flushed::Failed(errno),
+        }
+    }
+
+    fn fine(&mut self) -> Flushed {
+        match self.failing.take() {
+            Some(_) => Flushed::Recovered(std::mem::take(&mut self.lost_now)),
+            None => Flushed::Fine,
+        }
+    }
+
+    /// Writes what waits, as far as there is room.
     pub fn flush(&mut self) -> Flushed {
-        if self.pending.is_empty() {
+        self.flush_within(u64::MAX, false)
+    }
+
+    /// Writes what waits, as far as there is room, and at most so many bytes of
+    /// whole lines; `one` whole line in any case.
+    pub fn flush_within(&mut self, mut most: u64, mut one: bool) -> Flushed {
+        if self.queue.is_full() {
+            self.queue.close();
+        }
+        let Some(mut sink) = self.sink.take_if(|_| !self.queue.is_empty()) else {
+            if self.sink.is_none() && !self.queue.is_empty() {
+                self.discard(false);
+                return Flushed::StillFailing;
+            }
             return Flushed::Fine;
-        }
-        let mut result = Ok(());
-        if self.torn {
-            result = self.write_all(b"\n").1;
-            self.torn = result.is_err();
-        }
-        let pending = std::mem::take(&mut self.pending);
-        let mut written = 0;
-        if result.is_ok() {
-            (written, result) = self.write_all(&pending);
-        }
-        let outcome = self.account(&pending, written, result);
-        self.pending = pending;
-        self.pending.clear();
-        outcome
-    }
-
-    fn account(&mut self, pending: &[u8], written: usize, result: Result<(), Errno>) -> Flushed {
-        match result {
-            Ok(()) if self.failing => {
-                self.failing = false;
-                Flushed::Recovered(std::mem::take(&mut self.lost_now))
-            }
-            Ok(()) => Flushed::Fine,
-            Err(Errno::EPIPE) => Flushed::Closed,
-            Err(errno) => {
-                if written > 0 {
-                    self.torn = pending[written - 1] != b'\n';
-                }
-                let lost = count_lines(&pending[written..]);
-                self.lost += lost;
-                self.lost_now += lost;
-                if std::mem::replace(&mut self.failing, true) {
-                    Flushed::StillFailing
-                } else {
-                    Flushed::Failed(errno)
+        };
+        let flushed = loop {
+            if self.torn {
+                match sink.write(b"\n") {
+                    Ok(_) => self.torn = false,
+                    Err(Errno::EINTR) => continue,
+                    Err(Errno::EAGAIN) => break Flushed::Fine,
+                    Err(errno) => break self.fail(errno),
                 }
             }
-        }
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> (usize, Result<(), Errno>) {
-        let mut at = 0;
-        while at < bytes.len() {
-            match self.file.write(&bytes[at..]) {
-                Ok(0) => return (at, Err(Errno::EIO)),
-                Ok(n) => at += n,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait(),
-                Err(e) => {
-                    return (at, Err(Errno::from_io(&e)));
-                }
+            let within = self.within || one;
+            let front = self.queue.front();
+            if front.is_empty() {
+                break self.fine();
             }
-        }
-        (at, Ok(()))
-    }
-
-    /// Somebody else has made our standard output non-blocking: wait for room.
-    fn wait(&self) {
-        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
-        // An interrupted wait is tried again by the caller.
-        let _ = poll(&mut fds, PollTimeout::NONE);
+            let next = fitting(front, most, within);
+            if next.is_empty() {
+                break Flushed::Full;
+            }
+            match sink.write(next) {
+                Ok(0) => break self.fail(Errno::EIO),
+                Ok(bytes) => {
+                    let last = next.get(bytes - 1).copied().unwrap_or(b'\n');
+                    most = most.saturating_sub(bytes as u64);
+                    one = false;
+                    self.wrote(bytes, last);
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => break Flushed::Fine,
+                Err(errno) => break self.fail(errno),
+            }
+        };
+        self.sink = Some(sink);
+        flushed
     }
 }
 
-fn count_lines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|&&b| b == b'\n').count() as u64
+/// As many whole lines as fit, and the rest of one that was begun in any case.
+fn fitting(front: &[u8], most: u64, within: bool) -> &[u8] {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if front.len() <= most {
+        return front;
+    }
+    let fits = front.get(..most).unwrap_or(front);
+    let end = match fits.iter().rposition(|&b| b == b'\n') {
+        Some(at) => at + 1,
+        None if within => front
+            .iter()
+            .position(|&b| b == b'\n')
+            .map_or(front.len(), |at| at + 1),
+        None => 0,
+    };
+    front.get(..end).unwrap_or(front)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::fs::File;
+    use std::io::{PipeReader, Read};
+    use std::os::fd::OwnedFd;
+
+    const REASONS: (Reason, Reason) = (Reason::ConsoleSlow, Reason::ConsoleWrite);
+
+    fn to(path: &str) -> Sink {
+        let file = File::options().write(true).open(path);
+        Sink::own(file.expect(path))
+    }
+
+    fn piped(limit: usize) -> (PipeReader, Stream) {
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        let sink = Sink::shared(File::from(OwnedFd::from(writer)));
+        (reader, Stream::new(Some(sink), limit, REASONS))
+    }
+
+    fn put(stream: &mut Stream, lines: &str) {
+        for lost in stream.take_owed() {
+            say(stream, lost);
+        }
+        let start = stream.buffer().len();
+        stream.buffer().extend_from_slice(lines.as_bytes());
+        stream.keep(start);
+    }
+
+    fn say(stream: &mut Stream, lost: Lost) {
+        stream.say(lost, &mut |out, lost| {
+            let text = format!("{} {}\n", lost.reason.name(), lost.count);
+            out.extend_from_slice(text.as_bytes());
+        });
+    }
 
     #[test]
     fn a_closed_reader_is_told() {
-        let (reader, writer) = nix::unistd::pipe().expect("pipe");
-        let mut stream = Stream::new(File::from(writer));
-        stream.buffer().extend_from_slice(b"one\n");
+        let (mut reader, mut stream) = piped(LIMIT);
+        put(&mut stream, "one\n");
         assert_eq!(stream.flush(), Flushed::Fine);
         let mut text = [0; 4];
-        File::from(reader).read_exact(&mut text).expect("read");
+        reader.read_exact(&mut text).expect("read");
         assert_eq!(&text, b"one\n");
-        stream.buffer().extend_from_slice(b"two\n");
+        drop(reader);
+        put(&mut stream, "two\n");
         assert_eq!(stream.flush(), Flushed::Closed);
+        assert!(stream.is_closed());
     }
 
     #[test]
     fn a_full_device_loses_counted_lines() {
-        let full = File::options()
-            .write(true)
-            .open("/dev/full")
-            .expect("/dev/full");
-        let mut stream = Stream::new(full);
-        stream.buffer().extend_from_slice(b"one\ntwo\n");
+        let mut stream = Stream::new(Some(to("/dev/full")), LIMIT, REASONS);
+        put(&mut stream, "one\ntwo\n");
         assert_eq!(stream.flush(), Flushed::Failed(Errno::ENOSPC));
-        stream.buffer().extend_from_slice(b"three\n");
+        put(&mut stream, "three\n");
         assert_eq!(stream.flush(), Flushed::StillFailing);
-        assert_eq!(stream.lost(), 3);
-        let null = File::options()
-            .write(true)
-            .open("/dev/null")
-            .expect("/dev/null");
-        stream.replace(null);
-        stream.buffer().extend_from_slice(b"four\n");
+        assert_eq!((stream.lost().failed, stream.lost().slow), (3, 0));
+        stream.replace(to("/dev/null"), false);
+        put(&mut stream, "four\n");
         assert_eq!(stream.flush(), Flushed::Recovered(3));
         assert_eq!(stream.flush(), Flushed::Fine);
+        assert!(!stream.owes());
+    }
+
+    #[test]
+    fn no_sink_loses_counted_lines() {
+        let mut stream = Stream::new(None, LIMIT, REASONS);
+        stream.lack(Errno::ENOENT);
+        put(&mut stream, "one\ntwo\n");
+        assert_eq!(stream.flush(), Flushed::StillFailing);
+        let (mut reader, other) = piped(LIMIT);
+        stream.replace(other.sink.expect("a sink"), false);
+        put(&mut stream, "three\n");
+        assert_eq!(stream.flush(), Flushed::Recovered(2));
+        drop(stream);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        assert_eq!(text, "console_write 2\nthree\n");
     }
 
     #[test]
     fn a_torn_line_is_ended() {
-        let (reader, writer) = nix::unistd::pipe().expect("pipe");
-        let mut stream = Stream::new(File::from(writer));
-        let lost = stream.account(b"one\ntwo\nthree\n", 6, Err(Errno::ENOSPC));
-        assert_eq!(lost, Flushed::Failed(Errno::ENOSPC));
-        assert_eq!(stream.lost(), 2);
-        stream.buffer().extend_from_slice(b"four\n");
+        let (mut reader, mut stream) = piped(LIMIT);
+        put(&mut stream, "one\ntwo\nthree\n");
+        // As a write that was cut off by the end of the disk.
+        stream.queue.front();
+        stream.wrote(6, b'w');
+        assert_eq!(stream.fail(Errno::ENOSPC), Flushed::Failed(Errno::ENOSPC));
+        assert_eq!(stream.lost().failed, 2);
+        put(&mut stream, "four\n");
         assert_eq!(stream.flush(), Flushed::Recovered(2));
         drop(stream);
         let mut text = String::new();
-        let _ = File::from(reader).read_to_string(&mut text);
-        assert_eq!(text, "\nfour\n");
+        reader.read_to_string(&mut text).expect("text");
+        assert_eq!(text, "\nconsole_write 2\nfour\n");
+    }
+
+    /// Whatever the reader does: what is missing is said, exactly, and where.
+    #[test]
+    fn a_slow_reader_is_told_what_it_missed() {
+        let (mut reader, mut stream) = piped(20_000);
+        let mut text = Vec::new();
+        let mut block = [0; 50_000];
+        let loss = Lost {
+            wall: 1,
+            cpu: Some(1),
+            count: 5,
+            reason: Reason::RingFull,
+        };
+        for n in 0..50_000 {
+            put(&mut stream, &format!("{n}\n"));
+            assert_eq!(stream.flush(), Flushed::Fine);
+            assert!(stream.waiting() <= 21_000);
+            if n % 1000 == 0 {
+                match stream.is_dropping() {
+                    true => stream.owe(loss),
+                    false => say(&mut stream, loss),
+                }
+            }
+            if n % 17_000 == 16_999 {
+                let got = reader.read(&mut block).expect("read");
+                text.extend_from_slice(&block[..got]);
+            }
+        }
+        let read = std::thread::spawn(move || {
+            reader.read_to_end(&mut text).expect("read");
+            String::from_utf8(text).expect("text")
+        });
+        while stream.waiting() > 0 || stream.owes() {
+            for lost in stream.take_owed() {
+                say(&mut stream, lost);
+            }
+            assert_eq!(stream.flush(), Flushed::Fine);
+        }
+        let slow = stream.lost().slow;
+        drop(stream);
+        let (mut next, mut said, mut rings) = (0, 0, 0);
+        for line in read.join().expect("the reader").lines() {
+            if let Some(count) = line.strip_prefix("console_slow ") {
+                let count: u64 = count.parse().expect(line);
+                next += count;
+                said += count;
+            } else if let Some(count) = line.strip_prefix("ring_full ") {
+                rings += count.parse::<u64>().expect(line);
+            } else {
+                assert_eq!(line, next.to_string());
+                next += 1;
+            }
+        }
+        assert_eq!((next, said, rings), (50_000, slow, 250));
+        assert!(slow > 1000, "{slow}");
+    }
+
+    #[test]
+    fn a_reader_given_up_costs_what_waits_and_what_comes() {
+        let (_reader, mut stream) = piped(LIMIT);
+        for _ in 0..1000 {
+            put(&mut stream, &format!("{:99}\n", "x"));
+        }
+        assert_eq!(stream.flush(), Flushed::Fine);
+        let left = stream.queue.lines();
+        assert!(left > 0);
+        stream.give_up();
+        put(&mut stream, "more\n");
+        assert_eq!((stream.waiting(), stream.lost().slow), (0, left + 1));
+        assert!(stream.take_owed().is_empty());
+    }
+
+    #[test]
+    fn whole_lines_within_a_limit() {
+        let front = b"one\ntwo\nthree\n";
+        for (most, within, text) in [
+            (14, false, &b"one\ntwo\nthree\n"[..]),
+            (13, false, b"one\ntwo\n"),
+            (4, false, b"one\n"),
+            (3, false, b""),
+            (0, true, b"one\n"),
+        ] {
+            assert_eq!(fitting(front, most, within), text, "{most}");
+        }
+        assert_eq!(fitting(b"no end", 2, true), b"no end");
     }
 }

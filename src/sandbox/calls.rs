@@ -5,9 +5,10 @@
 //! the comment that says who makes it. What has no line can't be done:
 //! open, socket, execve, ptrace, clone, mount, and all else.
 
+use super::Pinned;
 use super::filter::{Call, Check, Rule};
-use crate::sys::{bpf, perf_event};
-use Check::{Bits, Clear, Is, OneOf, Sealed};
+use crate::sys::{bpf, perf_event, send};
+use Check::{At, Bits, Clear, Is, OneOf, Sealed};
 use std::os::fd::RawFd;
 
 /// How files in a folder may be opened.
@@ -31,6 +32,19 @@ impl Opening {
     }
 }
 
+/// What is allowed beyond what every run needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Granted<'a> {
+    /// How the log is opened, and its names in sealed memory.
+    pub log: Option<(Opening, Pinned)>,
+    /// How files of tasks are opened, by any name.
+    pub proc: Option<Opening>,
+    /// Whether sockets are received from.
+    pub receive: bool,
+    /// Sockets that are sent to.
+    pub send: &'a [RawFd],
+}
+
 /// Mappings that hide, replace and execute nothing: those of malloc and of a ring.
 const PROT: u32 = (libc::PROT_READ | libc::PROT_WRITE) as u32;
 const MAP: u32 = (libc::MAP_PRIVATE | libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u32;
@@ -49,10 +63,8 @@ const FATAL: [u32; 3] = [
     libc::SIGBUS as u32,
 ];
 
-/// Everything that is allowed, the most frequent calls first. `log` is how the
-/// log is opened, by a name in sealed memory; `proc` how files of tasks are, by
-/// /// any name; `receive` whether sockets are received from.
-pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<Rule> {
+/// Everything that is allowed, the most frequent calls first.
+pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut allow = |call: Call, checks: &[Check]| {
         rules.push(Rule {
@@ -67,9 +79,15 @@ pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<
     allow(libc::SYS_write, &[]);
     allow(libc::SYS_writev, &[]);
     allow(libc::SYS_epoll_ctl, &[]);
+    // A socket as standard output or standard error, and nobody but its peer.
+    for &socket in granted.send {
+        let peer = Is(5, 0);
+        let flags = Is(3, send::FLAGS as u32);
+        allow(libc::SYS_sendto, &[Is(0, socket as u32), flags, peer]);
+    }
     // Where the clock can't be read without a call (vDSO).
     allow(libc::SYS_clock_gettime, &[]);
-    // A standard output that is not ready: poll(2) here, ppoll(2) on aarch64.
+    // A standard output that may not be ready: poll(2) here, ppoll(2) on aarch64.
     #[cfg(target_arch = "x86_64")]
     allow(libc::SYS_poll, &[]);
     allow(libc::SYS_ppoll, &[]);
@@ -78,7 +96,7 @@ pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<
     allow(libc::SYS_bpf, &[OneOf(0, &bpf::LATER)]);
 
     // What the kernel says of destroyed sockets; `read` would not tell who sent it.
-    if receive {
+    if granted.receive {
         allow(libc::SYS_recvfrom, &[]);
     }
 
@@ -100,12 +118,17 @@ pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<
     allow(libc::SYS_fstat, &[]);
     allow(libc::SYS_fcntl, &[OneOf(1, &FLAGS)]);
     // Nothing but the log's name, which can't be changed any more.
-    if let Some(log) = log {
+    if let Some((log, Pinned { name, older })) = granted.log {
         let [folder, flags, mode] = log.checks();
-        allow(libc::SYS_openat, &[folder, Sealed(1), flags, mode]);
+        allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]);
+        // And to begin it anew, renaming it to the one other name.
+        if let Some(older) = older {
+            let to = Is(2, log.folder as u32);
+            allow(libc::SYS_renameat, &[folder, At(1, name), to, At(3, older)]);
+        }
     }
     // Names and users of tasks, where no program tells them.
-    if let Some(proc) = proc {
+    if let Some(proc) = granted.proc {
         allow(libc::SYS_openat, &proc.checks());
     }
 
@@ -116,8 +139,10 @@ pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<
 
     allow(libc::SYS_ioctl, &[OneOf(1, &perf_event::LATER)]);
 
-    // Whether standard output is a terminal, and its size.
+    // Whether standard output is a terminal, and its size; whether its reader
+    // still moves.
     allow(libc::SYS_ioctl, &[Is(1, libc::TIOCGWINSZ as u32)]);
+    allow(libc::SYS_ioctl, &[OneOf(1, &send::UNREAD)]);
 
     // The end: orderly, by abort(3), or by an overflow of the stack.
     allow(libc::SYS_exit_group, &[]);

@@ -8,6 +8,7 @@ use crate::sys::sealed::Sealed;
 use crate::sys::seccomp::{ARCH, Insn};
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
 use libc::{BPF_JEQ, BPF_JGT, BPF_JSET};
+use std::ffi::CStr;
 
 /// The number of a system call.
 pub type Call = libc::c_long;
@@ -23,6 +24,8 @@ pub enum Check {
     Bits(u8, u32),
     /// A pointer into the area of [`Sealed`].
     Sealed(u8),
+    /// The pointer to this text.
+    At(u8, &'static CStr),
     /// The start of a range, with its length in the next argument, that keeps
     /// clear of [`Sealed`]: from 20 GiB on, and shorter than 4 GiB.
     Clear(u8),
@@ -107,6 +110,13 @@ fn check(out: &mut Vec<Insn>, check: Check) {
             out.push(load(low(argument)));
             out.push(insn(BPF_ALU | BPF_AND | BPF_K, 0, 0, SEALED_MASK));
             out.push(jump(BPF_JEQ, SEALED_LOW, 0, NEXT));
+        }
+        Check::At(argument, text) => {
+            let address = text.as_ptr().addr() as u64;
+            out.push(load(high(argument)));
+            out.push(jump(BPF_JEQ, (address >> 32) as u32, 0, NEXT));
+            out.push(load(low(argument)));
+            out.push(jump(BPF_JEQ, address as u32, 0, NEXT));
         }
         Check::Clear(argument) => {
             out.push(load(high(argument)));
@@ -259,6 +269,15 @@ mod tests {
             (0x7fff_0000_0000, 1 << 32, false),
         ] {
             assert_eq!(one(Check::Clear(0), [from, len, 0, 0, 0, 0]), fine);
+        }
+    }
+
+    #[test]
+    fn a_text() {
+        let text = c"text";
+        let at = text.as_ptr().addr() as u64;
+        for (pointer, fine) in [(at, true), (at + 1, false), (at ^ (1 << 32), false)] {
+            assert_eq!(one(Check::At(3, text), [0, 0, 0, pointer, 0, 0]), fine);
         }
     }
 

@@ -32,14 +32,18 @@ known!(
     EBUSY,
     EEXIST,
     ENODEV,
+    ENOTDIR,
     EISDIR,
     EINVAL,
     EMFILE,
+    EFBIG,
     ENOSPC,
     EPIPE,
+    ELOOP,
     ENOSYS,
     EMSGSIZE,
     EPROTONOSUPPORT,
+    ECONNRESET,
     ENOBUFS,
     EHOSTUNREACH
 );

@@ -16,6 +16,7 @@ pub mod perf_event;
 pub mod ring;
 pub mod sealed;
 pub mod seccomp;
+pub mod send;
 pub mod signal;
 pub mod table;
 pub mod time;

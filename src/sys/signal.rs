@@ -1,8 +1,7 @@
 //! Signals: remembered in atomics, announced through an eventfd.
 //!
 //! Handlers are installed without SA_RESTART. A second SIGINT or SIGTERM ends
-//! the process at once, so that a blocked write to a reader that has stopped
-//! reading can't hold it.
+//! the process at once, without the rest of the report.
 #![allow(unsafe_code)]
 
 use super::Result;
@@ -37,7 +36,8 @@ extern "C" fn on_signal(signal: libc::c_int) {
 }
 
 impl Signals {
-    /// Takes over SIGINT, SIGTERM and SIGHUP.
+    /// Takes over SIGINT, SIGTERM and SIGHUP. A write beyond RLIMIT_FSIZE fails
+    /// from now on (EFBIG), and is no end (SIGXFSZ).
     pub fn install() -> Result<Signals> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         WAKE.store(wake.as_fd().as_raw_fd(), Ordering::Release);
@@ -50,6 +50,9 @@ impl Signals {
             // SAFETY: the handler only touches atomics and async-signal-safe calls.
             unsafe { sigaction(signal, &action) }?;
         }
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: no handler is run.
+        unsafe { sigaction(Signal::SIGXFSZ, &ignore) }?;
         Ok(Signals { wake })
     }
 

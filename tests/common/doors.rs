@@ -13,14 +13,14 @@
 use std::ffi::CStr;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use libc::c_long;
-use socket_snoop::output::log::Log;
-use socket_snoop::sandbox::{self, LogAccess, Mode, Needs};
+use socket_snoop::output::log::{Care, Log};
+use socket_snoop::sandbox::{self, LogAccess, Mode, Needs, OutputAccess, Pinned};
 use socket_snoop::sys::landlock::Allowed;
 use socket_snoop::sys::perf_event::{self, Attr};
 use socket_snoop::sys::sealed::Sealed;
@@ -31,7 +31,7 @@ type Args = [c_long; 6];
 /// What an attempt is made with.
 struct Inside<'a> {
     log: LogAccess<'a>,
-    name: Option<&'static CStr>,
+    pinned: Option<Pinned>,
     own: Attr,
 }
 
@@ -50,12 +50,24 @@ const CWD: c_long = libc::AT_FDCWD as c_long;
 
 const NAME: &CStr = c"other";
 
+const SEND: c_long = socket_snoop::sys::send::FLAGS as c_long;
+
+/// What may be sent to; it is not open.
+const SOCKET: RawFd = 77;
+
 fn name() -> c_long {
     NAME.as_ptr() as c_long
 }
 
 fn pinned_name(inside: &Inside<'_>) -> c_long {
-    inside.name.map_or(0, |name| name.as_ptr() as c_long)
+    inside
+        .pinned
+        .map_or(0, |names| names.name.as_ptr() as c_long)
+}
+
+fn older_name(inside: &Inside<'_>) -> c_long {
+    let older = inside.pinned.and_then(|names| names.older);
+    older.map_or(0, |name| name.as_ptr() as c_long)
 }
 
 /// Sealed memory that need not be an event.
@@ -79,6 +91,14 @@ const REFUSED: &[Attempt] = &[
     ("openat_to_read", |i| (libc::SYS_openat, [folder(i), pinned_name(i), 0, 0, 0, 0])),
     ("openat_elsewhere", |i| (libc::SYS_openat, [CWD, pinned_name(i), i.log.flags.into(), 0o640, 0, 0])),
     ("openat_mode", |i| (libc::SYS_openat, [folder(i), pinned_name(i), i.log.flags.into(), 0o4777, 0, 0])),
+    ("openat_a_part_of_the_name", |i| (libc::SYS_openat, [folder(i), pinned_name(i) + 1, i.log.flags.into(), 0o640, 0, 0])),
+    ("openat_the_older", |i| (libc::SYS_openat, [folder(i), older_name(i), i.log.flags.into(), 0o640, 0, 0])),
+    ("renameat_back", |i| (libc::SYS_renameat, [folder(i), older_name(i), folder(i), pinned_name(i), 0, 0])),
+    ("renameat_to_another", |i| (libc::SYS_renameat, [folder(i), pinned_name(i), folder(i), name(), 0, 0])),
+    ("renameat_elsewhere", |i| (libc::SYS_renameat, [folder(i), pinned_name(i), CWD, older_name(i), 0, 0])),
+    ("sendto_another", |_| (libc::SYS_sendto, [0, name(), 1, SEND, 0, 0])),
+    ("sendto_an_address", |_| (libc::SYS_sendto, [SOCKET.into(), name(), 1, SEND, SEALED, 16])),
+    ("sendto_waiting", |_| (libc::SYS_sendto, [SOCKET.into(), name(), 1, 0, 0, 0])),
     ("unlinkat", |_| (libc::SYS_unlinkat, [CWD, name(), 0, 0, 0, 0])),
     ("getdents64", |i| (libc::SYS_getdents64, [folder(i), 0, 0, 0, 0, 0])),
     ("fchmodat", |_| (libc::SYS_fchmodat, [CWD, name(), 0o777, 0, 0, 0])),
@@ -151,6 +171,19 @@ const ALLOWED: &[Working] = &[
             .min(0)
         },
         Answer::Done,
+    ),
+    (
+        "begin_anew",
+        |i| {
+            let (from, to) = (pinned_name(i), older_name(i));
+            call(libc::SYS_renameat, [folder(i), from, folder(i), to, 0, 0])
+        },
+        Answer::Done,
+    ),
+    (
+        "send",
+        |_| call(libc::SYS_sendto, [SOCKET.into(), name(), 1, SEND, 0, 0]),
+        Answer::Errno(libc::EBADF),
     ),
     ("bpf_lookup", |_| lookup(), Answer::Done),
     ("ring", |i| ring(i), Answer::Done),
@@ -265,12 +298,22 @@ pub fn child(args: &[String]) -> ExitCode {
         let _ = writeln!(out, "{said}");
         return ExitCode::SUCCESS;
     }
-    let log = Log::open(&path, true).expect("a log");
+    let log = Log::open(
+        &path,
+        Care {
+            own: false,
+            max: Some(1),
+        },
+    )
+    .expect("a log");
     let ring = Attr::new(1, 10);
-    let (enforced, name) = sandbox::shut(
+    let (enforced, pinned) = sandbox::shut(
         mode(how),
         &Needs {
-            log: Some(log.access()),
+            outputs: OutputAccess {
+                log: Some(log.access()),
+                send: vec![SOCKET],
+            },
             receive: false,
             proc: None,
             events: std::slice::from_ref(&ring),
@@ -281,7 +324,7 @@ pub fn child(args: &[String]) -> ExitCode {
     let _ = writeln!(out, "{enforced}");
     let inside = Inside {
         log: log.access(),
-        name,
+        pinned,
         own: Attr::new(1, 9),
     };
     let refused = REFUSED.iter().find(|a| a.0 == what).map(|a| {

@@ -1,0 +1,479 @@
+//! Console and log: lines go to both, and each takes them at its own pace.
+//!
+//! Contract: nothing here waits but [`Output::finish`], and that only while a
+//! reader goes on reading. The log is written first. What an output lost is said
+//! in it, where lines are missing, and in the sums; what can't be said there is
+//! said on standard error.
+
+use super::classic::Classic;
+use super::json::Json;
+use super::log::Log;
+use super::sink::Sink;
+use super::stream::{Flushed, LIMIT, Lines, Stream};
+use super::waits::{OUTPUTS, Ready, Waits};
+use super::{Format, FormatName, Lost, Reason, Reasons, Record, Shape, Shown, Summary};
+use super::{notice, report};
+use crate::error::{Error, Kind};
+use crate::lifecycle::Connections;
+use crate::sandbox::{OutputAccess, Pinned};
+use crate::sys::{Errno, Result, time};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// How long the end waits for a reader that takes nothing, in nanoseconds.
+const STILL: u64 = 1_200_000_000;
+
+/// What the report may run ahead of its reader, in bytes.
+const AHEAD: usize = 256 * 1024;
+
+/// The outputs' numbers.
+const CONSOLE: usize = 0;
+const LOG: usize = 1;
+
+/// Console and log file.
+pub struct Output {
+    console: Stream,
+    format: FormatName,
+    log: Option<Log>,
+    log_format: FormatName,
+    formats: Formats,
+    reasons: Reasons,
+    waits: Waits,
+}
+
+/// What lines are made by.
+struct Formats {
+    classic: Classic,
+    json: Json,
+}
+
+impl Formats {
+    fn of(&mut self, name: FormatName) -> &mut dyn Format {
+        match name {
+            FormatName::Classic => &mut self.classic,
+            FormatName::Json => &mut self.json,
+        }
+    }
+
+    /// Says in a stream what it owes, if now is the time.
+    fn pay(&mut self, name: FormatName, stream: &mut Stream) {
+        for mut lost in stream.take_owed() {
+            if lost.wall == 0 {
+                lost.wall = time::realtime();
+            }
+            self.say(name, stream, lost);
+        }
+    }
+
+    fn say(&mut self, name: FormatName, stream: &mut Stream, lost: Lost) {
+        stream.say(lost, &mut |out, lost| self.of(name).lost(out, lost));
+    }
+}
+
+/// The sums in one line; the other lines lost only where there are any.
+fn sums(summary: &Summary) -> String {
+    let mut text = format!(
+        "Events: {} received, {} shown, {} lost.",
+        summary.received, summary.shown, summary.lost
+    );
+    if summary.lost_console_lines > 0 || summary.lost_log_lines > 0 {
+        text += &format!(
+            " Lines lost: {} on standard output, {} in the log.",
+            summary.lost_console_lines, summary.lost_log_lines
+        );
+    }
+    text
+}
+
+/// Writes what waits for these streams, until none holds more than `enough`
+/// bytes, as long as their readers take some of it. What a reader leaves that
+/// takes none is lost.
+fn outlast(streams: &mut [&mut Stream], enough: usize) {
+    let now = time::monotonic();
+    let mut last: Vec<_> = streams.iter().map(|s| (s.moved(), now)).collect();
+    loop {
+        let now = time::monotonic();
+        let mut moving = false;
+        for (stream, last) in streams.iter_mut().zip(&mut last) {
+            // What goes wrong now is in the sums.
+            let _ = stream.flush();
+            let moved = stream.moved();
+            if moved != last.0 {
+                *last = (moved, now);
+                moving = true;
+            } else if now - last.1 > STILL && stream.waiting() > enough {
+                stream.give_up();
+            }
+        }
+        let waiting = |s: &&mut Stream| s.waiting() > enough && !s.is_closed();
+        let late = streams.iter().filter(|s| waiting(s));
+        let fds: Vec<BorrowedFd<'_>> = late.filter_map(|s| s.sink()).map(|s| s.as_fd()).collect();
+        let mut fds: Vec<PollFd<'_>> = fds
+            .into_iter()
+            .map(|fd| PollFd::new(fd, PollFlags::POLLOUT))
+            .collect();
+        if fds.is_empty() {
+            return;
+        }
+        let _ = poll(&mut fds, PollTimeout::from(20u8));
+        if !moving {
+            // Where there is said to be room, and is none.
+            let _ = poll(&mut [], PollTimeout::from(2u8));
+        }
+    }
+}
+
+impl Output {
+    /// Lines in `format` to standard output, and in `log_format` to a log.
+    /// `reasons` are the names of reset reasons.
+    pub fn new(
+        console: File,
+        format: FormatName,
+        log: Option<Log>,
+        log_format: FormatName,
+        shape: Shape,
+        reasons: Reasons,
+    ) -> Result<Output> {
+        let slow = (Reason::ConsoleSlow, Reason::ConsoleWrite);
+        let mut output = Output {
+            console: Stream::new(Some(Sink::shared(console)), LIMIT, slow),
+            format,
+            log,
+            log_format,
+            formats: Formats {
+                classic: Classic::new(shape),
+                json: Json::default(),
+            },
+            reasons,
+            waits: Waits::new()?,
+        };
+        output.wait(Default::default());
+        Ok(output)
+    }
+
+    /// What is needed of the system later.
+    pub fn access(&self) -> OutputAccess<'_> {
+        let console = self.console.sink().and_then(Sink::socket);
+        OutputAccess {
+            log: self.log.as_ref().map(Log::access),
+            send: console.into_iter().chain(notice::prepare()).collect(),
+        }
+    }
+
+    /// The log's names are these from here on.
+    pub fn pin(&mut self, pinned: Option<Pinned>) {
+        if let (Some(log), Some(pinned)) = (&mut self.log, pinned) {
+            log.pin(pinned);
+        }
+    }
+
+    /// Whether there is a line on standard output now that was not there before.
+    fn both(&mut self, render: &dyn Fn(&mut dyn Format, &mut Vec<u8>)) -> bool {
+        let formats = &mut self.formats;
+        if self.console.owes() {
+            formats.pay(self.format, &mut self.console);
+        }
+        let console = self.console.buffer();
+        let start = console.len();
+        render(formats.of(self.format), console);
+        let grown = console.len() > start;
+        if let Some(log) = &mut self.log {
+            let stream = &mut log.stream;
+            if stream.owes() {
+                formats.pay(self.log_format, stream);
+            }
+            let out = stream.buffer();
+            let from = out.len();
+            if self.log_format == self.format {
+                out.extend_from_slice(console.get(start..).unwrap_or_default());
+            } else {
+                render(formats.of(self.log_format), out);
+            }
+            stream.keep(from);
+        }
+        self.console.keep(start);
+        if self.console.is_full() || self.log.as_ref().is_some_and(|l| l.stream.is_full()) {
+            self.write();
+        }
+        grown
+    }
+
+    /// Shows an event.
+    pub fn event(&mut self, shown: &Shown<'_>) {
+        self.both(&|format, out| format.event(out, shown));
+    }
+
+    /// Shows a connection that has ended, where the formats have a line for it;
+    /// whether standard output has.
+    pub fn connection(&mut self, record: &Record<'_>) -> bool {
+        let reasons = std::mem::take(&mut self.reasons);
+        let shown = self.both(&|format, out| format.connection(out, record, &reasons));
+        self.reasons = reasons;
+        shown
+    }
+
+    /// Says that something is missing.
+    pub fn lost(&mut self, lost: &Lost) {
+        let log = self.log.as_mut().map(|log| &mut log.stream);
+        let outputs = [
+            (self.log_format, log),
+            (self.format, Some(&mut self.console)),
+        ];
+        for (format, stream) in outputs {
+            let Some(stream) = stream else { continue };
+            if stream.owes() {
+                self.formats.pay(format, stream);
+            }
+            match stream.is_dropping() {
+                true => stream.owe(*lost),
+                false => self.formats.say(format, stream, *lost),
+            }
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let start = self.console.buffer().len();
+        let _ = writeln!(self.console.buffer(), "{line}");
+        self.console.keep(start);
+    }
+
+    /// Makes the opening line ready, before any event; see
+    /// [`Output::announced`].
+    pub fn announce(&mut self, opening: &str) {
+        if self.format == FormatName::Classic {
+            self.line(opening);
+        }
+    }
+
+    /// Shows the opening line that was made ready: on the console where that is
+    /// for people, else on standard error.
+    pub fn announced(&mut self, opening: &str) {
+        match self.format {
+            FormatName::Classic => self.flush(),
+            FormatName::Json => notice::say(opening),
+        }
+    }
+
+    /// Writes what is pending, the log first.
+    fn write(&mut self) {
+        if let Some(log) = &mut self.log {
+            match log.flush() {
+                Flushed::Fine | Flushed::Full | Flushed::StillFailing => {}
+                Flushed::Failed(errno) => notice(&format!(
+                    "warning: cannot write the log {}: {errno}; its lines are lost until it works again",
+                    log.path()
+                )),
+                Flushed::Recovered(count) => notice(&format!(
+                    "warning: the log {} can be written again; {count} lines are missing in it",
+                    log.path()
+                )),
+                Flushed::Closed => self.log_left(),
+            }
+        }
+        match self.console.flush() {
+            Flushed::Fine | Flushed::Full | Flushed::StillFailing | Flushed::Closed => {}
+            Flushed::Failed(errno) => notice(&format!(
+                "warning: cannot write to standard output: {errno}; lines are lost until it works again"
+            )),
+            Flushed::Recovered(lines) => notice(&format!(
+                "warning: standard output works again; {lines} lines were lost"
+            )),
+        }
+    }
+
+    fn wait(&mut self, ready: [Ready; OUTPUTS]) {
+        let log = self.log.as_ref().map(|log| &log.stream);
+        self.waits
+            .update(CONSOLE, Some(&self.console), ready[CONSOLE]);
+        self.waits.update(LOG, log, ready[LOG]);
+    }
+
+    fn log_left(&mut self) {
+        if let Some(log) = &mut self.log {
+            notice(&format!(
+                "warning: the reader of the log {} has left; its lines are lost until there is one",
+                log.path()
+            ));
+            log.lack(Errno::EPIPE);
+        }
+    }
+
+    /// Writes everything that is pending, as far as there is room; tries again
+    /// what failed, once in a while.
+    pub fn flush(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.retry();
+        }
+        self.write();
+        self.wait(Default::default());
+        notice::attend();
+    }
+
+    /// What to wait for: it is readable when [`Output::attend`] has something to do.
+    pub fn waits(&self) -> BorrowedFd<'_> {
+        self.waits.as_fd()
+    }
+
+    /// Looks after the outputs: there is room again, or a reader has left.
+    pub fn attend(&mut self) {
+        let ready = self.waits.take();
+        if ready[CONSOLE].gone {
+            self.console.set_closed();
+        }
+        if ready[LOG].gone {
+            self.log_left();
+        }
+        self.write();
+        self.wait(ready);
+    }
+
+    /// Reopens the log after a rotation (SIGHUP).
+    pub fn reopen_log(&mut self) {
+        self.flush();
+        if let Some(log) = &mut self.log {
+            if let Err(fault) = log.reopen() {
+                let rest = match log.is_open() {
+                    true => "going on with the old file",
+                    false => "going on without a log until it can be",
+                };
+                notice(&format!(
+                    "warning: cannot reopen the log {}: {fault}; {rest}",
+                    log.path()
+                ));
+            }
+        }
+    }
+
+    /// Whether the reader of standard output has left.
+    pub fn is_closed(&self) -> bool {
+        self.console.is_closed()
+    }
+
+    fn lost_log_lines(&self) -> Lines {
+        self.log
+            .as_ref()
+            .map_or(Lines::default(), |log| log.stream.lost())
+    }
+
+    /// Gives the outputs what time their readers need.
+    fn settle(&mut self) {
+        self.formats.pay(self.format, &mut self.console);
+        if let Some(log) = &mut self.log {
+            self.formats.pay(self.log_format, &mut log.stream);
+        }
+        self.write();
+        let log = self.log.as_mut().map(|log| &mut log.stream);
+        let mut streams: Vec<&mut Stream> = log.into_iter().collect();
+        if !self.console.is_closed() {
+            streams.push(&mut self.console);
+        }
+        outlast(&mut streams, 0);
+        // What is missing is said once all before it is gone.
+        self.formats.pay(self.format, &mut self.console);
+        if let Some(log) = &mut self.log {
+            self.formats.pay(self.log_format, &mut log.stream);
+        }
+        self.write();
+    }
+
+    /// The end of a run: the report (classic) or the summary object (json). What
+    /// standard output could not be given is an error.
+    pub fn finish(
+        &mut self,
+        connections: &Connections,
+        mut summary: Summary,
+        wall: u64,
+    ) -> std::result::Result<(), Error> {
+        self.settle();
+        let in_log = self.lost_log_lines().all();
+        summary.lost_log_lines = in_log;
+        summary.lost_console_lines = self.console.lost().all();
+        // One that never was there was said to be missing.
+        if self.log.as_ref().is_some_and(Log::was_open) && in_log > 0 {
+            notice(&format!("warning: {in_log} lines are missing in the log"));
+        }
+        if self.is_closed() {
+            // Nobody reads any more: the end is quiet.
+            return Ok(());
+        }
+        match self.format {
+            FormatName::Json => {
+                notice::say("Stopping monitoring...");
+                let totals = connections.totals();
+                let out = self.console.buffer();
+                let start = out.len();
+                self.formats.json.summary(out, wall, &summary, &totals);
+                self.console.keep(start);
+            }
+            FormatName::Classic => self.report(connections, &summary),
+        }
+        let before = self.console.lost().all();
+        outlast(&mut [&mut self.console], 0);
+        // One more line is never much; a torn one is.
+        let whole = self.console.lost().all() == before && before == summary.lost_console_lines;
+        self.verdict(summary, whole)
+    }
+
+    /// What is to be said of lines that standard output did not take; `whole`: it
+    /// took the sums, with their number.
+    fn verdict(&self, mut summary: Summary, whole: bool) -> std::result::Result<(), Error> {
+        let lost = self.console.lost();
+        summary.lost_console_lines = lost.all();
+        if self.is_closed() || lost.all() == 0 {
+            return Ok(());
+        }
+        let sums = match whole {
+            true => String::new(),
+            false => format!(". {}", sums(&summary)),
+        };
+        let lines = format!("{} lines are missing on standard output", lost.all());
+        if lost.failed == 0 {
+            notice(&format!(
+                "warning: {lines}, whose reader was too slow{sums}"
+            ));
+            return Ok(());
+        }
+        let why = match self.console.failing() {
+            Some(errno) => format!("cannot write to standard output: {errno}: "),
+            None => String::new(),
+        };
+        Err(Error::new(Kind::Runtime, format!("{why}{lines}{sums}")))
+    }
+
+    fn report(&mut self, connections: &Connections, summary: &Summary) {
+        let mut out = Vec::new();
+        let terminal = self.console.sink().is_some_and(|s| s.file().is_terminal());
+        if terminal {
+            // The terminal has just shown ^C.
+            out.push(b'\n');
+        }
+        let console = &mut self.console;
+        let mut put = |out: &mut Vec<u8>| {
+            let start = console.buffer().len();
+            console.buffer().append(out);
+            console.keep(start);
+            if console.is_full() {
+                // What goes wrong now shows again at the last flush.
+                outlast(&mut [&mut *console], AHEAD);
+            }
+        };
+        report::render(
+            &mut out,
+            connections,
+            summary,
+            self.formats.classic.shape,
+            &mut put,
+        );
+        if summary.untouched > 0 {
+            let _ = writeln!(
+                out,
+                "({} more connections were open before the start, and had no event)",
+                summary.untouched
+            );
+        }
+        let _ = writeln!(out, "{}", sums(summary));
+        put(&mut out);
+    }
+}

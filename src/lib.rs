@@ -16,13 +16,14 @@ pub mod source;
 
 pub mod decoder;
 pub mod owner;
-pub mod proc;
 pub mod sampler;
 pub mod tasks;
 
 pub mod event;
 pub mod existing;
 pub mod lifecycle;
+pub mod proc;
+pub mod processes;
 pub mod recent;
 pub mod tcp;
 pub mod text;

@@ -10,6 +10,7 @@ use crate::event::{Event, Known, Owner, OwnerSource, What};
 use crate::filter::{Filter, Verdict};
 use crate::lifecycle::{Connections, Tells};
 use crate::output::{Output, Record, Shown, Summary, notice};
+use crate::processes::Processes;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
 use crate::sys::seccomp::take_refused;
@@ -70,8 +71,9 @@ impl View {
         self.left == 0 || self.output.is_closed()
     }
 
-    /// Takes an event; whether more are wanted.
-    pub fn take(&mut self, event: &Event) -> bool {
+    /// Takes an event, with the processes as they were then; whether more are
+    /// wanted.
+    pub fn take(&mut self, event: &Event, _processes: &Processes) -> bool {
         self.connections.prepare(event);
         self.settle(event.time);
         if event.is_line() {

@@ -91,9 +91,16 @@ pub enum Reason {
     LogWrite,
     /// Not events, but owners: the kernel's table of them was full.
     OwnersFull,
+    /// Not events, but what became of tasks: a ring, or the table, was full.
+    TasksFull,
 }
 
 impl Reason {
+    /// Whether no event is missing for it.
+    pub fn spares_events(self) -> bool {
+        matches!(self, Reason::OwnersFull | Reason::TasksFull)
+    }
+
     /// Its name in the output.
     pub fn name(self) -> &'static str {
         match self {
@@ -104,6 +111,7 @@ impl Reason {
             Reason::Unreadable => "unreadable",
             Reason::LogWrite => "log_write",
             Reason::OwnersFull => "owners_full",
+            Reason::TasksFull => "tasks_full",
         }
     }
 }
@@ -115,7 +123,7 @@ pub struct Lost {
     pub wall: u64,
     /// The CPU it happened on, where it can be told.
     pub cpu: Option<u32>,
-    /// How many events (or log lines, or owners).
+    /// How many events (or log lines, owners, or records of tasks).
     pub count: u64,
     /// Why.
     pub reason: Reason,

@@ -70,11 +70,11 @@ impl Start<'_> {
     fn drain(&mut self, until: u64) {
         let (view, closed) = (&mut *self.view, &mut self.closed);
         view.refresh();
-        self.source.drain(until, &mut |event| {
+        self.source.drain(until, &mut |event, processes| {
             if closed.len() < CLOSED {
                 closed.extend(Closed::of(event));
             }
-            view.take(event)
+            view.take(event, processes)
         });
     }
 

@@ -16,7 +16,6 @@ pub mod source;
 
 pub mod decoder;
 pub mod owner;
-pub mod proc;
 pub mod sampler;
 pub mod tasks;
 
@@ -26,6 +25,8 @@ pub mod existing;
 pub mod lifecycle;
 pub mod lineage;
 pub mod listeners;
+pub mod proc;
+pub mod processes;
 pub mod recent;
 pub mod tcp;
 pub mod text;

@@ -8,11 +8,11 @@ use crate::event::COMM_LEN;
 
 /// Living processes that descend from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heirs {
+pub enum Descendants {
     /// None.
     None,
     /// One: its process id, and when it was born.
-    One(u32, u64),
+    Only(u32, u64),
     /// More than one.
     Several,
     /// It can't be told.
@@ -28,7 +28,7 @@ pub trait Lineage {
     fn lives(&self, pid: u32, since: u64) -> Option<bool>;
     /// The living descendants of the process that had this id at `since`, by the
     /// children that it has had since then; it may have ended.
-    fn heirs(&self, pid: u32, since: u64) -> Heirs;
+    fn descendants(&self, pid: u32, since: u64) -> Descendants;
     /// The name of the process that has this id: that of its first thread, ended
     /// by a NUL if it is shorter.
     fn name(&self, pid: u32) -> Option<[u8; COMM_LEN]>;
@@ -36,31 +36,6 @@ pub trait Lineage {
     fn parent(&self, pid: u32) -> Option<u32>;
     /// Whether it is a thread of the kernel.
     fn is_kernel_thread(&self, pid: u32) -> bool;
-}
-
-/// Nobody follows what becomes of processes.
-#[derive(Clone, Copy, Debug)]
-pub struct Unfollowed;
-
-impl Lineage for Unfollowed {
-    fn follows(&self) -> bool {
-        false
-    }
-    fn lives(&self, _: u32, _: u64) -> Option<bool> {
-        None
-    }
-    fn heirs(&self, _: u32, _: u64) -> Heirs {
-        Heirs::Unknown
-    }
-    fn name(&self, _: u32) -> Option<[u8; COMM_LEN]> {
-        None
-    }
-    fn parent(&self, _: u32) -> Option<u32> {
-        None
-    }
-    fn is_kernel_thread(&self, _: u32) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]
@@ -101,13 +76,13 @@ pub(crate) mod tests {
         fn lives(&self, pid: u32, since: u64) -> Option<bool> {
             Some(self.of(pid, since).is_some_and(|p| p.2 > self.now))
         }
-        fn heirs(&self, pid: u32, since: u64) -> Heirs {
+        fn descendants(&self, pid: u32, since: u64) -> Descendants {
             let mut found = Vec::new();
             self.count(pid, since, &mut found);
             match found[..] {
-                [] => Heirs::None,
-                [(pid, born)] => Heirs::One(pid, born),
-                _ => Heirs::Several,
+                [] => Descendants::None,
+                [(pid, born)] => Descendants::Only(pid, born),
+                _ => Descendants::Several,
             }
         }
         fn name(&self, pid: u32) -> Option<[u8; COMM_LEN]> {

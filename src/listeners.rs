@@ -9,7 +9,7 @@
 //! than fit, those beyond have no owner, which is poorer and never wrong.
 
 use crate::event::{Event, Owner};
-use crate::lineage::{Heirs, Lineage};
+use crate::lineage::{Descendants, Lineage};
 use crate::maps::{LISTENERS, Listener};
 use crate::tcp::Endpoint;
 use std::collections::HashMap;
@@ -170,9 +170,11 @@ impl Listeners {
     fn judge(entry: &Entry, kin: &dyn Lineage) -> Holder {
         match (kin.lives(entry.pid, entry.since), entry.stays) {
             (Some(true), true) => Holder::Same,
-            (Some(true), false) if kin.heirs(entry.pid, entry.since) == Heirs::None => Holder::Same,
-            (Some(false), false) => match kin.heirs(entry.pid, entry.since) {
-                Heirs::One(pid, born) => Holder::Heir(pid, born),
+            (Some(true), false) if kin.descendants(entry.pid, entry.since) == Descendants::None => {
+                Holder::Same
+            }
+            (Some(false), false) => match kin.descendants(entry.pid, entry.since) {
+                Descendants::Only(pid, born) => Holder::Heir(pid, born),
                 _ => Holder::Unknown,
             },
             _ => Holder::Unknown,

@@ -17,6 +17,7 @@ struct Told {
     other: u64,
     unreadable: u64,
     owners: u64,
+    tasks: u64,
     undelivered: u64,
     /// What looked undelivered at the last poll.
     underway: u64,
@@ -27,6 +28,7 @@ struct Told {
 pub struct Losses {
     cpus: Vec<Told>,
     recursion: u64,
+    refused: u64,
     undecodable: u64,
     undecodable_told: u64,
     total: u64,
@@ -44,12 +46,13 @@ impl Losses {
     }
 
     /// Hands out what is new: what the rings say, what the programs count where
-    /// there are any, and how often they were skipped. `wall` is the time to give.
+    /// there are any, how often they were skipped, and how many processes found
+    /// no room. `wall` is the time to give.
     pub fn poll(
         &mut self,
         rings: &Rings,
         tally: Option<&Tally>,
-        skipped: u64,
+        (skipped, refused): (u64, u64),
         wall: u64,
         tell: &mut dyn FnMut(Lost),
     ) {
@@ -59,8 +62,7 @@ impl Losses {
             let count = now.saturating_sub(*told);
             if count > 0 {
                 *told = now;
-                // Of an owner that isn't kept no event is lost.
-                if reason != Reason::OwnersFull {
+                if !reason.spares_events() {
                     total = count.saturating_add(total);
                 }
                 tell(Lost {
@@ -75,7 +77,7 @@ impl Losses {
             let unsent = tally.map_or_else(Counts::default, |tally| tally.of(cpu));
             let ring = rings.of(cpu);
             let full = unsent.ring_full.max(ring.map_or(0, |ring| ring.lost()));
-            let unreadable = ring.map_or(0, |ring| ring.unreadable());
+            let unreadable = rings.unreadable(cpu);
             let at = Some(cpu);
             step(&mut told.ring_full, full, at, Reason::RingFull);
             let other = ring.map_or(0, |ring| ring.unsampled());
@@ -93,9 +95,11 @@ impl Losses {
             let undelivered = underway.min(std::mem::replace(&mut told.underway, underway));
             step(&mut told.undelivered, undelivered, at, Reason::Undelivered);
             step(&mut told.owners, unsent.owners, at, Reason::OwnersFull);
+            step(&mut told.tasks, rings.lost_news(cpu), at, Reason::TasksFull);
             step(&mut told.unreadable, unreadable, at, Reason::Unreadable);
         }
         step(&mut self.recursion, skipped, None, Reason::Recursion);
+        step(&mut self.refused, refused, None, Reason::TasksFull);
         let undecodable = self.undecodable;
         step(
             &mut self.undecodable_told,

@@ -5,10 +5,11 @@
 //! where one of three things is known: the event ran in the owner's context,
 //! an earlier event of the socket did, or the socket is the child of a
 //! listener whose owner is known. What the kernel does in an interrupt runs in
-//! anybody's context and teaches nothing. A socket is forgotten at CLOSE, for
-//! its address is used again. Memory is bounded.
+//! anybody's context and teaches nothing. A thread of the kernel is nobody's
+//! owner. A socket is forgotten at CLOSE, for its address is used again. Memory is bounded.
 
 use crate::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
+use crate::processes::Processes;
 use crate::recent::Recent;
 use crate::tcp::State;
 use std::collections::HashMap;
@@ -29,9 +30,22 @@ struct Known {
 
 impl Known {
     fn owner(self) -> Owner {
+        let own = self.source == OwnerSource::Task;
+        let mut task = self.task;
+        if task.tid != task.pid {
+            // The thread's own name, and not the process's.
+            task.name = [0; COMM_LEN];
+        }
+        if !own {
+            // That of before.
+            task.uid = None;
+        }
         Owner {
-            task: self.task,
-            thread: [0; COMM_LEN],
+            task,
+            thread: match own {
+                true => self.task.name,
+                false => [0; COMM_LEN],
+            },
             parent: None,
             cgroup: None,
             source: self.source,
@@ -80,10 +94,21 @@ fn is_the_owners_doing(old: State, new: State) -> bool {
     )
 }
 
+/// Whether a task is a thread of the kernel: by name, where processes aren't
+/// known.
+fn is_the_kernels(task: &Task, processes: &Processes) -> bool {
+    processes.is_kernel_thread(task.pid) || task.name.starts_with(b"kworker/")
+}
+
 impl Owners {
     /// Takes an event, and tells the owner of its socket. `own_context` says
     /// that the task on the CPU was not interrupted by the event.
-    pub fn observe(&mut self, event: &Event, own_context: bool) -> Option<Owner> {
+    pub fn observe(
+        &mut self,
+        event: &Event,
+        own_context: bool,
+        processes: &Processes,
+    ) -> Option<Owner> {
         let (old, new) = match event.what {
             What::State { old, new } => (old, new),
             // Its socket is the listener, which may be older than all that is
@@ -91,11 +116,12 @@ impl Owners {
             What::SynAck => return self.of_listener(event),
             _ => return self.sockets.get(event.socket).map(|known| known.owner()),
         };
-        let known = if self.is_the_owner(event, (old, new), own_context) {
+        let known = if self.is_the_owner(event, (old, new), own_context, processes) {
             let source = OwnerSource::Task;
             let task = event.on_cpu;
             // Of a PID namespace that can't be seen: the owner, but who?
-            (task.pid != 0).then_some(Known { task, source })
+            let told = task.pid != 0 && !is_the_kernels(&task, processes);
+            told.then_some(Known { task, source })
         } else if (old, new) == (State::Listen, State::SynRecv) {
             // Of an earlier socket at this address nothing may be left.
             let source = OwnerSource::Listener;
@@ -113,6 +139,10 @@ impl Owners {
                 if keep.source == OwnerSource::Task {
                     keep.source = OwnerSource::Cached;
                 }
+                if keep.source == OwnerSource::Listener && old == State::SynRecv {
+                    // From here on it may be accepted, which is not seen.
+                    keep.source = OwnerSource::ListenerAccepted;
+                }
                 self.sockets.insert(event.socket, keep);
                 if new == State::Listen {
                     self.listen(event);
@@ -125,8 +155,18 @@ impl Owners {
     }
 
     /// Whether the task on the CPU is the socket's owner.
-    fn is_the_owner(&mut self, event: &Event, change: (State, State), own_context: bool) -> bool {
+    fn is_the_owner(
+        &mut self,
+        event: &Event,
+        change: (State, State),
+        own_context: bool,
+        processes: &Processes,
+    ) -> bool {
         let (old, new) = change;
+        if old == new {
+            // A close() upon a shutdown(), perhaps of another one who has it.
+            return false;
+        }
         let task = &event.on_cpu;
         if matches!(new, State::SynSent | State::Listen) {
             return own_context || is_the_owners_doing(old, new);
@@ -140,7 +180,7 @@ impl Owners {
             // has it killed, as `ss -K` does. Which, can't be told.
             (_, State::Close) => false,
             // The kernel's workers close what nobody else can close any more.
-            _ if task.name.starts_with(b"kworker/") => false,
+            _ if is_the_kernels(task, processes) => false,
             // By TCP Fast Open a server may have shut down before the handshake
             // was over; its FIN then comes in the softirq that ends it (v6.12
             // net/ipv4/tcp_input.c, tcp_rcv_state_process).
@@ -212,6 +252,7 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::perf::record::{Ids, News};
     use crate::wire::tests::state;
     use State::*;
 
@@ -232,6 +273,10 @@ mod tests {
         owner.map(|o| (o.task.pid, o.source))
     }
 
+    fn nobody() -> Processes {
+        Processes::empty(true)
+    }
+
     const TASK: OwnerSource = OwnerSource::Task;
     const CACHED: OwnerSource = OwnerSource::Cached;
     const LISTENER: OwnerSource = OwnerSource::Listener;
@@ -239,7 +284,8 @@ mod tests {
     #[test]
     fn a_client_belongs_to_who_opened_it() {
         let mut owners = Owners::default();
-        let mut see = |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own));
+        let mut see =
+            |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own, &nobody()));
         // Opening is the owner's, whatever the flags say.
         assert_eq!(see(5, Close, SynSent, false), Some((5, TASK)));
         assert_eq!(see(99, SynSent, Established, false), Some((5, CACHED)));
@@ -255,7 +301,8 @@ mod tests {
     #[test]
     fn an_event_that_was_no_interrupt_is_the_owners() {
         let mut owners = Owners::default();
-        let mut see = |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own));
+        let mut see =
+            |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own, &nobody()));
         assert_eq!(see(99, FinWait1, FinWait2, false), None);
         assert_eq!(see(5, SynSent, Established, true), Some((5, TASK)));
         assert_eq!(see(99, Established, CloseWait, false), Some((5, CACHED)));
@@ -265,23 +312,33 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_of_the_kernel_owns_only_what_it_opens() {
-        let mut owners = Owners::default();
-        let mut see = |pid, old, new| {
-            let mut event = at(pid, 1, old, new);
-            event.on_cpu.name = *b"kworker/0:1\0\0\0\0\0";
-            told(owners.observe(&event, true))
-        };
-        assert_eq!(see(9, Established, FinWait1), None);
-        assert_eq!(see(9, Close, SynSent), Some((9, TASK)));
-        assert_eq!(see(8, Established, FinWait1), Some((9, CACHED)));
-        assert_eq!(see(9, FinWait1, FinWait2), Some((9, TASK)));
+    fn a_thread_of_the_kernel_owns_nothing() {
+        let mut processes = Processes::unseeded();
+        let (task, parent) = (Ids { pid: 9, tid: 9 }, Ids { pid: 2, tid: 2 });
+        processes.observe(1, &News::Fork { task, parent });
+        let names = [*b"kworker/0:1\0\0\0\0\0", *b"nfsd\0\0\0\0\0\0\0\0\0\0\0\0"];
+        for (name, processes) in names.into_iter().zip([nobody(), processes]) {
+            let mut owners = Owners::default();
+            let mut see = |pid, old, new| {
+                let mut event = at(pid, 1, old, new);
+                if pid == 9 {
+                    event.on_cpu.name = name;
+                }
+                told(owners.observe(&event, true, &processes))
+            };
+            assert_eq!(see(9, Established, FinWait1), None);
+            assert_eq!(see(9, Close, SynSent), None);
+            assert_eq!(see(9, SynSent, Established), None);
+            assert_eq!(see(8, Established, FinWait1), Some((8, TASK)));
+            assert_eq!(see(9, FinWait1, FinWait2), Some((8, CACHED)));
+        }
     }
 
     #[test]
     fn an_owner_out_of_sight_is_unknown() {
         let mut owners = Owners::default();
-        let mut see = |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own));
+        let mut see =
+            |pid, old, new, own| told(owners.observe(&at(pid, 1, old, new), own, &nobody()));
         assert_eq!(see(0, Close, SynSent, true), None);
         assert_eq!(see(99, SynSent, Established, false), None);
         assert_eq!(see(5, Established, FinWait1, true), Some((5, TASK)));
@@ -290,7 +347,7 @@ mod tests {
         // Nor is there anything to inherit.
         assert_eq!(see(0, Close, Listen, true), None);
         let child = at(99, 2, Listen, SynRecv);
-        assert_eq!(told(owners.observe(&child, false)), None);
+        assert_eq!(told(owners.observe(&child, false, &nobody())), None);
     }
 
     #[test]
@@ -310,11 +367,14 @@ mod tests {
                 let mut owners = Owners::default();
                 let mut event = at(99, 1, Established, Established);
                 event.what = what;
-                assert_eq!(owners.observe(&event, own), None);
-                owners.observe(&at(5, 1, Close, SynSent), true);
-                assert_eq!(told(owners.observe(&event, own)), Some((5, CACHED)));
-                owners.observe(&at(99, 1, SynSent, Close), false);
-                assert_eq!(owners.observe(&event, own), None);
+                assert_eq!(owners.observe(&event, own, &nobody()), None);
+                owners.observe(&at(5, 1, Close, SynSent), true, &nobody());
+                assert_eq!(
+                    told(owners.observe(&event, own, &nobody())),
+                    Some((5, CACHED))
+                );
+                owners.observe(&at(99, 1, SynSent, Close), false, &nobody());
+                assert_eq!(owners.observe(&event, own, &nobody()), None);
             }
         }
     }
@@ -322,44 +382,73 @@ mod tests {
     #[test]
     fn a_synack_is_the_listeners_however_old_that_is() {
         let mut owners = Owners::default();
-        owners.observe(&local(at(5, 1, Close, Listen), "0.0.0.0", 80), true);
+        owners.observe(
+            &local(at(5, 1, Close, Listen), "0.0.0.0", 80),
+            true,
+            &nobody(),
+        );
         for socket in 100..100_000 {
-            owners.observe(&at(6, socket, Close, SynSent), true);
+            owners.observe(&at(6, socket, Close, SynSent), true, &nobody());
         }
         let mut event = local(at(99, 1, Listen, SynRecv), "10.0.0.1", 80);
         event.what = What::SynAck;
-        assert_eq!(told(owners.observe(&event, false)), Some((5, CACHED)));
+        assert_eq!(
+            told(owners.observe(&event, false, &nobody())),
+            Some((5, CACHED))
+        );
         // Of another namespace, say: not that one.
         event.socket = 2;
-        assert_eq!(owners.observe(&event, false), None);
+        assert_eq!(owners.observe(&event, false, &nobody()), None);
         // Nor that one once it is closed.
         event.socket = 1;
-        owners.observe(&local(at(5, 1, Listen, Close), "0.0.0.0", 80), true);
-        assert_eq!(owners.observe(&event, false), None);
+        owners.observe(
+            &local(at(5, 1, Listen, Close), "0.0.0.0", 80),
+            true,
+            &nobody(),
+        );
+        assert_eq!(owners.observe(&event, false, &nobody()), None);
     }
 
     #[test]
     fn a_child_belongs_to_the_listeners_owner() {
         let mut owners = Owners::default();
         let listener = local(at(5, 1, Close, Listen), "10.0.0.1", 80);
-        assert_eq!(told(owners.observe(&listener, true)), Some((5, TASK)));
+        assert_eq!(
+            told(owners.observe(&listener, true, &nobody())),
+            Some((5, TASK))
+        );
         let child = local(at(99, 2, Listen, SynRecv), "10.0.0.1", 80);
-        assert_eq!(told(owners.observe(&child, false)), Some((5, LISTENER)));
+        assert_eq!(
+            told(owners.observe(&child, false, &nobody())),
+            Some((5, LISTENER))
+        );
         let next = at(99, 2, SynRecv, Established);
-        assert_eq!(told(owners.observe(&next, false)), Some((5, LISTENER)));
+        assert_eq!(
+            told(owners.observe(&next, false, &nobody())),
+            Some((5, LISTENER))
+        );
         // Another process accepted it, and closes it.
         let closing = at(6, 2, CloseWait, LastAck);
-        assert_eq!(told(owners.observe(&closing, true)), Some((6, TASK)));
+        assert_eq!(
+            told(owners.observe(&closing, true, &nobody())),
+            Some((6, TASK))
+        );
         let last = at(99, 2, LastAck, Close);
-        assert_eq!(told(owners.observe(&last, false)), Some((6, CACHED)));
+        assert_eq!(
+            told(owners.observe(&last, false, &nobody())),
+            Some((6, CACHED))
+        );
         // Another address, another port.
         for (addr, port) in [("10.0.0.2", 80), ("10.0.0.1", 81)] {
             let child = local(at(99, 3, Listen, SynRecv), addr, port);
-            assert_eq!(told(owners.observe(&child, false)), None);
+            assert_eq!(told(owners.observe(&child, false, &nobody())), None);
         }
         let gone = local(at(5, 1, Listen, Close), "10.0.0.1", 80);
-        assert_eq!(told(owners.observe(&gone, false)), Some((5, TASK)));
-        assert_eq!(told(owners.observe(&child, false)), None);
+        assert_eq!(
+            told(owners.observe(&gone, false, &nobody())),
+            Some((5, TASK))
+        );
+        assert_eq!(told(owners.observe(&child, false, &nobody())), None);
         assert!(owners.listeners.is_empty() && owners.listening == 0);
     }
 
@@ -369,17 +458,17 @@ mod tests {
         let listen = |pid, socket, addr: &str| local(at(pid, socket, Close, Listen), addr, 80);
         let heir = |owners: &mut Owners, addr: &str| {
             let child = local(at(99, 9, Listen, SynRecv), addr, 80);
-            told(owners.observe(&child, false)).map(|(pid, _)| pid)
+            told(owners.observe(&child, false, &nobody())).map(|(pid, _)| pid)
         };
-        owners.observe(&listen(5, 1, "0.0.0.0"), true);
+        owners.observe(&listen(5, 1, "0.0.0.0"), true, &nobody());
         assert_eq!(heir(&mut owners, "10.0.0.1"), Some(5));
         assert_eq!(heir(&mut owners, "2001:db8::1"), None);
         // Another at the very address may be of another namespace.
-        owners.observe(&listen(6, 2, "10.0.0.1"), true);
+        owners.observe(&listen(6, 2, "10.0.0.1"), true, &nobody());
         assert_eq!(heir(&mut owners, "10.0.0.1"), None);
         assert_eq!(heir(&mut owners, "10.0.0.3"), Some(5));
         // An IPv6 wildcard takes IPv4, too: which of the two, can't be told.
-        owners.observe(&listen(7, 3, "::"), true);
+        owners.observe(&listen(7, 3, "::"), true, &nobody());
         assert_eq!(heir(&mut owners, "2001:db8::1"), Some(7));
         assert_eq!(heir(&mut owners, "10.0.0.3"), None);
     }
@@ -389,33 +478,43 @@ mod tests {
         let mut owners = Owners::default();
         let listen = |pid, socket, old, new| local(at(pid, socket, old, new), "10.0.0.1", 80);
         let child = listen(99, 9, Listen, SynRecv);
-        owners.observe(&listen(5, 1, Close, Listen), true);
-        owners.observe(&listen(5, 2, Close, Listen), true);
-        assert_eq!(told(owners.observe(&child, false)), Some((5, LISTENER)));
-        owners.observe(&listen(6, 3, Close, Listen), true);
-        assert_eq!(told(owners.observe(&child, false)), None);
+        owners.observe(&listen(5, 1, Close, Listen), true, &nobody());
+        owners.observe(&listen(5, 2, Close, Listen), true, &nobody());
+        assert_eq!(
+            told(owners.observe(&child, false, &nobody())),
+            Some((5, LISTENER))
+        );
+        owners.observe(&listen(6, 3, Close, Listen), true, &nobody());
+        assert_eq!(told(owners.observe(&child, false, &nobody())), None);
         // And what an earlier socket at its address left is not taken for it.
         assert_eq!(
-            told(owners.observe(&at(99, 9, SynRecv, Established), false)),
+            told(owners.observe(&at(99, 9, SynRecv, Established), false, &nobody())),
             None
         );
-        owners.observe(&listen(6, 3, Listen, Close), true);
-        assert_eq!(told(owners.observe(&child, false)), Some((5, LISTENER)));
+        owners.observe(&listen(6, 3, Listen, Close), true, &nobody());
+        assert_eq!(
+            told(owners.observe(&child, false, &nobody())),
+            Some((5, LISTENER))
+        );
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut owners = Owners::default();
         for socket in 0..100_000 {
-            owners.observe(&at(5, socket, Close, SynSent), true);
+            owners.observe(&at(5, socket, Close, SynSent), true, &nobody());
         }
         for socket in 0..20_000 {
             let port = (socket % 60_000) as u16;
-            owners.observe(&local(at(5, socket, Close, Listen), "0.0.0.0", port), true);
+            owners.observe(
+                &local(at(5, socket, Close, Listen), "0.0.0.0", port),
+                true,
+                &nobody(),
+            );
         }
         assert_eq!(owners.listening, LISTENERS);
         // One of those that are not known may be the one.
         let child = local(at(99, 9, Listen, SynRecv), "10.0.0.1", 1);
-        assert_eq!(told(owners.observe(&child, false)), None);
+        assert_eq!(told(owners.observe(&child, false, &nobody())), None);
     }
 }

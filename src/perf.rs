@@ -1,7 +1,8 @@
 //! Per-CPU perf rings: opening, reading in the order of time, loss.
 //!
 //! Contract: [`Rings::drain`] hands out every sample older than a given time,
-//! merged over all CPUs by timestamp, each exactly once. Within one ring the
+//! and what became of tasks, merged over all rings by timestamp, each exactly
+//! once. Within one ring the
 //! kernel's order is kept; it can differ from that of the timestamps only
 //! between a context and the interrupt that nests in it, so never for one
 //! socket. Newer samples are held back for the next drain: another CPU may
@@ -10,17 +11,21 @@
 
 mod cursor;
 pub mod feed;
+mod gap;
+mod news;
 pub mod record;
+pub mod ring;
 pub mod span;
 
 use crate::error::{Error, Kind};
 use crate::sys::perf_event::Attr;
-use crate::sys::ring::{RingMap, page_size};
-use crate::sys::{Errno, memory, perf_event};
+use crate::sys::ring::page_size;
+use crate::sys::{Errno, memory, time};
 use cursor::{Cursor, Part, count_samples};
 use feed::{Feed, open_error};
-use record::{Body, News};
-use std::cell::Cell;
+use news::{NewsRing, NewsRings};
+use record::{Body, News, Topic};
+pub use ring::Ring;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -45,150 +50,18 @@ pub struct Sample<'a> {
     pub body: Body<'a>,
 }
 
-/// The ring of one CPU.
-#[derive(Debug)]
-pub struct Ring {
-    cpu: u32,
-    event: OwnedFd,
-    map: RingMap,
-    /// The tracepoints that sample into it.
-    sources: Vec<OwnedFd>,
-    /// What PERF_RECORD_LOST told.
-    lost: Cell<u64>,
-    /// Samples handed out of the sources that it has now.
-    samples: Cell<u64>,
-    missing: Cell<Missing>,
-    /// Of `missing`, what was missing from sources that are gone.
-    missing_before: Missing,
-    unreadable: Cell<u64>,
-    /// How long the event has been enabled, when last asked, in nanoseconds.
-    enabled: u64,
-    /// Of a retired one: whether it was empty when last asked.
-    idle: bool,
-    /// Samples handed out of the rings that it replaced.
-    before: Cell<u64>,
-}
-
-/// Events that the tracepoints counted and that came to no sample.
-#[derive(Clone, Copy, Debug, Default)]
-struct Missing {
-    /// For want of room.
-    full: u64,
-    /// For other reasons.
-    other: u64,
-}
-
-impl Ring {
-    /// The CPU's number.
-    pub fn cpu(&self) -> u32 {
-        self.cpu
-    }
-
-    /// Whether half of it holds what nobody has read yet.
-    pub fn is_filling(&self) -> bool {
-        let (first, second) = self.map.unread();
-        first.len() + second.len() > self.map.data_size() / 2
-    }
-
-    /// Samples that found no room, as far as the ring has said so, or the
-    /// tracepoints when last asked.
-    pub fn lost(&self) -> u64 {
-        match self.sources.is_empty() {
-            true => self.lost.get(),
-            false => self.missing.get().full,
-        }
-    }
-
-    /// Events that the kernel has counted and not sampled, though there was
-    /// room; see [`Rings::count_missing`].
-    pub fn unsampled(&self) -> u64 {
-        self.missing.get().other
-    }
-
-    /// Records that were there and made no sense.
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable.get()
-    }
-
-    fn new(cpu: u32, event: OwnedFd, size: usize) -> Result<Ring, Errno> {
-        let map = RingMap::new(event.as_fd(), size)?;
-        Ok(Ring {
-            cpu,
-            event,
-            map,
-            sources: Vec::new(),
-            lost: Cell::new(0),
-            samples: Cell::new(0),
-            missing: Cell::default(),
-            missing_before: Missing::default(),
-            unreadable: Cell::new(0),
-            enabled: 0,
-            idle: false,
-            before: Cell::new(0),
-        })
-    }
-
-    /// Compares what the sources counted with what was sampled.
-    fn count_missing(&self, feed: &Feed) {
-        let (mut counted, mut lost) = (0, 0);
-        for source in &self.sources {
-            let Ok((count, full)) = perf_event::read_counts(source.as_fd()) else {
-                return;
-            };
-            (counted, lost) = (count.saturating_add(counted), full.saturating_add(lost));
-        }
-        // Looked at after the count: what has come since makes the difference
-        // too small, never too large, and only until the next time.
-        let waiting = count_samples(self.map.unread(), feed.layout());
-        let missing = counted.saturating_sub(self.samples.get().saturating_add(waiting));
-        let full = match feed.counts_lost() {
-            true => lost.min(missing),
-            false => missing,
-        };
-        let (told, before) = (self.missing.get(), self.missing_before);
-        self.missing.set(Missing {
-            full: told.full.max(before.full.saturating_add(full)),
-            other: told.other.max(before.other.saturating_add(missing - full)),
-        });
-    }
-
-    /// Whether its CPU went away, and the ring with it: its event is then no
-    /// longer enabled. Each call looks at the time since the one before.
-    fn is_dead(&mut self) -> bool {
-        let enabled = perf_event::read_counts(self.event.as_fd()).map_or(0, |(_, time)| time);
-        std::mem::replace(&mut self.enabled, enabled) == enabled
-    }
-
-    /// Takes over what another ring of its CPU counted as lost.
-    fn take_losses(&self, other: &Ring) {
-        let lost = self.lost.get().saturating_add(other.lost.take());
-        self.lost.set(lost);
-        self.unreadable
-            .set(self.unreadable.get() + other.unreadable.take());
-    }
-
-    fn switch(&self, on: bool) -> Result<(), Errno> {
-        let switch = if on {
-            perf_event::enable
-        } else {
-            perf_event::disable
-        };
-        self.sources.iter().try_for_each(|s| switch(s.as_fd()))
-    }
-}
-
-impl AsFd for Ring {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
-    }
-}
-
 /// The rings of all online CPUs.
 #[derive(Debug)]
 pub struct Rings {
     rings: Vec<Ring>,
     /// Replaced by another one of their CPU.
     retired: Vec<Ring>,
+    /// What becomes of tasks.
+    news: NewsRings,
+    /// Why that can't be had.
+    without_news: Option<Errno>,
+    /// News of a CPU that has just come up are missing.
+    came: bool,
     cpu_ids: u32,
     size: usize,
     wanted: usize,
@@ -197,7 +70,8 @@ pub struct Rings {
 
 impl Rings {
     /// Opens a ring on every online CPU, for this feed; tracepoints sample once
-    /// [`Rings::switch`] lets them. `size` is in bytes per CPU, rounded up
+    /// [`Rings::switch`] lets them. What becomes of tasks is recorded from here
+    /// on. `size` is in bytes per CPU, rounded up
     /// to a power of two of pages; `None` is 2 MiB, less on hosts with more
     /// than 32 CPUs or little memory. Where locked memory runs out, all rings are made smaller:
     /// compare [`Rings::size`] with [`Rings::wanted`].
@@ -205,37 +79,40 @@ impl Rings {
         let page = page_size();
         // The watermark is set at opening, the default size comes from the
         // number of CPUs: half of the smallest default ring will do.
-        let (mut events, cpu_ids) = feed.open_rings(size.unwrap_or(DEFAULT_MAX))?;
+        let (events, cpu_ids) = feed.open_rings(size.unwrap_or(DEFAULT_MAX))?;
         let wanted = match size {
             Some(size) => size.max(page).checked_next_power_of_two(),
             None => Some(default_size(events.len(), memory::total())),
         }
         .ok_or_else(|| Error::new(Kind::Usage, "--buffer is larger than memory can be"))?;
-        let mut size = wanted;
-        let mut rings = loop {
-            match map_all(events, size) {
-                Ok(rings) => break rings,
-                Err(Errno::EPERM | Errno::ENOMEM) if size > page => {
-                    size /= 2;
-                    events = feed.open_rings(size)?.0;
-                }
-                Err(errno) => {
-                    return Err(Error::new(
-                        Kind::Runtime,
-                        format!("cannot map a ring of {size} bytes per CPU ({errno})"),
-                    )
-                    .advise("try a smaller --buffer, or raise kernel.perf_event_mlock_kb"));
-                }
+        let least = wanted.min(news::EVENTS_LEAST.max(page));
+        let mut without_news = None;
+        let mapped = match map_all(&feed, events, wanted, least, &NewsRings::open) {
+            Ok(mapped) => Ok(mapped),
+            // Better no news than no events.
+            Err(errno) => {
+                without_news = Some(errno);
+                let events = feed.open_rings(wanted)?.0;
+                let none = |_: &[u32], _| Ok(NewsRings::default());
+                map_all(&feed, events, wanted, page, &none)
             }
         };
+        let (mut rings, news, size) = mapped.map_err(|errno| {
+            let why = format!("cannot map a ring for each CPU ({errno})");
+            Error::new(Kind::Runtime, why)
+                .advise("try a smaller --buffer, or raise kernel.perf_event_mlock_kb")
+        })?;
         for ring in &mut rings {
             ring.sources = feed
                 .open_sources(ring, size)
-                .map_err(|errno| open_error(ring.cpu, errno))?;
+                .map_err(|errno| open_error(ring.cpu(), errno))?;
         }
         Ok(Rings {
             rings,
             retired: Vec::new(),
+            news,
+            without_news,
+            came: false,
             cpu_ids,
             size,
             wanted,
@@ -248,7 +125,7 @@ impl Rings {
         for ring in &self.rings {
             match ring.switch(on) {
                 Ok(()) => {}
-                Err(errno) => return Err(open_error(ring.cpu, errno)),
+                Err(errno) => return Err(open_error(ring.cpu(), errno)),
             }
         }
         Ok(())
@@ -290,6 +167,45 @@ impl Rings {
         self.cpu_ids
     }
 
+    /// Why it can't be told what becomes of tasks, where it can't.
+    pub fn without_news(&self) -> Option<Error> {
+        self.without_news.map(|errno| {
+            let why = format!("perf does not tell what becomes of processes ({errno})");
+            let error = Error::new(Kind::Permission, why);
+            match errno {
+                Errno::EPERM => {
+                    error.advise("raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK")
+                }
+                _ => error,
+            }
+        })
+    }
+
+    /// What is to be waited for, with its CPU.
+    pub fn watched(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        let lives = |ring: &&NewsRing| ring.gap.topic == Topic::Lives;
+        let news = self.news.rings.iter().filter(lives);
+        let news = news.map(|ring| (ring.cpu, ring.as_fd()));
+        let events = self.rings.iter().map(|ring| (ring.cpu(), ring.as_fd()));
+        events.chain(news)
+    }
+
+    /// Whether a ring should be read soon.
+    pub fn is_filling(&self) -> bool {
+        self.rings.iter().any(Ring::is_filling) || self.news.rings.iter().any(NewsRing::is_filling)
+    }
+
+    /// Records of what became of a CPU's tasks that found no room, as far as is
+    /// known.
+    pub fn lost_news(&self, cpu: u32) -> u64 {
+        self.news.lost(cpu)
+    }
+
+    /// Records of a CPU that made no sense.
+    pub fn unreadable(&self, cpu: u32) -> u64 {
+        self.of(cpu).map_or(0, Ring::unreadable) + self.news.unreadable(cpu)
+    }
+
     /// The rings.
     pub fn iter(&self) -> std::slice::Iter<'_, Ring> {
         self.rings.iter()
@@ -306,11 +222,15 @@ impl Rings {
     /// the old one holds, or gets until the programs know, is handed out all
     /// the same.
     pub fn revive(&mut self, cpu: u32) -> Result<&Ring, Errno> {
+        let news = self.news.of_cpu(cpu);
         let event = self.feed.open_ring(cpu, self.size)?;
         let mut new = Ring::new(cpu, event, self.size)?;
         new.sources = self.feed.open_sources(&new, self.size)?;
         new.switch(true)?;
-        let at = match self.rings.iter().position(|ring| ring.cpu == cpu) {
+        // Of what became of the CPU's tasks before, nothing is known.
+        self.news.replace(cpu, news.unwrap_or_default());
+        self.came = true;
+        let at = match self.rings.iter().position(|ring| ring.cpu() == cpu) {
             Some(at) => {
                 let old = std::mem::replace(&mut self.rings[at], new);
                 old.count_missing(&self.feed);
@@ -331,7 +251,7 @@ impl Rings {
     /// Samples that a CPU's rings have had, handed out or not.
     pub fn delivered(&self, cpu: u32) -> u64 {
         let rings = self.rings.iter().chain(&self.retired);
-        let of_cpu = rings.filter(|ring| ring.cpu == cpu);
+        let of_cpu = rings.filter(|ring| ring.cpu() == cpu);
         let one = |ring: &Ring| {
             let waiting = count_samples(ring.map.unread(), self.feed.layout());
             ring.before.get() + ring.samples.get() + waiting
@@ -343,7 +263,7 @@ impl Rings {
     /// before. To be called at intervals that no program needs for one event.
     pub fn release_retired(&mut self) {
         for mut old in std::mem::take(&mut self.retired) {
-            if let Some(ring) = self.rings.iter().find(|ring| ring.cpu == old.cpu) {
+            if let Some(ring) = self.rings.iter().find(|ring| ring.cpu() == old.cpu()) {
                 ring.take_losses(&old);
                 ring.before
                     .set(ring.before.get() + old.before.take() + old.samples.take());
@@ -353,11 +273,14 @@ impl Rings {
                 self.retired.push(old);
             }
         }
+        self.news.release_retired();
     }
 
     /// The events that may be opened for a CPU that comes up.
     pub fn events(&self) -> Vec<Attr> {
-        self.feed.events(self.size)
+        let mut events = self.feed.events(self.size);
+        events.extend(self.news.events());
+        events
     }
 
     /// Opens one ring more on a CPU that has one, and closes it again: what a
@@ -366,6 +289,7 @@ impl Rings {
         let cpu = self.rings.first().map_or(0, Ring::cpu);
         let event = self.feed.open_ring(cpu, self.size)?;
         let ring = Ring::new(cpu, event, self.size)?;
+        self.news.of_cpu(cpu)?;
         self.feed.clone().open_sources(&ring, self.size).map(drop)
     }
 
@@ -377,7 +301,7 @@ impl Rings {
         let removable = |cpu: u32| folder.join(format!("cpu{cpu}/online")).exists();
         self.rings.len() < self.cpu_ids as usize
             || self.cpu_ids > 1 && !folder.exists()
-            || self.rings.iter().any(|ring| removable(ring.cpu))
+            || self.rings.iter().any(|ring| removable(ring.cpu()))
     }
 
     /// The CPUs without a live ring, as far as is known without asking the
@@ -387,7 +311,7 @@ impl Rings {
         let mut cpus: Vec<u32> = (0..self.cpu_ids).collect();
         for ring in &mut self.rings {
             if !ring.is_dead() {
-                cpus.retain(|&cpu| cpu != ring.cpu);
+                cpus.retain(|&cpu| cpu != ring.cpu());
             }
         }
         cpus
@@ -395,16 +319,27 @@ impl Rings {
 
     /// The ring of a CPU.
     pub fn of(&self, cpu: u32) -> Option<&Ring> {
-        self.rings.iter().find(|ring| ring.cpu == cpu)
+        self.rings.iter().find(|ring| ring.cpu() == cpu)
     }
 
     /// Hands out, in the order of time, every sample older than `until`
-    /// (CLOCK_MONOTONIC, nanoseconds), until `sink` returns false. Returns
-    /// whether samples are left.
+    /// (CLOCK_MONOTONIC, nanoseconds), until `sink` returns false, and before
+    /// each what has become of tasks until then. Returns whether samples are
+    /// left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(Sample<'_>) -> bool) -> bool {
+        if std::mem::take(&mut self.came) {
+            miss(Topic::Lives, sink);
+            miss(Topic::Names, sink);
+        }
         loop {
-            self.look_for_loss(sink);
-            match self.drain_batch(until, sink) {
+            for ring in &mut self.rings {
+                if self.feed.may_have_lost(ring.map.take_fullest(), self.size) {
+                    ring.count_missing(&self.feed);
+                }
+            }
+            let progress = self.drain_batch(until, sink);
+            self.news.made_room(time::monotonic());
+            match progress {
                 Progress::More => {}
                 Progress::Held => return true,
                 Progress::Empty => return false,
@@ -412,35 +347,25 @@ impl Rings {
         }
     }
 
-    /// Where something may have found no room since the last look, news of
-    /// tasks may be among it.
-    fn look_for_loss(&mut self, sink: &mut dyn FnMut(Sample<'_>) -> bool) {
-        for ring in &mut self.rings {
-            if self.feed.may_have_lost(ring.map.take_fullest(), self.size) {
-                ring.count_missing(&self.feed);
-                let body = Body::News(News::Missing);
-                let (cpu, time) = (ring.cpu, 0);
-                sink(Sample { cpu, time, body });
-            }
-        }
-    }
-
     fn drain_batch(&mut self, until: u64, sink: &mut dyn FnMut(Sample<'_>) -> bool) -> Progress {
         let layout = self.feed.layout();
+        let suspects = self.news.suspects();
+        let counts_lost = self.news.counts_lost();
         let rings = self.rings.iter_mut().chain(&mut self.retired);
-        let mut parts: Vec<Part<'_>> = rings
-            .map(|r| Part {
-                cpu: r.cpu,
-                lost: &r.lost,
-                samples: &r.samples,
-                unreadable: &r.unreadable,
-                drain: r.map.drain(),
-            })
+        let news = self.news.rings.iter_mut().chain(&mut self.news.retired);
+        let parts: Vec<Part<'_>> = news
+            .map(NewsRing::part)
+            .chain(rings.map(|ring| ring.part(layout)))
             .collect();
-        let mut cursors: Vec<Cursor<'_>> = parts
-            .iter_mut()
-            .map(|part| Cursor::new(part, layout))
-            .collect();
+        // Asked after the bytes were looked at: what is missing then is missing
+        // after them.
+        let mut cursors: Vec<Cursor<'_>> = parts.iter().map(Cursor::new).collect();
+        for at in suspects {
+            if let (Some(part), Some(cursor)) = (parts.get(at), cursors.get_mut(at)) {
+                NewsRings::ask(counts_lost, part);
+                cursor.look();
+            }
+        }
         for _ in 0..BATCH {
             let next = cursors
                 .iter_mut()
@@ -452,12 +377,27 @@ impl Rings {
             if cursor.time() >= until {
                 return Progress::Held;
             }
-            if cursor.take().is_some_and(|sample| !sink(sample)) {
+            let Some(sample) = cursor.take() else {
+                continue;
+            };
+            if let Body::Sample { .. } = sample.body {
+                let gaps = parts.iter().filter_map(Part::gap);
+                gaps.filter(|gap| gap.is_open())
+                    .for_each(|gap| miss(gap.topic, sink));
+            }
+            if !sink(sample) {
                 return Progress::Held;
             }
         }
         Progress::More
     }
+}
+
+/// Hands out that news of this may be missing.
+fn miss(topic: Topic, sink: &mut dyn FnMut(Sample<'_>) -> bool) {
+    let body = Body::News(News::Missing(topic));
+    let (cpu, time) = (0, 0);
+    sink(Sample { cpu, time, body });
 }
 
 enum Progress {
@@ -474,11 +414,37 @@ fn default_size(cpus: usize, memory: u64) -> usize {
     1 << share.ilog2()
 }
 
-fn map_all(events: Vec<(u32, OwnedFd)>, size: usize) -> Result<Vec<Ring>, Errno> {
-    events
-        .into_iter()
-        .map(|(cpu, event)| Ring::new(cpu, event, size))
-        .collect()
+/// Rings of all CPUs, those of news beside them, and the events' size.
+type Mapped = (Vec<Ring>, NewsRings, usize);
+
+/// Maps rings of `size` bytes for these events and opens those of news beside
+/// Opens the rings of news on these CPUs, of so many bytes.
+type OpenNews<'a> = dyn Fn(&[u32], usize) -> Result<NewsRings, Errno> + 'a;
+
+/// them; smaller ones, but not below `least`, where locked memory runs out.
+fn map_all(
+    feed: &Feed,
+    mut events: Vec<(u32, OwnedFd)>,
+    mut size: usize,
+    least: usize,
+    open_news: &OpenNews<'_>,
+) -> Result<Mapped, Errno> {
+    loop {
+        let cpus: Vec<u32> = events.iter().map(|(cpu, _)| *cpu).collect();
+        let rings = events.into_iter();
+        let rings = rings.map(|(cpu, event)| Ring::new(cpu, event, size));
+        let rings: Result<Vec<Ring>, Errno> = rings.collect();
+        let all = rings.and_then(|rings| Ok((rings, open_news(&cpus, size)?)));
+        match all {
+            Ok((rings, news)) => return Ok((rings, news, size)),
+            Err(Errno::EPERM | Errno::ENOMEM) if size > least => size /= 2,
+            Err(errno) => return Err(errno),
+        }
+        let again = cpus
+            .iter()
+            .map(|&cpu| Ok((cpu, feed.open_ring(cpu, size)?)));
+        events = again.collect::<Result<_, Errno>>()?;
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ use std::os::unix::fs::MetadataExt;
 
 const DIR: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
 
+/// The inode of the first PID namespace (PROC_PID_INIT_INO,
+/// include/linux/proc_ns.h): its process ids are those of the kernel.
+const FIRST_PID_NAMESPACE: u64 = 0xeffffffc;
+
 /// A task's name, ended by a NUL if it is shorter.
 pub type Name = [u8; COMM_LEN];
 
@@ -69,11 +73,15 @@ impl Proc {
 
     /// The first bytes of a file, which is enough of those that are read here.
     fn read(&self, path: &str) -> Option<Vec<u8>> {
-        let file = openat(&self.root, path, Proc::FLAGS, Mode::empty()).ok()?;
+        self.try_read(path).ok()
+    }
+
+    fn try_read(&self, path: &str) -> nix::Result<Vec<u8>> {
+        let file = openat(&self.root, path, Proc::FLAGS, Mode::empty())?;
         let mut bytes = vec![0; 4096];
-        let len = read(&file, &mut bytes).ok()?;
+        let len = read(&file, &mut bytes)?;
         bytes.truncate(len);
-        Some(bytes)
+        Ok(bytes)
     }
 
     /// A task's name now.
@@ -84,6 +92,25 @@ impl Proc {
     /// A task's process and user now.
     pub fn status(&self, tid: u32) -> Option<Status> {
         status_of(&self.read(&format!("{tid}/status"))?)
+    }
+
+    /// A process's `stat` file now; else whether that is because it has gone.
+    pub fn stat(&self, pid: u32) -> Result<Vec<u8>, bool> {
+        let gone = |errno| matches!(errno, nix::Error::ENOENT | nix::Error::ESRCH);
+        self.try_read(&format!("{pid}/stat")).map_err(gone)
+    }
+
+    /// Whether ids here are those of the first PID namespace: the kernel's own.
+    pub fn is_first_namespace(&self) -> bool {
+        let stat = fstatat(&self.root, "self/ns/pid", AtFlags::empty());
+        stat.is_ok_and(|stat| stat.st_ino == FIRST_PID_NAMESPACE)
+    }
+
+    /// Names the processes that are there now, until `each` returns false.
+    pub fn processes(&self, each: &mut dyn FnMut(u32) -> bool) {
+        if let Ok(root) = openat(&self.root, ".", DIR, Mode::empty()) {
+            numbers(root, each);
+        }
     }
 
     /// Names the threads that are there now, until `each` returns false.

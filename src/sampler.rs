@@ -12,19 +12,14 @@ use crate::error::{Error, Kind};
 use crate::event::Event;
 use crate::owner::Owners;
 use crate::perf::feed::Feed;
-use crate::perf::record::Body;
+use crate::perf::record::{Body, News};
 use crate::perf::{Rings, Sample};
 use crate::proc::Proc;
+use crate::processes::Processes;
 use crate::programs;
-use crate::sys::time;
 use crate::tasks::Tasks;
 use crate::tracepoint::TraceFs;
 use crate::wire::DecodeError;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-/// How often to look for what is missing and for CPUs that came up, in
-/// nanoseconds. Each look interrupts every CPU for a moment.
-const LOOK: u64 = 1_000_000_000;
 
 /// The tracepoints that a run can do without; each by the program whose fields
 /// are read.
@@ -34,22 +29,12 @@ const OPTIONAL: [(Part, &Template<'_>); 3] = [
     (Part::ResetsReceived, &programs::RESET_RECEIVED),
 ];
 
-/// Lets this process have as many descriptors as it may: each tracepoint takes
-/// one for each CPU.
-fn raise_open_files() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Where that is refused, they may do as they are.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
-}
-
 /// What turns samples into events.
 #[derive(Debug)]
 pub struct Sampler {
     decoder: Decoder,
     tasks: Tasks,
     owners: Owners,
-    looked: u64,
     /// For a record that wraps around its ring's end.
     buffer: Vec<u8>,
     /// Of [`OPTIONAL`], what this host has not, and why.
@@ -79,9 +64,8 @@ impl Sampler {
             absent.extend(add(template).err().map(|why| (part, why)));
         }
         let destroys = add(&programs::DESTROY).is_ok();
-        raise_open_files();
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
-        // The rings record already what becomes of tasks.
+        // What becomes of tasks is recorded already.
         let tasks = Tasks::open();
         rings.switch(true)?;
         let sampler = Sampler {
@@ -89,7 +73,6 @@ impl Sampler {
             decoder,
             tasks,
             owners: Owners::default(),
-            looked: time::monotonic(),
             absent,
             reset_reasons: tracefs.symbols("tcp", "tcp_send_reset", "reason"),
             destroys,
@@ -143,14 +126,21 @@ impl Sampler {
         self.tasks.proc()
     }
 
-    /// The event of a sample, if it is one of TCP.
-    pub fn decode(&mut self, sample: Sample<'_>) -> Result<Option<Event>, DecodeError> {
+    /// Takes what became of a task at `time`.
+    pub fn observe(&mut self, time: u64, news: &News) {
+        self.tasks.observe(time, news);
+    }
+
+    /// The event of a sample, if it is one of TCP. `processes` are as they are
+    /// then.
+    pub fn decode(
+        &mut self,
+        sample: Sample<'_>,
+        processes: &Processes,
+    ) -> Result<Option<Event>, DecodeError> {
         let (task, data) = match sample.body {
             Body::Sample { task, data } => (task, data),
-            Body::News(news) => {
-                self.tasks.observe(sample.time, &news);
-                return Ok(None);
-            }
+            Body::News(_) => return Ok(None),
         };
         let bytes = data.flatten(&mut self.buffer);
         let Some(mut decoded) = self.decoder.decode(sample.time, sample.cpu, bytes)? else {
@@ -160,19 +150,7 @@ impl Sampler {
         if let Some(ids) = task {
             event.on_cpu = self.tasks.task(ids, decoded.tid, event.cpu, event.time);
         }
-        event.owner = self.owners.observe(event, decoded.own_context);
+        event.owner = self.owners.observe(event, decoded.own_context, processes);
         Ok(Some(decoded.event))
-    }
-
-    /// The CPUs that may have come up since the last look, if it is time for
-    /// one; then it is asked, too, what is missing.
-    pub fn came(&mut self, rings: &mut Rings) -> Vec<u32> {
-        let now = time::monotonic();
-        if now.saturating_sub(self.looked) < LOOK {
-            return Vec::new();
-        }
-        self.looked = now;
-        rings.count_missing();
-        rings.without_ring()
     }
 }

@@ -11,10 +11,8 @@ mod start;
 
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
-use crate::lineage::Unfollowed;
 use crate::output::log::{self, Log};
 use crate::output::{Output, Shape, notice};
-use crate::perf::Ring;
 use crate::proc;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
@@ -124,7 +122,9 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
     // Detached first: what is in the rings then is all there will be.
     source.detach();
-    source.drain(u64::MAX, &mut |event| view.take(event, &Unfollowed));
+    source.drain(u64::MAX, &mut |event, processes| {
+        view.take(event, processes)
+    });
     let until = time::monotonic().saturating_add(LAST_WORDS);
     view.last_words(&mut broadcasts, 0);
     while view.connections.expects_last_word() && time::monotonic() < until {
@@ -133,7 +133,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Twice: see [`crate::loss`].
     view.report_losses(&mut source);
     view.report_losses(&mut source);
-    let finished = view.finish(source.lost(), &Unfollowed);
+    let finished = view.finish(source.lost(), source.processes());
     view.report_refused();
     finished
 }
@@ -142,15 +142,15 @@ fn deadline(now: u64, after: Duration) -> u64 {
     now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn readable(ring: &Ring) -> EpollEvent {
-    EpollEvent::new(EpollFlags::EPOLLIN, u64::from(ring.cpu()))
+fn readable(cpu: u32) -> EpollEvent {
+    EpollEvent::new(EpollFlags::EPOLLIN, u64::from(cpu))
 }
 
 fn watch(source: &Source, signals: &Signals, view: &View) -> Result<Epoll, Error> {
     let failed = |errno: nix::Error| epoll_failed(errno.into());
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-    for ring in source.rings() {
-        epoll.add(ring, readable(ring)).map_err(failed)?;
+    for (cpu, ring) in source.watched() {
+        epoll.add(ring, readable(cpu)).map_err(failed)?;
     }
     let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_SIGNAL);
     epoll.add(signals, event).map_err(failed)?;
@@ -201,7 +201,7 @@ fn watch_until(
                 WAKE_BROADCAST => view.last_words(broadcasts, 0),
                 // The ring's CPU went away; it would be ready for ever.
                 cpu if gone => {
-                    for ring in source.rings().filter(|r| u64::from(r.cpu()) == cpu) {
+                    for (_, ring) in source.watched().filter(|(of, _)| u64::from(*of) == cpu) {
                         let _ = epoll.delete(ring);
                     }
                 }
@@ -215,14 +215,14 @@ fn watch_until(
         let now = time::monotonic();
         let stop = signals.stop() || now >= until;
         let settled = now.saturating_sub(SETTLE);
-        held = source.drain(settled, &mut |event| view.take(event, &Unfollowed));
+        held = source.drain(settled, &mut |event, processes| view.take(event, processes));
         view.settle(settled);
         if now.saturating_sub(losses_at) >= IDLE {
             losses_at = now;
             if view.report_losses(source) {
                 // Those that are waited for already are refused, which is fine.
-                for ring in source.rings() {
-                    let _ = epoll.add(ring, readable(ring));
+                for (cpu, ring) in source.watched() {
+                    let _ = epoll.add(ring, readable(cpu));
                 }
             }
         }

@@ -12,15 +12,24 @@ use crate::maps::{Listener, Maps, lift_memlock};
 use crate::output::{Lost, Reason, notice};
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
-use crate::perf::{Ring, Rings, Sample};
+use crate::perf::{Rings, Sample};
 use crate::proc::Proc;
+use crate::processes::Processes;
 use crate::program::check_capabilities;
 use crate::sampler::Sampler;
 use crate::sandbox::{self, Enforced, Mode, Needs, OutputAccess, Pinned};
-use crate::sys::{self, Errno};
+use crate::sys::{self, Errno, time};
 use crate::timens;
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
-use std::os::fd::AsFd;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// How often to look for what is missing and for CPUs that came up, in
+/// nanoseconds. Each look interrupts every CPU for a moment.
+const LOOK: u64 = 1_000_000_000;
+/// The same where programs tell of a CPU without a ring when an event comes: it
+/// is for tasks alone.
+const LOOK_FOR_TASKS: u64 = 5_000_000_000;
 
 /// How the events are obtained: the rungs of a ladder, the first one best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +66,10 @@ impl Transport {
 pub struct Source {
     rings: Rings,
     way: Way,
+    processes: Processes,
     losses: Losses,
+    /// When CPUs were last looked for that came up.
+    looked: u64,
     transport: Transport,
     absent: Vec<(Part, Error)>,
     notes: Vec<String>,
@@ -88,6 +100,7 @@ impl Source {
         wants: Wants,
     ) -> Result<Source, Error> {
         timens::align()?;
+        raise_open_files();
         let (mut source, why) = match transport {
             Some(Transport::Perf) => (Source::by_samples(buffer, wants)?, None),
             Some(way) => Source::by_programs(buffer, &[way], wants)?,
@@ -96,6 +109,11 @@ impl Source {
         if let Some(why) = source.rings.shortfall() {
             source.notes.push(format!("warning: {why}"));
             source.absent.insert(0, (Part::Rings, why));
+        }
+        if let Some(why) = source.rings.without_news() {
+            source.notes.push(format!(
+                "note: the owner of a socket may be a process that has ended: {why}"
+            ));
         }
         let name = match source.transport {
             Transport::Tracepoint => return Ok(source),
@@ -170,10 +188,18 @@ impl Source {
     }
 
     fn new(rings: Rings, way: Way, transport: Transport, absent: Vec<(Part, Error)>) -> Source {
+        let processes = match (&way, rings.without_news()) {
+            (_, Some(_)) => Processes::empty(true),
+            // Programs tell the kernel's ids, whatever namespace this is.
+            (Way::Programs { .. }, None) => Processes::open(Proc::open().as_ref(), true),
+            (Way::Samples(sampler), None) => Processes::open(sampler.proc(), false),
+        };
         Source {
+            processes,
             rings,
             way,
             losses: Losses::default(),
+            looked: time::monotonic(),
             transport,
             absent,
             notes: Vec::new(),
@@ -235,7 +261,7 @@ impl Source {
 
     /// Whether a ring is filling up, and should be drained soon.
     pub fn is_filling(&self) -> bool {
-        self.rings.iter().any(Ring::is_filling)
+        self.rings.is_filling()
     }
 
     /// What this run goes without, and why.
@@ -253,9 +279,14 @@ impl Source {
         self.rings.size()
     }
 
-    /// The rings, to be waited for.
-    pub fn rings(&self) -> std::slice::Iter<'_, Ring> {
-        self.rings.iter()
+    /// The rings to be waited for, with their CPUs.
+    pub fn watched(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        self.rings.watched()
+    }
+
+    /// CPUs that have a ring.
+    pub fn cpus(&self) -> usize {
+        self.rings.iter().len()
     }
 
     /// Shuts the doors; see [`sandbox::shut`]. `outputs` are to be written to
@@ -311,17 +342,27 @@ impl Source {
     }
 
     /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
-    /// in the order of time, until `sink` returns false. Returns whether events
-    /// are left.
-    pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event) -> bool) -> bool {
-        let (losses, way) = (&mut self.losses, &mut self.way);
+    /// in the order of time, with the processes as they are then, until `sink`
+    /// returns false. Returns whether events are left.
+    pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event, &Processes) -> bool) -> bool {
+        let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
         self.rings.drain(until, &mut |sample| {
+            if let Body::News(news) = &sample.body {
+                processes.observe(sample.time, news);
+                if let Way::Samples(sampler) = way {
+                    sampler.observe(sample.time, news);
+                }
+                return true;
+            }
             let decoded = match way {
                 Way::Programs { loaded, .. } => decode(sample, loaded.known).map(Some),
-                Way::Samples(sampler) => sampler.decode(sample),
+                Way::Samples(sampler) => sampler.decode(sample, processes),
             };
             match decoded {
-                Ok(Some(event)) => sink(&event),
+                Ok(Some(event)) => {
+                    processes.ran(event.time, &event.on_cpu);
+                    sink(&event, processes)
+                }
                 Ok(None) => true,
                 Err(_) => {
                     losses.undecodable();
@@ -347,18 +388,19 @@ impl Source {
             Way::Programs { maps, loaded } => (Some(maps.tally()), loaded.skipped(maps.tally())),
             Way::Samples(_) => (None, 0),
         };
-        self.losses
-            .poll(&self.rings, tally, skipped, wall, &mut note);
-        if let Way::Samples(sampler) = &mut self.way {
-            came = sampler.came(&mut self.rings);
-        }
+        let none = (skipped, self.processes.refused());
+        self.losses.poll(&self.rings, tally, none, wall, &mut note);
+        let told = came.len();
+        came.extend(self.look());
         self.rings.release_retired();
         let mut new = false;
-        for cpu in came {
+        for (at, cpu) in came.into_iter().enumerate() {
             match self.revive(cpu) {
                 Ok(()) => new = true,
-                // Not up yet, which is no news to who looks once in a while.
-                Err(Errno::ENODEV) if matches!(self.way, Way::Samples(_)) => {}
+                // Not up yet, which is no news to who looks once in a while; and
+                // no event is known to be missing.
+                Err(Errno::ENODEV) if at >= told => {}
+                Err(_) if at >= told && matches!(self.way, Way::Programs { .. }) => {}
                 Err(_) if self.ringless.contains(&cpu) => {}
                 Err(errno) => {
                     self.ringless.push(cpu);
@@ -369,6 +411,24 @@ impl Source {
             }
         }
         new
+    }
+
+    /// The CPUs that may have come up since the last look, if it is time for
+    /// one; by samples it is asked then, too, what is missing.
+    fn look(&mut self) -> Vec<u32> {
+        let every = match self.way {
+            Way::Programs { .. } => LOOK_FOR_TASKS,
+            Way::Samples(_) => LOOK,
+        };
+        let now = time::monotonic();
+        if now - self.looked < every {
+            return Vec::new();
+        }
+        self.looked = now;
+        if let Way::Samples(_) = self.way {
+            self.rings.count_missing();
+        }
+        self.rings.without_ring()
     }
 
     fn revive(&mut self, cpu: u32) -> sys::Result<()> {
@@ -382,9 +442,23 @@ impl Source {
         Ok(())
     }
 
+    /// The processes, as they are after what was handed out last.
+    pub fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
     /// Events lost so far, as far as handed out.
     pub fn lost(&self) -> u64 {
         self.losses.total()
+    }
+}
+
+/// Lets this process have as many descriptors as it may: every CPU takes
+/// several.
+fn raise_open_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where that is refused, they may do as they are.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 

@@ -4,8 +4,10 @@
 //! named, given here in the order of time; those of tasks that were
 //! there before are read from /proc at the start. A name is told of a moment
 //! only if it is known to be the task's at that very moment: what had to be
-//! read later says nothing about before. The user is read from /proc when an
-//! event is looked at, so shortly after it. Memory is bounded.
+//! read later says nothing about before. A user is told of a moment only if a
+//! read from before it, of the task or of the one that made it, and one from
+//! after it agree, and the task has run no other program in between. Memory is
+//! bounded.
 
 use crate::event::{COMM_LEN, Task};
 use crate::perf::record::{Ids, News};
@@ -16,9 +18,8 @@ use crate::sys::time;
 /// Tasks remembered; twice as many for a time.
 const TASKS: usize = 7168;
 
-/// How long a user that was read is believed, and how long to wait before
-/// reading again what could not be read, in nanoseconds.
-const BELIEVED: u64 = 100_000_000;
+/// How long to wait before reading again what could not be read, in nanoseconds.
+const RETRY: u64 = 100_000_000;
 
 const NEVER: u64 = u64::MAX;
 
@@ -30,20 +31,30 @@ struct Known {
     since: u64,
     /// Older news are in it already.
     news_from: u64,
-    uid: Option<u32>,
-    /// Events up to then get this user, also if there is none.
-    uid_until: u64,
     /// When to read again a name that could not be read.
     retry: u64,
+    user: Option<User>,
+    /// When the user was last read, or tried to be.
+    asked: u64,
+}
+
+/// A user that was read at two times, and not seen to be another one between.
+#[derive(Clone, Copy, Debug)]
+struct User {
+    uid: u32,
+    /// When the first read was over.
+    first: u64,
+    /// When the last one began; the same where there was only one.
+    last: u64,
 }
 
 const NOTHING: Known = Known {
     name: [0; COMM_LEN],
     since: NEVER,
     news_from: 0,
-    uid: None,
-    uid_until: 0,
     retry: 0,
+    user: None,
+    asked: 0,
 };
 
 /// All tasks.
@@ -54,8 +65,8 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Reads the names of all tasks that are there. What becomes of tasks must
-    /// already be recorded.
+    /// Reads the names and users of all tasks that are there. What becomes of
+    /// tasks must already be recorded.
     pub fn open() -> Tasks {
         let mut tasks = Tasks {
             proc: Proc::open(),
@@ -64,7 +75,7 @@ impl Tasks {
         if let Some(proc) = tasks.proc.take() {
             let mut room = TASKS;
             proc.threads(&mut |tid| {
-                tasks.known.insert(tid.into(), read_name(Some(&proc), tid));
+                tasks.known.insert(tid.into(), read(&proc, tid));
                 room -= 1;
                 room > 0
             });
@@ -85,34 +96,44 @@ impl Tasks {
             ..NOTHING
         };
         match *news {
-            News::Comm { tid, comm, exec } => {
-                let old = self.known.get(tid.into()).copied().unwrap_or(fresh);
+            News::Comm { task, comm, exec } => {
+                let key = task.tid.into();
+                let old = self.known.get(key).copied().unwrap_or(fresh);
                 if time >= old.news_from {
-                    let uid_until = if exec { 0 } else { old.uid_until };
-                    let known = Known {
+                    let mut known = Known {
                         name: comm,
                         since: time,
-                        uid_until,
                         ..old
                     };
-                    self.known.insert(tid.into(), known);
+                    if exec {
+                        known.user = None;
+                        known.news_from = time;
+                    }
+                    self.known.insert(key, known);
                 }
             }
-            News::Fork { tid, parent } => {
+            News::Fork { task, parent } => {
                 let mut child = fresh;
-                if let Some(parent) = self.known.get(parent.into()) {
+                if let Some(parent) = self.known.get(parent.tid.into()) {
                     if parent.since <= time {
                         (child.name, child.since) = (parent.name, time);
                     }
+                    // It is made with its maker's user.
+                    let user = parent.user.filter(|user| user.first <= time);
+                    child.user = user.map(|user| User {
+                        last: user.last.min(time),
+                        ..user
+                    });
                 }
                 // A task that has ended is no news: it may still close its
                 // sockets, and its number is taken over by another one's fork.
-                let older = self.known.get(tid.into());
+                let older = self.known.get(task.tid.into());
                 if older.is_none_or(|known| time >= known.news_from) {
-                    self.known.insert(tid.into(), child);
+                    self.known.insert(task.tid.into(), child);
                 }
             }
-            News::Missing => self.known.clear(),
+            News::Exit { .. } => {}
+            News::Missing(_) => self.known.clear(),
         }
     }
 
@@ -127,71 +148,106 @@ impl Tasks {
         if tid == 0 || tid == u32::MAX || pid == 0 || pid == u32::MAX {
             return Task::default();
         }
-        let known = self.look_up(ids, time);
+        let (name, uid) = self.look_up(ids, time);
         Task {
             pid,
             tid,
-            uid: known.uid,
-            name: known.name,
+            uid,
+            name,
         }
     }
 
-    fn look_up(&mut self, Ids { pid, tid }: Ids, at: u64) -> Known {
+    fn look_up(&mut self, ids: Ids, at: u64) -> (Name, Option<u32>) {
+        let none = ([0; COMM_LEN], None);
         let proc = self.proc.as_ref();
-        let known = match self.known.get(tid.into()) {
-            Some(known) => known,
-            None => {
-                self.known.insert(tid.into(), read_name(proc, tid));
-                // Has just been put in.
-                match self.known.get(tid.into()) {
-                    Some(known) => known,
-                    None => return NOTHING,
-                }
-            }
+        let key = ids.tid.into();
+        if self.known.get(key).is_none() {
+            self.known.insert(key, NOTHING);
+        }
+        // Has just been put in, if it was not there.
+        let Some(known) = self.known.get(key) else {
+            return none;
         };
         if known.since == NEVER && known.retry < at {
-            let read = read_name(proc, tid);
-            if read.since != NEVER {
-                *known = read;
+            match read_name(proc, ids.tid) {
+                Some((before, name, now)) => {
+                    (known.name, known.since) = (name, now);
+                    known.news_from = known.news_from.max(before);
+                }
+                None => known.retry = time::monotonic() + RETRY,
             }
-            known.retry = read.retry;
         }
-        if at > known.uid_until {
-            let status = proc.and_then(|proc| proc.status(tid));
-            let status = status.filter(|s| s.pid == pid);
-            // With another name by now it may be another task.
-            let renamed =
-                |s: &Status| known.since <= at && s.name.is_some_and(|name| name != known.name);
-            let other = status.as_ref().is_some_and(renamed);
-            known.uid = status.filter(|_| !other).map(|s| s.uid);
-            known.uid_until = match other {
-                true => at,
-                false => time::monotonic().saturating_add(BELIEVED),
-            };
+        // All events of a drain are older than the first read in it.
+        if at > known.asked {
+            let before = time::monotonic();
+            let status = proc.and_then(|proc| proc.status(ids.tid));
+            known.ask(ids.pid, at, before, status);
         }
-        let mut told = *known;
-        if told.since > at {
-            told.name = [0; COMM_LEN];
-        }
-        told
+        let user = known.user.filter(|u| (u.first..=u.last).contains(&at));
+        let name = match known.since <= at {
+            true => known.name,
+            false => none.0,
+        };
+        (name, user.map(|user| user.uid))
     }
 }
 
-/// Reads a task's name, good from now on.
-fn read_name(proc: Option<&Proc>, tid: u32) -> Known {
+impl Known {
+    /// Takes what was read of its user from `before` on, for an event at `at`
+    /// of this process.
+    fn ask(&mut self, pid: u32, at: u64, before: u64, status: Option<Status>) {
+        self.asked = before;
+        let status = status.filter(|s| s.pid == pid);
+        // With another name by now it may be another task, or program.
+        let renamed = |s: &Status| self.since <= at && s.name.is_some_and(|name| name != self.name);
+        self.user = match (status, self.user) {
+            (None, _) => None,
+            (Some(s), _) if renamed(&s) => None,
+            (Some(s), Some(old)) if s.uid == old.uid => Some(User {
+                last: before,
+                ..old
+            }),
+            (Some(s), _) => Some(User {
+                uid: s.uid,
+                first: time::monotonic(),
+                last: before,
+            }),
+        };
+    }
+}
+
+/// Reads a task's name: when the reading began, the name, when it was over.
+fn read_name(proc: Option<&Proc>, tid: u32) -> Option<(u64, Name, u64)> {
     let before = time::monotonic();
-    let name = proc.and_then(|proc| proc.name(tid));
+    let name = proc?.name(tid)?;
+    Some((before, name, time::monotonic()))
+}
+
+/// Reads a task's name and user, good from now on.
+fn read(proc: &Proc, tid: u32) -> Known {
+    let before = time::monotonic();
+    let status = proc.status(tid);
+    let name = status.and_then(|s| s.name).or_else(|| proc.name(tid));
     let now = time::monotonic();
+    let user = status.map(|s| User {
+        uid: s.uid,
+        first: now,
+        last: before,
+    });
+    let read = Known {
+        news_from: before,
+        user,
+        ..NOTHING
+    };
     match name {
         Some(name) => Known {
             name,
             since: now,
-            news_from: before,
-            ..NOTHING
+            ..read
         },
         None => Known {
-            retry: now.saturating_add(BELIEVED),
-            ..NOTHING
+            retry: now.saturating_add(RETRY),
+            ..read
         },
     }
 }
@@ -213,6 +269,7 @@ fn idle(cpu: u32) -> Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::perf::record::Topic;
 
     const ME: u32 = 70_000_001;
 
@@ -230,11 +287,22 @@ mod tests {
         name
     }
 
+    fn of(tid: u32) -> Ids {
+        Ids { pid: tid, tid }
+    }
+
     fn comm(tid: u32, text: &str) -> News {
         News::Comm {
-            tid,
+            task: of(tid),
             comm: name(text),
             exec: false,
+        }
+    }
+
+    fn fork(tid: u32, parent: u32) -> News {
+        News::Fork {
+            task: of(tid),
+            parent: of(parent),
         }
     }
 
@@ -253,25 +321,13 @@ mod tests {
         // Not before: an event that comes late.
         assert_eq!(seen(&mut tasks, ME, 9), "");
         let child = ME + 1;
-        tasks.observe(
-            20,
-            &News::Fork {
-                tid: child,
-                parent: ME,
-            },
-        );
+        tasks.observe(20, &fork(child, ME));
         assert_eq!(seen(&mut tasks, child, 20), "sh");
         tasks.observe(30, &comm(child, "curl"));
         assert_eq!(seen(&mut tasks, child, 30), "curl");
         assert_eq!(seen(&mut tasks, ME, 30), "sh");
         // The number is used again, by a child of somebody unknown.
-        tasks.observe(
-            50,
-            &News::Fork {
-                tid: ME,
-                parent: ME + 7,
-            },
-        );
+        tasks.observe(50, &fork(ME, ME + 7));
         assert_eq!(seen(&mut tasks, ME, 51), "");
     }
 
@@ -279,7 +335,7 @@ mod tests {
     fn where_news_are_missing_no_name_is_told() {
         let mut tasks = deaf();
         tasks.observe(10, &comm(ME, "sh"));
-        tasks.observe(0, &News::Missing);
+        tasks.observe(0, &News::Missing(Topic::Names));
         assert_eq!(seen(&mut tasks, ME, 20), "");
         tasks.observe(30, &comm(ME, "curl"));
         assert_eq!(seen(&mut tasks, ME, 30), "curl");
@@ -298,8 +354,7 @@ mod tests {
         // Read at some time from 100 to 120; before 120 it may be another.
         assert_eq!(seen(&mut tasks, ME, 110), "");
         tasks.observe(90, &comm(ME, "older"));
-        let (tid, parent) = (ME, ME + 1);
-        tasks.observe(90, &News::Fork { tid, parent });
+        tasks.observe(90, &fork(ME, ME + 1));
         assert_eq!(seen(&mut tasks, ME, 120), "read");
         tasks.observe(105, &comm(ME, "newer"));
         assert_eq!(seen(&mut tasks, ME, 106), "newer");
@@ -332,19 +387,89 @@ mod tests {
         };
         let now = time::monotonic();
         let task = tasks.task(ids, ids.tid, 0, now);
-        let comm = std::fs::read("/proc/thread-self/comm").expect("comm");
-        assert_eq!(task.comm(), comm.trim_ascii_end());
-        assert_eq!(task.uid, Some(nix::unistd::getuid().as_raw()));
+        let name = std::fs::read("/proc/thread-self/comm").expect("comm");
+        assert_eq!(task.comm(), name.trim_ascii_end());
+        // It was read at the start, and again just now.
+        let me = Some(nix::unistd::getuid().as_raw());
+        assert_eq!(task.uid, me);
         // Another process has that number by now, or the same another name.
         let other = Ids { pid: ME, ..ids };
-        tasks.observe(now, &News::Missing);
+        tasks.observe(now, &News::Missing(Topic::Lives));
         assert_eq!(tasks.task(other, ids.tid, 0, now).uid, None);
-        tasks.observe(now, &News::Missing);
-        tasks.observe(now, &comm_of(ids.tid));
+        tasks.observe(now, &News::Missing(Topic::Names));
+        tasks.observe(now, &comm(ids.tid, "somebody else"));
         assert_eq!(tasks.task(ids, ids.tid, 0, now).uid, None);
     }
 
-    fn comm_of(tid: u32) -> News {
-        comm(tid, "somebody else")
+    #[test]
+    fn a_user_is_told_between_two_reads_that_agree() {
+        let status = |uid| {
+            Some(Status {
+                pid: ME,
+                uid,
+                name: None,
+            })
+        };
+        let mut known = NOTHING;
+        let told = |known: &Known, at: u64| {
+            let user = known.user.filter(|u| (u.first..=u.last).contains(&at));
+            user.map(|u| u.uid)
+        };
+        let early = time::monotonic();
+        known.ask(ME, early, early, status(5));
+        // Read once only.
+        assert_eq!(told(&known, early), None);
+        let between = time::monotonic();
+        let late = between + 10;
+        known.ask(ME, between, late, status(5));
+        assert_eq!(told(&known, between), Some(5));
+        assert_eq!(told(&known, late + 1), None);
+        // Another one by then: which it was in between isn't known.
+        known.ask(ME, late + 1, late + 2, status(0));
+        assert_eq!(told(&known, between), None);
+        assert_eq!(told(&known, late + 1), None);
+        // Of another process, or of none.
+        known.ask(ME + 1, late + 3, late + 4, status(0));
+        assert!(known.user.is_none());
+        known.ask(ME, late + 5, late + 6, None);
+        assert!(known.user.is_none());
+    }
+
+    #[test]
+    fn a_user_is_inherited_and_ends_with_the_program() {
+        let mut tasks = deaf();
+        let user = User {
+            uid: 5,
+            first: 10,
+            last: 100,
+        };
+        let read = Known {
+            user: Some(user),
+            asked: NEVER,
+            ..NOTHING
+        };
+        tasks.known.insert(ME.into(), read);
+        tasks.observe(20, &fork(ME + 1, ME));
+        let child = tasks.known.get((ME + 1).into()).expect("a child");
+        // Its maker's later reads say nothing of it.
+        assert_eq!(child.user.map(|u| (u.uid, u.last)), Some((5, 20)));
+        let status = Status {
+            pid: ME + 1,
+            uid: 5,
+            name: None,
+        };
+        child.ask(ME + 1, 50, NEVER, Some(status));
+        assert_eq!(tasks.task(of(ME + 1), ME + 1, 0, 50).uid, Some(5));
+        let exec = News::Comm {
+            task: of(ME + 1),
+            comm: name("sudo"),
+            exec: true,
+        };
+        tasks.observe(60, &exec);
+        assert_eq!(tasks.task(of(ME + 1), ME + 1, 0, 70).uid, None);
+        assert_eq!(tasks.task(of(ME), ME, 0, 70).uid, Some(5));
+        // Before the parent was read.
+        tasks.observe(5, &fork(ME + 2, ME));
+        assert_eq!(tasks.task(of(ME + 2), ME + 2, 0, 50).uid, None);
     }
 }

@@ -39,7 +39,7 @@ fn outcome(source: &mut Source) -> (u64, u64) {
     source.detach();
     let nobody: IpAddr = NOBODYS.parse().unwrap();
     let mut again = 0;
-    source.drain(u64::MAX, &mut |event| {
+    source.drain(u64::MAX, &mut |event, _| {
         let own = matches!(event.what, What::Retransmit { .. }) && event.peer.addr == nobody;
         again += u64::from(own);
         true
@@ -102,7 +102,7 @@ fn nothing_is_said_to_be_kept_that_was_not() {
     };
     let workers = [thread::spawn(work), thread::spawn(work)];
     while !workers.iter().all(|w| w.is_finished()) {
-        source.drain(u64::MAX, &mut |_| true);
+        source.drain(u64::MAX, &mut |_, _| true);
         source.losses(0, &mut |lost| kept += lost.count);
     }
     workers.into_iter().for_each(|w| w.join().unwrap());

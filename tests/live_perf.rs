@@ -262,7 +262,7 @@ fn owners_are_right_or_unknown() {
     let (_listener, server, client) = short_lived();
     source.detach();
     let mut events: Vec<Event> = Vec::new();
-    source.drain(u64::MAX, &mut |event| {
+    source.drain(u64::MAX, &mut |event, _| {
         events.push(*event);
         true
     });

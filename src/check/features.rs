@@ -86,7 +86,7 @@ const FEATURES: [Feature; 13] = [
     Feature {
         name: "rings",
         probe: |source| {
-            let (cpus, size) = (source.rings().len(), source.ring_size() / 1024);
+            let (cpus, size) = (source.cpus(), source.ring_size() / 1024);
             part(source, Part::Rings, &format!("{cpus} of {size} KiB"))
         },
     },

@@ -8,7 +8,7 @@
 //! moment, or none.
 
 use crate::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
-use crate::lineage::{Heirs, Lineage};
+use crate::lineage::{Descendants, Lineage};
 use crate::listeners::{Holder, Listeners};
 use crate::tcp::{Endpoint, State};
 
@@ -250,8 +250,8 @@ impl Keeper {
             };
         }
         match kin.lives(claim.pid, self.since) {
-            Some(false) => match kin.heirs(claim.pid, self.since) {
-                Heirs::One(pid, _) => Some(Told::heir(pid, kin)),
+            Some(false) => match kin.descendants(claim.pid, self.since) {
+                Descendants::Only(pid, _) => Some(Told::heir(pid, kin)),
                 _ => None,
             },
             Some(true) => Some(claim.now(uid, kin)),

@@ -108,9 +108,16 @@ pub enum Reason {
     LogWrite,
     /// Not events, but owners: the kernel's table of them was full.
     OwnersFull,
+    /// Not events, but what became of tasks: a ring, or the table, was full.
+    TasksFull,
 }
 
 impl Reason {
+    /// Whether no event is missing for it.
+    pub fn spares_events(self) -> bool {
+        matches!(self, Reason::OwnersFull | Reason::TasksFull)
+    }
+
     /// Its name in the output.
     pub fn name(self) -> &'static str {
         match self {
@@ -124,6 +131,7 @@ impl Reason {
             Reason::LogSlow => "log_slow",
             Reason::LogWrite => "log_write",
             Reason::OwnersFull => "owners_full",
+            Reason::TasksFull => "tasks_full",
         }
     }
 }
@@ -135,7 +143,7 @@ pub struct Lost {
     pub wall: u64,
     /// The CPU it happened on, where it can be told.
     pub cpu: Option<u32>,
-    /// How many events (or lines, or owners).
+    /// How many events (or lines, owners, or records of tasks).
     pub count: u64,
     /// Why.
     pub reason: Reason,

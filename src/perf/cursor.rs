@@ -1,51 +1,79 @@
 //! Reading one ring, record by record.
 
 use super::Sample;
-use super::record::{self, Body, Record};
+use super::gap::Gap;
+use super::record::{self, Body, News, Record};
 use super::span::Span;
 use crate::sys::perf_event::SampleType;
 use crate::sys::ring::Drain;
 use std::cell::Cell;
+use std::os::fd::BorrowedFd;
 
 /// A ring that is being read.
 pub(super) struct Part<'a> {
     /// Its CPU.
     pub(super) cpu: u32,
+    /// What its records hold.
+    pub(super) layout: SampleType,
     /// Where to count what PERF_RECORD_LOST tells.
     pub(super) lost: &'a Cell<u64>,
     /// Where to count samples.
     pub(super) samples: &'a Cell<u64>,
     /// Where to count what makes no sense.
     pub(super) unreadable: &'a Cell<u64>,
+    /// Of a ring of news: from when to when something may be missing, and the
+    /// event that can be asked.
+    pub(super) news: Option<(&'a Gap, BorrowedFd<'a>)>,
     /// Its bytes.
     pub(super) drain: Drain<'a>,
 }
 
+/// What comes next in a ring.
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    /// A record.
+    Body(Body<'a>),
+    /// From here on news may be missing.
+    Opens,
+    /// Up to here; so many, as PERF_RECORD_LOST says.
+    Closes(u64),
+    /// A record that makes no sense.
+    Broken,
+}
+
+#[derive(Clone, Copy)]
+struct Next<'a> {
+    time: u64,
+    step: Step<'a>,
+    len: usize,
+}
+
 /// Reads one ring, a record with a time ahead.
 pub(super) struct Cursor<'a> {
-    cpu: u32,
-    layout: SampleType,
+    part: &'a Part<'a>,
     rest: Span<'a>,
-    next: Option<(u64, Body<'a>, usize)>,
-    used: &'a Cell<usize>,
-    lost: &'a Cell<u64>,
-    samples: &'a Cell<u64>,
-    unreadable: &'a Cell<u64>,
+    next: Option<Next<'a>>,
+}
+
+fn add(to: &Cell<u64>, count: u64) {
+    to.set(to.get().saturating_add(count));
+}
+
+impl<'a> Part<'a> {
+    /// Where something may be missing, of a ring of news.
+    pub(super) fn gap(&self) -> Option<&'a Gap> {
+        self.news.map(|(gap, _)| gap)
+    }
 }
 
 impl<'a> Cursor<'a> {
     /// Starts at the oldest record.
-    pub(super) fn new(part: &'a Part<'_>, layout: SampleType) -> Cursor<'a> {
+    pub(super) fn new(part: &'a Part<'a>) -> Cursor<'a> {
         let (first, second) = part.drain.unread();
         let mut cursor = Cursor {
-            cpu: part.cpu,
-            layout,
+            part,
             rest: Span::new(first, second),
             next: None,
-            used: part.drain.used(),
-            lost: part.lost,
-            samples: part.samples,
-            unreadable: part.unreadable,
         };
         cursor.look();
         cursor
@@ -58,54 +86,132 @@ impl<'a> Cursor<'a> {
 
     /// The next record's time.
     pub(super) fn time(&self) -> u64 {
-        self.next.map_or(u64::MAX, |(time, ..)| time)
+        self.next.map_or(u64::MAX, |next| next.time)
     }
 
     fn skip(&mut self, len: usize) {
-        self.used.set(self.used.get() + len);
+        let used = self.part.drain.used();
+        used.set(used.get() + len);
         let left = self.rest.len().saturating_sub(len);
         self.rest = self.rest.slice(len, left).unwrap_or(Span::new(&[], &[]));
     }
 
-    /// Finds the next record with a time; what stands before it is accounted for.
-    fn look(&mut self) {
-        self.next = None;
-        while let Some(result) = record::first(self.rest, self.layout) {
+    /// Finds what comes next.
+    pub(super) fn look(&mut self) {
+        self.next = match self.part.gap() {
+            None => self.next_sample(),
+            Some(gap) => self.next_news(gap),
+        };
+    }
+
+    /// The next record with a time; what stands before it is accounted for.
+    fn next_sample(&mut self) -> Option<Next<'a>> {
+        let part = self.part;
+        while let Some(result) = record::first(self.rest, part.layout) {
             match result {
                 Ok((Record::Timed { time, body }, len)) => {
-                    self.next = Some((time, body, len));
-                    return;
+                    let step = Step::Body(body);
+                    return Some(Next { time, step, len });
                 }
                 Ok((other, len)) => {
                     match other {
-                        Record::Lost(count) => {
-                            self.lost.set(self.lost.get().saturating_add(count));
-                        }
+                        Record::Lost(count) => add(part.lost, count),
                         Record::Malformed => {
-                            self.unreadable.set(self.unreadable.get() + 1);
-                            self.samples.set(self.samples.get() + 1);
+                            add(part.unreadable, 1);
+                            add(part.samples, 1);
                         }
                         Record::Timed { .. } | Record::Other => {}
                     }
                     self.skip(len);
                 }
                 Err(record::Corrupt) => {
-                    self.unreadable.set(self.unreadable.get() + 1);
+                    add(part.unreadable, 1);
                     self.skip(self.rest.len());
                 }
             }
+        }
+        None
+    }
+
+    /// The next record, or an end of a time from which news may be missing. All
+    /// is accounted for when it is taken.
+    fn next_news(&mut self, gap: &Gap) -> Option<Next<'a>> {
+        let last = gap.last.get();
+        let known = self.part.lost.get();
+        let opens = Next {
+            time: last,
+            step: Step::Opens,
+            len: 0,
+        };
+        let mut next = None;
+        while let Some(result) = record::first(self.rest, self.part.layout) {
+            next = Some(match result {
+                Ok((Record::Timed { time, body }, len)) => {
+                    let step = Step::Body(body);
+                    Next { time, step, len }
+                }
+                // Of what found no room between two records, the first one's
+                // time is the beginning and this one's the end.
+                Ok((Record::Lost(count), _)) if gap.is_news(known.saturating_add(count)) => opens,
+                Ok((Record::Lost(count), len)) => {
+                    let time = match len {
+                        32.. => self.rest.u64(len - 8).unwrap_or(last),
+                        _ => last,
+                    };
+                    let step = Step::Closes(count);
+                    Next { time, step, len }
+                }
+                Ok((Record::Malformed, len)) => {
+                    let (time, step) = (last, Step::Broken);
+                    Next { time, step, len }
+                }
+                Ok((Record::Other, len)) => {
+                    self.skip(len);
+                    continue;
+                }
+                Err(record::Corrupt) => {
+                    let (time, step, len) = (last, Step::Broken, self.rest.len());
+                    Next { time, step, len }
+                }
+            });
+            break;
+        }
+        match (gap.closing(), next) {
+            (Some(time), next) if next.is_none_or(|next| next.time >= time) => Some(Next {
+                time,
+                step: Step::Closes(0),
+                len: 0,
+            }),
+            (_, None) if gap.is_pending(known) => Some(opens),
+            (_, next) => next,
         }
     }
 
     /// The next record.
     pub(super) fn take(&mut self) -> Option<Sample<'a>> {
-        let (time, body, len) = self.next?;
-        if let Body::Sample { .. } = body {
-            self.samples.set(self.samples.get() + 1);
+        let Next { time, step, len } = self.next?;
+        let part = self.part;
+        if let Some(gap) = part.gap() {
+            gap.last.set(gap.last.get().max(time));
+            match step {
+                Step::Body(_) => {}
+                Step::Broken => add(part.unreadable, 1),
+                Step::Opens => gap.open(self.rest.is_empty()),
+                Step::Closes(count) => {
+                    add(part.lost, count);
+                    gap.close(len == 0);
+                }
+            }
+        } else if let Step::Body(Body::Sample { .. }) = step {
+            add(part.samples, 1);
         }
         self.skip(len);
         self.look();
-        let cpu = self.cpu;
+        let body = match (step, part.gap()) {
+            (Step::Body(body), _) => body,
+            (_, gap) => Body::News(News::Missing(gap?.topic)),
+        };
+        let cpu = part.cpu;
         Some(Sample { cpu, time, body })
     }
 }

@@ -21,8 +21,7 @@ const AROUND: usize = 128;
 pub enum Feed {
     /// Programs, by bpf_perf_event_output.
     Programs,
-    /// Every event of these tracepoints as a sample with the task's ids, and
-    /// what becomes of tasks.
+    /// Every event of these tracepoints as a sample with the task's ids.
     Tracepoints {
         /// Their numbers.
         ids: Vec<u32>,
@@ -75,9 +74,6 @@ impl Feed {
         let mut attr = Attr::new(kind, config);
         attr.sample_type = self.layout();
         attr.flags = AttrFlags::WATERMARK | AttrFlags::USE_CLOCKID;
-        if let Feed::Tracepoints { .. } = self {
-            attr.flags |= AttrFlags::SAMPLE_ID_ALL;
-        }
         attr.wakeup = WATERMARK.min(size / 4) as u32;
         attr.clockid = time::EVENT_CLOCK;
         attr
@@ -85,23 +81,18 @@ impl Feed {
 
     /// The event that a CPU's ring belongs to.
     fn of_ring(&self, size: usize) -> Attr {
+        let config = match self {
+            Feed::Programs => perf_event::COUNT_SW_BPF_OUTPUT,
+            Feed::Tracepoints { .. } => perf_event::COUNT_SW_DUMMY,
+        };
+        let mut attr = self.attr(perf_event::TYPE_SOFTWARE, config, size);
+        attr.read_format = ReadFormat::TIME_ENABLED;
         match self {
-            Feed::Programs => {
-                let kind = perf_event::COUNT_SW_BPF_OUTPUT;
-                let mut attr = self.attr(perf_event::TYPE_SOFTWARE, kind, size);
-                attr.sample_period = 1;
-                attr
-            }
-            Feed::Tracepoints { .. } => {
-                let kind = perf_event::COUNT_SW_DUMMY;
-                let mut attr = self.attr(perf_event::TYPE_SOFTWARE, kind, size);
-                // It takes no sample, and raw data is a sample's alone.
-                attr.sample_type -= SampleType::RAW;
-                attr.flags |= AttrFlags::COMM | AttrFlags::TASK;
-                attr.read_format = ReadFormat::TIME_ENABLED;
-                attr
-            }
+            Feed::Programs => attr.sample_period = 1,
+            // It takes no sample, and raw data is a sample's alone.
+            Feed::Tracepoints { .. } => attr.sample_type -= SampleType::RAW,
         }
+        attr
     }
 
     /// A tracepoint's event.

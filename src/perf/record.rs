@@ -12,6 +12,7 @@ use crate::sys::perf_event::SampleType;
 const HEADER_LEN: usize = 8;
 const PERF_RECORD_LOST: u32 = 2;
 const PERF_RECORD_COMM: u32 = 3;
+const PERF_RECORD_EXIT: u32 = 4;
 const PERF_RECORD_FORK: u32 = 7;
 const PERF_RECORD_SAMPLE: u32 = 9;
 const PERF_RECORD_MISC_COMM_EXEC: u16 = 1 << 13;
@@ -29,13 +30,22 @@ pub struct Ids {
     pub tid: u32,
 }
 
+/// Which records of tasks: each kind has a ring of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Tasks that are made and that end.
+    Lives,
+    /// Their names.
+    Names,
+}
+
 /// What becomes of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
     /// PERF_RECORD_COMM: a task has a new name.
     Comm {
         /// The task.
-        tid: u32,
+        task: Ids,
         /// The name, ended by a NUL unless it is as long as this.
         comm: [u8; COMM_LEN],
         /// Whether it has it from execve(2).
@@ -44,12 +54,18 @@ pub enum News {
     /// PERF_RECORD_FORK: a new task.
     Fork {
         /// The new one.
-        tid: u32,
+        task: Ids,
         /// The one that made it.
-        parent: u32,
+        parent: Ids,
     },
-    /// Of what became of any task, something may be missing here.
-    Missing,
+    /// PERF_RECORD_EXIT: a task ends. What it has open it closes before, or,
+    /// since Linux 6.16, after this (kernel/exit.c, do_exit).
+    Exit {
+        /// The task.
+        task: Ids,
+    },
+    /// From this time on something of this may be missing here.
+    Missing(Topic),
 }
 
 /// What a record holds besides its time.
@@ -91,8 +107,8 @@ pub struct Corrupt;
 
 /// Reads the record at the start of `bytes`: the record and its length in
 /// bytes. `None` when there is nothing left. `layout` is the events' sample
-/// type, of which TID, TIME and RAW are understood; TIME and RAW must be in it.
-/// Records of tasks are read where TID is in it and the events have
+/// type, of which TID, TIME and RAW are understood; TIME must be in it. With RAW
+/// there are samples; without, there are records of tasks, of events that have
 /// `SAMPLE_ID_ALL`.
 pub fn first<'a>(
     bytes: Span<'a>,
@@ -111,10 +127,12 @@ fn parse<'a>(bytes: Span<'a>, layout: SampleType) -> Option<(Record<'a>, usize)>
         return None;
     }
     let record = bytes.slice(0, len)?;
-    let tasks = layout.contains(SampleType::TID);
+    let samples = layout.contains(SampleType::RAW);
     let parsed = match kind {
-        PERF_RECORD_SAMPLE => sample(record, tasks).unwrap_or(Record::Malformed),
-        PERF_RECORD_COMM | PERF_RECORD_FORK if tasks => {
+        PERF_RECORD_SAMPLE if samples => {
+            sample(record, layout.contains(SampleType::TID)).unwrap_or(Record::Malformed)
+        }
+        PERF_RECORD_COMM | PERF_RECORD_FORK | PERF_RECORD_EXIT if !samples => {
             news(record, kind).unwrap_or(Record::Malformed)
         }
         // header, u64 id, u64 lost
@@ -143,12 +161,18 @@ fn sample<'a>(record: Span<'a>, tasks: bool) -> Option<Record<'a>> {
 }
 
 /// COMM: header, u32 pid, u32 tid, name padded with NULs to a multiple of 8
-/// bytes; FORK: header, u32 pid, u32 ppid, u32 tid, u32 ptid, u64 time.
-/// Then of each: u32 pid, u32 tid, u64 time.
+/// bytes; FORK and EXIT: header, u32 pid, u32 ppid, u32 tid, u32 ptid, u64 time.
+/// Then of each: u64 time.
 fn news<'a>(record: Span<'a>, kind: u32) -> Option<Record<'a>> {
-    let end = record.len().checked_sub(16)?;
-    let time = record.u64(end + 8)?;
+    let end = record.len().checked_sub(8)?;
+    let time = record.u64(end)?;
     let fixed = record.slice(0, end)?;
+    let ids = |pid: usize, tid: usize| {
+        Some(Ids {
+            pid: fixed.u32(HEADER_LEN + pid)?,
+            tid: fixed.u32(HEADER_LEN + tid)?,
+        })
+    };
     let news = match kind {
         PERF_RECORD_COMM => {
             let name = fixed.slice(HEADER_LEN + 8, fixed.len().checked_sub(HEADER_LEN + 8)?)?;
@@ -157,14 +181,15 @@ fn news<'a>(record: Span<'a>, kind: u32) -> Option<Record<'a>> {
             let mut buffer = [0; COMM_LEN];
             comm[..name.len()].copy_from_slice(name.flatten(&mut buffer));
             News::Comm {
-                tid: fixed.u32(HEADER_LEN + 4)?,
+                task: ids(0, 4)?,
                 comm,
                 exec: fixed.u16(4)? & PERF_RECORD_MISC_COMM_EXEC != 0,
             }
         }
+        PERF_RECORD_EXIT => News::Exit { task: ids(0, 8)? },
         _ => News::Fork {
-            tid: fixed.u32(HEADER_LEN + 8)?,
-            parent: fixed.u32(HEADER_LEN + 12)?,
+            task: ids(0, 8)?,
+            parent: ids(4, 12)?,
         },
     };
     let body = Body::News(news);
@@ -178,6 +203,7 @@ mod tests {
 
     const PLAIN: SampleType = SampleType::TIME.union(SampleType::RAW);
     const TASKS: SampleType = PLAIN.union(SampleType::TID);
+    const NEWS: SampleType = SampleType::TIME;
 
     /// A record as the kernel writes it, with its size filled in.
     fn record(kind: u32, misc: u16, parts: &[&[u8]]) -> Vec<u8> {
@@ -207,9 +233,7 @@ mod tests {
 
     /// What SAMPLE_ID_ALL puts at the end.
     fn id(time: u64) -> Vec<u8> {
-        let mut b = words(&[1, 1]);
-        b.extend(time.to_ne_bytes());
-        b
+        time.to_ne_bytes().to_vec()
     }
 
     fn comm_bytes(time: u64, tid: u32, name: &[u8]) -> Vec<u8> {
@@ -223,13 +247,10 @@ mod tests {
         )
     }
 
-    fn fork_bytes(time: u64, tid: u32, parent: u32) -> Vec<u8> {
+    fn life_bytes(kind: u32, time: u64, task: Ids, parent: Ids) -> Vec<u8> {
         let time_of_it = (time - 1).to_ne_bytes();
-        record(
-            PERF_RECORD_FORK,
-            0,
-            &[&words(&[1, 2, tid, parent]), &time_of_it, &id(time)],
-        )
+        let ids = words(&[task.pid, parent.pid, task.tid, parent.tid]);
+        record(kind, 0, &[&ids, &time_of_it, &id(time)])
     }
 
     fn lost_bytes(count: u64) -> Vec<u8> {
@@ -294,6 +315,7 @@ mod tests {
     fn reads_what_becomes_of_tasks() {
         let mut bytes = Vec::new();
         let mut expected = Vec::new();
+        let task = Ids { pid: 1, tid: 3 };
         for name in [
             &b""[..],
             b"sh",
@@ -304,24 +326,33 @@ mod tests {
             bytes.extend(comm_bytes(5, 3, name));
             let mut comm = [0; COMM_LEN];
             comm[..name.len()].copy_from_slice(name);
-            let (tid, exec) = (3, true);
-            expected.push(Seen::News(5, News::Comm { tid, comm, exec }));
+            let exec = true;
+            expected.push(Seen::News(5, News::Comm { task, comm, exec }));
         }
-        bytes.extend(fork_bytes(6, 4, 3));
-        expected.push(Seen::News(6, News::Fork { tid: 4, parent: 3 }));
-        assert_eq!(read_all(TASKS, &bytes, &[]), expected);
-        // Without task ids nothing of it can be told.
-        assert!(
-            read_all(PLAIN, &bytes, &[])
-                .iter()
-                .all(|s| *s == Seen::Other)
-        );
+        let parent = Ids { pid: 6, tid: 7 };
+        bytes.extend(life_bytes(PERF_RECORD_FORK, 6, task, parent));
+        expected.push(Seen::News(6, News::Fork { task, parent }));
+        bytes.extend(life_bytes(PERF_RECORD_EXIT, 7, task, parent));
+        expected.push(Seen::News(7, News::Exit { task }));
+        bytes.extend(lost_bytes(4));
+        expected.push(Seen::Lost(4));
+        assert_eq!(read_all(NEWS, &bytes, &[]), expected);
+        // Where there are samples, they end otherwise.
+        for layout in [PLAIN, TASKS] {
+            let seen = read_all(layout, &bytes, &[]);
+            let (lost, others) = seen.split_last().expect("some");
+            assert_eq!(*lost, Seen::Lost(4));
+            assert!(others.iter().all(|s| *s == Seen::Other));
+        }
         // Too short for what they are to hold, never a panic.
-        for whole in [comm_bytes(1, 2, b""), fork_bytes(6, 4, 3)] {
+        for whole in [
+            comm_bytes(1, 2, b""),
+            life_bytes(PERF_RECORD_FORK, 6, task, parent),
+        ] {
             for len in (HEADER_LEN..whole.len()).step_by(8) {
                 let mut b = whole[..len].to_vec();
                 b[6..8].copy_from_slice(&(len as u16).to_ne_bytes());
-                assert_eq!(read_all(TASKS, &b, &[]).len(), 1);
+                assert_eq!(read_all(NEWS, &b, &[]).len(), 1);
             }
         }
     }
@@ -379,13 +410,6 @@ mod tests {
                     bytes.extend(lost_bytes(i as u64));
                     expected.push(Seen::Lost(i as u64));
                 }
-                if i % 4 == 3 && tasks {
-                    bytes.extend(comm_bytes(i as u64, 9, b"sh"));
-                    let mut comm = [0; COMM_LEN];
-                    comm[..2].copy_from_slice(b"sh");
-                    let (tid, exec) = (9, true);
-                    expected.push(Seen::News(i as u64, News::Comm { tid, comm, exec }));
-                }
                 let record = sample_bytes(task, i as u64, payload);
                 let data = if tasks { 28 } else { 20 };
                 expected.push(Seen::Sample(i as u64, task, record[data..].to_vec()));
@@ -401,7 +425,7 @@ mod tests {
             b in prop::collection::vec(any::<u8>(), 0..400),
         ) {
             // Every record uses at least a header, so this ends; and no panic.
-            for layout in [PLAIN, TASKS] {
+            for layout in [PLAIN, TASKS, NEWS] {
                 prop_assert!(read_all(layout, &a, &b).len() <= (a.len() + b.len()) / 8 + 1);
             }
         }
@@ -412,7 +436,7 @@ mod tests {
             body in prop::collection::vec(any::<u8>(), 0..80),
         ) {
             let body = &body[..body.len() & !7];
-            for layout in [PLAIN, TASKS] {
+            for layout in [PLAIN, TASKS, NEWS] {
                 prop_assert_eq!(read_all(layout, &record(kind, 0, &[body]), &[]).len(), 1);
             }
         }

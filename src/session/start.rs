@@ -10,7 +10,6 @@ use super::SETTLE;
 use crate::error::Error;
 use crate::event::{Event, Known, Owner, What};
 use crate::existing::Existing;
-use crate::lineage::Unfollowed;
 use crate::maps::Listener;
 use crate::output::notice;
 use crate::snapshot::broadcast::Broadcasts;
@@ -72,11 +71,11 @@ impl Start<'_> {
     fn drain(&mut self, until: u64) {
         let (view, closed) = (&mut *self.view, &mut self.closed);
         view.refresh();
-        self.source.drain(until, &mut |event| {
+        self.source.drain(until, &mut |event, processes| {
             if closed.len() < CLOSED {
                 closed.extend(Closed::of(event));
             }
-            view.take(event, &Unfollowed)
+            view.take(event, processes)
         });
     }
 

@@ -33,6 +33,18 @@ pub fn monotonic() -> u64 {
     now(ClockId::CLOCK_MONOTONIC).saturating_add_signed(ahead.saturating_neg())
 }
 
+/// CLOCK_BOOTTIME in nanoseconds: as CLOCK_MONOTONIC, with the time asleep.
+pub fn boottime() -> u64 {
+    now(ClockId::CLOCK_BOOTTIME)
+}
+
+/// A clock tick as /proc counts it, in nanoseconds (USER_HZ).
+pub fn tick() -> u64 {
+    // SAFETY: sysconf has no memory effects.
+    let hertz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    1_000_000_000 / u64::try_from(hertz).unwrap_or(100).max(1)
+}
+
 /// CLOCK_REALTIME in nanoseconds since the epoch.
 pub fn realtime() -> u64 {
     now(ClockId::CLOCK_REALTIME)

@@ -1,13 +1,21 @@
 # Build, run and test socket-snoop. The work is done by the short scripts in scripts/.
-.PHONY: help run test test-kernels bench release check setup clean
+.PHONY: help run test test-kernels test-service bench soak release install uninstall check setup clean
+
+# Where things go: see scripts/install.
+DESTDIR =
+PREFIX = /usr/local
+UNITDIR =
 
 help:
 	@echo 'make run      build the program and run it, as root (ARGS="--dst-port 443" passes flags)'
 	@echo 'make test     build the release binaries and run all tests (live ones need root)'
 	@echo 'make test-kernels  run the suite on stock kernels in QEMU (ARGS=--ci for a few of them)'
+	@echo 'make test-service  run the service under systemd in QEMU'
 	@echo 'make bench    measure what an event costs the kernel (as root)'
+	@echo 'make soak     watch memory, descriptors and losses under load for ten minutes (as root)'
 	@echo 'make release  build dist/socket-snoop-x86_64 and dist/socket-snoop-aarch64'
-	@echo 'make check    formatting and lints'
+	@echo 'make install  put the release binary and its service in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
+	@echo 'make check    formatting, lints, and whether THIRD-PARTY is current'
 	@echo 'make setup    install what the tests need from the packages of Debian'
 	@echo 'make clean    remove what was built'
 
@@ -20,12 +28,24 @@ test:
 test-kernels:
 	@scripts/vm-matrix $(ARGS)
 
+test-service:
+	@scripts/vm-service $(ARGS)
+
 bench:
 	@scripts/bench
+
+soak:
+	@scripts/soak $(ARGS)
 
 release:
 	@scripts/build x86_64
 	@scripts/build aarch64
+
+install:
+	@scripts/install "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
+
+uninstall:
+	@scripts/install --remove "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
 
 check:
 	@scripts/check

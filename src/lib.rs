@@ -10,6 +10,7 @@ pub mod view;
 pub mod cli;
 pub mod filter;
 pub mod loss;
+pub mod notify;
 pub mod output;
 pub mod snapshot;
 pub mod source;

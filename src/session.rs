@@ -11,6 +11,7 @@ mod start;
 
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
+use crate::notify::Notify;
 use crate::output::log::{self, Log};
 use crate::output::{Output, Shape, notice};
 use crate::proc;
@@ -76,6 +77,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Signals first: from here on a stop is orderly.
     let signals = Signals::install()
         .map_err(|errno| Error::new(Kind::Runtime, format!("cannot handle signals: {errno}")))?;
+    let (mut notify, deaf) = Notify::open(std::env::var_os("NOTIFY_SOCKET").as_deref());
+    if let Some(why) = deaf {
+        notice(&why);
+    }
     let mut source = Source::open(config.buffer, config.transport, config.wants)?;
     for note in source.notes() {
         notice(note);
@@ -116,9 +121,12 @@ pub fn run(config: &Config) -> Result<(), Error> {
     view.output.pin(pinned);
     notice(&format!("note: {enforced}"));
     view.output.announced(&opening);
+    notify.ready();
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     let mut sources = (&mut source, &mut broadcasts);
-    watch_until(&mut sources, &mut view, &epoll, &signals, deadline)?;
+    let ears = (&signals, &mut notify);
+    watch_until(&mut sources, &mut view, &epoll, ears, deadline)?;
+    notify.stopping();
 
     // Detached first: what is in the rings then is all there will be.
     source.detach();
@@ -167,7 +175,7 @@ fn watch_until(
     (source, broadcasts): &mut (&mut Source, &mut Broadcasts),
     view: &mut View,
     epoll: &Epoll,
-    signals: &Signals,
+    (signals, notify): (&Signals, &mut Notify),
     deadline: Option<u64>,
 ) -> Result<(), Error> {
     let start = time::monotonic();
@@ -209,8 +217,11 @@ fn watch_until(
             }
         }
         if signals.take_hangup() {
+            notify.reloading();
             view.output.reopen_log();
+            notify.ready();
         }
+        notify.settle();
         view.refresh();
         let now = time::monotonic();
         let stop = signals.stop() || now >= until;

@@ -42,6 +42,7 @@ pub fn daemon(stage: &Stage) -> Option<Vec<Life>> {
     let from = client.connect("c", at);
     daemon.ask("accept l s");
     reset(&mut client);
+    daemon.ask("close s");
     let heir = Whose::Heir(daemon.who.clone());
     let mut lives = vec![of(at, from, three(heir), &daemon.who)];
     // Now it may be the daemon's or its worker's.
@@ -293,7 +294,7 @@ pub fn renamed_meanwhile(stage: &Stage) -> Option<Vec<Life>> {
     let before = client.who.clone();
     let from = client.address(&format!("connect c {at}"));
     server.ask("accept l s");
-    client.rename("other name");
+    client.rename("other-name");
     part(&mut server, "s", &mut client, "c");
     Some(vec![
         Life::client(from, at, &before)

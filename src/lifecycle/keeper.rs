@@ -199,18 +199,20 @@ impl Keeper {
     /// Whose the connection with this local end, born at this time, is at an
     /// event that was learned: what can be told.
     pub fn judge(&mut self, event: &Event, local: &Endpoint, born: u64, moment: &Moment<'_>) {
-        self.told = self.judged(event.owner.as_ref(), event.time, (local, born), moment);
+        let by = Some(event.on_cpu.pid).filter(|_| event.is_close());
+        self.told = self.judged(event.owner.as_ref(), event.time, by, (local, born), moment);
     }
 
     /// The same at a time without an event.
     pub fn review(&mut self, time: u64, local: &Endpoint, born: u64, moment: &Moment<'_>) {
-        self.told = self.judged(None, time, (local, born), moment);
+        self.told = self.judged(None, time, None, (local, born), moment);
     }
 
     fn judged(
         &mut self,
         said: Option<&Owner>,
         time: u64,
+        closer: Option<u32>,
         (local, born): (&Endpoint, u64),
         moment: &Moment<'_>,
     ) -> Option<Told> {
@@ -237,6 +239,11 @@ impl Keeper {
             claim.source,
             OwnerSource::Listener | OwnerSource::ListenerAccepted
         );
+        if listener && !self.accepted && closer == Some(claim.pid) {
+            // It goes with its listener, which has just been closed (v6.12
+            // net/ipv4/inet_connection_sock.c, inet_csk_listen_stop()).
+            return Some(claim.now(uid, kin));
+        }
         if listener && !self.accepted {
             return match moment.listeners.holder(claim.pid, local, born, kin) {
                 Holder::Same => {
@@ -437,6 +444,31 @@ mod tests {
         let gone = state(22, 1, Listen, Close, (80, 0));
         play.listeners.closed(&gone);
         assert_eq!(play.event(25, (Established, CloseWait), listener), None);
+    }
+
+    #[test]
+    fn a_child_that_goes_with_its_listener_is_who_closes_its() {
+        let mut play = Play::new(&[(5, 1, FOR_EVER, 1)]);
+        play.listen(10, 5);
+        let listener = Some((5, FromListener));
+        play.event(20, (Listen, SynRecv), listener);
+        play.listeners = Listeners::default();
+        let mut event = Event {
+            owner: Some(owner(5, FromListener)),
+            ..state(25, 7, Established, Close, (80, 4000))
+        };
+        let mut told = |by| {
+            event.on_cpu.pid = by;
+            let moment = Moment {
+                kin: &play.kin,
+                listeners: &play.listeners,
+                sockets: true,
+            };
+            play.keeper.judge(&event, &event.local, 20, &moment);
+            play.keeper.get().map(|owner| owner.task.pid)
+        };
+        assert_eq!(told(5), Some(5));
+        assert_eq!(told(6), None);
     }
 
     #[test]

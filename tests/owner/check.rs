@@ -32,6 +32,9 @@ pub enum Whose {
     /// The only living descendant of a process that has ended: as `descendant`,
     /// with nothing else known of it but its name.
     Heir(Who),
+    /// The only living descendant of who accepted it, where that is told; else
+    /// nobody's.
+    HeirOfAcceptor(Who),
     /// Nobody's, as far as can be told: who it was before is no more.
     Nobody,
     /// Nobody's, or that of who was seen to accept it, or the last one before it

@@ -124,7 +124,7 @@ pub fn acceptor_ends(stage: &Stage) -> Option<Vec<Life>> {
     let whose = [
         Whose::Child(Some(listens.clone())),
         Whose::Passive(vec![]),
-        Whose::Heir(child.who.clone()),
+        Whose::HeirOfAcceptor(child.who.clone()),
     ];
     Some(vec![of(at, from, whose, &listens)])
 }
@@ -171,6 +171,7 @@ pub fn ended_by_a_worker(stage: &Stage) -> Option<Vec<Life>> {
                 .of_many()
                 .accepted(&server.who)
                 .by("ESTABLISHED>FIN_WAIT1", &worker.who)
+                .maybe("FIN_WAIT1>FIN_WAIT1", passive.clone())
                 .then("FIN_WAIT1>FIN_WAIT2", passive.clone())
                 .maybe("FIN_WAIT2>FIN_WAIT2", passive.clone())
                 .then("FIN_WAIT2>CLOSE", passive),

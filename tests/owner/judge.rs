@@ -353,6 +353,10 @@ impl<'a> Judge<'a> {
                     _ => {}
                 }
             }
+            Whose::HeirOfAcceptor(who) if self.told_accepts => {
+                self.step(e, &Whose::Heir(who.clone()));
+            }
+            Whose::HeirOfAcceptor(_) => self.step(e, &Whose::Nobody),
             Whose::Nobody if !is_nobodys(e) => self.wrong(e, &"nobody"),
             Whose::Nobody => {}
             Whose::Unsure => match self.accepted_by() {

@@ -87,6 +87,7 @@ pub fn forking_server(stage: &Stage) -> Option<Vec<Life>> {
         lives.push(Life::client(from, at, &client.who).closes(&client.who));
         lives.push(
             Life::server(at, from, &server.who)
+                .of_many()
                 .follows(&[&server.who, &child.who], &child.who)
                 .bytes(20, 10),
         );
@@ -106,10 +107,10 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
         talk(&mut client, worker, 10, 20);
         part(worker, "s", &mut client, "c");
         lives.push(Life::client(from, at, &client.who).follows(&[&client.who], &client.who));
-        let queued = Life::queued(at, from, Some(&server.who));
+        let queued = Life::queued(at, from, Some(&server.who)).of_many();
         lives.push(queued.accepted(&worker.who).closes(&worker.who));
     }
-    // The one that listened goes; the listener lives on, and is still its.
+    // The one that listened goes; the listener lives on.
     server.ask("close l");
     let from = client.connect("c", at);
     workers[1].ask("accept l s");
@@ -118,7 +119,7 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
     one.ask("close l");
     two.ask("close l");
     lives.push(Life::client(from, at, &client.who).closes(&client.who));
-    let queued = Life::queued(at, from, Some(&server.who));
+    let queued = Life::queued(at, from, Some(&server.who)).of_many();
     lives.push(queued.accepted(&two.who).follows(&[&two.who], &two.who));
     lives.push(Life::listener(at, &server.who, &two.who));
     Some(lives)

@@ -383,8 +383,7 @@ fn fitting(front: &[u8], most: u64, within: bool) -> &[u8] {
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::io::{PipeReader, Read};
-    use std::os::fd::OwnedFd;
+    use std::io::Read;
 
     const REASONS: (Reason, Reason) = (Reason::ConsoleSlow, Reason::ConsoleWrite);
 
@@ -393,10 +392,10 @@ mod tests {
         Sink::own(file.expect(path))
     }
 
-    fn piped(limit: usize) -> (PipeReader, Stream) {
-        let (reader, writer) = std::io::pipe().expect("pipe");
-        let sink = Sink::shared(File::from(OwnedFd::from(writer)));
-        (reader, Stream::new(Some(sink), limit, REASONS))
+    fn piped(limit: usize) -> (File, Stream) {
+        let (reader, writer) = nix::unistd::pipe().expect("pipe");
+        let sink = Sink::shared(File::from(writer));
+        (File::from(reader), Stream::new(Some(sink), limit, REASONS))
     }
 
     fn put(stream: &mut Stream, lines: &str) {

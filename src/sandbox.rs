@@ -146,7 +146,9 @@ fn permitted(stat: &FileStat, wanted: u32) -> bool {
 
 fn log_needs(log: &LogAccess<'_>) -> Caps {
     let fine = |fd: BorrowedFd<'_>, wanted| fstat(fd).is_ok_and(|s| permitted(&s, wanted));
-    if fine(log.folder, 0o3) && log.file.is_none_or(|file| fine(file, 0o2)) {
+    // A special file is only opened again, never made.
+    let wanted = if log.special.is_some() { 0o1 } else { 0o3 };
+    if fine(log.folder, wanted) && log.file.is_none_or(|file| fine(file, 0o2)) {
         Caps::empty()
     } else {
         Caps::DAC_OVERRIDE

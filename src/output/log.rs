@@ -109,6 +109,9 @@ impl Log {
     /// followed.
     pub fn at(path: &str, care: Care) -> Result<Log, Fault> {
         let place = place::find(path)?;
+        if care.own && place.linked {
+            return Err(Fault::File);
+        }
         // O_NONBLOCK: a FIFO without a reader must not hold us up at opening.
         let mut flags = OFlag::O_WRONLY
             | OFlag::O_APPEND

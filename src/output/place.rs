@@ -26,6 +26,8 @@ pub struct Place {
     pub folder: OwnedFd,
     /// The name; with `/` where a folder on the way is not there yet.
     pub name: CString,
+    /// Whether a link led there.
+    pub linked: bool,
     /// Whether it is a link of /proc, which nobody can make, to an open file.
     pub magic: bool,
 }
@@ -78,13 +80,14 @@ fn target(folder: &OwnedFd, link: &OwnedFd, stat: &FileStat) -> Result<String> {
 pub fn find(path: &str) -> Result<Place> {
     let mut folder = root_of(path)?;
     let mut rest = path.to_owned();
-    for _ in 0..=LINKS {
+    for links in 0..=LINKS {
         match walk(&mut folder, &rest)? {
             Walked::There(name, magic) => {
                 let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
                 return Ok(Place {
                     folder,
                     name,
+                    linked: links > 0,
                     magic,
                 });
             }

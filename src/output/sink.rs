@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_full_pipe_says_so_and_keeps_its_flags() {
-        let (mut reader, writer) = std::io::pipe().expect("pipe");
-        let writer = File::from(OwnedFd::from(writer));
+        let (reader, writer) = nix::unistd::pipe().expect("pipe");
+        let (mut reader, writer) = (File::from(reader), File::from(writer));
         let before = flags(&writer);
         let mut sink = Sink::shared(writer.try_clone().expect("share"));
         let all = fill(&mut sink);

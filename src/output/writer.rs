@@ -359,21 +359,19 @@ impl Output {
 
     /// Gives the outputs what time their readers need.
     fn settle(&mut self) {
-        self.formats.pay(self.format, &mut self.console);
-        if let Some(log) = &mut self.log {
-            self.formats.pay(self.log_format, &mut log.stream);
-        }
-        self.write();
-        let log = self.log.as_mut().map(|log| &mut log.stream);
-        let mut streams: Vec<&mut Stream> = log.into_iter().collect();
-        if !self.console.is_closed() {
-            streams.push(&mut self.console);
-        }
-        outlast(&mut streams, 0);
-        // What is missing is said once all before it is gone.
-        self.formats.pay(self.format, &mut self.console);
-        if let Some(log) = &mut self.log {
-            self.formats.pay(self.log_format, &mut log.stream);
+        // Once more for the lines that say what was missing all the time.
+        for _ in 0..2 {
+            self.formats.pay(self.format, &mut self.console);
+            if let Some(log) = &mut self.log {
+                self.formats.pay(self.log_format, &mut log.stream);
+            }
+            self.write();
+            let log = self.log.as_mut().map(|log| &mut log.stream);
+            let mut streams: Vec<&mut Stream> = log.into_iter().collect();
+            if !self.console.is_closed() {
+                streams.push(&mut self.console);
+            }
+            outlast(&mut streams, 0);
         }
         self.write();
     }

@@ -254,6 +254,18 @@ impl Run {
         self
     }
 
+    /// Standard output into this.
+    pub fn stdout(mut self, to: impl Into<Stdio>) -> Run {
+        self.command.stdout(to);
+        self
+    }
+
+    /// Standard error into this.
+    pub fn stderr(mut self, to: impl Into<Stdio>) -> Run {
+        self.command.stderr(to);
+        self
+    }
+
     /// Starts it with its streams left to the test.
     pub fn spawn(mut self) -> Guard {
         Guard(self.command.spawn().expect("start the program"))

@@ -71,7 +71,7 @@ fn sent_is_what_was_written(rule: &str, bytes: usize, open_after: Option<Duratio
 
 #[test]
 fn bytes_under_an_own_limit() {
-    let limit = "add rule ip t out tcp flags & syn == 0 limit rate over 200 kbytes/second burst 5000 bytes drop";
+    let limit = "add rule ip t out tcp flags & syn == 0 limit rate over 40 kbytes/second burst 1000 bytes drop";
     sent_is_what_was_written(limit, 100_000, None);
 }
 

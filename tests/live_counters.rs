@@ -166,7 +166,7 @@ fn retransmissions_are_the_kernels() {
             "{way:?} {client}"
         );
         assert!(
-            client.get(&name("data_events")).is_none(),
+            client.get(name("data_events")).is_none(),
             "{way:?} {client}"
         );
         let bytes = event::number(&client, "tcp.bytes.retransmitted");

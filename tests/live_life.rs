@@ -369,7 +369,9 @@ fn the_summary_adds_up() {
     let summary = event::summary(&all);
     for (key, count) in [
         ("connections.opened", 6),
+        ("connections.established", 5),
         ("connections.refused", 1),
+        ("connections.given_up", 0),
         ("connections.reset", 1),
         ("connections.open", 1),
         ("connections.shown", 5),
@@ -381,7 +383,7 @@ fn the_summary_adds_up() {
     assert_eq!(process["process.pid"], std::process::id(), "{summary}");
     let peer = serde_json::json!([{ "connections": 6, "network.peer.address": ip }]);
     assert_eq!(summary["busiest.peers"], peer);
-    let said = "Connections: 6 opened, 1 refused, 1 reset, 1 still open; 0 retransmissions, 0 events lost.";
+    let said = "Connections: 6 opened, 5 established, 1 refused, 0 given up, 1 reset, 1 still open; 0 retransmissions, 0 events lost.";
     assert!(lines.iter().any(|l| l == said), "{lines:#?}");
     let peers = format!("Busiest peers: {ip} 6.");
     assert!(lines.contains(&peers), "{lines:#?}");

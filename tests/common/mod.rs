@@ -23,6 +23,7 @@ pub mod net;
 pub mod preflight;
 pub mod traffic;
 pub mod verifier;
+pub mod ways;
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -123,6 +123,11 @@ impl Netns {
 
     /// Runs a program with these arguments in the namespace.
     pub fn tool(&self, program: &'static str, args: &str) -> Result<(), String> {
+        self.ask(program, args).map(drop)
+    }
+
+    /// As [`Netns::tool`]; what it prints.
+    pub fn ask(&self, program: &'static str, args: &str) -> Result<String, String> {
         let args = args.to_owned();
         self.run(move || {
             let out = Command::new(program)
@@ -130,10 +135,35 @@ impl Netns {
                 .output()
                 .map_err(|e| e.to_string())?;
             if out.status.success() {
-                return Ok(());
+                return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
             }
             Err(String::from_utf8_lossy(&out.stderr).into_owned())
         })
+    }
+
+    /// Runs `nft` with each of these commands in the namespace; why not, where it
+    /// can't.
+    pub fn nft(&self, commands: &[&str]) -> Result<(), String> {
+        let mut all = commands.iter();
+        all.try_for_each(|command| self.tool("nft", command))
+    }
+
+    /// A setting of the namespace, below /proc/sys/net.
+    pub fn set(&self, name: &'static str, value: &'static str) {
+        self.run(move || {
+            let path = std::path::Path::new("/proc/sys/net").join(name);
+            std::fs::write(path, value).expect("a setting of the namespace");
+        });
+    }
+
+    /// A counter of the namespace's TCP in /proc/net/snmp.
+    pub fn snmp(&self, name: &'static str) -> u64 {
+        let text = self.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"));
+        let text = text.expect("the namespace's counters");
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let at = names.split(' ').position(|n| n == name).expect(name);
+        values.split(' ').nth(at).unwrap().parse().unwrap()
     }
 
     /// Two namespaces joined by a veth pair `v0` - `v0`: 10.77.0.1 and

@@ -1,4 +1,7 @@
 //! Reading one ring, record by record.
+//!
+//! Contract: whatever the bytes are, the reading ends, and every one of them is
+//! used up: what makes no sense is counted.
 
 use super::Sample;
 use super::record::{self, Body, Record};
@@ -8,21 +11,23 @@ use crate::sys::ring::Drain;
 use std::cell::Cell;
 
 /// A ring that is being read.
-pub(super) struct Part<'a> {
+#[derive(Debug)]
+pub struct Part<'a> {
     /// Its CPU.
-    pub(super) cpu: u32,
+    pub cpu: u32,
     /// Where to count what PERF_RECORD_LOST tells.
-    pub(super) lost: &'a Cell<u64>,
+    pub lost: &'a Cell<u64>,
     /// Where to count samples.
-    pub(super) samples: &'a Cell<u64>,
+    pub samples: &'a Cell<u64>,
     /// Where to count what makes no sense.
-    pub(super) unreadable: &'a Cell<u64>,
+    pub unreadable: &'a Cell<u64>,
     /// Its bytes.
-    pub(super) drain: Drain<'a>,
+    pub drain: Drain<'a>,
 }
 
 /// Reads one ring, a record with a time ahead.
-pub(super) struct Cursor<'a> {
+#[derive(Debug)]
+pub struct Cursor<'a> {
     cpu: u32,
     layout: SampleType,
     rest: Span<'a>,
@@ -35,7 +40,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// Starts at the oldest record.
-    pub(super) fn new(part: &'a Part<'_>, layout: SampleType) -> Cursor<'a> {
+    pub fn new(part: &'a Part<'_>, layout: SampleType) -> Cursor<'a> {
         let (first, second) = part.drain.unread();
         let mut cursor = Cursor {
             cpu: part.cpu,
@@ -52,12 +57,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// Whether there is no next record.
-    pub(super) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.next.is_none()
     }
 
     /// The next record's time.
-    pub(super) fn time(&self) -> u64 {
+    pub fn time(&self) -> u64 {
         self.next.map_or(u64::MAX, |(time, ..)| time)
     }
 
@@ -97,8 +102,9 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next record.
-    pub(super) fn take(&mut self) -> Option<Sample<'a>> {
+    /// The next record; `None` at the end.
+    // Not an iterator: several of these are merged.
+    pub fn take(&mut self) -> Option<Sample<'a>> {
         let (time, body, len) = self.next?;
         if let Body::Sample { .. } = body {
             self.samples.set(self.samples.get() + 1);
@@ -111,7 +117,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// How many samples there are in a ring's bytes.
-pub(super) fn count_samples(bytes: (&[u8], &[u8]), layout: SampleType) -> u64 {
+pub fn count_samples(bytes: (&[u8], &[u8]), layout: SampleType) -> u64 {
     let mut rest = Span::new(bytes.0, bytes.1);
     let mut count = 0;
     while let Some(Ok((record, len))) = record::first(rest, layout) {

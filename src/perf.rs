@@ -9,7 +9,7 @@
 //! still be writing an older one. What the kernel could not store and what
 //! can't be read is counted per CPU.
 
-mod cursor;
+pub mod cursor;
 pub mod feed;
 mod gap;
 mod news;

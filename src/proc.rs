@@ -172,7 +172,8 @@ fn number(bytes: &[u8]) -> Option<u32> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-fn status_of(status: &[u8]) -> Option<Status> {
+/// What a `status` file says; `None` where it is none.
+pub fn status_of(status: &[u8]) -> Option<Status> {
     let uids = field(status, b"Uid:")?;
     let name = status.strip_prefix(b"Name:\t")?;
     let name = &name[..name.iter().position(|&b| b == b'\n')?];
@@ -186,7 +187,7 @@ fn status_of(status: &[u8]) -> Option<Status> {
 /// The name in a `comm` file. Of a worker of the kernel, /proc adds what it is
 /// working at (kernel/workqueue.c, wq_worker_comm): the name ends before that,
 /// if that place can be told.
-fn name_of(comm: &[u8]) -> Option<Name> {
+pub fn name_of(comm: &[u8]) -> Option<Name> {
     let mut comm = comm.strip_suffix(b"\n").unwrap_or(comm);
     if let Some(rest) = comm.strip_prefix(b"kworker/") {
         let end = rest.iter().position(|b| b"+-".contains(b));

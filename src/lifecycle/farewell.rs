@@ -18,6 +18,10 @@ use std::collections::{HashMap, VecDeque};
 /// first.
 const PATIENCE: u64 = 1_000_000_000;
 
+/// Messages that are kept in the hope for an event of their socket. Those beyond
+/// are let go at once, and their connections lack what they have counted.
+const EARLY: usize = 1 << 16;
+
 /// An end that waits.
 #[derive(Debug)]
 struct Waiting {
@@ -58,6 +62,13 @@ impl Farewells {
     /// Lets an end wait that came with this event.
     pub fn hold(&mut self, ended: Ended, event: &Event) {
         let (slot, number) = (ended.slot, ended.number);
+        if self.order.len() > 2 * self.waiting.len() + 64 {
+            let waiting = &self.waiting;
+            self.order.retain(|(_, slot, number)| {
+                let waits = waiting.get(slot);
+                waits.is_some_and(|w| w.ended.number == *number)
+            });
+        }
         self.order
             .push_back((event.time.saturating_add(PATIENCE), slot, number));
         self.waiting.insert(
@@ -69,6 +80,12 @@ impl Farewells {
                 same_task: false,
             },
         );
+    }
+
+    /// How much there is of anything.
+    pub fn held(&self) -> usize {
+        let early: usize = self.early.iter().map(HashMap::len).sum();
+        self.waiting.len() + self.order.len() + self.cookies.len() + early
     }
 
     /// Ends that wait.
@@ -102,7 +119,9 @@ impl Farewells {
     /// Takes the kernel's message. Returns the end that waited for it.
     fn message(&mut self, destroyed: &Destroyed) -> Option<Farewell> {
         let Some(slot) = self.cookies.remove(&destroyed.cookie) else {
-            self.early[0].insert(destroyed.cookie, *destroyed);
+            if self.early[0].len() < EARLY {
+                self.early[0].insert(destroyed.cookie, *destroyed);
+            }
             return None;
         };
         let waiting = self.waiting.remove(&slot)?;
@@ -153,6 +172,12 @@ impl Farewells {
 }
 
 impl Connections {
+    /// How much there is of anything: what memory it takes.
+    pub fn held(&self) -> usize {
+        let slots = self.slots.len() + self.free.len() + self.closed.len();
+        slots + self.by_socket.len() + self.ended.len() + self.farewells.held()
+    }
+
     /// From now on the kernel has a last word on every connection.
     pub fn expect_farewells(&mut self) {
         self.tells.farewells = true;

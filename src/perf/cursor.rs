@@ -1,4 +1,7 @@
 //! Reading one ring, record by record.
+//!
+//! Contract: whatever the bytes are, the reading ends, and every one of them is
+//! used up: what makes no sense is counted.
 
 use super::Sample;
 use super::gap::Gap;
@@ -10,26 +13,27 @@ use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 
 /// A ring that is being read.
-pub(super) struct Part<'a> {
+#[derive(Debug)]
+pub struct Part<'a> {
     /// Its CPU.
-    pub(super) cpu: u32,
+    pub cpu: u32,
     /// What its records hold.
-    pub(super) layout: SampleType,
+    pub layout: SampleType,
     /// Where to count what PERF_RECORD_LOST tells.
-    pub(super) lost: &'a Cell<u64>,
+    pub lost: &'a Cell<u64>,
     /// Where to count samples.
-    pub(super) samples: &'a Cell<u64>,
+    pub samples: &'a Cell<u64>,
     /// Where to count what makes no sense.
-    pub(super) unreadable: &'a Cell<u64>,
+    pub unreadable: &'a Cell<u64>,
     /// Of a ring of news: from when to when something may be missing, and the
     /// event that can be asked.
     pub(super) news: Option<(&'a Gap, BorrowedFd<'a>)>,
     /// Its bytes.
-    pub(super) drain: Drain<'a>,
+    pub drain: Drain<'a>,
 }
 
 /// What comes next in a ring.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Step<'a> {
     /// A record.
     Body(Body<'a>),
@@ -41,7 +45,7 @@ enum Step<'a> {
     Broken,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Next<'a> {
     time: u64,
     step: Step<'a>,
@@ -49,7 +53,8 @@ struct Next<'a> {
 }
 
 /// Reads one ring, a record with a time ahead.
-pub(super) struct Cursor<'a> {
+#[derive(Debug)]
+pub struct Cursor<'a> {
     part: &'a Part<'a>,
     rest: Span<'a>,
     next: Option<Next<'a>>,
@@ -60,6 +65,25 @@ fn add(to: &Cell<u64>, count: u64) {
 }
 
 impl<'a> Part<'a> {
+    /// A ring of samples; what is found in it is counted in these: samples, lost
+    /// ones, and what makes no sense.
+    pub fn of_samples(
+        cpu: u32,
+        layout: SampleType,
+        [samples, lost, unreadable]: [&'a Cell<u64>; 3],
+        drain: Drain<'a>,
+    ) -> Part<'a> {
+        Part {
+            cpu,
+            layout,
+            lost,
+            samples,
+            unreadable,
+            news: None,
+            drain,
+        }
+    }
+
     /// Where something may be missing, of a ring of news.
     pub(super) fn gap(&self) -> Option<&'a Gap> {
         self.news.map(|(gap, _)| gap)
@@ -68,7 +92,7 @@ impl<'a> Part<'a> {
 
 impl<'a> Cursor<'a> {
     /// Starts at the oldest record.
-    pub(super) fn new(part: &'a Part<'a>) -> Cursor<'a> {
+    pub fn new(part: &'a Part<'a>) -> Cursor<'a> {
         let (first, second) = part.drain.unread();
         let mut cursor = Cursor {
             part,
@@ -80,12 +104,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// Whether there is no next record.
-    pub(super) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.next.is_none()
     }
 
     /// The next record's time.
-    pub(super) fn time(&self) -> u64 {
+    pub fn time(&self) -> u64 {
         self.next.map_or(u64::MAX, |next| next.time)
     }
 
@@ -188,7 +212,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next record.
-    pub(super) fn take(&mut self) -> Option<Sample<'a>> {
+    // Not an iterator: several of these are merged.
+    pub fn take(&mut self) -> Option<Sample<'a>> {
         let Next { time, step, len } = self.next?;
         let part = self.part;
         if let Some(gap) = part.gap() {
@@ -217,7 +242,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// How many samples there are in a ring's bytes.
-pub(super) fn count_samples(bytes: (&[u8], &[u8]), layout: SampleType) -> u64 {
+pub fn count_samples(bytes: (&[u8], &[u8]), layout: SampleType) -> u64 {
     let mut rest = Span::new(bytes.0, bytes.1);
     let mut count = 0;
     while let Some(Ok((record, len))) = record::first(rest, layout) {

@@ -182,7 +182,7 @@ fn number(text: &[u8]) -> Option<u32> {
 
 /// The parent and the start time in /proc/PID/stat (proc_pid_stat(5)). The name
 /// in there may hold anything, also parentheses and spaces.
-fn parse_stat(text: &[u8]) -> Option<(u32, u64)> {
+pub fn parse_stat(text: &[u8]) -> Option<(u32, u64)> {
     let end = text.iter().rposition(|&b| b == b')')?;
     let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
     // Field 3, the state, is the first one here.
@@ -193,7 +193,7 @@ fn parse_stat(text: &[u8]) -> Option<(u32, u64)> {
 }
 
 /// A name in /proc/PID/comm: any bytes, then a line break.
-fn parse_comm(text: &[u8]) -> [u8; COMM_LEN] {
+pub fn parse_comm(text: &[u8]) -> [u8; COMM_LEN] {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let len = text.len().min(COMM_LEN - 1);
     let mut out = [0; COMM_LEN];

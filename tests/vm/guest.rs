@@ -20,6 +20,7 @@ mod common;
 
 mod accept;
 mod boot;
+mod clock;
 mod counters;
 mod cpus;
 mod diag;

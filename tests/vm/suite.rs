@@ -15,7 +15,8 @@ use nix::mount::{MsFlags, mount};
 
 use crate::common::{busy, kernel, net};
 use crate::{
-    accept, counters, cpus, lives, loss, owners, preflight, report, retransmit, shut, transport,
+    accept, clock, counters, cpus, lives, loss, owners, preflight, report, retransmit, shut,
+    transport,
 };
 
 /// What the kernel's command line asks for.
@@ -72,7 +73,7 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 29] = [
+const QUIET: [Check; 30] = [
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
     ("transport", transport::in_use, true),
@@ -86,6 +87,7 @@ const QUIET: [Check; 29] = [
     ("listeners", lives::listeners, false),
     ("two_hundred", lives::two_hundred, true),
     ("accept", accept::who_and_when, true),
+    ("clock_set", clock::set, true),
     ("report_sigint", report::sigint, true),
     ("report_sigterm", report::sigterm, false),
     ("json", report::json, true),
@@ -251,7 +253,8 @@ pub fn main() -> ExitCode {
     ];
     for (checks, _) in sets.iter().filter(|(_, asked)| *asked) {
         for (name, check, short) in *checks {
-            if *short || !variant.has("core") {
+            let wanted = variant.value("only").is_none_or(|only| only == *name);
+            if wanted && (*short || !variant.has("core")) {
                 tally.run(name, *check);
             }
         }

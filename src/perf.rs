@@ -9,6 +9,7 @@
 //! still be writing an older one. What the kernel could not store and what
 //! can't be read is counted per CPU.
 
+mod ahead;
 mod cursor;
 pub mod feed;
 mod gap;
@@ -87,14 +88,13 @@ impl Rings {
         .ok_or_else(|| Error::new(Kind::Usage, "--buffer is larger than memory can be"))?;
         let least = wanted.min(news::EVENTS_LEAST.max(page));
         let mut without_news = None;
-        let mapped = match map_all(&feed, events, wanted, least, &NewsRings::open) {
+        let mapped = match map_all(&feed, events, wanted, least, true) {
             Ok(mapped) => Ok(mapped),
             // Better no news than no events.
             Err(errno) => {
                 without_news = Some(errno);
                 let events = feed.open_rings(wanted)?.0;
-                let none = |_: &[u32], _| Ok(NewsRings::default());
-                map_all(&feed, events, wanted, page, &none)
+                map_all(&feed, events, wanted, page, false)
             }
         };
         let (mut rings, news, size) = mapped.map_err(|errno| {
@@ -418,20 +418,24 @@ fn default_size(cpus: usize, memory: u64) -> usize {
 type Mapped = (Vec<Ring>, NewsRings, usize);
 
 /// Maps rings of `size` bytes for these events and opens those of news beside
-/// them; smaller ones, but not below `least`, where locked memory runs out.
+/// them, if wanted; smaller ones, but not below `least`, where locked memory runs out.
 fn map_all(
     feed: &Feed,
     mut events: Vec<(u32, OwnedFd)>,
     mut size: usize,
     least: usize,
-    open_news: &dyn Fn(&[u32], usize) -> Result<NewsRings, Errno>,
+    with_news: bool,
 ) -> Result<Mapped, Errno> {
     loop {
         let cpus: Vec<u32> = events.iter().map(|(cpu, _)| *cpu).collect();
         let rings = events.into_iter();
         let rings = rings.map(|(cpu, event)| Ring::new(cpu, event, size));
         let rings: Result<Vec<Ring>, Errno> = rings.collect();
-        let all = rings.and_then(|rings| Ok((rings, open_news(&cpus, size)?)));
+        let news = || match with_news {
+            true => NewsRings::open(&cpus, size),
+            false => Ok(NewsRings::default()),
+        };
+        let all = rings.and_then(|rings| Ok((rings, news()?)));
         match all {
             Ok((rings, news)) => return Ok((rings, news, size)),
             Err(Errno::EPERM | Errno::ENOMEM) if size > least => size /= 2,

@@ -248,22 +248,25 @@ impl Tasks {
 impl Known {
     /// Takes what was read of its user, for an event at `at` of this process.
     fn ask(&mut self, pid: u32, at: u64, read: &Read) {
-        self.asked = read.before;
         let status = read.status.filter(|s| s.pid == pid);
-        // With another name by now it may be another task, or program.
+        // With another name by now it may be another task, or program. Of a later
+        // event, when it has that name, the same read may tell.
         let renamed = |s: &Status| self.since <= at && s.name.is_some_and(|name| name != self.name);
-        self.user = match (status, self.user) {
-            (Some(s), Some(old)) if s.uid == old.uid && !renamed(&s) => Some(User {
+        if status.as_ref().is_some_and(renamed) {
+            return;
+        }
+        self.asked = read.before;
+        self.user = status.map(|s| match self.user {
+            Some(old) if s.uid == old.uid => User {
                 last: read.before,
                 ..old
-            }),
-            (Some(s), _) if !renamed(&s) => Some(User {
+            },
+            _ => User {
                 uid: s.uid,
                 first: read.after,
                 last: read.before,
-            }),
-            _ => None,
-        };
+            },
+        });
     }
 }
 

@@ -417,3 +417,45 @@ fn a_user_before_another_program_is_not_the_one_after() {
     }
     tracer.stop().ok();
 }
+
+/// A process that is killed closes its connections as it ends: what it does then
+/// is its own, whichever of the two the kernel tells first.
+#[test]
+fn what_ends_closes_its_connections_itself() {
+    let Some(_alone) = alone() else {
+        return;
+    };
+    for transport in [Transport::Tracepoint, Transport::Perf] {
+        let mut source = Source::open(None, Some(transport), Wants::default()).expect("a source");
+        let listener = net::listen(net::own_ip());
+        let server = listener.local_addr().unwrap();
+        let script = format!(
+            "exec 3<>/dev/tcp/{}/{}; kill -9 $$",
+            server.ip(),
+            server.port()
+        );
+        let mut command = Command::new("bash");
+        let mut child = command.args(["-c", &script]).spawn().expect("bash");
+        let pid = child.id();
+        net::drain(listener.accept().expect("accept").0);
+        child.wait().expect("wait");
+        source.detach();
+        let mut told = Vec::new();
+        source.drain(u64::MAX, &mut |event, processes| {
+            if event.peer.port == server.port() && event.on_cpu.pid == pid {
+                let ended = processes.ended(pid);
+                let lives = processes.lives(pid, event.time);
+                told.push((event.what, lives, ended.is_some()));
+            }
+            true
+        });
+        // It was alive, then it was or had just ended; never unknown, and what
+        // it did did not call it back.
+        assert!(told.len() >= 2, "{told:?}");
+        assert_eq!(told[0].1, Some(true), "{told:?}");
+        for (_, lives, ended) in &told {
+            assert_eq!(*lives, Some(!ended), "{told:?}");
+        }
+        eprintln!("{transport:?}: {told:?}");
+    }
+}

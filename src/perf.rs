@@ -24,6 +24,7 @@ use crate::sys::ring::page_size;
 use crate::sys::{Errno, memory, time};
 use cursor::{Cursor, Part, count_samples};
 use feed::{Feed, open_error};
+use gap::Gap;
 use news::{NewsRing, NewsRings};
 use record::{Body, News, Topic};
 pub use ring::Ring;
@@ -366,6 +367,11 @@ impl Rings {
                 cursor.look();
             }
         }
+        // Most rings of many CPUs have nothing.
+        cursors.retain(|cursor| !cursor.is_done());
+        let gaps: Vec<&Gap> = parts.iter().filter_map(Part::gap).collect();
+        let open = || gaps.iter().filter(|gap| gap.is_open());
+        let mut any_open = open().next().is_some();
         for _ in 0..BATCH {
             let next = cursors
                 .iter_mut()
@@ -380,10 +386,10 @@ impl Rings {
             let Some(sample) = cursor.take() else {
                 continue;
             };
-            if let Body::Sample { .. } = sample.body {
-                let gaps = parts.iter().filter_map(Part::gap);
-                gaps.filter(|gap| gap.is_open())
-                    .for_each(|gap| miss(gap.topic, sink));
+            match sample.body {
+                Body::Sample { .. } if any_open => open().for_each(|gap| miss(gap.topic, sink)),
+                Body::News(News::Missing(_)) => any_open = open().next().is_some(),
+                _ => {}
             }
             if !sink(sample) {
                 return Progress::Held;

@@ -9,6 +9,7 @@
 //! still be writing an older one. What the kernel could not store and what
 //! can't be read is counted per CPU.
 
+mod ahead;
 pub mod cursor;
 pub mod feed;
 mod gap;
@@ -23,6 +24,7 @@ use crate::sys::ring::page_size;
 use crate::sys::{Errno, memory, time};
 use cursor::{Cursor, Part, count_samples};
 use feed::{Feed, open_error};
+use gap::Gap;
 use news::{NewsRing, NewsRings};
 use record::{Body, News, Topic};
 pub use ring::Ring;
@@ -87,14 +89,13 @@ impl Rings {
         .ok_or_else(|| Error::new(Kind::Usage, "--buffer is larger than memory can be"))?;
         let least = wanted.min(news::EVENTS_LEAST.max(page));
         let mut without_news = None;
-        let mapped = match map_all(&feed, events, wanted, least, &NewsRings::open) {
+        let mapped = match map_all(&feed, events, wanted, least, true) {
             Ok(mapped) => Ok(mapped),
             // Better no news than no events.
             Err(errno) => {
                 without_news = Some(errno);
                 let events = feed.open_rings(wanted)?.0;
-                let none = |_: &[u32], _| Ok(NewsRings::default());
-                map_all(&feed, events, wanted, page, &none)
+                map_all(&feed, events, wanted, page, false)
             }
         };
         let (mut rings, news, size) = mapped.map_err(|errno| {
@@ -366,6 +367,11 @@ impl Rings {
                 cursor.look();
             }
         }
+        // Most rings of many CPUs have nothing.
+        cursors.retain(|cursor| !cursor.is_done());
+        let gaps: Vec<&Gap> = parts.iter().filter_map(Part::gap).collect();
+        let open = || gaps.iter().filter(|gap| gap.is_open());
+        let mut any_open = open().next().is_some();
         for _ in 0..BATCH {
             let next = cursors
                 .iter_mut()
@@ -380,10 +386,10 @@ impl Rings {
             let Some(sample) = cursor.take() else {
                 continue;
             };
-            if let Body::Sample { .. } = sample.body {
-                let gaps = parts.iter().filter_map(Part::gap);
-                gaps.filter(|gap| gap.is_open())
-                    .for_each(|gap| miss(gap.topic, sink));
+            match sample.body {
+                Body::Sample { .. } if any_open => open().for_each(|gap| miss(gap.topic, sink)),
+                Body::News(News::Missing(_)) => any_open = open().next().is_some(),
+                _ => {}
             }
             if !sink(sample) {
                 return Progress::Held;
@@ -418,23 +424,24 @@ fn default_size(cpus: usize, memory: u64) -> usize {
 type Mapped = (Vec<Ring>, NewsRings, usize);
 
 /// Maps rings of `size` bytes for these events and opens those of news beside
-/// Opens the rings of news on these CPUs, of so many bytes.
-type OpenNews<'a> = dyn Fn(&[u32], usize) -> Result<NewsRings, Errno> + 'a;
-
-/// them; smaller ones, but not below `least`, where locked memory runs out.
+/// them, if wanted; smaller ones, but not below `least`, where locked memory runs out.
 fn map_all(
     feed: &Feed,
     mut events: Vec<(u32, OwnedFd)>,
     mut size: usize,
     least: usize,
-    open_news: &OpenNews<'_>,
+    with_news: bool,
 ) -> Result<Mapped, Errno> {
     loop {
         let cpus: Vec<u32> = events.iter().map(|(cpu, _)| *cpu).collect();
         let rings = events.into_iter();
         let rings = rings.map(|(cpu, event)| Ring::new(cpu, event, size));
         let rings: Result<Vec<Ring>, Errno> = rings.collect();
-        let all = rings.and_then(|rings| Ok((rings, open_news(&cpus, size)?)));
+        let news = || match with_news {
+            true => NewsRings::open(&cpus, size),
+            false => Ok(NewsRings::default()),
+        };
+        let all = rings.and_then(|rings| Ok((rings, news()?)));
         match all {
             Ok((rings, news)) => return Ok((rings, news, size)),
             Err(Errno::EPERM | Errno::ENOMEM) if size > least => size /= 2,

@@ -126,6 +126,11 @@ impl Sampler {
         self.tasks.proc()
     }
 
+    /// To be called before the rings are drained up to then.
+    pub fn look_ahead(&mut self, rings: &Rings, until: u64) {
+        self.tasks.look_ahead(rings, until);
+    }
+
     /// Takes what became of a task at `time`.
     pub fn observe(&mut self, time: u64, news: &News) {
         self.tasks.observe(time, news);

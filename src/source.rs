@@ -345,6 +345,9 @@ impl Source {
     /// in the order of time, with the processes as they are then, until `sink`
     /// returns false. Returns whether events are left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event, &Processes) -> bool) -> bool {
+        if let Way::Samples(sampler) = &mut self.way {
+            sampler.look_ahead(&self.rings, until);
+        }
         let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
         self.rings.drain(until, &mut |sample| {
             if let Body::News(news) = &sample.body {

@@ -12,6 +12,7 @@ use socket_snoop::attach::Wants;
 use socket_snoop::event::{Event, What};
 use socket_snoop::source::{Source, Transport};
 use socket_snoop::tcp::State;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -64,17 +65,21 @@ fn a_name_is_that_of_its_moment() {
         return;
     }
     let tracer = Tracer::json("--transport perf");
-    let server = net::listen(net::own_ip());
-    let address = server.local_addr().unwrap();
+    let (before, server) = (net::listen(net::own_ip()), net::listen(net::own_ip()));
+    let [earlier, address] = [&before, &server].map(|l| l.local_addr().unwrap());
     // By a process of its own: what another test of this one starts has this
     // one's sockets, too, until it runs its program.
     let script = format!(
         "set -e; name() {{ printf %s \"$1\" > /proc/$$/comm; }}
+         exec 4<>/dev/tcp/{}/{}
+         read
          name name-of-before
          exec 3<>/dev/tcp/{}/{}
          name name-of-after
          exec 3>&-
          read || true",
+        earlier.ip(),
+        earlier.port(),
         address.ip(),
         address.port()
     );
@@ -83,6 +88,11 @@ fn a_name_is_that_of_its_moment() {
         .stdin(Stdio::piped())
         .spawn()
         .expect("bash");
+    // Its user is read upon its first events, and again upon the others.
+    let _accepted = before.accept().expect("accept");
+    tracer.until(|lines| events_with(&event::objects(lines), earlier).len() >= 3);
+    let input = client.stdin.as_mut().expect("a pipe");
+    input.write_all(b"\n").expect("go on");
     net::drain(server.accept().expect("accept").0);
     tracer.until(|lines| events_with(&event::objects(lines), address).len() >= 10);
     // Not before: its user is read from it.
@@ -92,7 +102,7 @@ fn a_name_is_that_of_its_moment() {
     let (of_client, _) = event::pair(&all, address);
     assert_eq!(of_client[0]["process.name"], "name-of-before");
     assert_eq!(of_client[2]["process.name"], "name-of-after");
-    // The user is known, for it is still there by that name.
+    // The user is known, for it is still there by that name, and was it before.
     assert_eq!(of_client[2]["user.id"], 0);
 }
 

@@ -161,7 +161,8 @@ impl<'a> Cursor<'a> {
     /// is accounted for when it is taken.
     fn next_news(&mut self, gap: &Gap) -> Option<Next<'a>> {
         let last = gap.last.get();
-        let known = self.part.lost.get();
+        let part = self.part;
+        let known = || part.lost.get();
         let opens = Next {
             time: last,
             step: Step::Opens,
@@ -176,7 +177,14 @@ impl<'a> Cursor<'a> {
                 }
                 // Of what found no room between two records, the first one's
                 // time is the beginning and this one's the end.
-                Ok((Record::Lost(count), _)) if gap.is_news(known.saturating_add(count)) => opens,
+                Ok((Record::Lost(count), _)) if gap.is_news(known().saturating_add(count)) => opens,
+                // All of it was told when it was counted, and there has been
+                // room again since.
+                Ok((Record::Lost(count), len)) if !gap.is_open() => {
+                    add(self.part.lost, count);
+                    self.skip(len);
+                    continue;
+                }
                 Ok((Record::Lost(count), len)) => {
                     let time = match len {
                         32.. => self.rest.u64(len - 8).unwrap_or(last),
@@ -206,7 +214,7 @@ impl<'a> Cursor<'a> {
                 step: Step::Closes(0),
                 len: 0,
             }),
-            (_, None) if gap.is_pending(known) => Some(opens),
+            (_, None) if gap.is_pending(known()) => Some(opens),
             (_, next) => next,
         }
     }

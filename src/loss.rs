@@ -17,6 +17,7 @@ struct Told {
     other: u64,
     unreadable: u64,
     owners: u64,
+    listeners: u64,
     undelivered: u64,
     /// What looked undelivered at the last poll.
     underway: u64,
@@ -60,10 +61,9 @@ impl Losses {
             if count > 0 {
                 *told = now;
                 // Of an owner that isn't kept no event is lost.
-                total += if reason == Reason::OwnersFull {
-                    0
-                } else {
-                    count
+                total += match reason {
+                    Reason::OwnersFull | Reason::ListenersFull => 0,
+                    _ => count,
                 };
                 tell(Lost {
                     wall,
@@ -91,6 +91,8 @@ impl Losses {
             let undelivered = underway.min(std::mem::replace(&mut told.underway, underway));
             step(&mut told.undelivered, undelivered, at, Reason::Undelivered);
             step(&mut told.owners, unsent.owners, at, Reason::OwnersFull);
+            let listeners = unsent.listeners;
+            step(&mut told.listeners, listeners, at, Reason::ListenersFull);
             step(&mut told.unreadable, unreadable, at, Reason::Unreadable);
         }
         step(&mut self.recursion, skipped, None, Reason::Recursion);

@@ -91,6 +91,9 @@ pub enum Reason {
     LogWrite,
     /// Not events, but owners: the kernel's table of them was full.
     OwnersFull,
+    /// Nor here: the owners of so many listeners found no room in the maps that
+    /// their children are looked up in.
+    ListenersFull,
 }
 
 impl Reason {
@@ -104,6 +107,7 @@ impl Reason {
             Reason::Unreadable => "unreadable",
             Reason::LogWrite => "log_write",
             Reason::OwnersFull => "owners_full",
+            Reason::ListenersFull => "listeners_full",
         }
     }
 }

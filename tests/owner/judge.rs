@@ -28,6 +28,9 @@ pub struct Means {
     pub accepts: bool,
     /// Where its programs can look at a task.
     pub tasks: Tasks,
+    /// Whether its programs find the user of a process that is not on the CPU, at
+    /// the first and the last change.
+    pub users: bool,
 }
 
 /// Where a tracer's programs can look at the task on the CPU: before Linux 5.11
@@ -243,9 +246,12 @@ struct Judge<'a> {
     expected: &'a Life,
     owner_by: OwnerBy,
     tasks: Tasks,
+    users: bool,
     /// Its accept, if that is told.
     accepted: Option<&'a (usize, Who)>,
     known: Known,
+    /// How many transitions of the path came before.
+    at: usize,
     faults: String,
 }
 
@@ -255,10 +261,27 @@ impl<'a> Judge<'a> {
             expected,
             owner_by: means.owner_by,
             tasks: means.tasks,
+            users: means.users,
             accepted: expected.accepted.as_ref().filter(|_| means.accepts),
             known: Known::Nobody,
+            at: 0,
             faults: String::new(),
         }
+    }
+
+    /// Whether a child of this listener is told as what it is: not yet accepted,
+    /// or accepted without that having been seen.
+    fn is_inherited(&self, e: &Value, who: &Who) -> bool {
+        let (queued, taken) = ("listener", "listener_accepted");
+        let sources: &[&str] = match (self.owner_by, &self.expected.accepted) {
+            (OwnerBy::Lock, None) => &[queued],
+            (OwnerBy::Lock, Some((place, _))) if self.at > *place => &[taken],
+            (OwnerBy::Lock, Some((place, _))) if self.at + 1 < *place => &[queued],
+            // Both at once, on two CPUs.
+            (OwnerBy::Lock, _) => &[queued, taken],
+            (OwnerBy::Transitions | OwnerBy::Samples, _) => &[queued, taken],
+        };
+        sources.iter().any(|source| self.is(e, who, source))
     }
 
     fn wrong(&mut self, e: &Value, wanted: &dyn std::fmt::Debug) {
@@ -269,6 +292,7 @@ impl<'a> Judge<'a> {
     fn path(&mut self, told: &[Value]) {
         let mut told = told.iter().peekable();
         for (at, (transition, whose, optional)) in self.expected.path.iter().enumerate() {
+            self.at = at;
             if let Some((_, who)) = self.accepted.filter(|(place, _)| *place == at) {
                 self.known = Known::Accepted(who.clone());
             }
@@ -341,6 +365,8 @@ impl<'a> Judge<'a> {
                 }
             }
             Whose::Old(who) => {
+                // Of a listener from before the start the programs don't know it.
+                self.users = false;
                 if self.is(e, who, "snapshot") {
                     self.known = Known::Found(who.clone());
                 } else if self.is(e, who, "listener") {
@@ -365,17 +391,21 @@ impl<'a> Judge<'a> {
     /// Whether the owner is this task, known in this way.
     fn is(&self, e: &Value, who: &Who, source: &str) -> bool {
         let unknown = |key: &str| self.owner_by == OwnerBy::Samples && e.get(key).is_none();
+        // Not by the owner's own doing, its user is only found out where that is cheap.
+        let ends = e["tcp.state.old"] == "LISTEN" || e["tcp.state.new"] == "CLOSE";
+        let no_user = source != "task" && !(self.users && ends) && e.get("user.id").is_none();
         let unseen = match self.tasks {
             Tasks::Seen => false,
             Tasks::UnseenAtAccepts => source == "accept",
             Tasks::Unseen => true,
         };
+        let of_thread = self.owner_by == OwnerBy::Samples && who.tid != who.pid;
         let no_parent = unseen && e.get("process.parent_pid").is_none();
         e["owner.source"] == source
             && e["process.pid"] == who.pid
             && e["process.thread.id"] == who.tid
-            && (e["process.name"] == who.comm || unknown("process.name"))
-            && (e["user.id"] == who.uid || unknown("user.id"))
+            && (e["process.name"] == who.comm || unknown("process.name") || of_thread)
+            && (e["user.id"] == who.uid || unknown("user.id") || no_user)
             && (e["process.parent_pid"] == who.parent || no_parent)
     }
 
@@ -392,7 +422,7 @@ impl<'a> Judge<'a> {
         let right = match &known {
             Known::Nobody => e["owner.source"] == "none" && e.get("process.pid").is_none(),
             Known::Learned(who) => self.is(e, who, "cached"),
-            Known::Inherited(who) => self.is(e, who, "listener"),
+            Known::Inherited(who) => self.is_inherited(e, who),
             Known::Accepted(who) => self.is(e, who, "accept"),
             Known::Found(who) => self.is(e, who, "snapshot"),
         };

@@ -30,6 +30,7 @@ fn main() {
         "src/bpf_asm",
         "src/bpf_insn.rs",
         "src/bpf_link.rs",
+        "src/bpf_peek.rs",
         "src/bpf_text.rs",
     ] {
         println!("cargo:rerun-if-changed={path}");

@@ -4,8 +4,9 @@
 ;
 ; Registers                            Stack
 ;   r6  the context: the arguments,      r10-224 … r10-85   the event, see event.inc
-;   r7  struct sock; then in send.inc    r10-4   … r10-1    send.inc, keep.inc: the key of the map lost
-;       the output's error               r10-232 … r10-225  a value in between
+;   r7  struct sock; then in renew.inc   r10-4   … r10-1    send.inc, keep.inc: the key of the map lost
+;       the listener, in send.inc        r10-232 … r10-225  a value in between
+;       the output's error
 ;   r8  struct tcp_sock, the same
 ;   r9  what is remembered of it
 ;   r0 to r5  scratch
@@ -14,6 +15,7 @@
 .tracepoint fexit:inet_csk_accept
 .license    "Dual MIT/GPL"
 
+.field arg0.ptr                     u64     ; struct sock *: the listener
 .field ret.ptr                      u64     ; struct sock *
 .field sock.__sk_common.skc_state   u8
 
@@ -38,7 +40,11 @@
     r9 = r0
 
 .include "accepted.inc"
-
+.include "renew.inc"
+    *(u32 *)(r10 + EV_SKERR) = 0
+    r5 = EV_SIZE
+.include "send.inc"
+stranger:
 out:
     r0 = 0                                  ; nothing else is taken (v6.12 kernel/bpf/verifier.c, check_return_code)
     exit

@@ -31,4 +31,8 @@
     *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY
 
 .include "accepted.inc"
+    *(u32 *)(r10 + EV_SKERR) = 0
+    r5 = EV_SIZE
+.include "send.inc"
+stranger:
 .include "pass.inc"

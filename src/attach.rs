@@ -209,6 +209,7 @@ fn all(
             members,
             cgroup,
             lock: !wants.owner_by_transitions,
+            leaders: which == RECORD,
             count_runs,
         };
         match attach(REQUIRED[0][which], extras) {

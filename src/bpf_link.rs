@@ -6,14 +6,16 @@
 //! aligned and not below byte 8), and resolves the jumps last, so that anything may change its length before. There
 //! is no parser in here, and no panic on a template or host that makes no sense. Shared with build.rs.
 
-use crate::bpf_insn::{Alu, FP, HELPERS, Insn, Operand, Size, text};
+use crate::bpf_insn::{HELPERS, Insn, Size, text};
 use std::fmt::{self, Write as _};
+
+#[path = "bpf_peek.rs"]
+mod peek;
+
+use peek::{Peeked, copy, peek};
 
 /// Bytes at the start of a record that no program may read (v6.12 kernel/trace/bpf_trace.c, `tp_prog_is_valid_access`).
 pub const HIDDEN: u16 = 8;
-
-/// The helper bpf_probe_read_kernel (Linux 5.5 and later).
-const PROBE_READ_KERNEL: i32 = 113;
 
 /// A field of the tracepoint's record that the program reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -335,6 +337,41 @@ impl Template<'_> {
         self.fields.iter().map(one).collect()
     }
 
+    /// How many peeks at the structure at `src` follow each other from this item on, without a jump to one of them but
+    /// the first.
+    fn peeks(&self, first: usize, src: u8) -> usize {
+        // What a call leaves of the others is lost, so that they are only peeked through once.
+        if src < 6 {
+            return 1;
+        }
+        let is_target = |at: usize| {
+            let mut items = self.items.iter();
+            items.any(|i| matches!(i, Item::Jump { target, .. } if *target as usize == at))
+        };
+        let more = |at: &usize| {
+            matches!(self.items.get(*at), Some(Item::Peek { src: s, .. }) if *s == src)
+                && !is_target(*at)
+        };
+        1 + (first + 1..).take_while(more).count()
+    }
+
+    /// What the peek at this item copies, if the host has it.
+    fn peeked(&self, at: usize, fields: &[Option<HostField>]) -> Result<Option<Peeked>, LinkError> {
+        let Some(Item::Peek { to, field, len, .. }) = self.items.get(at) else {
+            return Err(LinkError::Broken(at));
+        };
+        let place = fields.get(*field as usize).ok_or(LinkError::Broken(at))?;
+        let Some(place) = place else { return Ok(None) };
+        if *len > place.size || i32::from(*to) + i32::from(*len) > 0 {
+            return Err(LinkError::Broken(at));
+        }
+        Ok(Some(Peeked {
+            to: *to,
+            from: place.offset as i16,
+            len: *len as i16,
+        }))
+    }
+
     fn complete(&self, host: &dyn Host) -> Result<Linked, LinkError> {
         let fields = self.resolve(host)?;
         let mut insns: Vec<Insn> = Vec::with_capacity(self.items.len());
@@ -391,23 +428,23 @@ impl Template<'_> {
                     }
                     copy(&mut insns, to, src, offset as i16, len as i16, via);
                 }
-                Item::Peek {
-                    to,
-                    src,
-                    field,
-                    len,
-                } => {
-                    if let Some(place) = fields.get(field as usize).ok_or_else(broken)? {
-                        let (from, end) = (place.offset as i16, i32::from(to) + i32::from(len));
-                        if len > place.size || end > 0 {
-                            return Err(broken());
-                        }
-                        let via = if src == 1 { 2 } else { 1 };
-                        match host.loads_members() {
-                            true => copy(&mut insns, to, src, from, len as i16, via),
-                            false => peek(&mut insns, to, src, from, len),
-                        }
+                Item::Peek { src, .. } => {
+                    let (at, run) = (insns.len(), self.peeks(next, src));
+                    let mut wanted = Vec::new();
+                    for item in next..next + run {
+                        wanted.extend(self.peeked(item, &fields)?);
                     }
+                    match host.loads_members() {
+                        true => {
+                            let via = if src == 1 { 2 } else { 1 };
+                            wanted.iter().for_each(|p| p.load(&mut insns, src, via));
+                        }
+                        false => peek(&mut insns, src, &mut wanted),
+                    }
+                    places[next..next + run].fill(at);
+                    origins.resize(insns.len(), next);
+                    next += run;
+                    continue;
                 }
                 Item::If {
                     field,
@@ -443,34 +480,4 @@ impl Template<'_> {
 /// Whether a field is a member of a kernel structure, by its path in BTF, and not in the record.
 pub fn is_member(name: &str) -> bool {
     name.contains('.')
-}
-
-/// `len` bytes of kernel memory at `src + from` to `r10 + to`, by the helper.
-fn peek(insns: &mut Vec<Insn>, to: i16, src: u8, from: i16, len: u16) {
-    let mov = |dst, operand| Insn::alu(true, Alu::Mov, dst, operand);
-    let add = |dst, number: i16| Insn::alu(true, Alu::Add, dst, Operand::Imm(number.into()));
-    insns.push(mov(3, Operand::Reg(src)));
-    insns.push(add(3, from));
-    insns.push(mov(1, Operand::Reg(FP)));
-    insns.push(add(1, to));
-    insns.push(mov(2, Operand::Imm(len.into())));
-    insns.push(Insn::call(PROBE_READ_KERNEL));
-}
-
-/// `len` bytes from `src + from` to `r10 + to`, each piece as wide as both places allow. r10 is a multiple of 8
-/// (v6.12 kernel/bpf/verifier.c, `check_ptr_alignment`: the stack must be naturally aligned), and so is the record.
-fn copy(insns: &mut Vec<Insn>, to: i16, src: u8, from: i16, len: i16, via: u8) {
-    let mut done = 0;
-    while done < len {
-        let fits = |bytes: i16| {
-            len - done >= bytes && (from + done) % bytes == 0 && (to + done) % bytes == 0
-        };
-        let size = [Size::Dw, Size::W, Size::H]
-            .into_iter()
-            .find(|s| fits(s.bytes() as i16))
-            .unwrap_or(Size::B);
-        insns.push(Insn::load(size, via, src, from + done));
-        insns.push(Insn::store(size, FP, to + done, Operand::Reg(via)));
-        done += size.bytes() as i16;
-    }
 }

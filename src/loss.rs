@@ -18,6 +18,7 @@ struct Told {
     unreadable: u64,
     owners: u64,
     tasks: u64,
+    listeners: u64,
     undelivered: u64,
     /// What looked undelivered at the last poll.
     underway: u64,
@@ -96,6 +97,8 @@ impl Losses {
             step(&mut told.undelivered, undelivered, at, Reason::Undelivered);
             step(&mut told.owners, unsent.owners, at, Reason::OwnersFull);
             step(&mut told.tasks, rings.lost_news(cpu), at, Reason::TasksFull);
+            let listeners = unsent.listeners;
+            step(&mut told.listeners, listeners, at, Reason::ListenersFull);
             step(&mut told.unreadable, unreadable, at, Reason::Unreadable);
         }
         step(&mut self.recursion, skipped, None, Reason::Recursion);

@@ -14,8 +14,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Sockets whose owner is remembered, at most. 48 bytes each and as many for
-/// the hash, preallocated by the kernel.
+/// Sockets whose owner is remembered, at most. 56 bytes each and about as many
+/// for the hash, preallocated by the kernel.
 const OWNERS: u32 = 65536;
 /// One for so many bytes of memory: the map takes no more than 1.5 % of it.
 const MEMORY_PER_OWNER: u64 = 8192;
@@ -25,8 +25,11 @@ pub const LISTENERS: u32 = 8192;
 const OWNERS_PER_LISTENER: u32 = OWNERS / LISTENERS;
 /// A key of the map `listeners`, in bytes; see bpf-asm/owner.inc.
 pub const LISTENER_KEY: usize = 32;
-/// Its value, in bytes.
-const LISTENER_LEN: usize = OWNER_LEN + 8;
+/// An owner in the maps, in bytes: behind it stands the address of its process's
+/// first thread, which only the programs know.
+const KEPT_LEN: usize = OWNER_LEN + 8;
+/// A value of the map `listeners`, in bytes.
+const LISTENER_LEN: usize = KEPT_LEN + 8;
 
 /// The maps that the programs share.
 #[derive(Debug)]
@@ -90,16 +93,16 @@ impl Listening {
     }
 
     fn count(&self) -> u32 {
-        self.word(OWNER_LEN)
+        self.word(KEPT_LEN)
     }
 
     fn disagrees(&self) -> bool {
-        self.word(OWNER_LEN + 4) != 0
+        self.word(KEPT_LEN + 4) != 0
     }
 
     fn set(&mut self, count: u32, disagree: bool) {
-        self.0[OWNER_LEN..OWNER_LEN + 4].copy_from_slice(&count.to_le_bytes());
-        self.0[OWNER_LEN + 4..].copy_from_slice(&u32::from(disagree).to_le_bytes());
+        self.0[KEPT_LEN..KEPT_LEN + 4].copy_from_slice(&count.to_le_bytes());
+        self.0[KEPT_LEN + 4..].copy_from_slice(&u32::from(disagree).to_le_bytes());
     }
 }
 
@@ -172,7 +175,7 @@ impl Maps {
         let maps = Maps {
             events: create(MapType::PerfEventArray, "events", (4, 4), cpu_ids)?,
             lost: with_memlock(|| Tally::create("lost", cpu_ids)).map_err(failed("lost"))?,
-            owners: create(MapType::Hash, "owners", (8, OWNER_LEN as u32), owners)?,
+            owners: create(MapType::Hash, "owners", (8, KEPT_LEN as u32), owners)?,
             listeners: create(MapType::Hash, "listeners", listener, listeners)?,
         };
         for ring in rings.iter() {
@@ -276,6 +279,7 @@ mod tests {
         let equ = |name: &str| equ(all, name);
         assert_eq!(LISTENER_LEN, equ("LI_SIZE"));
         assert_eq!(OWNER_LEN, equ("OW_SIZE"));
+        assert_eq!(KEPT_LEN, equ("OW_KEPT"));
         // The device is the last of the key, with as many bytes behind it.
         let device = all.lines().find(|line| line.starts_with(".equ LK_DEVICE"));
         assert!(device.is_some_and(|line| line.contains("LK + 24 ")));

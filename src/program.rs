@@ -119,6 +119,10 @@ pub struct Extras<'a> {
     /// Whether the socket's lock tells if the task on the CPU is its owner;
     /// else the transitions do that are always the owner's own doing.
     pub lock: bool,
+    /// Whether the address of a process's first thread is kept with an owner, by
+    /// which the others find its user. Where members are read by plain loads,
+    /// an address from a map can't be followed.
+    pub leaders: bool,
     /// Whether a program on a tracepoint's record counts its runs; see
     /// [`crate::passes`].
     pub count_runs: bool,
@@ -130,6 +134,7 @@ impl Extras<'_> {
         members: None,
         cgroup: false,
         lock: false,
+        leaders: false,
         count_runs: false,
     };
 }
@@ -147,7 +152,9 @@ impl Target<'_> {
     pub fn find(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
         match self {
             Target::Arguments(tracepoint) if name.starts_with("arg") => tracepoint.field(name),
-            Target::Return(function) if name.starts_with("ret.") => function.field(name),
+            Target::Return(function) if name.starts_with("ret.") || name.starts_with("arg") => {
+                function.field(name)
+            }
             _ if is_member(name) => self.member(name, extras),
             Target::Record(tracepoint) => tracepoint.format.host_field(name),
             Target::Arguments(_) | Target::Return(_) | Target::Every => None,
@@ -159,6 +166,7 @@ impl Target<'_> {
         if let Some(helper) = name.strip_prefix("helper.") {
             let has = match helper {
                 "cgroup_id" => extras.cgroup,
+                "leaders" => extras.leaders && extras.members.is_some(),
                 "count_runs" => extras.count_runs && matches!(self, Target::Record(_)),
                 _ => false,
             };

@@ -25,6 +25,8 @@ pub struct Counts {
     pub other: u64,
     /// Not events: owners that found no room in the map `owners`.
     pub owners: u64,
+    /// Not events either: listeners that found no room in the maps.
+    pub listeners: u64,
     /// Passes through tracepoints; see [`crate::passes`].
     pub passed: u64,
     /// Runs of the programs on them, looked at after the passes.
@@ -88,12 +90,13 @@ impl Tally {
             None => self.value(cpu).unwrap_or_default(),
         };
         let [tried, _, _, _, passed, ..] = first;
-        let [_, ring_full, other, owners, _, ran, ..] = then;
+        let [_, ring_full, other, owners, _, ran, listeners, _] = then;
         Counts {
             tried,
             ring_full,
             other,
             owners,
+            listeners,
             passed,
             ran,
         }
@@ -123,10 +126,10 @@ pub(crate) mod tests {
     fn the_value_is_that_of_the_programs() {
         let equ = |name: &str| equ(include_str!("../bpf-asm/lost.inc"), name);
         assert_eq!(equ("LOST_SIZE"), LEN);
-        for (word, name) in ["TRIED", "FULL", "OTHER", "OWNER", "PASSED", "RAN"]
-            .iter()
-            .enumerate()
-        {
+        let words = [
+            "TRIED", "FULL", "OTHER", "OWNER", "PASSED", "RAN", "LISTENER",
+        ];
+        for (word, name) in words.iter().enumerate() {
             assert_eq!(equ(&format!("LOST_{name}")), word * 8);
         }
     }

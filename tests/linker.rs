@@ -33,6 +33,9 @@ fn acceptable(template: &Template<'_>, host: &Fields<'_>) -> Vec<Insn> {
             assert!(inside, "{at}: {insn} reads no field");
         }
     }
+    // What is read at once comes to stand below all else.
+    let own = |insn: &&Insn| insn.dst == 10 && [0x62, 0x63].contains(&(insn.code & !0x18));
+    assert!(insns.iter().filter(own).all(|insn| insn.off >= -272));
     // What the verifier demands at a function's return would take samples from others on a tracepoint.
     let end = match template.group {
         "fexit" | "raw" => "r0 = 0\nexit",
@@ -57,11 +60,14 @@ fn every_program_on_every_host() {
         .iter()
         .flat_map(|(all, loads)| all.iter().map(|(t, l)| (*t, *l, *loads)))
     {
-        // With all members, with none, and without each of them, or with it alone.
-        let mut choices = vec![members(|_| false), members(|_| true)];
+        // With all members, with none, and without each of them, or with it alone. What is kept in a map is followed by
+        // the helper alone.
+        let kept = |name: &str| loads && template.group != "fexit" && name == "helper.leaders";
+        let members = |without: &dyn Fn(&str) -> bool| members(|n| without(n) || kept(n));
+        let mut choices = vec![members(&|_| false), members(&|_| true)];
         for field in template.fields.iter().filter(|f| is_member(f.name)) {
-            choices.push(members(|name| name == field.name));
-            choices.push(members(|name| name != field.name));
+            choices.push(members(&|name| name == field.name));
+            choices.push(members(&|name| name != field.name));
         }
         for layout in layouts {
             for choice in &choices {
@@ -77,7 +83,9 @@ fn every_program_on_every_host() {
                 let calls = |number: i32| insns.contains(&Insn::call(number));
                 let peeks = choice.iter().any(|m| !m.0.starts_with("helper.")) && !loads;
                 assert!(peeks || !calls(113), "{}: {choice:?}", template.name);
-                let tasks = choice.iter().any(|m| m.0.starts_with("task_struct."));
+                let of_task =
+                    |name: &str| name.starts_with("task_struct.") || name == "helper.leaders";
+                let tasks = choice.iter().any(|m| of_task(m.0));
                 assert!(tasks || !calls(35) && !calls(158));
                 let groups = choice.iter().any(|m| m.0 == "helper.cgroup_id");
                 assert!(groups || !calls(80));
@@ -370,8 +378,25 @@ fn peeks_by_the_helper() {
         [&start[..], middle, &["r0 = 1".into(), "exit".into()]].concat()
     };
     let (a, b) = (helper(-4, 284, 4), helper(-16, 0, 8));
-    let both = [a.clone(), b.clone()].concat();
+    // In the order in which they lie there.
+    let both = [b.clone(), a.clone()].concat();
     assert_eq!(link(&[("s.a", 284, 4), ("s.b", 0, 8)]), expect(12, &both));
+    // Those that lie close together are read at once, with what is between them, and then copied.
+    let together = link(&[("s.a", 284, 4), ("s.b", 152, 8)]);
+    let copies = [
+        "r1 = *(u64 *)(r10 - 512)",
+        "*(u64 *)(r10 - 16) = r1",
+        "r1 = *(u32 *)(r10 - 380)",
+        "*(u32 *)(r10 - 4) = r1",
+    ];
+    let copies = copies.map(String::from);
+    let once = [&helper(-512, 152, 136)[..], &copies].concat();
+    assert_eq!(together, expect(10, &once));
+    let apart = link(&[("s.a", 284, 4), ("s.b", 144, 8)]);
+    assert_eq!(apart.iter().filter(|i| *i == "call 113").count(), 2);
+    // And their order is of no matter.
+    let turned = link(&[("s.a", 150, 4), ("s.b", 160, 8)]);
+    assert_eq!(turned[2..8], helper(-512, 144, 24));
     // A member that isn't there, or is of another size, leaves no instruction behind.
     for absent in [("s.x", 0, 8), ("s.b", 0, 4), ("s.b", 0, 16)] {
         assert_eq!(link(&[("s.a", 284, 4), absent]), expect(6, &a));
@@ -472,7 +497,7 @@ fn listings() {
     let retransmit = RETRANSMIT.listing(&host).expect("it links");
     assert_eq!(retransmit, include_str!("data/listing-retransmit.txt"));
     let host = Fields {
-        record: &[("ret.ptr", 16, 8)],
+        record: RETURN,
         members: &[MEMBERS, NEEDED].concat(),
         loads: true,
     };

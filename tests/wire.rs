@@ -87,7 +87,14 @@ fn sizes_and_numbers() {
     assert!(all.of("EV") + all.of("EV_CLOSE_SIZE") <= all.of("LOST_KEY"));
     assert_eq!(all.of("EV") % 8, 0);
     // An owner in the map listeners, with what follows it.
-    assert_eq!(all.of("LI_COUNT"), all.of("OW_SIZE"));
+    assert_eq!(all.of("LI_COUNT"), all.of("OW_KEPT"));
+    // The first thread of its process stands where other numbers come later.
+    assert_eq!(all.of("OW_LEADER"), all.of("OW_SIZE"));
+    assert_eq!(
+        all.of("EV_LEADER"),
+        all.of("EV_OWNER") + all.of("OW_LEADER")
+    );
+    assert_eq!(all.of("OW_KEPT"), all.of("OW_LEADER") + 8);
     assert_eq!(all.of("LI_SIZE"), all.of("LI_DISAGREE") + 4);
     assert_eq!(all.of("COMM_SIZE"), socket_snoop::event::COMM_LEN as i64);
     for (name, state) in [
@@ -109,6 +116,7 @@ fn sizes_and_numbers() {
         ("SOURCE_CACHED", Some(OwnerSource::Cached)),
         ("SOURCE_LISTENER", Some(OwnerSource::Listener)),
         ("SOURCE_ACCEPT", Some(OwnerSource::Accept)),
+        ("SOURCE_TAKEN", Some(OwnerSource::ListenerAccepted)),
     ] {
         assert_eq!(OwnerSource::from_number(all.of(name) as u8), source);
     }

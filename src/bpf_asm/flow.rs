@@ -12,7 +12,7 @@ use crate::bpf_link::Item;
 const PEEK: i64 = 6;
 
 /// More optional fields would be too many mixes to walk.
-const OPTIONAL: usize = 12;
+const OPTIONAL: usize = 13;
 
 /// Every check.
 pub(super) fn check(program: &Program, source: &Source) -> Result<(), AsmError> {

@@ -110,12 +110,18 @@ pub enum Reason {
     OwnersFull,
     /// Not events, but what became of tasks: a ring, or the table, was full.
     TasksFull,
+    /// Nor here: the owners of so many listeners found no room in the maps that
+    /// their children are looked up in.
+    ListenersFull,
 }
 
 impl Reason {
     /// Whether no event is missing for it.
     pub fn spares_events(self) -> bool {
-        matches!(self, Reason::OwnersFull | Reason::TasksFull)
+        matches!(
+            self,
+            Reason::OwnersFull | Reason::TasksFull | Reason::ListenersFull
+        )
     }
 
     /// Its name in the output.
@@ -132,6 +138,7 @@ impl Reason {
             Reason::LogWrite => "log_write",
             Reason::OwnersFull => "owners_full",
             Reason::TasksFull => "tasks_full",
+            Reason::ListenersFull => "listeners_full",
         }
     }
 }

@@ -121,12 +121,16 @@ const ARGUMENTS_SYNACK: &Layout = &[("arg0.ptr", 0, 8), ("arg1.ptr", 8, 8)];
 const ARGUMENTS_RESET: &Layout = &[("arg0.ptr", 0, 8), ("arg2.enum", 16, 8)];
 const ARGUMENTS_RESET_61: &Layout = &[("arg0.ptr", 0, 8)];
 const ARGUMENTS_RETRANSMIT_61: &Layout = &[("arg0.ptr", 0, 8)];
-pub const RETURN: &Layout = &[("ret.ptr", 16, 8)];
+pub const RETURN: &Layout = &[("arg0.ptr", 0, 8), ("ret.ptr", 16, 8)];
 
 /// Where Linux 6.18 has the members that programs can do without, and where the table of time-wait sockets was before.
 pub const MEMBERS: &Layout = &[
     ("helper.cgroup_id", 0, 8),
     ("helper.count_runs", 0, 8),
+    ("helper.leaders", 0, 8),
+    ("cred.uid.val", 8, 4),
+    ("task_struct.group_leader", 1328, 8),
+    ("task_struct.real_cred", 1728, 8),
     ("net.ns.inum", 176, 4),
     ("sock.__sk_common.skc_bound_dev_if", 20, 4),
     ("sock.__sk_common.skc_flags", 96, 8),

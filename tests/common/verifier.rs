@@ -22,8 +22,8 @@ const PROBE_READ_KERNEL: i32 = 113;
 fn sizes(fd: i64) -> (usize, usize) {
     match fd {
         4 => (4, 64),
-        5 => (8, 48),
-        6 => (32, 56),
+        5 => (8, 56),
+        6 => (32, 64),
         _ => panic!("a map with descriptor {fd}"),
     }
 }

@@ -223,6 +223,26 @@ pub fn shut_down_by_another(stage: &Stage) -> Option<Vec<Life>> {
     ])
 }
 
+/// A fork sends the FIN; its parent, which only held a duplicate, lets go of it
+/// last.
+pub fn let_go_by_another(stage: &Stage) -> Option<Vec<Life>> {
+    let (mut server, mut client, at) = two(stage);
+    let from = client.connect("c", at);
+    server.ask("accept l s");
+    let mut fork = stage.fork(&mut client);
+    fork.rename("fork");
+    fork.ask("finish c");
+    server.ask("receive s all");
+    fork.ask("close c");
+    client.ask("close c");
+    server.ask("close s");
+    let fin = Life::client(from, at, &client.who).by("ESTABLISHED>FIN_WAIT1", &fork.who);
+    // The acknowledgement of the FIN comes before the close or after it.
+    let same = fin.maybe("FIN_WAIT1>FIN_WAIT1", Whose::Passive(Vec::new()));
+    let acknowledged = same.passive("FIN_WAIT1>FIN_WAIT2", &[&fork.who]);
+    Some(vec![acknowledged.passive("FIN_WAIT2>CLOSE", &[])])
+}
+
 /// The listener goes with connections in its queue.
 pub fn never_accepted(stage: &Stage) -> Option<Vec<Life>> {
     let (mut server, mut client, at) = two(stage);

@@ -28,6 +28,9 @@ pub struct Means {
     pub accepts: bool,
     /// Where its programs can look at a task.
     pub tasks: Tasks,
+    /// Whether its programs find the user of a process that is not on the CPU, at
+    /// the first and the last change.
+    pub users: bool,
 }
 
 /// Where a tracer's programs can look at the task on the CPU: before Linux 5.11
@@ -243,6 +246,7 @@ struct Judge<'a> {
     expected: &'a Life,
     owner_by: OwnerBy,
     tasks: Tasks,
+    users: bool,
     /// Its accept, if that is told.
     accepted: Option<&'a (usize, Who)>,
     /// Whether accepts are told at all.
@@ -257,6 +261,7 @@ impl<'a> Judge<'a> {
             expected,
             owner_by: means.owner_by,
             tasks: means.tasks,
+            users: means.users,
             accepted: expected.accepted.as_ref().filter(|_| means.accepts),
             told_accepts: means.accepts,
             known: Known::Nobody,
@@ -386,6 +391,8 @@ impl<'a> Judge<'a> {
                 }
             }
             Whose::Old(who) => {
+                // Of a listener from before the start the programs don't know it.
+                self.users = false;
                 if self.is(e, who, "snapshot") {
                     self.known = Known::Found(who.clone());
                 } else if self.is(e, who, "listener") {
@@ -414,6 +421,10 @@ impl<'a> Judge<'a> {
     /// Whether the owner is this task, known in this way.
     fn is(&self, e: &Value, who: &Who, source: &str) -> bool {
         let unknown = |key: &str| self.owner_by == OwnerBy::Samples && e.get(key).is_none();
+        // Not by the owner's own doing, its user is only found out where that is cheap.
+        let ends = e["tcp.state.old"] == "LISTEN" || e["tcp.state.new"] == "CLOSE";
+        let own = matches!(source, "task" | "accept");
+        let no_user = !(own || self.users && ends) && e.get("user.id").is_none();
         let unseen = match self.tasks {
             Tasks::Seen => false,
             Tasks::UnseenAtAccepts => source == "accept",
@@ -421,14 +432,13 @@ impl<'a> Judge<'a> {
         };
         let no_parent = unseen && e.get("process.parent_pid").is_none();
         // What may have changed since is told only where it is known not to have.
-        let own = matches!(source, "task" | "accept");
         let parent = e.get("process.parent_pid").is_none();
         let thread = e.get("thread.name");
         e["owner.source"] == source
             && e["process.pid"] == who.pid
             && e["process.thread.id"] == who.tid
             && (e["process.name"] == who.comm || unknown("process.name"))
-            && (e["user.id"] == who.uid || unknown("user.id") || !own && e.get("user.id").is_none())
+            && (e["user.id"] == who.uid || unknown("user.id") || no_user)
             && (e["process.parent_pid"] == who.parent || no_parent || !own && parent)
             && (thread.is_some_and(|name| *name == who.thread)
                 || thread.is_none() && (!own || unknown("thread.name")))
@@ -475,9 +485,14 @@ impl<'a> Judge<'a> {
         let right = match &known {
             Known::Nobody => e["owner.source"] == "none" && e.get("process.pid").is_none(),
             Known::Learned(who) => self.is(e, who, "cached"),
-            Known::Inherited(who, false) => self.is(e, who, "listener") || self.may_be_nobodys(e),
-            Known::Inherited(who, true) => {
-                self.is(e, who, "listener_accepted") || self.may_be_nobodys(e)
+            Known::Inherited(who, unseen) => {
+                let (queued, taken) = ("listener", "listener_accepted");
+                let sources: &[&str] = match (self.owner_by, unseen) {
+                    (OwnerBy::Lock, false) => &[queued],
+                    (OwnerBy::Lock, true) => &[taken],
+                    _ => &[queued, taken],
+                };
+                sources.iter().any(|source| self.is(e, who, source)) || self.may_be_nobodys(e)
             }
             Known::Accepted(who) => self.is(e, who, "accept"),
             Known::Found(who) => self.is(e, who, "snapshot"),

@@ -155,6 +155,7 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> Played {
             owner_by: *owner_by,
             accepts,
             tasks: tasks(flags, by_btf),
+            users: flags.contains("tracepoint"),
         };
         say(&format!("{tracer}: told of accepts: {accepts}"));
         run.until(|lines| Told::new(&event::objects(&own(lines))).is_complete(&all));

@@ -11,7 +11,7 @@ use crate::{ends, holders, nets, servers, steered};
 pub type Scene = fn(&Stage) -> Option<Vec<Life>>;
 
 /// Every scene but that of the sockets from before the start.
-pub const ALL: [(&str, Scene); 45] = [
+pub const ALL: [(&str, Scene); 47] = [
     ("plain", servers::plain),
     ("server_closes_first", servers::server_closes_first),
     ("ipv6_and_dual_stack", servers::ipv6_and_dual_stack),
@@ -32,6 +32,8 @@ pub const ALL: [(&str, Scene); 45] = [
     ("reset_by_server", ends::reset_by_server),
     ("half_closed", ends::half_closed),
     ("shut_down_by_another", ends::shut_down_by_another),
+    ("let_go_by_another", ends::let_go_by_another),
+    ("lesser_user", servers::lesser_user),
     ("never_accepted", ends::never_accepted),
     ("connected_again", ends::connected_again),
     ("to_itself", ends::to_itself),

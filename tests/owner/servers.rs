@@ -185,6 +185,20 @@ pub fn reuseport_of_one_process(stage: &Stage) -> Option<Vec<Life>> {
     ])
 }
 
+/// A server that listens as root, and gives that up: its connections are those of
+/// the user that it is then.
+pub fn lesser_user(stage: &Stage) -> Option<Vec<Life>> {
+    let (mut server, mut client, at) = two(stage);
+    server.become_user(65534);
+    let from = client.connect("c", at);
+    server.ask("accept l s");
+    part(&mut client, "c", &mut server, "s");
+    Some(vec![
+        Life::client(from, at, &client.who).closes(&client.who),
+        Life::server(at, from, &server.who).follows(&[&server.who], &server.who),
+    ])
+}
+
 /// One thread opens, another closes; one listens, another accepts.
 pub fn threads(stage: &Stage) -> Option<Vec<Life>> {
     let (mut server, mut client, at) = two(stage);
@@ -192,6 +206,9 @@ pub fn threads(stage: &Stage) -> Option<Vec<Life>> {
     let mut worker = stage.thread(&mut server);
     closer.rename("closer");
     worker.rename("worker");
+    // What is told is the process's name.
+    closer.who.comm.clone_from(&client.who.comm);
+    worker.who.comm.clone_from(&server.who.comm);
     let from = client.connect("c", at);
     worker.ask("accept l s");
     talk(&mut client, &mut worker, 3, 4);

@@ -16,7 +16,7 @@ const ALL: Tells = Tells {
 };
 
 fn feed(table: &mut Connections, event: &Event) -> u64 {
-    let seen = table.observe(event, event.time);
+    let seen = table.observe(event, event.time).expect("room");
     seen.connection.mark_shown();
     let (id, time_wait) = (seen.id, seen.time_wait);
     table.finish(event, event.time, time_wait);
@@ -32,7 +32,7 @@ fn states(connection: &Connection) -> Vec<State> {
 
 #[test]
 fn a_client_without_a_port_belongs_to_the_rest() {
-    let mut table = Connections::new(10, 0, ALL);
+    let mut table = Connections::new(10, 10, 0, ALL);
     let path = [
         (State::Close, State::SynSent, (0, 80)),
         (State::SynSent, State::Established, (4000, 80)),
@@ -56,7 +56,7 @@ fn a_client_without_a_port_belongs_to_the_rest() {
 
 #[test]
 fn an_address_used_again_is_another_connection() {
-    let mut table = Connections::new(10, 0, ALL);
+    let mut table = Connections::new(10, 10, 0, ALL);
     let open = state(1, 7, State::Close, State::SynSent, (0, 80));
     let closed = state(2, 7, State::SynSent, State::Close, (4000, 80));
     assert_eq!(feed(&mut table, &open), 1);
@@ -69,7 +69,7 @@ fn an_address_used_again_is_another_connection() {
 
 #[test]
 fn a_listener_is_no_connection() {
-    let mut table = Connections::new(4, 0, ALL);
+    let mut table = Connections::new(4, 4, 0, ALL);
     feed(
         &mut table,
         &state(1, 1, State::Close, State::Listen, (80, 0)),
@@ -90,36 +90,71 @@ fn a_listener_is_no_connection() {
     assert_eq!(table.seen(), 1);
 }
 
+fn opened(socket: u64) -> Event {
+    state(1, socket, State::Close, State::SynSent, (0, 80))
+}
+
+fn closed(socket: u64) -> Event {
+    state(2, socket, State::SynSent, State::Close, (1, 80))
+}
+
 #[test]
-fn memory_is_bounded_and_what_went_is_counted() {
-    let mut table = Connections::new(4, 0, ALL);
+fn the_history_is_bounded_and_what_went_is_counted() {
+    let mut table = Connections::new(4, 3, 0, ALL);
     for socket in 1..=10 {
-        feed(
-            &mut table,
-            &state(1, socket, State::Close, State::SynSent, (0, 80)),
-        );
-        if socket % 2 == 0 {
-            feed(
-                &mut table,
-                &state(2, socket, State::SynSent, State::Close, (1, 80)),
-            );
-        }
+        feed(&mut table, &opened(socket));
+        feed(&mut table, &closed(socket));
     }
-    assert_eq!(table.seen(), 10);
-    assert_eq!(table.shown().len() as u64 + table.not_held(), 10);
-    assert!(table.slots.len() <= 4 && table.by_socket.len() <= 4);
+    assert_eq!((table.seen(), table.homeless()), (10, 0));
+    assert_eq!((table.shown().len(), table.not_held()), (3, 7));
+    assert_eq!(table.totals().open, 0);
+    assert_eq!(table.slots.len(), 1);
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_turns_nobody_out() {
+    let mut table = Connections::new(4, 100, 0, ALL);
+    let numbers: Vec<u64> = (1..=4).map(|s| feed(&mut table, &opened(s))).collect();
+    for socket in 5..=9 {
+        for event in [opened(socket), closed(socket)] {
+            assert!(table.observe(&event, 1).is_none());
+            table.finish(&event, 1, None);
+        }
+        assert_eq!(table.newly_homeless(), 1);
+    }
+    // One that was there before, whose first event comes now.
+    let strange = state(3, 10, State::Established, State::CloseWait, (7, 80));
+    assert!(table.observe(&strange, 1).is_none());
+    assert_eq!((table.homeless(), table.newly_homeless()), (6, 1));
+    assert_eq!(table.totals().open, 4);
+    // Who has a place keeps it and its number; who leaves makes room, but not for
+    // the rest of one that was turned away.
+    assert_eq!(feed(&mut table, &closed(1)), numbers[0]);
+    let rest = state(4, 10, State::CloseWait, State::LastAck, (7, 80));
+    assert!(table.observe(&rest, 1).is_none());
+    let last = state(5, 10, State::LastAck, State::Close, (7, 80));
+    assert!(table.observe(&last, 1).is_none());
+    assert_eq!(table.homeless(), 6);
+    // Its address is another one's then.
+    feed(&mut table, &opened(10));
+    for socket in [2, 3, 4, 10] {
+        feed(&mut table, &closed(socket));
+    }
+    assert_eq!((table.seen(), table.shown().len()), (5, 5));
+    assert_eq!((table.totals().open, table.totals().opened), (0, 5));
+    assert!(table.slots.len() <= 4 && table.by_socket.is_empty());
 }
 
 #[test]
 fn what_is_not_shown_takes_no_room_after_its_end() {
-    let mut table = Connections::new(2, 0, ALL);
+    let mut table = Connections::new(2, 2, 0, ALL);
     for socket in 1..=100 {
         for (old, new) in [
             (State::Close, State::SynSent),
             (State::SynSent, State::Close),
         ] {
             let event = state(1, socket, old, new, (0, 80));
-            let time_wait = table.observe(&event, 1).time_wait;
+            let time_wait = table.observe(&event, 1).expect("room").time_wait;
             table.finish(&event, 1, time_wait);
             while let Some(ended) = table.next_ended(1) {
                 table.release(ended);
@@ -135,7 +170,7 @@ fn what_is_not_shown_takes_no_room_after_its_end() {
 
 #[test]
 fn transitions_beyond_the_bound_are_counted() {
-    let mut table = Connections::new(2, 0, ALL);
+    let mut table = Connections::new(2, 2, 0, ALL);
     for i in 0..12 {
         feed(
             &mut table,

@@ -40,8 +40,8 @@ pub struct Shown<'a> {
     pub event: &'a Event,
     /// Its time, in nanoseconds since the epoch.
     pub wall: u64,
-    /// The connection it belongs to.
-    pub id: SocketId,
+    /// The connection it belongs to; `None` where it found no room.
+    pub id: Option<SocketId>,
     /// At a change to CLOSE: whether the kernel entered TIME_WAIT, where that
     /// can be told.
     pub time_wait: Option<bool>,
@@ -94,6 +94,8 @@ pub enum Reason {
     LogWrite,
     /// Not events, but owners: the kernel's table of them was full.
     OwnersFull,
+    /// Not events, but connections: too many were open.
+    ConnectionsFull,
 }
 
 impl Reason {
@@ -107,6 +109,7 @@ impl Reason {
             Reason::Unreadable => "unreadable",
             Reason::LogWrite => "log_write",
             Reason::OwnersFull => "owners_full",
+            Reason::ConnectionsFull => "connections_full",
         }
     }
 }
@@ -118,7 +121,7 @@ pub struct Lost {
     pub wall: u64,
     /// The CPU it happened on, where it can be told.
     pub cpu: Option<u32>,
-    /// How many events (or log lines, or owners).
+    /// How many events (or log lines, owners or connections).
     pub count: u64,
     /// Why.
     pub reason: Reason,
@@ -179,6 +182,8 @@ pub struct Summary {
     pub connections: u64,
     /// Connections shown that are no longer held for the report.
     pub not_held: u64,
+    /// Connections that found no room.
+    pub homeless: u64,
     /// Connections whose opening was not seen, and that were not found at the
     /// start either.
     pub birth_missed: u64,

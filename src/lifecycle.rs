@@ -6,7 +6,7 @@
 //! after CLOSE: a reset that ends a connection may be told only after it.
 //! Memory is bounded: at most `room` connections are held that have not ended,
 //! as many that were open before the start and have had no event, and for the
-//! report those that ended last; see [`history`]. A connection that finds no room
+//! report those that ended last. A connection that finds no room
 //! is counted, and none of its events is held; one that has a place keeps it, and
 //! its number, to its end.
 
@@ -93,7 +93,7 @@ pub struct Ended {
     pub time_wait: Option<bool>,
     /// What was sent again.
     pub resent: Counts,
-    /// Whether the peer's end was seen, too; see [`verdict`].
+    /// Whether the peer's end was seen, too: `false`, or not known.
     pub end_seen: Option<bool>,
 }
 

@@ -180,3 +180,85 @@ fn transitions_beyond_the_bound_are_counted() {
     let shown = table.shown();
     assert_eq!((states(shown[0]).len(), shown[0].more()), (TRANSITIONS, 4));
 }
+
+/// A child that a reset of ours ended, after its CLOSE.
+fn reset_child(tells: Tells, has_socket: Option<bool>, accepted: bool) -> Option<cause::Cause> {
+    let mut table = Connections::new(4, 4, 0, tells);
+    let path = [
+        (State::Listen, State::SynRecv),
+        (State::SynRecv, State::Established),
+        (State::Established, State::Close),
+    ];
+    for (time, (old, new)) in (1..).zip(path) {
+        let mut event = state(time, 1, old, new, (80, 4000));
+        event.counters.has_socket = has_socket;
+        if accepted && event.is_close() {
+            let what = What::Accepted;
+            table.note(&Event { what, ..event });
+        }
+        table
+            .observe(&event, time)
+            .expect("room")
+            .connection
+            .mark_shown();
+        table.finish(&event, time, None);
+    }
+    let what = What::ResetSent { reason: None };
+    table.note(&Event {
+        what,
+        ..state(4, 1, State::Close, State::Close, (0, 0))
+    });
+    let ended = table.next_ended(5).expect("an end");
+    table.get(&ended).1.cause()
+}
+
+#[test]
+fn never_accepted_is_only_what_is_known_not_to_have_been() {
+    use cause::Cause::{NeverAccepted, ResetByUs, Unknown};
+    let cause = |has_socket, accepted| reset_child(ALL, has_socket, accepted);
+    assert_eq!(cause(Some(false), false), Some(NeverAccepted));
+    assert_eq!(cause(Some(true), false), Some(ResetByUs));
+    assert_eq!(cause(None, false), Some(Unknown));
+    assert_eq!(cause(None, true), Some(ResetByUs));
+    // Who told of no resets tells of none here.
+    let silent = Tells {
+        resets: false,
+        ..ALL
+    };
+    assert_eq!(reset_child(silent, None, false), Some(Unknown));
+}
+
+#[test]
+fn attempts_count_by_their_ends() {
+    let mut table = Connections::new(4, 4, 0, ALL);
+    // Given up.
+    feed(&mut table, &opened(1));
+    let mut last = closed(1);
+    last.counters.sent = Some(crate::event::Sent {
+        in_flight: 1,
+        ..Default::default()
+    });
+    feed(&mut table, &last);
+    // Answered, and still open.
+    feed(&mut table, &opened(2));
+    let answer = state(2, 2, State::SynSent, State::Established, (1, 80));
+    feed(&mut table, &answer);
+    let totals = table.totals();
+    assert_eq!((totals.opened, totals.established), (2, 1));
+    assert_eq!((totals.given_up, totals.open), (1, 1));
+}
+
+#[test]
+fn a_change_to_the_same_state_is_no_step() {
+    let mut table = Connections::new(4, 4, 0, ALL);
+    for (time, old, new) in [
+        (1, State::Close, State::SynSent),
+        (2, State::SynSent, State::Established),
+        (3, State::Established, State::FinWait1),
+        (4, State::FinWait1, State::FinWait1),
+    ] {
+        feed(&mut table, &state(time, 1, old, new, (1, 80)));
+    }
+    let expected = [State::SynSent, State::Established, State::FinWait1];
+    assert_eq!(states(table.shown()[0]), expected);
+}

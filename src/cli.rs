@@ -20,6 +20,8 @@ pub const DEFAULT_LOG: &str = "/var/log/socket_monitor.log";
 pub const FALLBACK_LOG: &str = "./socket_monitor.log";
 /// Connections held for the report by default.
 const DEFAULT_HISTORY: usize = 8192;
+/// As many as the programs remember owners of.
+const DEFAULT_CONNECTIONS: usize = 65536;
 
 /// Show every TCP connection of this host live; Ctrl-C ends with a report.
 #[derive(FromArgs, Debug)]
@@ -113,7 +115,11 @@ struct Args {
     #[argh(option, arg_name = "SIZE", from_str_fn(parse_size))]
     buffer: Option<usize>,
 
-    /// connections held for the report (default: 8192)
+    /// connections that may be open at once; beyond, they are a loss (default: 65536)
+    #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
+    connections_max: Option<u64>,
+
+    /// connections that have ended, held for the report (default: 8192)
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     history: Option<u64>,
 
@@ -188,7 +194,9 @@ pub struct Config {
     pub count: Option<u64>,
     /// Ring size in bytes per CPU.
     pub buffer: Option<usize>,
-    /// Connections held for the report.
+    /// Connections that may be open at once.
+    pub connections_max: usize,
+    /// Connections that have ended, held for the report.
     pub history: usize,
     /// Whether to look for what is open before the start.
     pub snapshot: bool,
@@ -311,6 +319,10 @@ fn split_values(args: &[String]) -> Vec<&str> {
     out
 }
 
+fn size(given: Option<u64>, default: usize) -> usize {
+    given.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
 /// Understands the arguments (without the program's name). `env_log` is
 /// `SOCKET_SNOOP_LOG`.
 pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Error> {
@@ -371,9 +383,8 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         duration: args.duration,
         count: args.count,
         buffer: args.buffer,
-        history: args.history.map_or(DEFAULT_HISTORY, |n| {
-            usize::try_from(n).unwrap_or(usize::MAX)
-        }),
+        connections_max: size(args.connections_max, DEFAULT_CONNECTIONS),
+        history: size(args.history, DEFAULT_HISTORY),
         snapshot: !args.no_snapshot,
         transport: args.transport,
         sandbox: args.sandbox,
@@ -470,6 +481,7 @@ mod tests {
             ("--buffer", "99999999999999999999"),
             ("--format", "xml"),
             ("--history", "0"),
+            ("--connections-max", "0"),
             ("--transport", "ftrace"),
             ("--sandbox", "loose"),
             ("--nonsense", "1"),

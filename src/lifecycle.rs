@@ -4,15 +4,18 @@
 //! first event has no local port yet, a child's first may have no peer. The
 //! kernel uses a socket's address again at once, so a socket is forgotten soon
 //! after CLOSE: a reset that ends a connection may be told only after it.
-//! Memory is bounded: at most `capacity` connections are held, closed ones
-//! making room first, and what had to go is counted. As many more are held as
-//! were open before the start and have had no event.
+//! Memory is bounded: at most `room` connections are held that have not ended,
+//! as many that were open before the start and have had no event, and for the
+//! report those that ended last. A connection that finds no room
+//! is counted, and none of its events is held; one that has a place keeps it, and
+//! its number, to its end.
 
 pub mod adopt;
 pub mod cause;
 pub mod connection;
 mod embryo;
 mod farewell;
+mod history;
 pub mod keeper;
 pub mod resent;
 mod sent;
@@ -21,15 +24,17 @@ mod verdict;
 
 use crate::event::{Counters, Event, What};
 use crate::existing::Table;
+use crate::recent::Recent;
 use crate::tcp::State;
 use crate::text;
 use cause::{Reason, acknowledged, time_wait};
 use connection::{Connection, Seen};
 use embryo::Embryos;
 use farewell::Farewells;
+use history::History;
 use keeper::Moment;
 use resent::Counts;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use totals::Totals;
 
 /// How long after CLOSE a reset is waited for that belongs to it, in
@@ -89,7 +94,7 @@ pub struct Ended {
     pub time_wait: Option<bool>,
     /// What was sent again.
     pub resent: Counts,
-    /// Whether the peer's end was seen, too; see [`verdict`].
+    /// Whether the peer's end was seen, too: `false`, or not known.
     pub end_seen: Option<bool>,
 }
 
@@ -97,20 +102,21 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Connections {
     run: u64,
-    capacity: usize,
+    room: usize,
     tells: Tells,
     /// What reasons of resets say, by their numbers.
     reasons: Vec<(u32, Reason)>,
     /// Sockets so far: the last number given.
     sockets: u64,
     seen: u64,
-    not_held: u64,
+    /// Those that found no room, and of these those that were told of.
+    homeless: (u64, u64),
+    /// The sockets of those, lately.
+    turned_away: Recent<()>,
     birth_missed: u64,
     totals: Totals,
     slots: Vec<Connection>,
     free: Vec<u32>,
-    closed: VecDeque<u32>,
-    hand: usize,
     by_socket: HashMap<u64, u32>,
     /// Ends without a record yet.
     ended: VecDeque<Ended>,
@@ -118,6 +124,7 @@ pub struct Connections {
     farewells: Farewells,
     embryos: Embryos,
     existing: Table,
+    history: History,
 }
 
 /// An event of a connection, as [`Connections::observe`] understood it.
@@ -136,28 +143,29 @@ pub struct Observed<'a> {
 }
 
 impl Connections {
-    /// An empty table that will hold at most `capacity` connections (at least
-    /// one). `run` tells this run from others: nanoseconds since the epoch.
-    pub fn new(capacity: usize, run: u64, tells: Tells) -> Connections {
+    /// An empty table with room for so many connections (at least one) that have
+    /// not ended, and for `history` (at least one) that have. `run` tells this run
+    /// from others: nanoseconds since the epoch.
+    pub fn new(room: usize, history: usize, run: u64, tells: Tells) -> Connections {
         Connections {
             run: run / 1_000_000,
-            capacity: capacity.clamp(1, u32::MAX as usize),
+            room: room.clamp(1, u32::MAX as usize),
             tells,
             reasons: Vec::new(),
             sockets: 0,
             seen: 0,
-            not_held: 0,
+            homeless: (0, 0),
+            turned_away: Recent::new(room),
             birth_missed: 0,
             totals: Totals::default(),
             slots: Vec::new(),
             free: Vec::new(),
-            closed: VecDeque::new(),
-            hand: 0,
             by_socket: HashMap::new(),
             ended: VecDeque::new(),
             farewells: Farewells::default(),
             embryos: Embryos::default(),
-            existing: Table::new(capacity),
+            existing: Table::new(room),
+            history: History::new(history),
         }
     }
 
@@ -179,7 +187,19 @@ impl Connections {
 
     /// Connections that the report would tell of, were they still held.
     pub fn not_held(&self) -> u64 {
-        self.not_held
+        self.history.let_go()
+    }
+
+    /// Connections that found no room.
+    pub fn homeless(&self) -> u64 {
+        self.homeless.0
+    }
+
+    /// Of these, those that were not handed out here before.
+    pub fn newly_homeless(&mut self) -> u64 {
+        let (all, told) = self.homeless;
+        self.homeless.1 = all;
+        all.saturating_sub(told)
     }
 
     /// Connections whose opening was not seen, and which were not found at the
@@ -197,8 +217,9 @@ impl Connections {
 
     /// Feeds an event with a line to the connection it belongs to; `wall` is
     /// its time in nanoseconds since the epoch. The connection stays valid until
-    /// [`Connections::finish`] is called for the same event.
-    pub fn observe(&mut self, event: &Event, wall: u64) -> Observed<'_> {
+    /// [`Connections::finish`] is called for the same event. `None` where there is
+    /// no room for it.
+    pub fn observe(&mut self, event: &Event, wall: u64) -> Option<Observed<'_>> {
         let known = self.by_socket.get(&event.socket).copied();
         let slot = match known {
             Some(slot) if !self.is_other(event, slot) => slot,
@@ -207,7 +228,7 @@ impl Connections {
                     // Its CLOSE was missed.
                     self.forget(stale);
                 }
-                self.insert(event, wall)
+                self.insert(event, wall)?
             }
         };
         let connection = &mut self.slots[slot as usize];
@@ -237,7 +258,7 @@ impl Connections {
             _ => None,
         };
         let segments = connection.line(event, wall, time_wait);
-        Observed {
+        Some(Observed {
             id: SocketId {
                 run: self.run,
                 number: connection.number,
@@ -245,7 +266,7 @@ impl Connections {
             connection,
             time_wait,
             segments,
-        }
+        })
     }
 
     /// Whether an event is of another connection than that of its socket so far.
@@ -296,7 +317,7 @@ impl Connections {
             false => self.queue(ended),
         }
         // An end without a record is not to be let go.
-        if self.ended.len() + self.farewells.len() > self.capacity / 2 {
+        if self.ended.len() + self.farewells.len() > self.room / 2 {
             while let Some(ended) = self.farewells.next_due(u64::MAX) {
                 self.ended.push_back(ended);
             }
@@ -388,55 +409,43 @@ impl Connections {
         }
         if connection.is_shown() {
             self.totals.add(connection);
-            self.closed.push_back(slot);
-        } else {
-            self.free.push(slot);
+            self.history.push(connection.clone());
         }
+        self.free.push(slot);
     }
 
-    fn insert(&mut self, event: &Event, wall: u64) -> u32 {
+    /// A place for the connection of an event; `None` where there is none.
+    fn insert(&mut self, event: &Event, wall: u64) -> Option<u32> {
+        let known = !event.is_birth() && self.turned_away.get(event.socket).is_some();
+        if known {
+            if event.is_close() {
+                self.turned_away.remove(event.socket);
+            }
+            return None;
+        }
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < self.room => self.slots.len() as u32,
+            None => {
+                self.homeless.0 += 1;
+                if !event.is_close() {
+                    self.turned_away.insert(event.socket, ());
+                }
+                return None;
+            }
+        };
+        self.turned_away.remove(event.socket);
         self.sockets += 1;
         let connection = Connection::new(event, wall, self.sockets);
         let listener = connection.is_listener();
         self.seen += u64::from(!listener);
         self.birth_missed += u64::from(!listener && !connection.began());
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.slots.len() < self.capacity => self.slots.len() as u32,
-            None => self.evict(),
-        };
         match self.slots.get_mut(slot as usize) {
             Some(place) => *place = connection,
             None => self.slots.push(connection),
         }
         self.by_socket.insert(event.socket, slot);
-        slot
-    }
-
-    /// Makes a slot free: that of the connection closed longest ago, else of an
-    /// open one (the slots in turn, so roughly the oldest), but not of one whose
-    /// record is still to come.
-    fn evict(&mut self) -> u32 {
-        if let Some(slot) = self.closed.pop_front() {
-            self.not_held += 1;
-            return slot;
-        }
-        for _ in 0..self.slots.len() {
-            self.hand = (self.hand + 1) % self.slots.len();
-            if !self.slots[self.hand].seen.contains(Seen::ENDED) {
-                break;
-            }
-        }
-        let victim = &self.slots[self.hand];
-        if victim.is_shown() {
-            self.not_held += 1;
-            self.totals.add(victim);
-        }
-        let slot = self.hand as u32;
-        if self.by_socket.get(&victim.socket) == Some(&slot) {
-            self.by_socket.remove(&victim.socket);
-        }
-        slot
+        Some(slot)
     }
 
     /// Takes a SYN+ACK that was sent again for a connection without a socket:
@@ -459,12 +468,13 @@ impl Connections {
     /// The connections of which something was shown and a transition is known,
     /// oldest first.
     pub fn shown(&self) -> Vec<&Connection> {
-        // A slot that is free holds a connection that was not shown.
-        let slots = self.slots.iter().enumerate();
-        let slots = slots.filter(|(_, c)| c.is_shown() && c.transitions().next().is_some());
-        let order: BinaryHeap<(u64, usize)> = slots.map(|(i, c)| (c.number, i)).collect();
-        let order = order.into_sorted_vec();
-        order.into_iter().map(|(_, i)| &self.slots[i]).collect()
+        let open = self.by_socket.values();
+        let open = open.map(|slot| &self.slots[*slot as usize]);
+        let open = open.filter(|connection| connection.is_shown());
+        let all = self.history.iter().chain(open);
+        let mut all: Vec<&Connection> = all.filter(|c| c.transitions().next().is_some()).collect();
+        all.sort_unstable_by_key(|connection| connection.number);
+        all
     }
 
     /// Holds the owners of all that are open against what is known now.

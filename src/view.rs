@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::event::{Event, Known, Owner, OwnerSource, What};
 use crate::filter::{Filter, Verdict};
 use crate::lifecycle::keeper::Moment;
-use crate::lifecycle::{Connections, Tells};
+use crate::lifecycle::{Connections, SocketId, Tells};
 use crate::lineage::Lineage;
 use crate::listeners::{Holder, Listeners};
-use crate::output::{Output, Record, Shown, Summary, notice};
+use crate::output::{Lost, Output, Reason, Record, Shown, Summary, notice};
 use crate::recent::Recent;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::source::Source;
@@ -67,7 +67,12 @@ impl View {
             failed: tells(Part::FailedRetransmissions),
             farewells: false,
         };
-        let mut connections = Connections::new(config.history, time::realtime(), tells);
+        let mut connections = Connections::new(
+            config.connections_max,
+            config.history,
+            time::realtime(),
+            tells,
+        );
         connections.name_reasons(&source.reset_reasons());
         // Where members can be read, the event itself says what is no port yet.
         let by_members = Known::ERROR | Known::BYTES_SENT;
@@ -158,7 +163,9 @@ impl View {
         if event.what == What::SynAck && self.embryo(event, wall, kin) {
             return;
         }
-        let seen = self.connections.observe(event, wall);
+        let Some(seen) = self.connections.observe(event, wall) else {
+            return self.homeless(event, wall);
+        };
         let (connection, id, time_wait) = (seen.connection, seen.id, seen.time_wait);
         let segments = seen.segments;
         connection.judge_owner(
@@ -208,7 +215,7 @@ impl View {
                 self.output.event(&Shown {
                     event,
                     wall,
-                    id,
+                    id: Some(id),
                     time_wait,
                     segments,
                 });
@@ -246,20 +253,38 @@ impl View {
             return false;
         };
         if show {
-            self.summary.retransmits.add(Some(1));
-            if self.left > 0 && !self.closed_only {
-                self.left -= 1;
-                self.summary.shown += 1;
-                self.output.event(&Shown {
-                    event,
-                    wall,
-                    id,
-                    time_wait: None,
-                    segments: Some(1),
-                });
-            }
+            self.single(event, wall, Some(id), Some(1));
         }
         true
+    }
+
+    /// Takes an event of a connection that found no room.
+    fn homeless(&mut self, event: &Event, wall: u64) {
+        if self.filter.judge(event) == Verdict::Show {
+            let segments = (event.what == What::SynAck).then_some(1);
+            self.single(event, wall, None, segments);
+        }
+    }
+
+    /// Shows an event of which no more is known than it says itself.
+    fn single(&mut self, event: &Event, wall: u64, id: Option<SocketId>, segments: Option<u32>) {
+        if matches!(
+            event.what,
+            What::Retransmit { error: None, .. } | What::SynAck
+        ) {
+            self.summary.retransmits.add(segments);
+        }
+        if self.left > 0 && !self.closed_only {
+            self.left -= 1;
+            self.summary.shown += 1;
+            self.output.event(&Shown {
+                event,
+                wall,
+                id,
+                time_wait: None,
+                segments,
+            });
+        }
     }
 
     /// Shows the records of connections that ended and of which no more is to
@@ -309,6 +334,15 @@ impl View {
     /// Says what was lost; whether the source has new rings.
     pub fn report_losses(&mut self, source: &mut Source) -> bool {
         let output = &mut self.output;
+        let count = self.connections.newly_homeless();
+        if count > 0 {
+            output.lost(&Lost {
+                wall: time::realtime(),
+                cpu: None,
+                count,
+                reason: Reason::ConnectionsFull,
+            });
+        }
         source.losses(time::realtime(), &mut |lost| output.lost(&lost))
     }
 
@@ -324,6 +358,7 @@ impl View {
         self.connections.review_owners(time::monotonic(), &moment);
         self.summary.lost = lost;
         self.summary.connections = self.connections.seen();
+        self.summary.homeless = self.connections.homeless();
         self.summary.not_held = self.connections.not_held();
         self.summary.birth_missed = self.connections.birth_missed();
         // Those of which events would have been shown, had there been one.

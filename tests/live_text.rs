@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use common::event::{self, Line};
 use common::{OPENING, Output, Run, Tracer, live, net};
@@ -128,8 +128,96 @@ fn the_history_is_bounded() {
     let seen = event::number(summary, "connections.seen");
     let not_held = event::number(summary, "connections.not_held");
     assert!(seen >= 20, "{summary}");
-    // Up to three of the four places may be held by what is not shown.
     assert!((16..seen).contains(&not_held), "{summary}");
+}
+
+/// Connections on loopback, all open at once, then closed in order.
+fn open_at_once(count: usize, opened: impl FnOnce(SocketAddr)) -> SocketAddr {
+    let listener = net::listen(net::own_ip());
+    let server = listener.local_addr().unwrap();
+    let pairs: Vec<_> = (0..count)
+        .map(|_| {
+            let client = TcpStream::connect(server).unwrap();
+            (client, listener.accept().unwrap().0)
+        })
+        .collect();
+    opened(server);
+    for (client, accepted) in pairs {
+        client.shutdown(Shutdown::Write).unwrap();
+        net::drain(accepted);
+        net::drain(client);
+    }
+    server
+}
+
+/// What is open needs no place in the history, and is whole at its end.
+#[test]
+fn what_is_open_is_held_whatever_the_history() {
+    if !live() {
+        return;
+    }
+    const PAIRS: usize = 300;
+    let tracer = Tracer::json("--history 4");
+    let server = open_at_once(PAIRS, |_| {});
+    let count = |lines: &[String]| event::records(&event::objects(lines), server).len();
+    tracer.until(|lines| count(lines) >= 2 * PAIRS);
+    let all = event::objects(&tracer.stop().ok().lines());
+    let records = event::records(&all, server);
+    assert_eq!(records.len(), 2 * PAIRS);
+    for record in &records {
+        assert!(record["connection.duration_ns"].is_u64(), "{record}");
+        assert_ne!(record["connection.direction"], "unknown", "{record}");
+    }
+    for life in event::lives(&event::with(&all, server)) {
+        assert_eq!(life.len(), 5, "{life:#?}");
+    }
+    let summary = event::summary(&all);
+    assert_eq!(event::number(summary, "connections.open"), 0, "{summary}");
+    assert_eq!(event::number(summary, "lost.connections"), 0, "{summary}");
+}
+
+/// What finds no room is said at once, and turns nobody out.
+#[test]
+fn too_many_open_connections_are_a_loss() {
+    if !live() {
+        return;
+    }
+    const PAIRS: usize = 20;
+    let flags = "--connections-max 16 --no-snapshot";
+    let classic = Run::quiet(flags).start();
+    let tracer = Tracer::json(flags);
+    let lost = |line: &String| event::lost(line).is_some_and(|(_, why)| why == "connections_full");
+    let server = open_at_once(PAIRS, |_| {
+        // While they are open.
+        assert!(classic.until(|lines| lines.iter().any(lost)));
+    });
+    tracer.until(|lines| event::with(&event::objects(lines), server).len() >= 10 * PAIRS);
+    let all = event::objects(&tracer.stop().ok().lines());
+    let summary = event::summary(&all);
+    let homeless = event::number(summary, "lost.connections");
+    let said = all
+        .iter()
+        .filter(|e| e["lost.reason"] == "connections_full");
+    let told: u64 = said.map(|e| event::number(e, "lost.count")).sum();
+    assert_eq!(told, homeless, "{summary}");
+    assert!(homeless >= 2 * PAIRS as u64 - 16, "{summary}");
+    assert_eq!(event::number(summary, "connections.open"), 0, "{summary}");
+    // Every event is shown all the same; those with a place are whole.
+    let events = event::with(&all, server);
+    assert_eq!(events.len(), 10 * PAIRS);
+    let (held, strays): (Vec<_>, Vec<_>) = events
+        .into_iter()
+        .partition(|e| e.get("socket.id").is_some());
+    assert!(strays.len() as u64 >= 5 * (2 * PAIRS as u64 - 16));
+    for life in event::lives(&held) {
+        assert_eq!(life.len(), 5, "{life:#?}");
+    }
+    for record in event::records(&all, server) {
+        assert!(record["connection.duration_ns"].is_u64(), "{record}");
+    }
+    let lines = classic.stop().ok().lines();
+    let said = "more connections found no room; --connections-max";
+    assert!(lines.iter().any(|l| l.contains(said)), "{lines:#?}");
 }
 
 /// JSON on standard output and nothing else, the summary last.

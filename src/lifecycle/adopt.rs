@@ -140,7 +140,7 @@ mod tests {
 
     /// A table after a scan that found these, number i of process i + 1.
     fn scanned(all: &[Existing]) -> Connections {
-        let mut table = Connections::new(10, 0, Tells::default());
+        let mut table = Connections::new(10, 10, 0, Tells::default());
         table.begin_scan(0);
         for (i, found) in all.iter().enumerate() {
             let number = table.adopt(found).expect("room");
@@ -152,7 +152,7 @@ mod tests {
 
     /// The owner's process and whether it existed, as the event found it.
     fn feed(table: &mut Connections, event: &Event) -> (Option<u32>, bool) {
-        let seen = table.observe(event, event.time);
+        let seen = table.observe(event, event.time).expect("room");
         let connection = seen.connection;
         let told = (connection.owner().map(|o| o.task.pid), connection.existed());
         table.finish(event, event.time, None);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_owner_that_is_found_late_is_still_given() {
-        let mut table = Connections::new(10, 0, Tells::default());
+        let mut table = Connections::new(10, 10, 0, Tells::default());
         table.begin_scan(0);
         let number = table.adopt(&found((1, 80))).expect("room");
         let early = state(250, 3, ESTABLISHED, State::CloseWait, (1, 80));
@@ -223,7 +223,7 @@ mod tests {
             port,
         };
         let all = [(22, 4000), (8080, 40_000), (40_001, 80), (8081, 9000)].map(found);
-        let mut table = Connections::new(10, 0, Tells::default());
+        let mut table = Connections::new(10, 10, 0, Tells::default());
         table.begin_scan(0);
         all.iter().for_each(|found| {
             table.adopt(found);
@@ -236,7 +236,11 @@ mod tests {
         // One has had its event before that was known.
         let told = |table: &mut Connections, time, socket, ports| {
             let event = state(time, socket, ESTABLISHED, State::CloseWait, ports);
-            table.observe(&event, time).connection.direction()
+            table
+                .observe(&event, time)
+                .expect("room")
+                .connection
+                .direction()
         };
         use Direction::{Incoming, Unknown};
         assert_eq!(told(&mut table, 300, 1, (22, 4000)), Unknown);

@@ -107,7 +107,7 @@ bitflags! {
 }
 
 /// One connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     pub(super) socket: u64,
     pub(super) number: u64,

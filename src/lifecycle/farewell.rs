@@ -174,7 +174,7 @@ impl Farewells {
 impl Connections {
     /// How much there is of anything: what memory it takes.
     pub fn held(&self) -> usize {
-        let slots = self.slots.len() + self.free.len() + self.closed.len();
+        let slots = self.slots.len() + self.free.len() + self.history.iter().count();
         slots + self.by_socket.len() + self.ended.len() + self.farewells.held()
     }
 
@@ -297,7 +297,7 @@ mod tests {
         ] {
             let event = state(time, socket, old, new, (4000, 80));
             table.prepare(&event);
-            let time_wait = table.observe(&event, time).time_wait;
+            let time_wait = table.observe(&event, time).expect("room").time_wait;
             table.finish(&event, time, time_wait);
         }
     }
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_message_comes_after_the_event_or_before_it() {
-        let mut table = Connections::new(10, 0, TELLS);
+        let mut table = Connections::new(10, 10, 0, TELLS);
         live(&mut table, 1, 7);
         live(&mut table, 1, 8);
         table.last_word(&said(70, 100));
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn an_address_used_again_does_not_take_the_counters_away() {
-        let mut table = Connections::new(10, 0, TELLS);
+        let mut table = Connections::new(10, 10, 0, TELLS);
         live(&mut table, 1, 7);
         table.note(&last(2, 7, 70));
         live(&mut table, 3, 7);
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn patience_ends() {
-        let mut table = Connections::new(10, 0, TELLS);
+        let mut table = Connections::new(10, 10, 0, TELLS);
         live(&mut table, 1, 7);
         assert_eq!(due(&mut table, PATIENCE), []);
         assert_eq!(due(&mut table, PATIENCE + 1), [(1, None, None)]);
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_was_cleared_is_not_told() {
-        let mut table = Connections::new(10, 0, TELLS);
+        let mut table = Connections::new(10, 10, 0, TELLS);
         live(&mut table, 1, 7);
         table.note(&last(2, 7, 70));
         let mut cleared = said(70, 0);
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn messages_about_others_are_let_go() {
-        let mut table = Connections::new(10, 0, TELLS);
+        let mut table = Connections::new(10, 10, 0, TELLS);
         let early = |t: &Connections| t.farewells.early.iter().map(HashMap::len).sum::<usize>();
         table.last_word(&said(1, 1));
         table.note(&last(1, 99, 1));
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut table = Connections::new(8, 0, TELLS);
+        let mut table = Connections::new(8, 8, 0, TELLS);
         for socket in 0..100 {
             live(&mut table, 1, socket);
             due(&mut table, 1);

@@ -16,7 +16,7 @@ const ALL: Tells = Tells {
 };
 
 fn feed(table: &mut Connections, event: &Event) -> u64 {
-    let seen = table.observe(event, event.time);
+    let seen = table.observe(event, event.time).expect("room");
     seen.connection.mark_shown();
     let (id, time_wait) = (seen.id, seen.time_wait);
     table.finish(event, event.time, time_wait);
@@ -32,7 +32,7 @@ fn states(connection: &Connection) -> Vec<State> {
 
 #[test]
 fn a_client_without_a_port_belongs_to_the_rest() {
-    let mut table = Connections::new(10, 0, ALL);
+    let mut table = Connections::new(10, 10, 0, ALL);
     let path = [
         (State::Close, State::SynSent, (0, 80)),
         (State::SynSent, State::Established, (4000, 80)),
@@ -56,7 +56,7 @@ fn a_client_without_a_port_belongs_to_the_rest() {
 
 #[test]
 fn an_address_used_again_is_another_connection() {
-    let mut table = Connections::new(10, 0, ALL);
+    let mut table = Connections::new(10, 10, 0, ALL);
     let open = state(1, 7, State::Close, State::SynSent, (0, 80));
     let closed = state(2, 7, State::SynSent, State::Close, (4000, 80));
     assert_eq!(feed(&mut table, &open), 1);
@@ -69,7 +69,7 @@ fn an_address_used_again_is_another_connection() {
 
 #[test]
 fn a_listener_is_no_connection() {
-    let mut table = Connections::new(4, 0, ALL);
+    let mut table = Connections::new(4, 4, 0, ALL);
     feed(
         &mut table,
         &state(1, 1, State::Close, State::Listen, (80, 0)),
@@ -90,36 +90,71 @@ fn a_listener_is_no_connection() {
     assert_eq!(table.seen(), 1);
 }
 
+fn opened(socket: u64) -> Event {
+    state(1, socket, State::Close, State::SynSent, (0, 80))
+}
+
+fn closed(socket: u64) -> Event {
+    state(2, socket, State::SynSent, State::Close, (1, 80))
+}
+
 #[test]
-fn memory_is_bounded_and_what_went_is_counted() {
-    let mut table = Connections::new(4, 0, ALL);
+fn the_history_is_bounded_and_what_went_is_counted() {
+    let mut table = Connections::new(4, 3, 0, ALL);
     for socket in 1..=10 {
-        feed(
-            &mut table,
-            &state(1, socket, State::Close, State::SynSent, (0, 80)),
-        );
-        if socket % 2 == 0 {
-            feed(
-                &mut table,
-                &state(2, socket, State::SynSent, State::Close, (1, 80)),
-            );
-        }
+        feed(&mut table, &opened(socket));
+        feed(&mut table, &closed(socket));
     }
-    assert_eq!(table.seen(), 10);
-    assert_eq!(table.shown().len() as u64 + table.not_held(), 10);
-    assert!(table.slots.len() <= 4 && table.by_socket.len() <= 4);
+    assert_eq!((table.seen(), table.homeless()), (10, 0));
+    assert_eq!((table.shown().len(), table.not_held()), (3, 7));
+    assert_eq!(table.totals().open, 0);
+    assert_eq!(table.slots.len(), 1);
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_turns_nobody_out() {
+    let mut table = Connections::new(4, 100, 0, ALL);
+    let numbers: Vec<u64> = (1..=4).map(|s| feed(&mut table, &opened(s))).collect();
+    for socket in 5..=9 {
+        for event in [opened(socket), closed(socket)] {
+            assert!(table.observe(&event, 1).is_none());
+            table.finish(&event, 1, None);
+        }
+        assert_eq!(table.newly_homeless(), 1);
+    }
+    // One that was there before, whose first event comes now.
+    let strange = state(3, 10, State::Established, State::CloseWait, (7, 80));
+    assert!(table.observe(&strange, 1).is_none());
+    assert_eq!((table.homeless(), table.newly_homeless()), (6, 1));
+    assert_eq!(table.totals().open, 4);
+    // Who has a place keeps it and its number; who leaves makes room, but not for
+    // the rest of one that was turned away.
+    assert_eq!(feed(&mut table, &closed(1)), numbers[0]);
+    let rest = state(4, 10, State::CloseWait, State::LastAck, (7, 80));
+    assert!(table.observe(&rest, 1).is_none());
+    let last = state(5, 10, State::LastAck, State::Close, (7, 80));
+    assert!(table.observe(&last, 1).is_none());
+    assert_eq!(table.homeless(), 6);
+    // Its address is another one's then.
+    feed(&mut table, &opened(10));
+    for socket in [2, 3, 4, 10] {
+        feed(&mut table, &closed(socket));
+    }
+    assert_eq!((table.seen(), table.shown().len()), (5, 5));
+    assert_eq!((table.totals().open, table.totals().opened), (0, 5));
+    assert!(table.slots.len() <= 4 && table.by_socket.is_empty());
 }
 
 #[test]
 fn what_is_not_shown_takes_no_room_after_its_end() {
-    let mut table = Connections::new(2, 0, ALL);
+    let mut table = Connections::new(2, 2, 0, ALL);
     for socket in 1..=100 {
         for (old, new) in [
             (State::Close, State::SynSent),
             (State::SynSent, State::Close),
         ] {
             let event = state(1, socket, old, new, (0, 80));
-            let time_wait = table.observe(&event, 1).time_wait;
+            let time_wait = table.observe(&event, 1).expect("room").time_wait;
             table.finish(&event, 1, time_wait);
             while let Some(ended) = table.next_ended(1) {
                 table.release(ended);
@@ -136,7 +171,7 @@ fn what_is_not_shown_takes_no_room_after_its_end() {
 #[test]
 fn the_ends_of_time_are_no_trouble() {
     for time in [0, 1, u64::MAX - 1, u64::MAX] {
-        let mut table = Connections::new(4, 0, ALL);
+        let mut table = Connections::new(4, 4, 0, ALL);
         for (at, old, new) in [
             (time, State::Listen, State::SynRecv),
             (u64::MAX, State::SynRecv, State::Established),
@@ -146,7 +181,8 @@ fn the_ends_of_time_are_no_trouble() {
         ] {
             let event = state(at, 1, old, new, (80, 4000));
             table.prepare(&event);
-            let time_wait = table.observe(&event, u64::MAX - at).time_wait;
+            let seen = table.observe(&event, u64::MAX - at).expect("room");
+            let time_wait = seen.time_wait;
             table.finish(&event, u64::MAX - at, time_wait);
         }
         let early = table.next_ended(time);
@@ -165,7 +201,7 @@ fn the_ends_of_time_are_no_trouble() {
 
 #[test]
 fn transitions_beyond_the_bound_are_counted() {
-    let mut table = Connections::new(2, 0, ALL);
+    let mut table = Connections::new(2, 2, 0, ALL);
     for i in 0..12 {
         feed(
             &mut table,
@@ -174,4 +210,86 @@ fn transitions_beyond_the_bound_are_counted() {
     }
     let shown = table.shown();
     assert_eq!((states(shown[0]).len(), shown[0].more()), (TRANSITIONS, 4));
+}
+
+/// A child that a reset of ours ended, after its CLOSE.
+fn reset_child(tells: Tells, has_socket: Option<bool>, accepted: bool) -> Option<cause::Cause> {
+    let mut table = Connections::new(4, 4, 0, tells);
+    let path = [
+        (State::Listen, State::SynRecv),
+        (State::SynRecv, State::Established),
+        (State::Established, State::Close),
+    ];
+    for (time, (old, new)) in (1..).zip(path) {
+        let mut event = state(time, 1, old, new, (80, 4000));
+        event.counters.has_socket = has_socket;
+        if accepted && event.is_close() {
+            let what = What::Accepted;
+            table.note(&Event { what, ..event });
+        }
+        table
+            .observe(&event, time)
+            .expect("room")
+            .connection
+            .mark_shown();
+        table.finish(&event, time, None);
+    }
+    let what = What::ResetSent { reason: None };
+    table.note(&Event {
+        what,
+        ..state(4, 1, State::Close, State::Close, (0, 0))
+    });
+    let ended = table.next_ended(5).expect("an end");
+    table.get(&ended).1.cause()
+}
+
+#[test]
+fn never_accepted_is_only_what_is_known_not_to_have_been() {
+    use cause::Cause::{NeverAccepted, ResetByUs, Unknown};
+    let cause = |has_socket, accepted| reset_child(ALL, has_socket, accepted);
+    assert_eq!(cause(Some(false), false), Some(NeverAccepted));
+    assert_eq!(cause(Some(true), false), Some(ResetByUs));
+    assert_eq!(cause(None, false), Some(Unknown));
+    assert_eq!(cause(None, true), Some(ResetByUs));
+    // Who told of no resets tells of none here.
+    let silent = Tells {
+        resets: false,
+        ..ALL
+    };
+    assert_eq!(reset_child(silent, None, false), Some(Unknown));
+}
+
+#[test]
+fn attempts_count_by_their_ends() {
+    let mut table = Connections::new(4, 4, 0, ALL);
+    // Given up.
+    feed(&mut table, &opened(1));
+    let mut last = closed(1);
+    last.counters.sent = Some(crate::event::Sent {
+        in_flight: 1,
+        ..Default::default()
+    });
+    feed(&mut table, &last);
+    // Answered, and still open.
+    feed(&mut table, &opened(2));
+    let answer = state(2, 2, State::SynSent, State::Established, (1, 80));
+    feed(&mut table, &answer);
+    let totals = table.totals();
+    assert_eq!((totals.opened, totals.established), (2, 1));
+    assert_eq!((totals.given_up, totals.open), (1, 1));
+}
+
+#[test]
+fn a_change_to_the_same_state_is_no_step() {
+    let mut table = Connections::new(4, 4, 0, ALL);
+    for (time, old, new) in [
+        (1, State::Close, State::SynSent),
+        (2, State::SynSent, State::Established),
+        (3, State::Established, State::FinWait1),
+        (4, State::FinWait1, State::FinWait1),
+    ] {
+        feed(&mut table, &state(time, 1, old, new, (1, 80)));
+    }
+    let expected = [State::SynSent, State::Established, State::FinWait1];
+    assert_eq!(states(table.shown()[0]), expected);
 }

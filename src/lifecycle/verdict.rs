@@ -113,9 +113,10 @@ fn queued(from: State, connection: &Connection, counters: &Counters, lock: bool)
     }
     match counters.has_socket {
         Some(true) => Some(false),
-        // Subflows of MPTCP lose theirs before they are closed (v6.12
-        // net/mptcp/protocol.c, __mptcp_close_ssk()), by a task that has the lock.
-        Some(false) if lock => Some(true),
-        _ => None,
+        // Accepted and closed by its process it would not be in these states. A
+        // subflow of MPTCP would, if it is closed with data unread (v6.12
+        // net/mptcp/protocol.c, __mptcp_close_ssk()): by a task that has the lock.
+        Some(false) => Some(true),
+        None => None,
     }
 }

@@ -120,6 +120,7 @@ impl Json {
         number(out, "connections.untouched", summary.untouched);
         number(out, "lost.events", summary.lost);
         number(out, "lost.console_lines", summary.lost_console_lines);
+        number(out, "lost.connections", summary.homeless);
         number(out, "lost.log_lines", summary.lost_log_lines);
         number(out, "connections.shown", summary.records);
         connection::json_totals(out, summary, totals);
@@ -166,10 +167,12 @@ impl Format for Json {
         if let Some(segments) = shown.segments {
             number(out, "tcp.retransmit.segments", u64::from(segments));
         }
-        key(out, "socket.id");
-        out.push(b'"');
-        shown.id.render(out);
-        out.push(b'"');
+        if let Some(id) = shown.id {
+            key(out, "socket.id");
+            out.push(b'"');
+            id.render(out);
+            out.push(b'"');
+        }
         owner(out, event.owner.as_ref(), event.netns);
         let named = !event.on_cpu.comm().is_empty();
         // A task without an id that has no name is one that isn't known.

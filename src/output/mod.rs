@@ -45,8 +45,8 @@ pub struct Shown<'a> {
     pub event: &'a Event,
     /// Its time, in nanoseconds since the epoch.
     pub wall: u64,
-    /// The connection it belongs to.
-    pub id: SocketId,
+    /// The connection it belongs to; `None` where it found no room.
+    pub id: Option<SocketId>,
     /// At a change to CLOSE: whether the kernel entered TIME_WAIT, where that
     /// can be told.
     pub time_wait: Option<bool>,
@@ -113,6 +113,8 @@ pub enum Reason {
     /// Nor here: the owners of so many listeners found no room in the maps that
     /// their children are looked up in.
     ListenersFull,
+    /// Not events, but connections: too many were open.
+    ConnectionsFull,
 }
 
 impl Reason {
@@ -139,6 +141,7 @@ impl Reason {
             Reason::OwnersFull => "owners_full",
             Reason::TasksFull => "tasks_full",
             Reason::ListenersFull => "listeners_full",
+            Reason::ConnectionsFull => "connections_full",
         }
     }
 }
@@ -150,7 +153,7 @@ pub struct Lost {
     pub wall: u64,
     /// The CPU it happened on, where it can be told.
     pub cpu: Option<u32>,
-    /// How many events (or lines, owners, or records of tasks).
+    /// How many events (or lines, owners, connections, or records of tasks).
     pub count: u64,
     /// Why.
     pub reason: Reason,
@@ -213,6 +216,8 @@ pub struct Summary {
     pub connections: u64,
     /// Connections shown that are no longer held for the report.
     pub not_held: u64,
+    /// Connections that found no room.
+    pub homeless: u64,
     /// Connections whose opening was not seen, and that were not found at the
     /// start either.
     pub birth_missed: u64,

@@ -77,6 +77,13 @@ pub fn render(
             connections.birth_missed()
         );
     }
+    if connections.homeless() > 0 {
+        let _ = writeln!(
+            out,
+            "({} more connections found no room; --connections-max sets how many may be open)",
+            connections.homeless()
+        );
+    }
     if connections.not_held() > 0 {
         let _ = writeln!(
             out,

@@ -110,7 +110,7 @@ pub(super) fn denied(processes: u32) -> Lack {
 /// So many connections found no room.
 pub(super) fn beyond(connections: u64) -> Lack {
     let why = format!(
-        "{connections} more connections are open than --history has room for: whose they are is \
+        "{connections} more connections are open than --connections-max has room for: whose they are is \
          not known"
     );
     lack(Kind::Runtime, why, "")

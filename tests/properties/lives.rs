@@ -206,7 +206,9 @@ impl World {
         if event.what == What::SynAck && self.table.embryo(event, show).is_some() {
             return;
         }
-        let seen = self.table.observe(event, wall);
+        let Some(seen) = self.table.observe(event, wall) else {
+            return;
+        };
         let (id, time_wait, segments) = (seen.id, seen.time_wait, seen.segments);
         if event.is_close() && !seen.connection.is_listener() {
             self.closed.push(name(id));
@@ -216,7 +218,7 @@ impl World {
             let shown = Shown {
                 event,
                 wall,
-                id,
+                id: Some(id),
                 time_wait,
                 segments,
             };
@@ -307,7 +309,7 @@ pub fn lives(bytes: &[u8]) {
         ..Shape::default()
     };
     let mut world = World {
-        table: Connections::new(capacity, 1, tells),
+        table: Connections::new(capacity, capacity, 1, tells),
         capacity,
         time: 0,
         closed: Vec::new(),
@@ -336,7 +338,7 @@ pub fn lives(bytes: &[u8]) {
     }
     world.settle(u64::MAX);
     world.check_bounds();
-    assert!(world.table.shown().len() <= capacity);
+    assert!(world.table.shown().len() <= 2 * capacity);
     let open = |_: &Endpoint, _: &Endpoint, _: Option<&Owner>| true;
     assert!(world.table.untouched(&open) <= u64::from(world.adopted));
     let totals = world.table.totals();

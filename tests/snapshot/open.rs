@@ -266,10 +266,10 @@ pub fn report(stage: &Stage) {
 
 pub fn no_room(stage: &Stage) {
     let pairs: Vec<Pair> = (0..2).map(|_| Pair::open(stage)).collect();
-    let run = Run::quiet("--history 2 --duration 0.2").run().ok();
+    let run = Run::quiet("--connections-max 2 --duration 0.2").run().ok();
     assert!(
         run.stderr
-            .contains("more connections are open than --history has room for"),
+            .contains("more connections are open than --connections-max has room for"),
         "{}",
         run.stderr
     );

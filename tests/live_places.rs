@@ -48,10 +48,6 @@ fn the_fallback_is_our_own_or_none() {
     }
     without_var_log(|| {
         type Make = fn(&TempDir, &Path);
-        let file = |path: &Path, mode| {
-            fs::write(path, "theirs\n").unwrap();
-            set_mode(path, mode);
-        };
         let refused: [(&str, Make); 9] = [
             ("a folder that all can write to", |dir, _| {
                 set_mode(dir.path(), 0o777)
@@ -105,9 +101,11 @@ fn the_fallback_is_our_own_or_none() {
         // Its own is appended to.
         let dir = TempDir::new();
         let log = dir.join("socket_monitor.log");
-        file(&log, 0o644);
+        fs::write(&log, "ours\n").unwrap();
+        set_mode(&log, 0o644);
         let out = fall_back(&dir);
         assert!(out.lines()[0].ends_with("./socket_monitor.log"), "{out:?}");
+        assert!(fs::read_to_string(&log).unwrap().starts_with("ours\n"));
     });
 }
 

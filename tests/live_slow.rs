@@ -65,8 +65,13 @@ fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
 fn start(run: Run) -> (Guard, JoinHandle<String>) {
     let mut child = run.spawn();
     let mut stderr = child.0.stderr.take().unwrap();
-    let opening = common::first_line(&mut stderr);
-    assert!(opening.starts_with(common::OPENING), "{opening:?}");
+    loop {
+        let line = common::first_line(&mut stderr);
+        if line.starts_with(common::OPENING) {
+            break;
+        }
+        assert!(line.contains(" note: "), "{line:?}");
+    }
     (child, read_all(stderr))
 }
 
@@ -165,8 +170,7 @@ fn a_terminal_is_stopped_by_ctrl_s() {
     let console = read_all(File::from(pty.master.try_clone().unwrap()));
     // What waits takes a while, a terminal being slow.
     let caught_up = || {
-        let left = nix::unistd::Pid::from_raw(child.pid() as i32);
-        let io = fs::read_to_string(format!("/proc/{left}/io")).unwrap();
+        let io = fs::read_to_string(format!("/proc/{}/io", child.pid())).unwrap();
         let wchar = io.lines().find_map(|l| l.strip_prefix("wchar: "));
         wchar.unwrap().parse::<u64>().unwrap()
     };
@@ -214,6 +218,34 @@ fn a_socket_that_is_closed_is_the_end() {
         (status.code(), said.join().unwrap().as_str()),
         (Some(0), "")
     );
+}
+
+/// Where standard output can't be opened once more: flags are left alone all
+/// the same, and nothing is held up.
+#[test]
+fn without_proc_it_is_the_same() {
+    let Some(_alone) = alone() else { return };
+    let work = || {
+        let none = None::<&str>;
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("tmpfs"), "/proc", Some("tmpfs"), flags, none).expect("a tmpfs");
+        let dir = TempDir::new();
+        let log = dir.join("log");
+        let (reader, stdout) = pipe();
+        let kept = stdout.try_clone().unwrap();
+        let flags = fcntl(&kept, FcntlArg::F_GETFL).unwrap();
+        let run = Run::new("--format=json --log-file").arg(&log);
+        let (child, said) = start(run.stdout(stdout));
+        traffic(2500);
+        assert_eq!(fcntl(&kept, FcntlArg::F_GETFL).unwrap(), flags);
+        drop(kept);
+        let console = read_all(reader);
+        stop(child, said);
+        check(&console.join().unwrap(), &log);
+    };
+    if let Err(e) = net::in_mount_ns(work) {
+        common::skip(&format!("no mount namespace: {e}"));
+    }
 }
 
 fn fifo(dir: &TempDir) -> std::path::PathBuf {

@@ -3,6 +3,7 @@
 //! Contract: reason and remedy stay apart, so that `--check` shows the same
 //! words in its columns as a start that fails shows in its one line.
 
+use crate::sys::Errno;
 use std::fmt;
 
 /// Why the program ends; decides its exit code.
@@ -43,6 +44,19 @@ impl Error {
     pub fn advise(mut self, remedy: impl Into<String>) -> Error {
         self.remedy = remedy.into();
         self
+    }
+
+    /// The same where this error of the kernel's is a limit that was reached:
+    /// then nothing helps but to raise that, whatever was advised so far.
+    pub fn or_limit(self, errno: Errno) -> Error {
+        match errno {
+            Errno::EMFILE => self.advise("raise the limit of open files: ulimit -n, LimitNOFILE="),
+            Errno::ENFILE => self.advise("raise the limit of the host's open files: fs.file-max"),
+            Errno::ENOMEM => {
+                self.advise("there must be more memory: of the host, or of its cgroup")
+            }
+            _ => self,
+        }
     }
 
     /// What failed, on what, and why.

@@ -1,12 +1,13 @@
 //! The story of a run: open, attach, scan, shut the doors, loop, drain, report.
 //!
-//! Contract: when the opening line is printed, everything is attached, what
-//! exists already is known, and what is no longer needed is given up (see
-//! [`crate::sandbox`]). One
+//! Contract: when the opening line is printed, everything is attached, and what
+//! is no longer needed is given up (see [`crate::sandbox`]). What exists already
+//! is known by then, or is looked for by a helper for some seconds more. One
 //! epoll wait serves rings, signals and a reader that leaves; it is woken by a
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
 
+mod search;
 mod start;
 
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
@@ -16,12 +17,14 @@ use crate::output::stream::Stream;
 use crate::output::{Output, notice};
 use crate::perf::Ring;
 use crate::snapshot::broadcast::Broadcasts;
+use crate::snapshot::helper::Helper;
 use crate::source::Source;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, time};
 use crate::text::printable;
 use crate::view::View;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use search::Search;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -44,6 +47,7 @@ const SETTLED: u64 = 2 * MILLI;
 const WAKE_SIGNAL: u64 = u64::MAX;
 const WAKE_CONSOLE: u64 = u64::MAX - 1;
 const WAKE_BROADCAST: u64 = u64::MAX - 2;
+const WAKE_SEARCH: u64 = u64::MAX - 3;
 
 /// The longest that the end of a run waits for the kernel's last word on
 /// connections, in nanoseconds, and how long at a time, in milliseconds.
@@ -101,6 +105,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Signals first: from here on a stop is orderly.
     let signals = Signals::install()
         .map_err(|errno| Error::new(Kind::Runtime, format!("cannot handle signals: {errno}")))?;
+    // While there is nothing that it could inherit.
+    let helper = config.snapshot.then(Helper::start);
     let mut source = Source::open(config.buffer, config.transport, config.wants)?;
     for note in source.notes() {
         notice(note);
@@ -126,10 +132,15 @@ pub fn run(config: &Config) -> Result<(), Error> {
     );
     let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view.output)?;
-    let mut broadcasts = start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
-    if let Some(fd) = broadcasts.ready() {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_BROADCAST);
-        let added = epoll.add(fd, event);
+    let helper = (helper, config.history);
+    let (mut broadcasts, mut search) =
+        start::start(&mut source, &mut view, &signals, &opening, helper);
+    for (fd, wake) in [
+        (broadcasts.ready(), WAKE_BROADCAST),
+        (search.ready(), WAKE_SEARCH),
+    ] {
+        let Some(fd) = fd else { continue };
+        let added = epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, wake));
         added.map_err(|errno| epoll_failed(errno.into()))?;
     }
     let log = view.output.log().map(|log| log.access());
@@ -140,12 +151,13 @@ pub fn run(config: &Config) -> Result<(), Error> {
     }
     view.output.announced(&opening);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
-    let mut sources = (&mut source, &mut broadcasts);
+    let mut sources = (&mut source, &mut broadcasts, &mut search);
     watch_until(&mut sources, &mut view, &epoll, &signals, deadline)?;
 
     // Detached first: what is in the rings then is all there will be.
     source.detach();
     source.drain(u64::MAX, &mut |event| view.take(event));
+    search.abandon(&mut view);
     let until = time::monotonic() + LAST_WORDS;
     view.last_words(&mut broadcasts, 0);
     while view.connections.expects_last_word() && time::monotonic() < until {
@@ -183,7 +195,7 @@ fn watch(source: &Source, signals: &Signals, output: &Output) -> Result<Epoll, E
 }
 
 fn watch_until(
-    (source, broadcasts): &mut (&mut Source, &mut Broadcasts),
+    (source, broadcasts, search): &mut (&mut Source, &mut Broadcasts, &mut Search),
     view: &mut View,
     epoll: &Epoll,
     signals: &Signals,
@@ -216,6 +228,8 @@ fn watch_until(
                 WAKE_SIGNAL => signals.acknowledge(),
                 WAKE_CONSOLE => view.output.set_closed(),
                 WAKE_BROADCAST => view.last_words(broadcasts, 0),
+                // Looked after in any case.
+                WAKE_SEARCH => {}
                 // The ring's CPU went away; it would be ready for ever.
                 cpu if gone => {
                     for ring in source.rings().filter(|r| u64::from(r.cpu()) == cpu) {
@@ -232,7 +246,12 @@ fn watch_until(
         let now = time::monotonic();
         let stop = signals.stop() || now >= until;
         let settled = now.saturating_sub(SETTLE);
-        held = source.drain(settled, &mut |event| view.take(event));
+        search.read(view);
+        held = source.drain(settled, &mut |event| {
+            search.note(event);
+            view.take(event)
+        });
+        search.step(source, view, settled);
         view.settle(settled);
         if now - losses_at >= IDLE {
             losses_at = now;

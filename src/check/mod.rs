@@ -59,7 +59,7 @@ pub fn look(config: &Config) -> Report {
     let (features, taken) = match opened {
         Ok(source) => {
             let mut features = features::of(&source);
-            features.extend(features::tried(&source, config.snapshot));
+            features.extend(features::tried(&source, config.snapshot, config.history));
             (features, Ok(source.transport()))
         }
         Err(error) => (features::none(), Err(error)),

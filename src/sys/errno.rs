@@ -32,8 +32,10 @@ known!(
     EBUSY,
     EEXIST,
     ENODEV,
+    ENOTDIR,
     EISDIR,
     EINVAL,
+    ENFILE,
     EMFILE,
     ENOSPC,
     EPIPE,
@@ -41,6 +43,7 @@ known!(
     EMSGSIZE,
     EPROTONOSUPPORT,
     ENOBUFS,
+    ETIME,
     EHOSTUNREACH
 );
 

@@ -8,6 +8,7 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod child;
 pub mod errno;
 pub mod landlock;
 pub mod memory;

@@ -14,13 +14,11 @@ use crate::owner::Owners;
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
 use crate::perf::{Rings, Sample};
-use crate::proc::Proc;
 use crate::programs;
-use crate::sys::time;
+use crate::sys::{self, time};
 use crate::tasks::Tasks;
 use crate::tracepoint::TraceFs;
 use crate::wire::DecodeError;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// How often to look for what is missing and for CPUs that came up, in
 /// nanoseconds. Each look interrupts every CPU for a moment.
@@ -33,15 +31,6 @@ const OPTIONAL: [(Part, &Template<'_>); 3] = [
     (Part::ResetsSent, &programs::RESET_SENT),
     (Part::ResetsReceived, &programs::RESET_RECEIVED),
 ];
-
-/// Lets this process have as many descriptors as it may: each tracepoint takes
-/// one for each CPU.
-fn raise_open_files() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Where that is refused, they may do as they are.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
-}
 
 /// What turns samples into events.
 #[derive(Debug)]
@@ -79,7 +68,6 @@ impl Sampler {
             absent.extend(add(template).err().map(|why| (part, why)));
         }
         let destroys = add(&programs::DESTROY).is_ok();
-        raise_open_files();
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
         // The rings record already what becomes of tasks.
         let tasks = Tasks::open();
@@ -138,9 +126,9 @@ impl Sampler {
         self.destroys
     }
 
-    /// The /proc of which files of tasks are read.
-    pub fn proc(&self) -> Option<&Proc> {
-        self.tasks.proc()
+    /// From here on a helper reads the names of tasks.
+    pub fn hand_over(&mut self) -> sys::Result<()> {
+        self.tasks.hand_over()
     }
 
     /// The event of a sample, if it is one of TCP.

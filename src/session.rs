@@ -16,11 +16,12 @@ use crate::output::log::Log;
 use crate::output::stream::Stream;
 use crate::output::{Output, notice};
 use crate::perf::Ring;
+use crate::sandbox::user;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::snapshot::helper::Helper;
-use crate::source::Source;
+use crate::source::{Doors, Source};
 use crate::sys::signal::Signals;
-use crate::sys::{Errno, time};
+use crate::sys::{Errno, limits, time};
 use crate::text::printable;
 use crate::view::View;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -105,6 +106,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Signals first: from here on a stop is orderly.
     let signals = Signals::install()
         .map_err(|errno| Error::new(Kind::Runtime, format!("cannot handle signals: {errno}")))?;
+    let user = config.user.as_deref().map(user::find).transpose()?;
+    limits::raise_open_files();
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
     let mut source = Source::open(config.buffer, config.transport, config.wants)?;
@@ -144,7 +147,13 @@ pub fn run(config: &Config) -> Result<(), Error> {
         added.map_err(|errno| epoll_failed(errno.into()))?;
     }
     let log = view.output.log().map(|log| log.access());
-    let (enforced, name) = source.shut_doors(config.sandbox, log, broadcasts.ready().is_some());
+    let (enforced, name) = source.shut_doors(&Doors {
+        mode: config.sandbox,
+        user,
+        log,
+        receive: broadcasts.ready().is_some(),
+        kill: search.pidfd(),
+    })?;
     notice(&format!("note: {enforced}"));
     if let (Some(log), Some(name)) = (view.output.log(), name) {
         log.pin(name);

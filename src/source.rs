@@ -13,14 +13,14 @@ use crate::output::{Lost, Reason, notice};
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
 use crate::perf::{Ring, Rings, Sample};
-use crate::proc::Proc;
 use crate::program::check_capabilities;
 use crate::sampler::Sampler;
+use crate::sandbox::user::User;
 use crate::sandbox::{self, Enforced, LogAccess, Mode, Needs};
 use crate::sys::{self, Errno};
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::RawFd;
 
 /// How the events are obtained: the rungs of a ladder, the first one best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,21 @@ enum Way {
     Programs { maps: Maps, loaded: Box<Loaded> },
     /// The tracepoints themselves.
     Samples(Box<Sampler>),
+}
+
+/// How the doors are to be shut.
+#[derive(Clone, Copy, Debug)]
+pub struct Doors<'a> {
+    /// How tightly.
+    pub mode: Mode,
+    /// The user to become.
+    pub user: Option<User>,
+    /// The log, to be reopened later.
+    pub log: Option<LogAccess<'a>>,
+    /// Whether sockets are to be received from.
+    pub receive: bool,
+    /// The process that may be killed later, by its descriptor.
+    pub kill: Option<RawFd>,
 }
 
 /// A source, and why it is none of those that would be better.
@@ -257,15 +272,24 @@ impl Source {
         self.rings.iter()
     }
 
-    /// Shuts the doors; see [`sandbox::shut`]. `log` is to be reopened later, by
-    /// the name returned, where one is; `receive` says whether sockets are to be
-    /// received from.
+    /// Shuts the doors; see [`sandbox::shut`]. Also returns the name by which the
+    /// log has to be opened from here on, where it has. It fails only if the user
+    /// can't be had.
     pub fn shut_doors(
-        &self,
-        mode: Mode,
-        log: Option<LogAccess<'_>>,
-        receive: bool,
-    ) -> (Enforced, Option<&'static CStr>) {
+        &mut self,
+        doors: &Doors<'_>,
+    ) -> Result<(Enforced, Option<&'static CStr>), Error> {
+        let mode = doors.mode;
+        if let Some(user) = doors.user {
+            user.become_it(doors.log.map(|log| (log.file, log.folder)))?;
+        }
+        if let (Way::Samples(sampler), true) = (&mut self.way, mode != Mode::Off) {
+            if let Err(errno) = sampler.hand_over() {
+                notice(&format!(
+                    "warning: names and users of tasks can't be read any more (fork: {errno})"
+                ));
+            }
+        }
         let open_ring = || self.rings.try_another();
         let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
             self.rings.may_grow().then_some(&open_ring);
@@ -282,19 +306,16 @@ impl Source {
             (Way::Samples(_), Some(open_ring)) => open_ring(),
             (Way::Samples(_), None) => Ok(()),
         };
-        let proc = match &self.way {
-            Way::Programs { .. } => None,
-            Way::Samples(sampler) => sampler.proc(),
-        };
         let needs = Needs {
-            log,
-            receive,
-            proc: proc.map(|proc| (proc.as_fd(), Proc::FLAGS.bits())),
+            log: doors.log,
+            user: doors.user.map(|user| user.uid),
+            receive: doors.receive,
+            kill: doors.kill,
             events: &self.rings.events(),
             open_ring,
             tell_losses: &tell_losses,
         };
-        sandbox::shut(mode, &needs)
+        Ok(sandbox::shut(mode, &needs))
     }
 
     /// Detaches: what is in the rings then is all there will be.

@@ -11,7 +11,7 @@ use crate::event::{COMM_LEN, Task};
 use crate::perf::record::{Ids, News};
 use crate::proc::{Name, Proc, Status};
 use crate::recent::Recent;
-use crate::sys::time;
+use crate::sys::{self, time};
 
 /// Tasks remembered; twice as many for a time.
 const TASKS: usize = 7168;
@@ -73,9 +73,12 @@ impl Tasks {
         tasks
     }
 
-    /// The /proc that is read, where there is one.
-    pub fn proc(&self) -> Option<&Proc> {
-        self.proc.as_ref()
+    /// From here on a helper reads /proc; see [`Proc::hand_over`]. Where that
+    /// fails, nothing is read any more.
+    pub fn hand_over(&mut self) -> sys::Result<()> {
+        let handed = self.proc.as_mut().map_or(Ok(()), Proc::hand_over);
+        self.proc.take_if(|_| handed.is_err());
+        handed
     }
 
     /// Takes what became of a task at `time`.

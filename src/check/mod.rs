@@ -16,8 +16,9 @@ use crate::error::Error;
 use crate::finding::{Finding, Section, Verdict};
 use crate::output::FormatName;
 use crate::output::preflight;
-use crate::source::{Source, Transport};
-use crate::sys::time;
+use crate::sandbox::user;
+use crate::source::{Doors, Source, Transport};
+use crate::sys::{limits, time};
 
 /// How it ends; the exit code of `--check`. (That of a run is another table.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,7 @@ pub struct Report {
 /// Looks at the host as a run with this configuration would find it. Afterwards
 /// this process has given up what a run does: it can write its answer and end.
 pub fn look(config: &Config) -> Report {
+    limits::raise_open_files();
     // First of all as a run does it: what was tried before might be in its way.
     let opened = Source::open(config.buffer, config.transport, config.wants);
     let (features, taken) = match opened {
@@ -98,8 +100,21 @@ fn without_accepts(config: &Config) -> Wants {
 fn doors(config: &Config) -> Finding {
     const WHAT: &str = "sandbox";
     match Source::open(config.buffer, config.transport, without_accepts(config)) {
-        Ok(source) => {
-            let (enforced, _) = source.shut_doors(config.sandbox, None, false);
+        Ok(mut source) => {
+            let user = config.user.as_deref().map(user::find).transpose();
+            let shut = user.and_then(|user| {
+                source.shut_doors(&Doors {
+                    mode: config.sandbox,
+                    user,
+                    log: None,
+                    receive: false,
+                    kill: None,
+                })
+            });
+            let enforced = match shut {
+                Ok((enforced, _)) => enforced,
+                Err(error) => return Finding::failed(Section::Feature, WHAT, Verdict::No, &error),
+            };
             let verdict = match enforced.is_whole() {
                 true => Verdict::Yes,
                 false => Verdict::No,

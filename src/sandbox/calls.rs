@@ -2,8 +2,8 @@
 //!
 //! Contract: recorded with strace on musl, for x86-64 and aarch64; what only
 //! one of them has is marked. A new call is one more line here, and belongs to
-//! the comment that says who makes it. What has no line can't be done:
-//! open, socket, execve, ptrace, clone, mount, and all else.
+//! the comment that says who makes it; SECURITY.md lists them all, too. What has
+//! no line can't be done: open, socket, execve, ptrace, clone, mount, and all else.
 
 use super::filter::{Call, Check, Rule};
 use crate::sys::{bpf, perf_event};
@@ -49,10 +49,21 @@ const FATAL: [u32; 3] = [
     libc::SIGBUS as u32,
 ];
 
-/// Everything that is allowed, the most frequent calls first. `log` is how the
-/// log is opened, by a name in sealed memory; `proc` how files of tasks are, by
-/// /// any name; `receive` whether sockets are received from.
-pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<Rule> {
+/// What a run needs beyond what each does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Granted {
+    /// How the log is opened, by a name in sealed memory.
+    pub log: Option<Opening>,
+    /// Whether sockets are received from.
+    pub receive: bool,
+    /// The process that may be killed, by its descriptor.
+    pub kill: Option<RawFd>,
+    /// The only thread's id.
+    pub thread: u32,
+}
+
+/// Everything that is allowed, the most frequent calls first.
+pub fn rules(granted: &Granted) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut allow = |call: Call, checks: &[Check]| {
         rules.push(Rule {
@@ -74,11 +85,12 @@ pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<
     allow(libc::SYS_poll, &[]);
     allow(libc::SYS_ppoll, &[]);
     allow(libc::SYS_restart_syscall, &[]);
-    // What was lost, and a new ring for the programs; no loading, no attaching.
+    // What was lost, a new ring for the programs, listeners that were found late;
+    // no loading, no attaching.
     allow(libc::SYS_bpf, &[OneOf(0, &bpf::LATER)]);
 
     // What the kernel says of destroyed sockets; `read` would not tell who sent it.
-    if receive {
+    if granted.receive {
         allow(libc::SYS_recvfrom, &[]);
     }
 
@@ -100,13 +112,14 @@ pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<
     allow(libc::SYS_fstat, &[]);
     allow(libc::SYS_fcntl, &[OneOf(1, &FLAGS)]);
     // Nothing but the log's name, which can't be changed any more.
-    if let Some(log) = log {
+    if let Some(log) = granted.log {
         let [folder, flags, mode] = log.checks();
         allow(libc::SYS_openat, &[folder, Sealed(1), flags, mode]);
     }
-    // Names and users of tasks, where no program tells them.
-    if let Some(proc) = proc {
-        allow(libc::SYS_openat, &proc.checks());
+    // The end of the search's helper.
+    if let Some(pidfd) = granted.kill {
+        let kill = [Is(0, pidfd as u32), Is(1, libc::SIGKILL as u32), Is(3, 0)];
+        allow(libc::SYS_pidfd_send_signal, &kill);
     }
 
     // A CPU that comes up: nothing but the rings' own events.
@@ -125,7 +138,8 @@ pub fn rules(log: Option<Opening>, proc: Option<Opening>, receive: bool) -> Vec<
     allow(libc::SYS_rt_sigreturn, &[]);
     allow(libc::SYS_rt_sigprocmask, &[]);
     allow(libc::SYS_rt_sigaction, &[OneOf(0, &FATAL)]);
-    allow(libc::SYS_tkill, &[Is(1, libc::SIGABRT as u32)]);
+    let ourselves = [Is(0, granted.thread), Is(1, libc::SIGABRT as u32)];
+    allow(libc::SYS_tkill, &ourselves);
     allow(libc::SYS_sigaltstack, &[]);
     allow(libc::SYS_gettid, &[]);
     allow(libc::SYS_getpid, &[]);

@@ -13,7 +13,7 @@ use super::{Purpose, Sink, take};
 use crate::event::Owner;
 use crate::existing::Existing;
 use crate::sys::caps::Caps;
-use crate::sys::child::{self, Child, PIECE, Parent};
+use crate::sys::child::{self, Child, PIECE, Parent, Plan};
 use crate::sys::{self, Errno, time};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
@@ -48,7 +48,12 @@ pub struct Helper(Child);
 impl Helper {
     /// Starts it.
     pub fn start() -> sys::Result<Helper> {
-        child::start(c"snoop-search", NEEDED, &mut work).map(Helper)
+        let plan = Plan {
+            name: c"snoop-search",
+            keep: NEEDED,
+            give: None,
+        };
+        child::start(&plan, &mut work).map(Helper)
     }
 
     /// Lets it begin.

@@ -40,6 +40,19 @@ pub struct Parent {
     pub words: File,
     /// What is written.
     pub answers: File,
+    /// What it was given.
+    pub given: Option<OwnedFd>,
+}
+
+/// How a helper is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// What it is called: at most 15 bytes.
+    pub name: &'a CStr,
+    /// The capabilities that it keeps, as far as this process has them.
+    pub keep: Caps,
+    /// A descriptor that it gets.
+    pub give: Option<BorrowedFd<'a>>,
 }
 
 fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<()> {
@@ -54,29 +67,23 @@ fn exit() -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// Closes every descriptor from 3 on.
-fn close_all() {
+/// Closes every descriptor from this one on.
+fn close_from(first: RawFd) {
     // SAFETY: nothing that this process goes on with has such a descriptor.
     unsafe {
-        let closed = libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32);
+        let closed = libc::syscall(libc::SYS_close_range, first as u32, u32::MAX, 0u32);
         if closed != 0 {
-            for fd in 3..DESCRIPTORS {
+            for fd in first..DESCRIPTORS {
                 libc::close(fd);
             }
         }
     }
 }
 
-/// What a helper does first: it keeps its pipes, `keep` of its capabilities, and
-/// nothing else.
-fn settle(
-    words: &OwnedFd,
-    answers: &OwnedFd,
-    name: &CStr,
-    keep: Caps,
-    parent: u32,
-) -> Result<Parent> {
-    prctl(libc::PR_SET_NAME, name.as_ptr() as libc::c_ulong)?;
+/// What a helper does first: it keeps its pipes, what it is given, and nothing
+/// else.
+fn settle(words: &OwnedFd, answers: &OwnedFd, plan: &Plan<'_>, parent: u32) -> Result<Parent> {
+    prctl(libc::PR_SET_NAME, plan.name.as_ptr() as libc::c_ulong)?;
     for ignored in [
         Signal::SIGINT,
         Signal::SIGTERM,
@@ -86,21 +93,35 @@ fn settle(
         // SAFETY: no handler.
         unsafe { signal(ignored, SigHandler::SigIgn) }?;
     }
-    // SAFETY: both pipes are open and have other numbers; what was open with
-    // these three belongs to the parent's copy of this program.
+    // What is given may have the number 3 already, and the pipes none below it:
+    // the C library's three are open from the start.
+    let given = plan.give.map_or(Ok(2), |fd| {
+        // SAFETY: a new descriptor, which takes the place of none.
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) }.into())
+    })? as RawFd;
+    // SAFETY: all are open; what was open with these numbers belongs to the
+    // parent's copy of this program.
     let parents = unsafe {
         for (from, to) in [(words, 0), (answers, 1), (words, 2)] {
             check(libc::dup2(from.as_raw_fd(), to).into())?;
         }
+        let given = match given {
+            3.. => {
+                check(libc::dup2(given, 3).into())?;
+                Some(OwnedFd::from_raw_fd(3))
+            }
+            _ => None,
+        };
         Parent {
             words: File::from_raw_fd(0),
             answers: File::from_raw_fd(1),
+            given,
         }
     };
-    close_all();
+    close_from(3 + RawFd::from(parents.given.is_some()));
     caps::no_new_privs()?;
-    caps::keep_only(keep & caps::permitted()?)?;
-    prctl(libc::PR_SET_DUMPABLE, 0)?;
+    caps::keep_only(plan.keep & caps::permitted()?)?;
+    caps::not_dumpable()?;
     // Last, for a change of credentials may undo it.
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)?;
     match std::os::unix::process::parent_id() == parent {
@@ -109,9 +130,8 @@ fn settle(
     }
 }
 
-/// Starts one, which calls `work` and ends. `name` is what it is called, at most
-/// 15 bytes; `keep` are the capabilities that it keeps of this process's.
-pub fn start(name: &CStr, keep: Caps, work: &mut dyn FnMut(Parent)) -> Result<Child> {
+/// Starts one, which calls `work` and ends.
+pub fn start(plan: &Plan<'_>, work: &mut dyn FnMut(Parent)) -> Result<Child> {
     // Nobody waits for it; tells the kernel so (sigaction(2), SIGCHLD).
     // SAFETY: no handler.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
@@ -122,7 +142,7 @@ pub fn start(name: &CStr, keep: Caps, work: &mut dyn FnMut(Parent)) -> Result<Ch
     // one leaves by _exit, and drops nothing of its parent's.
     let pid = check(unsafe { libc::fork() }.into())?;
     if pid == 0 {
-        if let Ok(parent) = settle(&reader, &writer, name, keep, own_pid) {
+        if let Ok(parent) = settle(&reader, &writer, plan, own_pid) {
             work(parent);
         }
         exit();

@@ -9,8 +9,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// LANDLOCK_ACCESS_FS_WRITE_FILE
 const WRITE_FILE: u64 = 1 << 1;
-/// LANDLOCK_ACCESS_FS_READ_FILE
-const READ_FILE: u64 = 1 << 2;
 /// LANDLOCK_ACCESS_FS_MAKE_REG
 const MAKE_REG: u64 = 1 << 8;
 /// LANDLOCK_ACCESS_NET_BIND_TCP and …_CONNECT_TCP
@@ -79,8 +77,6 @@ pub enum Allowed<'a> {
     Write(BorrowedFd<'a>),
     /// Writing to the files in this folder, and making new ones.
     WriteIn(BorrowedFd<'a>),
-    /// Reading the files in this folder.
-    ReadIn(BorrowedFd<'a>),
 }
 
 /// Gives up for ever everything that Landlock can refuse, but for what is
@@ -103,7 +99,6 @@ pub fn restrict(allowed: &[Allowed<'_>]) -> Result<u32> {
         let (allowed, fd) = match one {
             Allowed::Write(fd) => (WRITE_FILE, fd),
             Allowed::WriteIn(fd) => (WRITE_FILE | MAKE_REG, fd),
-            Allowed::ReadIn(fd) => (READ_FILE, fd),
         };
         let rule = PathBeneath {
             allowed,

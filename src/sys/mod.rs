@@ -11,6 +11,7 @@ pub mod caps;
 pub mod child;
 pub mod errno;
 pub mod landlock;
+pub mod limits;
 pub mod memory;
 pub mod netlink;
 pub mod perf_event;

@@ -271,8 +271,9 @@ pub fn child(args: &[String]) -> ExitCode {
         mode(how),
         &Needs {
             log: Some(log.access()),
+            user: None,
             receive: false,
-            proc: None,
+            kill: None,
             events: std::slice::from_ref(&ring),
             open_ring: None,
             tell_losses: &|| Ok(()),

@@ -1,0 +1,12 @@
+//! Limits of this process (setrlimit(2)).
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Lets this process have as many descriptors as it may: programs, maps, rings,
+/// and by samples each tracepoint on each CPU take one.
+pub fn raise_open_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where that is refused, they may do as they are.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}

@@ -27,6 +27,7 @@ pub struct Error {
     kind: Kind,
     why: String,
     remedy: String,
+    limit: bool,
 }
 
 impl Error {
@@ -37,6 +38,7 @@ impl Error {
             kind,
             why: why.into(),
             remedy: String::new(),
+            limit: false,
         }
     }
 
@@ -49,14 +51,19 @@ impl Error {
     /// The same where this error of the kernel's is a limit that was reached:
     /// then nothing helps but to raise that, whatever was advised so far.
     pub fn or_limit(self, errno: Errno) -> Error {
-        match errno {
-            Errno::EMFILE => self.advise("raise the limit of open files: ulimit -n, LimitNOFILE="),
-            Errno::ENFILE => self.advise("raise the limit of the host's open files: fs.file-max"),
-            Errno::ENOMEM => {
-                self.advise("there must be more memory: of the host, or of its cgroup")
-            }
-            _ => self,
-        }
+        let remedy = match errno {
+            Errno::EMFILE => "raise the limit of open files: ulimit -n, LimitNOFILE=",
+            Errno::ENFILE => "raise the limit of the host's open files: fs.file-max",
+            Errno::ENOMEM => "there must be more memory: of the host, or of its cgroup",
+            _ => return self,
+        };
+        let limit = true;
+        Error { limit, ..self }.advise(remedy)
+    }
+
+    /// Whether it is a limit that was reached, and not what the host lacks.
+    pub fn is_limit(&self) -> bool {
+        self.limit
     }
 
     /// What failed, on what, and why.

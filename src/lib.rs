@@ -42,6 +42,7 @@ pub mod tracepoint;
 pub mod symbols;
 
 pub mod lockdown;
+pub mod priority;
 pub mod sandbox;
 
 pub mod bpf_asm;

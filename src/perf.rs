@@ -18,7 +18,7 @@ use crate::sys::perf_event::Attr;
 use crate::sys::ring::{RingMap, page_size};
 use crate::sys::{Errno, memory, perf_event};
 use cursor::{Cursor, Part, count_samples};
-use feed::{Feed, open_error};
+use feed::{Feed, open_error, shortfall};
 use record::{Body, News};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -192,6 +192,8 @@ pub struct Rings {
     cpu_ids: u32,
     size: usize,
     wanted: usize,
+    /// Why they are smaller, if they are.
+    short: Errno,
     feed: Feed,
 }
 
@@ -211,11 +213,12 @@ impl Rings {
             None => Some(default_size(events.len(), memory::total())),
         }
         .ok_or_else(|| Error::new(Kind::Usage, "--buffer is larger than memory can be"))?;
-        let mut size = wanted;
+        let (mut size, mut short) = (wanted, Errno::EPERM);
         let mut rings = loop {
             match map_all(events, size) {
                 Ok(rings) => break rings,
-                Err(Errno::EPERM | Errno::ENOMEM) if size > page => {
+                Err(errno @ (Errno::EPERM | Errno::ENOMEM)) if size > page => {
+                    short = errno;
                     size /= 2;
                     events = feed.open_rings(size)?.0;
                 }
@@ -224,7 +227,8 @@ impl Rings {
                         Kind::Runtime,
                         format!("cannot map a ring of {size} bytes per CPU ({errno})"),
                     )
-                    .advise("try a smaller --buffer, or raise kernel.perf_event_mlock_kb"));
+                    .advise("try a smaller --buffer, or raise kernel.perf_event_mlock_kb")
+                    .or_limit(errno));
                 }
             }
         };
@@ -239,6 +243,7 @@ impl Rings {
             cpu_ids,
             size,
             wanted,
+            short,
             feed,
         })
     }
@@ -274,15 +279,7 @@ impl Rings {
 
     /// Why the rings are smaller than wanted; `None` if they are not.
     pub fn shortfall(&self) -> Option<Error> {
-        (self.size < self.wanted).then(|| {
-            let why = format!(
-                "rings of {} KiB per CPU instead of {} KiB: locked memory is limited",
-                self.size / 1024,
-                self.wanted / 1024
-            );
-            Error::new(Kind::Permission, why)
-                .advise("raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK")
-        })
+        (self.size < self.wanted).then(|| shortfall(self.size, self.wanted, self.short))
     }
 
     /// One more than the highest CPU number this kernel can have (nr_cpu_ids).

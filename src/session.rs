@@ -16,6 +16,7 @@ use crate::output::log::Log;
 use crate::output::stream::Stream;
 use crate::output::{Output, notice};
 use crate::perf::Ring;
+use crate::priority::{self, Precedence, Room};
 use crate::sandbox::user;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::snapshot::helper::Helper;
@@ -91,6 +92,19 @@ fn open_log(choice: &LogChoice) -> Option<Log> {
     }
 }
 
+/// Where nothing was asked for, it is taken where it can be had.
+fn take_precedence(wanted: Option<bool>) -> Option<Precedence> {
+    match (wanted != Some(false)).then(priority::take)? {
+        Ok(precedence) => Some(precedence),
+        Err(error) => {
+            if wanted == Some(true) {
+                notice(&format!("note: {error}"));
+            }
+            None
+        }
+    }
+}
+
 fn epoll_failed(errno: Errno) -> Error {
     Error::new(
         Kind::Runtime,
@@ -111,6 +125,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
     let mut source = Source::open(config.buffer, config.transport, config.wants)?;
+    let precedence = take_precedence(config.priority);
     for note in source.notes() {
         notice(note);
     }
@@ -160,8 +175,9 @@ pub fn run(config: &Config) -> Result<(), Error> {
     }
     view.output.announced(&opening);
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
+    let room = Room::new(precedence, time::monotonic());
     let mut sources = (&mut source, &mut broadcasts, &mut search);
-    watch_until(&mut sources, &mut view, &epoll, &signals, deadline)?;
+    watch_until(&mut sources, &mut view, &epoll, &signals, (deadline, room))?;
 
     // Detached first: what is in the rings then is all there will be.
     source.detach();
@@ -208,7 +224,7 @@ fn watch_until(
     view: &mut View,
     epoll: &Epoll,
     signals: &Signals,
-    deadline: Option<u64>,
+    (deadline, mut room): (Option<u64>, Room),
 ) -> Result<(), Error> {
     let start = time::monotonic();
     let mut losses_at = start;
@@ -252,6 +268,7 @@ fn watch_until(
             view.output.reopen_log();
         }
         view.refresh();
+        room.leave(now, time::monotonic());
         let now = time::monotonic();
         let stop = signals.stop() || now >= until;
         let settled = now.saturating_sub(SETTLE);

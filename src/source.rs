@@ -111,6 +111,12 @@ impl Source {
             source.notes.push(format!("warning: {why}"));
             source.absent.insert(0, (Part::Rings, why));
         }
+        let others = source
+            .absent
+            .iter()
+            .filter(|(part, _)| *part != Part::Rings);
+        let others: Vec<_> = others.cloned().collect();
+        source.notes.extend(attach::short_of(&others));
         let name = match source.transport {
             Transport::Tracepoint => return Ok(source),
             Transport::Btf => "by BTF",

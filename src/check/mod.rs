@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::finding::{Finding, Section, Verdict};
 use crate::output::FormatName;
 use crate::output::preflight;
+use crate::priority;
 use crate::sandbox::user;
 use crate::source::{Doors, Source, Transport};
 use crate::sys::{limits, time};
@@ -72,6 +73,7 @@ pub fn look(config: &Config) -> Report {
         findings.push(way(config, transport, taken.as_ref().ok()));
     }
     let mut features = features;
+    features.push(precedence(config.priority));
     features.push(doors(config));
     let off = features.iter().any(|f| f.verdict != Verdict::Yes);
     findings.extend(features);
@@ -93,6 +95,17 @@ fn without_accepts(config: &Config) -> Wants {
     Wants {
         accepts: false,
         ..config.wants
+    }
+}
+
+/// Precedence over other processes, by taking it.
+fn precedence(wanted: Option<bool>) -> Finding {
+    const WHAT: &str = "precedence";
+    let yes = |how: &str| Finding::new(Section::Feature, WHAT, Verdict::Yes, how);
+    match (wanted != Some(false)).then(priority::take) {
+        None => yes("not taken, as asked for"),
+        Some(Ok(taken)) => yes(&taken.to_string()),
+        Some(Err(error)) => Finding::failed(Section::Feature, WHAT, Verdict::No, &error),
     }
 }
 

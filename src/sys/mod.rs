@@ -16,6 +16,7 @@ pub mod memory;
 pub mod netlink;
 pub mod perf_event;
 pub mod ring;
+pub mod sched;
 pub mod sealed;
 pub mod seccomp;
 pub mod signal;

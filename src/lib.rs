@@ -19,6 +19,7 @@ pub mod owner;
 pub mod proc;
 pub mod sampler;
 pub mod tasks;
+pub mod user;
 
 pub mod event;
 pub mod existing;

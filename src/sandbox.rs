@@ -8,7 +8,6 @@
 
 pub mod calls;
 pub mod filter;
-pub mod user;
 
 use crate::sys::caps::{self, Caps};
 use crate::sys::landlock::Allowed;

@@ -17,9 +17,9 @@ use crate::finding::{Finding, Section, Verdict};
 use crate::output::FormatName;
 use crate::output::preflight;
 use crate::priority;
-use crate::sandbox::user;
 use crate::source::{Doors, Source, Transport};
 use crate::sys::{limits, time};
+use crate::user;
 
 /// How it ends; the exit code of `--check`. (That of a run is another table.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

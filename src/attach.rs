@@ -417,3 +417,31 @@ impl Loaded {
         self.absent.append(&mut absent);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Errno;
+
+    #[test]
+    fn only_limits_are_said_and_each_once() {
+        let error = |why: &str| Error::new(Kind::Runtime, why);
+        let all = [
+            (Part::SynAcks, error("a").or_limit(Errno::EMFILE)),
+            (Part::Netns, error("this kernel has none")),
+            (Part::ResetsSent, error("b").or_limit(Errno::EMFILE)),
+            (Part::Accepts, error("c").or_limit(Errno::ENOMEM)),
+            (Part::Reads, error("d").or_limit(Errno::EPERM)),
+        ];
+        let said = short_of(&all);
+        let [files, memory] = &said[..] else {
+            panic!("{said:?}");
+        };
+        let start = "warning: going on without retransmitted SYN+ACKs, resets sent: a; raise";
+        assert!(files.starts_with(start), "{files}");
+        assert!(
+            memory.starts_with("warning: going on without who accepts: c; "),
+            "{memory}"
+        );
+    }
+}

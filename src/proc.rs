@@ -82,6 +82,7 @@ impl Proc {
                 name: c"snoop-names",
                 keep: Caps::empty(),
                 give: Some(root.as_fd()),
+                kill: false,
             };
             self.0 = Way::Asked(child::start(&plan, &mut answer)?);
         }

@@ -42,6 +42,9 @@ impl Outcome {
     }
 }
 
+/// Precedence over other processes.
+const PRECEDENCE: &str = "precedence";
+
 /// Everything that was found.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -73,7 +76,10 @@ pub fn look(config: &Config) -> Report {
         findings.push(way(config, transport, taken.as_ref().ok()));
     }
     let mut features = features;
-    features.push(precedence(config.priority));
+    features.push(match &taken {
+        Ok(_) => precedence(config.priority),
+        Err(_) => features::without_way(PRECEDENCE),
+    });
     features.push(doors(config));
     let off = features.iter().any(|f| f.verdict != Verdict::Yes);
     findings.extend(features);
@@ -100,12 +106,11 @@ fn without_accepts(config: &Config) -> Wants {
 
 /// Precedence over other processes, by taking it.
 fn precedence(wanted: Option<bool>) -> Finding {
-    const WHAT: &str = "precedence";
-    let yes = |how: &str| Finding::new(Section::Feature, WHAT, Verdict::Yes, how);
+    let yes = |how: &str| Finding::new(Section::Feature, PRECEDENCE, Verdict::Yes, how);
     match (wanted != Some(false)).then(priority::take) {
         None => yes("not taken, as asked for"),
         Some(Ok(taken)) => yes(&taken.to_string()),
-        Some(Err(error)) => Finding::failed(Section::Feature, WHAT, Verdict::No, &error),
+        Some(Err(error)) => Finding::failed(Section::Feature, PRECEDENCE, Verdict::No, &error),
     }
 }
 

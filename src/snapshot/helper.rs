@@ -52,6 +52,7 @@ impl Helper {
             name: c"snoop-search",
             keep: NEEDED,
             give: None,
+            kill: true,
         };
         child::start(&plan, &mut work).map(Helper)
     }

@@ -53,6 +53,8 @@ pub struct Plan<'a> {
     pub keep: Caps,
     /// A descriptor that it gets.
     pub give: Option<BorrowedFd<'a>>,
+    /// Whether it may have to be killed. Else it ends when its pipe does.
+    pub kill: bool,
 }
 
 fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<()> {
@@ -151,7 +153,7 @@ pub fn start(plan: &Plan<'_>, work: &mut dyn FnMut(Parent)) -> Result<Child> {
     // this process: the number is its own.
     let pidfd = unsafe {
         let fd = check(libc::syscall(libc::SYS_pidfd_open, pid, 0u32));
-        fd.ok().map(|fd| own(fd))
+        fd.ok().map(|fd| own(fd)).filter(|_| plan.kill)
     };
     Ok(Child {
         words: File::from(words),

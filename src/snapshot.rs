@@ -28,7 +28,7 @@ use crate::existing::{Existing, Seen};
 use crate::maps::{LISTENERS, Listener};
 use crate::sys::caps::{self, Caps};
 use crate::sys::netlink::{DATAGRAM, Diag};
-use crate::sys::{self, Errno, time};
+use crate::sys::{self, Errno, limits, time};
 use crate::tcp::State;
 use broadcast::Broadcasts;
 use diag::{Answer, Socket};
@@ -39,6 +39,8 @@ use proc::{Folder, Process};
 use std::collections::HashSet;
 pub use trial::{hear, try_out};
 
+/// Sockets that are kept until the search is over, at most.
+const SPENT: usize = 4096;
 /// No process.
 const NOBODY: u32 = u32::MAX;
 
@@ -72,6 +74,9 @@ pub struct Stock {
     pub broadcasts: Option<Broadcasts>,
     /// What could not be had.
     pub lacks: Vec<Lack>,
+    /// Sockets that were asked and are done with: the kernel lets go of one in
+    /// milliseconds, for which there may be no time yet.
+    pub spent: Vec<Diag>,
 }
 
 /// What is wanted of the network namespaces.
@@ -95,7 +100,7 @@ pub struct Limits {
 impl Limits {
     /// How long sockets are listed, and how long owners are looked for after
     /// the start, in nanoseconds.
-    const AFTER: (u64, u64) = (2_500_000_000, 5_000_000_000);
+    const AFTER: (u64, u64) = (3_000_000_000, 5_000_000_000);
 
     /// Those of a search that begins now.
     pub fn from_now() -> Limits {
@@ -164,6 +169,8 @@ struct Scan<'a> {
     beyond: u64,
     listeners_beyond: u64,
     failed: Option<Unlisted>,
+    /// How many sockets may be kept in [`Stock::spent`].
+    spare: usize,
     stock: Stock,
 }
 
@@ -191,6 +198,10 @@ pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, limits: Limit
         beyond: 0,
         listeners_beyond: 0,
         failed: None,
+        spare: match purpose.list {
+            true => SPENT.min(limits::open_files() / 2),
+            false => 0,
+        },
         stock: Stock {
             start: now,
             end: now,
@@ -261,6 +272,9 @@ impl Scan<'_> {
                 Err(errno) => Unlisted::Diag(*errno),
             };
             self.failed.get_or_insert(failed);
+        }
+        if self.stock.spent.len() < self.spare {
+            self.stock.spent.extend(diag);
         }
         Ok(())
     }

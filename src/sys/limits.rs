@@ -10,3 +10,9 @@ pub fn raise_open_files() {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
+
+/// How many descriptors this process may have; 0 where that is not known.
+pub fn open_files() -> usize {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    limits.map_or(0, |(now, _)| usize::try_from(now).unwrap_or(usize::MAX))
+}

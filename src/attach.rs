@@ -53,6 +53,47 @@ pub enum Part {
     Skips,
 }
 
+impl Part {
+    /// What it is, to a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Rings => "rings as large as wanted",
+            Part::FailedRetransmissions => "failed retransmissions",
+            Part::SynAcks => "retransmitted SYN+ACKs",
+            Part::ResetsSent => "resets sent",
+            Part::ResetReasons => "the reasons of resets",
+            Part::ResetsReceived => "resets received",
+            Part::Accepts => "who accepts",
+            Part::Reads => "first reads",
+            Part::OwnerByLock => "owners by the socket's lock",
+            Part::Netns => "network namespaces",
+            Part::Parent => "owners' parents",
+            Part::Cgroup => "cgroups",
+            Part::SocketError => "the socket's error",
+            Part::Counters => "bytes, segments and RTT",
+            Part::Skips => "a count of events that are passed by",
+        }
+    }
+}
+
+/// What is missing only because a limit was reached, a line for each limit:
+/// nobody would look for it.
+pub fn short_of(absent: &[(Part, Error)]) -> Vec<String> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for (part, why) in absent.iter().filter(|(_, why)| why.is_limit()) {
+        let why = why.to_string();
+        match lines
+            .iter_mut()
+            .find(|(_, other)| other.ends_with(why.rsplit("; ").next().unwrap_or("")))
+        {
+            Some((parts, _)) => *parts += &format!(", {}", part.name()),
+            None => lines.push((part.name().into(), why)),
+        }
+    }
+    let line = |(parts, why)| format!("warning: going on without {parts}: {why}");
+    lines.into_iter().map(line).collect()
+}
+
 /// How the programs are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -268,6 +309,9 @@ fn accepts(btf: &Btf, maps: &Maps, extras: Extras<'_>) -> Result<(Program, Attac
         Ok((program, attached))
     };
     attach().map_err(|why: Error| {
+        if why.is_limit() {
+            return why;
+        }
         Error::new(why.kind(), why.why()).advise(
             "use --accept-owner: then who accepted a connection is known from its first read on",
         )
@@ -372,5 +416,33 @@ impl Loaded {
             absent.push((Part::Cgroup, Error::new(Kind::Unsupported, what)));
         }
         self.absent.append(&mut absent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Errno;
+
+    #[test]
+    fn only_limits_are_said_and_each_once() {
+        let error = |why: &str| Error::new(Kind::Runtime, why);
+        let all = [
+            (Part::SynAcks, error("a").or_limit(Errno::EMFILE)),
+            (Part::Netns, error("this kernel has none")),
+            (Part::ResetsSent, error("b").or_limit(Errno::EMFILE)),
+            (Part::Accepts, error("c").or_limit(Errno::ENOMEM)),
+            (Part::Reads, error("d").or_limit(Errno::EPERM)),
+        ];
+        let said = short_of(&all);
+        let [files, memory] = &said[..] else {
+            panic!("{said:?}");
+        };
+        let start = "warning: going on without retransmitted SYN+ACKs, resets sent: a; raise";
+        assert!(files.starts_with(start), "{files}");
+        assert!(
+            memory.starts_with("warning: going on without who accepts: c; "),
+            "{memory}"
+        );
     }
 }

@@ -153,6 +153,14 @@ struct Args {
     )]
     sandbox: sandbox::Mode,
 
+    /// become this user once everything is attached
+    #[argh(option, arg_name = "NAME|UID")]
+    user: Option<String>,
+
+    /// take precedence over other processes: on (default, where allowed) or off
+    #[argh(option, arg_name = "on|off", from_str_fn(parse_switch))]
+    priority: Option<bool>,
+
     /// say what this host gives and what will be on, and exit: 0 all, 1 some, 2 can't run
     #[argh(switch)]
     check: bool,
@@ -204,6 +212,11 @@ pub struct Config {
     pub transport: Option<Transport>,
     /// What is given up once everything is attached.
     pub sandbox: sandbox::Mode,
+    /// Which user to become then: a name or a number.
+    pub user: Option<String>,
+    /// Whether to take precedence over other processes; `None` is where that is
+    /// allowed.
+    pub priority: Option<bool>,
     /// Which programs are wanted, and how.
     pub wants: Wants,
 }
@@ -241,6 +254,14 @@ fn parse_belief(text: &str) -> Result<bool, String> {
         "lock" => Ok(false),
         "transitions" => Ok(true),
         _ => Err("must be lock or transitions".into()),
+    }
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".into()),
     }
 }
 
@@ -388,6 +409,8 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         snapshot: !args.no_snapshot,
         transport: args.transport,
         sandbox: args.sandbox,
+        user: args.user,
+        priority: args.priority,
         wants: Wants {
             accepts: true,
             reads: args.accept_owner,

@@ -3,6 +3,7 @@
 //! Contract: reason and remedy stay apart, so that `--check` shows the same
 //! words in its columns as a start that fails shows in its one line.
 
+use crate::sys::Errno;
 use std::fmt;
 
 /// Why the program ends; decides its exit code.
@@ -26,6 +27,7 @@ pub struct Error {
     kind: Kind,
     why: String,
     remedy: String,
+    limit: bool,
 }
 
 impl Error {
@@ -36,6 +38,7 @@ impl Error {
             kind,
             why: why.into(),
             remedy: String::new(),
+            limit: false,
         }
     }
 
@@ -43,6 +46,24 @@ impl Error {
     pub fn advise(mut self, remedy: impl Into<String>) -> Error {
         self.remedy = remedy.into();
         self
+    }
+
+    /// The same where this error of the kernel's is a limit that was reached:
+    /// then nothing helps but to raise that, whatever was advised so far.
+    pub fn or_limit(self, errno: Errno) -> Error {
+        let remedy = match errno {
+            Errno::EMFILE => "raise the limit of open files: ulimit -n, LimitNOFILE=",
+            Errno::ENFILE => "raise the limit of the host's open files: fs.file-max",
+            Errno::ENOMEM => "there must be more memory: of the host, or of its cgroup",
+            _ => return self,
+        };
+        let limit = true;
+        Error { limit, ..self }.advise(remedy)
+    }
+
+    /// Whether it is a limit that was reached, and not what the host lacks.
+    pub fn is_limit(&self) -> bool {
+        self.limit
     }
 
     /// What failed, on what, and why.

@@ -6,15 +6,22 @@
 //! their ends. [`Table::claim`] says of a socket that it is one of these only if
 //! it cannot be another one with the same ends: it must have been there before
 //! that one was seen, and still be there after. Each is claimed once at most.
-//! Memory is bounded: at most `capacity` are held.
+//! One that was found may have been closed before it is told here: what closes
+//! meanwhile is remembered by its ends. Memory is bounded: at most `capacity` are
+//! held.
 
 mod openers;
 
 use crate::event::Owner;
 use crate::tcp::{Endpoint, State};
 use openers::Openers;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
+
+/// Closed ones that are remembered while the scan goes on; when there are more,
+/// none that was seen before is believed to be open still.
+const CLOSED: usize = 16384;
 
 /// When the kernel looked at a socket: not before, and not after (CLOCK_MONOTONIC,
 /// nanoseconds).
@@ -109,6 +116,10 @@ pub struct Table {
     hasher: RandomState,
     owners: Vec<Owner>,
     openers: Openers,
+    /// By the hash of the ends: the namespace of what was closed last, and when.
+    closed: HashMap<u64, (Option<u32>, u64)>,
+    /// Until when something may have been closed that isn't remembered.
+    forgotten: u64,
 }
 
 impl Table {
@@ -125,6 +136,8 @@ impl Table {
             hasher: RandomState::new(),
             owners: Vec::new(),
             openers: Openers::default(),
+            closed: HashMap::new(),
+            forgotten: 0,
         }
     }
 
@@ -172,6 +185,7 @@ impl Table {
     pub fn complete(&mut self) {
         self.complete = true;
         self.openers.complete();
+        self.closed = HashMap::new();
         self.sort();
         // What was listed twice, as the kernel does where sockets come and go
         // meanwhile, is retired but for the last time.
@@ -195,6 +209,30 @@ impl Table {
         self.hasher.hash_one((local, peer)) >> 32 << 32
     }
 
+    /// A socket with these ends was closed. One that was seen before and is told
+    /// only later is then known to be gone.
+    pub fn closes(&mut self, local: &Endpoint, peer: &Endpoint, netns: Option<u32>, at: u64) {
+        if self.complete {
+            return;
+        }
+        let hash = self.hasher.hash_one((local, peer));
+        let room = self.closed.len() < CLOSED;
+        match self.closed.get_mut(&hash) {
+            // In different namespaces: it may be either.
+            Some(last) => *last = (netns.filter(|_| last.0 == netns), last.1.max(at)),
+            None if room => drop(self.closed.insert(hash, (netns, at))),
+            None => self.forgotten = self.forgotten.max(at),
+        }
+    }
+
+    /// Whether what was found may have been closed since.
+    fn has_gone(&self, found: &Existing) -> bool {
+        let hash = self.hasher.hash_one((found.local, found.peer));
+        let same = self.closed.get(&hash);
+        let same = same.filter(|(netns, _)| netns.is_none_or(|netns| netns == found.netns));
+        same.map_or(0, |(_, at)| *at).max(self.forgotten) >= found.seen.start
+    }
+
     /// Adds one; the number to call it by, `None` where the table is full.
     pub fn add(&mut self, found: &Existing) -> Option<u32> {
         if self.entries.len() >= self.capacity {
@@ -204,12 +242,16 @@ impl Table {
         let hash = self.hash(&found.local, &found.peer);
         self.index.push(hash | u64::from(number));
         self.sorted = false;
-        self.untouched += 1;
+        let fate = match self.has_gone(found) {
+            true => Fate::Gone,
+            false => Fate::Untouched(found.seen),
+        };
+        self.untouched += usize::from(matches!(fate, Fate::Untouched(_)));
         self.entries.push(Entry {
             netns: found.netns,
             local: found.local,
             peer: found.peer,
-            fate: Fate::Untouched(found.seen),
+            fate,
             owner: 0,
         });
         Some(number)
@@ -314,192 +356,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::{OwnerSource, Task};
-
-    fn end(port: u16) -> Endpoint {
-        Endpoint {
-            addr: [10, 0, 0, 1].into(),
-            port,
-        }
-    }
-
-    fn existing(netns: u32, port: u16) -> Existing {
-        Existing {
-            netns,
-            local: end(port),
-            peer: end(80),
-            state: State::Established,
-            seen: Seen {
-                start: 100,
-                end: 200,
-            },
-        }
-    }
-
-    fn claimant(port: u16, born: Option<u64>, at: u64) -> Claimant {
-        Claimant {
-            socket: 7,
-            number: 1,
-            netns: Some(5),
-            local: end(port),
-            peer: end(80),
-            born,
-            at,
-            closing: false,
-        }
-    }
-
-    fn owner(pid: u32) -> Owner {
-        Owner {
-            task: Task {
-                pid,
-                tid: pid,
-                ..Task::default()
-            },
-            thread: [0; 16],
-            parent: None,
-            cgroup: None,
-            source: OwnerSource::Snapshot,
-        }
-    }
-
-    fn table(found: &[Existing]) -> Table {
-        let mut table = Table::new(100);
-        table.begin(90);
-        for (i, found) in found.iter().enumerate() {
-            assert_eq!(table.add(found), Some(i as u32));
-        }
-        table
-    }
-
-    fn left(table: &Table) -> usize {
-        assert_eq!(table.untouched().count(), table.untouched);
-        table.untouched
-    }
-
-    #[test]
-    fn a_socket_that_was_there_all_the_time_is_it() {
-        let mut table = table(&[existing(5, 1), existing(5, 2)]);
-        assert_eq!(table.own(0, &owner(10)), None);
-        assert_eq!(
-            table.claim(&claimant(1, None, 200)),
-            Claim::Is(Some((owner(10), 90)), false)
-        );
-        // Once only.
-        assert_eq!(table.claim(&claimant(1, None, 201)), Claim::NotYet);
-        table.complete();
-        assert_eq!(table.claim(&claimant(1, None, 202)), Claim::None);
-        assert_eq!(left(&table), 1);
-    }
-
-    #[test]
-    fn an_owner_may_be_found_later() {
-        let mut table = table(&[existing(5, 1)]);
-        assert_eq!(table.claim(&claimant(1, None, 300)), Claim::Is(None, false));
-        assert_eq!(table.own(0, &owner(10)), Some((7, 1)));
-        assert_eq!(table.own(9, &owner(10)), None);
-    }
-
-    #[test]
-    fn before_it_was_seen_nothing_can_be_told() {
-        let mut table = table(&[existing(5, 1)]);
-        table.complete();
-        assert_eq!(table.claim(&claimant(1, None, 99)), Claim::NotYet);
-        assert_eq!(table.claim(&claimant(1, None, 199)), Claim::NotYet);
-        // Closed before: the one that was seen came after it.
-        let close = |at| Claimant {
-            closing: true,
-            ..claimant(1, None, at)
-        };
-        assert_eq!(table.claim(&close(99)), Claim::NotYet);
-        assert_eq!(left(&table), 1);
-        // While it was seen: it may be either, and is not open any more.
-        assert_eq!(table.claim(&close(150)), Claim::None);
-        assert_eq!(left(&table), 0);
-    }
-
-    #[test]
-    fn a_later_socket_with_the_same_ends_ends_it() {
-        let mut table = table(&[existing(5, 1), existing(5, 2)]);
-        table.complete();
-        assert_eq!(table.claim(&claimant(1, Some(250), 260)), Claim::None);
-        // Opened before it was seen, and open since: the same.
-        assert_eq!(
-            table.claim(&claimant(2, Some(50), 260)),
-            Claim::Is(None, false)
-        );
-        assert_eq!(left(&table), 0);
-    }
-
-    #[test]
-    fn the_same_ends_in_two_namespaces() {
-        let mut table = table(&[existing(5, 1), existing(6, 1)]);
-        table.own(0, &owner(10));
-        table.own(1, &owner(11));
-        table.complete();
-        let anywhere = Claimant {
-            netns: None,
-            ..claimant(1, None, 300)
-        };
-        assert_eq!(table.claim(&anywhere), Claim::None);
-        let other = Claimant {
-            netns: Some(7),
-            ..anywhere
-        };
-        assert_eq!(table.claim(&other), Claim::None);
-        let sixth = Claimant {
-            netns: Some(6),
-            ..anywhere
-        };
-        let is = |pid| Claim::Is(Some((owner(pid), 90)), false);
-        assert_eq!(table.claim(&sixth), is(11));
-        assert_eq!(table.claim(&anywhere), is(10));
-    }
-
-    #[test]
-    fn what_is_listed_twice_is_one() {
-        let mut table = table(&[
-            existing(5, 1),
-            existing(6, 1),
-            existing(5, 1),
-            existing(5, 2),
-        ]);
-        let later = Existing {
-            seen: Seen {
-                start: 300,
-                end: 400,
-            },
-            ..existing(5, 2)
-        };
-        assert_eq!(table.add(&later), Some(4));
-        table.own(2, &owner(10));
-        table.own(4, &owner(11));
-        table.complete();
-        assert_eq!(left(&table), 3);
-        assert_eq!(
-            table.claim(&claimant(1, None, 300)),
-            Claim::Is(Some((owner(10), 90)), false)
-        );
-        assert_eq!(
-            table.claim(&claimant(2, None, 400)),
-            Claim::Is(Some((owner(11), 90)), false)
-        );
-        assert_eq!(left(&table), 1);
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut table = Table::new(2);
-        table.begin(90);
-        assert_eq!(table.add(&existing(5, 1)), Some(0));
-        assert_eq!(table.add(&existing(5, 2)), Some(1));
-        assert_eq!(table.add(&existing(5, 3)), None);
-        assert_eq!(left(&table), 2);
-        table.own(0, &owner(1));
-        table.own(1, &owner(1));
-        assert_eq!(table.owners.len(), 1);
-        assert!(size_of::<Entry>() <= 80, "{}", size_of::<Entry>());
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ pub mod decoder;
 pub mod owner;
 pub mod sampler;
 pub mod tasks;
+pub mod user;
 
 pub mod clock;
 pub mod event;
@@ -49,6 +50,7 @@ pub mod symbols;
 pub mod timens;
 
 pub mod lockdown;
+pub mod priority;
 pub mod sandbox;
 
 pub mod bpf_asm;

@@ -113,6 +113,14 @@ impl Listeners {
         }
     }
 
+    /// Takes back one that was found, and had gone.
+    pub fn forget(&mut self, listener: &Listener) {
+        let addr = listener.local.addr;
+        self.remove(listener.local.port, |e| {
+            e.socket.is_none() && e.addr == addr
+        });
+    }
+
     /// Takes the event of a listener that is closed.
     pub fn closed(&mut self, event: &Event) {
         let (port, addr) = (event.local.port, event.local.addr);

@@ -151,7 +151,7 @@ pub fn bpf_error(what: &str, errno: Errno) -> Error {
         Errno::EINVAL | Errno::E2BIG | Errno::ENOTSUPP => {
             Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})"))
         }
-        _ => Error::new(Kind::Runtime, format!("cannot {what} (bpf: {errno})")),
+        _ => Error::new(Kind::Runtime, format!("cannot {what} (bpf: {errno})")).or_limit(errno),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::sys::perf_event::Attr;
 use crate::sys::ring::page_size;
 use crate::sys::{Errno, memory, time};
 use cursor::{Cursor, Part, count_samples};
-use feed::{Feed, open_error};
+use feed::{Feed, open_error, shortfall};
 use gap::Gap;
 use news::{NewsRing, NewsRings};
 use record::{Body, News, Topic};
@@ -67,6 +67,8 @@ pub struct Rings {
     cpu_ids: u32,
     size: usize,
     wanted: usize,
+    /// Why they are smaller, if they are.
+    short: Errno,
     feed: Feed,
 }
 
@@ -88,20 +90,21 @@ impl Rings {
         }
         .ok_or_else(|| Error::new(Kind::Usage, "--buffer is larger than memory can be"))?;
         let least = wanted.min(news::EVENTS_LEAST.max(page));
-        let mut without_news = None;
-        let mapped = match map_all(&feed, events, wanted, least, true) {
+        let (mut without_news, mut short) = (None, Errno::EPERM);
+        let mapped = match map_all(&feed, events, (wanted, least), true, &mut short) {
             Ok(mapped) => Ok(mapped),
             // Better no news than no events.
             Err(errno) => {
                 without_news = Some(errno);
                 let events = feed.open_rings(wanted)?.0;
-                map_all(&feed, events, wanted, page, false)
+                map_all(&feed, events, (wanted, page), false, &mut short)
             }
         };
         let (mut rings, news, size) = mapped.map_err(|errno| {
             let why = format!("cannot map a ring for each CPU ({errno})");
             Error::new(Kind::Runtime, why)
                 .advise("try a smaller --buffer, or raise kernel.perf_event_mlock_kb")
+                .or_limit(errno)
         })?;
         for ring in &mut rings {
             ring.sources = feed
@@ -117,6 +120,7 @@ impl Rings {
             cpu_ids,
             size,
             wanted,
+            short,
             feed,
         })
     }
@@ -152,15 +156,7 @@ impl Rings {
 
     /// Why the rings are smaller than wanted; `None` if they are not.
     pub fn shortfall(&self) -> Option<Error> {
-        (self.size < self.wanted).then(|| {
-            let why = format!(
-                "rings of {} KiB per CPU instead of {} KiB: locked memory is limited",
-                self.size / 1024,
-                self.wanted / 1024
-            );
-            Error::new(Kind::Permission, why)
-                .advise("raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK")
-        })
+        (self.size < self.wanted).then(|| shortfall(self.size, self.wanted, self.short))
     }
 
     /// One more than the highest CPU number this kernel can have (nr_cpu_ids).
@@ -428,9 +424,9 @@ type Mapped = (Vec<Ring>, NewsRings, usize);
 fn map_all(
     feed: &Feed,
     mut events: Vec<(u32, OwnedFd)>,
-    mut size: usize,
-    least: usize,
+    (mut size, least): (usize, usize),
     with_news: bool,
+    short: &mut Errno,
 ) -> Result<Mapped, Errno> {
     loop {
         let cpus: Vec<u32> = events.iter().map(|(cpu, _)| *cpu).collect();
@@ -444,7 +440,10 @@ fn map_all(
         let all = rings.and_then(|rings| Ok((rings, news()?)));
         match all {
             Ok((rings, news)) => return Ok((rings, news, size)),
-            Err(Errno::EPERM | Errno::ENOMEM) if size > least => size /= 2,
+            Err(errno @ (Errno::EPERM | Errno::ENOMEM)) if size > least => {
+                *short = errno;
+                size /= 2;
+            }
             Err(errno) => return Err(errno),
         }
         let again = cpus

@@ -3,16 +3,21 @@
 //! Contract: task ids mean the same here as in perf's records of this process:
 //! a /proc of another PID namespace is not used, but one of our own mounted
 //! for nobody else to see. What can't be read is not known; nothing is guessed.
+//! Once it is handed over, a helper reads it, which can be asked for nothing but
+//! a task's name and status: /proc shows more than that, such as environments.
 
 use crate::event::COMM_LEN;
-use crate::sys::tracefs;
+use crate::sys::caps::Caps;
+use crate::sys::child::{self, Child, PIECE, Parent, Plan};
+use crate::sys::{self, tracefs};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::read;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 const DIR: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
@@ -26,8 +31,14 @@ pub type Name = [u8; COMM_LEN];
 
 /// An open /proc.
 #[derive(Debug)]
-pub struct Proc {
-    root: OwnedFd,
+pub struct Proc(Way);
+
+#[derive(Debug)]
+enum Way {
+    /// Its root.
+    Own(OwnedFd),
+    /// Who reads it for us.
+    Asked(Child),
 }
 
 /// The network namespace of this process: the inode of its `ns/net`; `None`
@@ -36,6 +47,17 @@ pub fn own_netns() -> Option<u32> {
     let file = fs::metadata("/proc/self/ns/net").ok()?;
     u32::try_from(file.ino()).ok()
 }
+
+/// A file of a task.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+enum About {
+    Comm,
+    Status,
+}
+
+/// A question in bytes: the task's id, and which file.
+const QUESTION: usize = 8;
 
 /// What a task's `status` file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +71,6 @@ pub struct Status {
 }
 
 impl Proc {
-    /// All flags with which the files of tasks are opened in it.
-    pub const FLAGS: OFlag = OFlag::O_RDONLY
-        .union(OFlag::O_CLOEXEC)
-        .union(OFlag::O_LARGEFILE);
-
     /// Opens /proc, or mounts one that is attached nowhere; `None` where
     /// neither is to be had.
     pub fn open() -> Option<Proc> {
@@ -66,65 +83,82 @@ impl Proc {
 
     fn of_our_namespace(root: OwnedFd) -> Option<Proc> {
         let kind = fstatfs(&root).ok()?.filesystem_type();
-        let proc = Proc { root };
-        let status = proc.read("self/status")?;
-        (kind == PROC_SUPER_MAGIC && is_of_our_namespace(&status)).then_some(proc)
+        let status = read_in(&root, "self/status")?;
+        let ours = kind == PROC_SUPER_MAGIC && is_of_our_namespace(&status);
+        ours.then_some(Proc(Way::Own(root)))
     }
 
-    /// The first bytes of a file, which is enough of those that are read here.
-    fn read(&self, path: &str) -> Option<Vec<u8>> {
-        self.try_read(path).ok()
+    /// Hands it over to a helper, and lets go of it.
+    pub fn hand_over(&mut self) -> sys::Result<()> {
+        if let Way::Own(root) = &self.0 {
+            let plan = Plan {
+                name: c"snoop-names",
+                keep: Caps::empty(),
+                give: Some(root.as_fd()),
+                kill: false,
+            };
+            self.0 = Way::Asked(child::start(&plan, &mut answer)?);
+        }
+        Ok(())
     }
 
-    fn try_read(&self, path: &str) -> nix::Result<Vec<u8>> {
-        let file = openat(&self.root, path, Proc::FLAGS, Mode::empty())?;
-        let mut bytes = vec![0; 4096];
-        let len = read(&file, &mut bytes)?;
-        bytes.truncate(len);
-        Ok(bytes)
+    fn read(&self, tid: u32, about: About) -> Option<Vec<u8>> {
+        match &self.0 {
+            Way::Own(root) => read_of(root, tid, about as u32),
+            Way::Asked(helper) => ask(helper, tid, about),
+        }
     }
 
     /// A task's name now.
     pub fn name(&self, tid: u32) -> Option<Name> {
-        name_of(&self.read(&format!("{tid}/comm"))?)
+        name_of(&self.read(tid, About::Comm)?)
     }
 
     /// A task's process and user now.
     pub fn status(&self, tid: u32) -> Option<Status> {
-        status_of(&self.read(&format!("{tid}/status"))?)
+        status_of(&self.read(tid, About::Status)?)
     }
 
-    /// A process's `stat` file now; else whether that is because it has gone.
+    /// A process's `stat` file now; else whether that is because it has gone. Until
+    /// it is handed over, as all below.
     pub fn stat(&self, pid: u32) -> Result<Vec<u8>, bool> {
         let gone = |errno| matches!(errno, nix::Error::ENOENT | nix::Error::ESRCH);
-        self.try_read(&format!("{pid}/stat")).map_err(gone)
+        let Way::Own(root) = &self.0 else {
+            return Err(false);
+        };
+        try_read_in(root, &format!("{pid}/stat")).map_err(gone)
     }
 
     /// Whether ids here are those of the first PID namespace: the kernel's own.
     pub fn is_first_namespace(&self) -> bool {
-        let stat = fstatat(&self.root, "self/ns/pid", AtFlags::empty());
+        let Way::Own(root) = &self.0 else {
+            return false;
+        };
+        let stat = fstatat(root, "self/ns/pid", AtFlags::empty());
         stat.is_ok_and(|stat| stat.st_ino == FIRST_PID_NAMESPACE)
     }
 
     /// Names the processes that are there now, until `each` returns false.
     pub fn processes(&self, each: &mut dyn FnMut(u32) -> bool) {
-        if let Ok(root) = openat(&self.root, ".", DIR, Mode::empty()) {
+        let Way::Own(proc) = &self.0 else { return };
+        if let Ok(root) = openat(proc, ".", DIR, Mode::empty()) {
             numbers(root, each);
         }
     }
 
     /// Names the threads that are there now, until `each` returns false.
     pub fn threads(&self, each: &mut dyn FnMut(u32) -> bool) {
-        let Ok(root) = openat(&self.root, ".", DIR, Mode::empty()) else {
+        let Way::Own(proc) = &self.0 else { return };
+        let Ok(root) = openat(proc, ".", DIR, Mode::empty()) else {
             return;
         };
         let _ = numbers(root, &mut |pid| {
             let path = format!("{pid}/task");
             // The number of links is that of threads and 2 (fs/proc/base.c,
             // proc_task_getattr): most processes have one thread.
-            let links = fstatat(&self.root, path.as_str(), AtFlags::empty());
+            let links = fstatat(proc, path.as_str(), AtFlags::empty());
             if links.is_ok_and(|stat| stat.st_nlink > 3) {
-                let Ok(threads) = openat(&self.root, path.as_str(), DIR, Mode::empty()) else {
+                let Ok(threads) = openat(proc, path.as_str(), DIR, Mode::empty()) else {
                     return true;
                 };
                 return numbers(threads, each);
@@ -134,9 +168,66 @@ impl Proc {
     }
 }
 
-impl AsFd for Proc {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+/// The first bytes of a file, which is enough of those that are read here, and
+/// less than a pipe takes in one piece.
+fn read_in(root: &OwnedFd, path: &str) -> Option<Vec<u8>> {
+    try_read_in(root, path).ok()
+}
+
+fn try_read_in(root: &OwnedFd, path: &str) -> nix::Result<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(root, path, flags, Mode::empty())?;
+    let mut bytes = vec![0; PIECE - 1];
+    let len = read(&file, &mut bytes)?;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+fn read_of(root: &OwnedFd, tid: u32, about: u32) -> Option<Vec<u8>> {
+    let file = match about {
+        about if about == About::Comm as u32 => "comm",
+        _ => "status",
+    };
+    read_in(root, &format!("{tid}/{file}"))
+}
+
+/// Asks the helper.
+fn ask(helper: &Child, tid: u32, about: About) -> Option<Vec<u8>> {
+    let mut question = [0; QUESTION];
+    question[..4].copy_from_slice(&tid.to_ne_bytes());
+    question[4..].copy_from_slice(&(about as u32).to_ne_bytes());
+    (&helper.words).write_all(&question).ok()?;
+    let mut bytes = vec![0; PIECE];
+    let len = loop {
+        match (&helper.answers).read(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => break other.ok()?,
+        }
+    };
+    bytes.truncate(len);
+    // What there is of the file comes behind a byte that is 1.
+    (bytes.first() == Some(&1)).then(|| bytes.split_off(1))
+}
+
+/// What the helper does: it answers until nobody asks any more.
+fn answer(mut parent: Parent) {
+    let Some(root) = parent.given.take() else {
+        return;
+    };
+    let mut question = [0; QUESTION];
+    while parent.words.read_exact(&mut question).is_ok() {
+        let word = |at: usize| {
+            let bytes = question[at..].first_chunk();
+            bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+        };
+        let mut piece = vec![0];
+        if let Some(bytes) = read_of(&root, word(0), word(4)) {
+            piece[0] = 1;
+            piece.extend(bytes);
+        }
+        if parent.answers.write_all(&piece).is_err() {
+            return;
+        }
     }
 }
 

@@ -31,6 +31,7 @@ const COUNTS_RUNS: &str = "helper.count_runs";
 /// names them all. `bpf` says whether programs are to be loaded, `tracefs`
 /// whether its files must be readable; perf events are needed in any case.
 pub fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
+    not_confined()?;
     let Ok(have) = caps::effective() else {
         return Ok(());
     };
@@ -56,6 +57,23 @@ pub fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
         format!("not permitted to trace: {missing} missing"),
     )
     .advise("run as root (sudo), or give those capabilities (before Linux 5.8: CAP_SYS_ADMIN)"))
+}
+
+/// In a user namespace of its own, capabilities are there in name only: tracing
+/// takes those of the first one (v6.12 kernel/bpf/syscall.c, bpf_token_capable;
+/// kernel/events/core.c, perfmon_capable).
+fn not_confined() -> Result<(), Error> {
+    match caps::in_first_user_namespace() {
+        Some(false) => Err(Error::new(
+            Kind::Permission,
+            "not permitted to trace: this is a user namespace of its own, whose root has no \
+             rights over the host",
+        )
+        .advise(
+            "start it outside of that namespace (of a rootless or remapped container, or unshare -U)",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Tries whether a program can be loaded at all, by one that does nothing; it
@@ -271,9 +289,13 @@ impl Program {
         };
         match with_memlock(|| load(None)) {
             Ok(fd) => Ok(loaded(fd)),
-            Err(errno @ (Errno::EPERM | Errno::ENOSYS)) => {
-                Err(bpf_error(&format!("load the program {name}"), errno))
-            }
+            Err(
+                errno @ (Errno::EPERM
+                | Errno::ENOSYS
+                | Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOMEM),
+            ) => Err(bpf_error(&format!("load the program {name}"), errno)),
             Err(errno) => {
                 let mut size = LOG_FIRST;
                 let log = loop {

@@ -17,6 +17,7 @@ use crate::perf::{Rings, Sample};
 use crate::proc::Proc;
 use crate::processes::Processes;
 use crate::programs;
+use crate::sys;
 use crate::tasks::Tasks;
 use crate::tracepoint::TraceFs;
 use crate::wire::DecodeError;
@@ -121,9 +122,14 @@ impl Sampler {
         self.destroys
     }
 
-    /// The /proc of which files of tasks are read.
+    /// The /proc of which files of tasks are read, until it is handed over.
     pub fn proc(&self) -> Option<&Proc> {
         self.tasks.proc()
+    }
+
+    /// From here on a helper reads the names of tasks.
+    pub fn hand_over(&mut self) -> sys::Result<()> {
+        self.tasks.hand_over()
     }
 
     /// To be called before the rings are drained up to then.

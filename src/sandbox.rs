@@ -1,8 +1,8 @@
 //! Shutting the doors: once everything is open, give up what isn't needed.
 //!
 //! Contract: after [`shut`] this process can wait, read what is open, write to
-//! what is open, open its log again by its name in its folder, and give a CPU
-//! that comes up its ring; that is all, as far as this kernel can enforce it.
+//! what is open, open its log again by its name in its folder, give a CPU
+//! that comes up its ring, and end its own helper; that is all, as far as this kernel can enforce it.
 //! What it can't enforce is told, and costs nothing else. It is for ever, and
 //! for a process of one thread. What has to be opened must be open before.
 
@@ -15,6 +15,7 @@ use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
 use crate::sys::{self, Errno, landlock, seccomp, time};
 use calls::Opening;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{FileStat, fstat};
 use std::ffi::CStr;
 use std::fmt;
@@ -73,10 +74,12 @@ pub struct Pinned {
 pub struct Needs<'a> {
     /// Where lines go.
     pub outputs: OutputAccess<'a>,
+    /// The user that this process has become for it.
+    pub user: Option<u32>,
     /// Whether sockets that are open already are received from.
     pub receive: bool,
-    /// The root of a /proc, of which files are opened with these flags.
-    pub proc: Option<(BorrowedFd<'a>, i32)>,
+    /// The process that may be killed, by its descriptor.
+    pub kill: Option<RawFd>,
     /// The events that may be opened for a CPU that comes up.
     pub events: &'a [Attr],
     /// Opens them all, and closes them; `None` where no CPU can come up.
@@ -89,6 +92,8 @@ pub struct Needs<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Enforced {
     mode: Mode,
+    /// The user that it has become.
+    user: Option<u32>,
     /// The capabilities kept.
     kept: sys::Result<Caps>,
     no_new_privs: sys::Result<()>,
@@ -162,10 +167,19 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
     let none = Caps::empty();
     // Before Linux 5.19 every bpf(2) wants CAP_BPF where
     // kernel.unprivileged_bpf_disabled is set (kernel/bpf/syscall.c, __sys_bpf).
-    let mut keep = enough(needs.tell_losses, &[none, Caps::BPF, Caps::SYS_ADMIN], have)?;
+    let lock = Caps::IPC_LOCK;
+    let for_losses = [
+        none,
+        Caps::BPF,
+        // By samples it takes a ring.
+        Caps::PERFMON,
+        Caps::PERFMON | lock,
+        Caps::SYS_ADMIN,
+        Caps::SYS_ADMIN | lock,
+    ];
+    let mut keep = enough(needs.tell_losses, &for_losses, have)?;
     if mode == Mode::On {
         if let Some(open_ring) = needs.open_ring {
-            let lock = Caps::IPC_LOCK;
             let sets = [
                 none,
                 Caps::PERFMON,
@@ -187,9 +201,6 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
 /// the special file itself, for its folder may hold all devices.
 fn restrict_files(needs: &Needs<'_>) -> sys::Result<u32> {
     let mut allowed = Vec::new();
-    if let Some((root, _)) = needs.proc {
-        allowed.push(Allowed::ReadIn(root));
-    }
     if let Some(log) = &needs.outputs.log {
         allowed.push(match (log.special, log.older) {
             (Some(file), _) => Allowed::Write(file),
@@ -219,11 +230,6 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
         flags: log.flags,
         mode: log.mode,
     });
-    let proc = needs.proc.map(|(root, flags)| Opening {
-        folder: root.as_raw_fd(),
-        flags,
-        mode: 0,
-    });
     let kill = libc::SECCOMP_RET_KILL_PROCESS;
     let refuse = match mode {
         Mode::Strict => kill,
@@ -235,9 +241,10 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
     seccomp::install(&filter::compile(
         &calls::rules(&calls::Granted {
             log: log.zip(pinned),
-            proc,
             receive: needs.receive,
             send: &needs.outputs.send,
+            kill: needs.kill,
+            thread: nix::unistd::gettid().as_raw() as u32,
         }),
         refuse,
         kill,
@@ -251,6 +258,7 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
 pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<Pinned>) {
     let mut enforced = Enforced {
         mode,
+        user: needs.user,
         kept: Ok(Caps::empty()),
         no_new_privs: Ok(()),
         offered: Offered {
@@ -262,7 +270,13 @@ pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<Pinned>) {
     if mode != Mode::Off {
         // The C library reads the time zone's file once, at first use.
         time::local(0);
+        // No process, no picture of the memory, no look into it.
+        for limit in [Resource::RLIMIT_NPROC, Resource::RLIMIT_CORE] {
+            // Lowering a limit can't be refused.
+            let _ = setrlimit(limit, 0, 0);
+        }
         enforced.kept = drop_capabilities(mode, needs);
+        let _ = caps::not_dumpable();
         enforced.no_new_privs = caps::no_new_privs();
         enforced.offered.landlock = restrict_files(needs);
         match filter_calls(mode, needs) {
@@ -285,7 +299,10 @@ impl Enforced {
 impl fmt::Display for Enforced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mode {
-            Mode::Off => return f.write_str("sandbox: off"),
+            Mode::Off => {
+                f.write_str("sandbox: off")?;
+                return self.user.map_or(Ok(()), |uid| write!(f, "; user {uid}"));
+            }
             Mode::On => f.write_str("sandbox on: ")?,
             Mode::Strict => f.write_str("sandbox strict: ")?,
         }
@@ -298,6 +315,9 @@ impl fmt::Display for Enforced {
                 }
             }
             Err(errno) => write!(f, "all capabilities kept ({errno})")?,
+        }
+        if let Some(uid) = self.user {
+            write!(f, "; user {uid}")?;
         }
         match self.no_new_privs {
             Ok(()) => f.write_str("; no new privileges")?,

@@ -1,12 +1,13 @@
 //! The story of a run: open, attach, scan, shut the doors, loop, drain, report.
 //!
-//! Contract: when the opening line is printed, everything is attached, what
-//! exists already is known, and what is no longer needed is given up (see
-//! [`crate::sandbox`]). One
+//! Contract: when the opening line is printed, everything is attached, and what
+//! is no longer needed is given up (see [`crate::sandbox`]). What exists already
+//! is known by then, or is looked for by a helper for some seconds more. One
 //! epoll wait serves rings, signals and the outputs; it is woken by a
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
 
+mod search;
 mod start;
 
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
@@ -14,14 +15,18 @@ use crate::error::{Error, Kind};
 use crate::notify::Notify;
 use crate::output::log::{self, Log};
 use crate::output::{Output, Shape, notice};
+use crate::priority::{self, Precedence, Room};
 use crate::proc;
 use crate::snapshot::broadcast::Broadcasts;
-use crate::source::Source;
+use crate::snapshot::helper::Helper;
+use crate::source::{Doors, Source};
 use crate::sys::signal::Signals;
-use crate::sys::{Errno, time};
+use crate::sys::{Errno, limits, time};
+use crate::user;
 use crate::view::View;
 use crate::zone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use search::Search;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -45,6 +50,7 @@ const WAKE_SIGNAL: u64 = u64::MAX;
 const WAKE_OUTPUT: u64 = u64::MAX - 1;
 const WAKE_BROADCAST: u64 = u64::MAX - 2;
 const WAKE_CLOCK: u64 = u64::MAX - 3;
+const WAKE_SEARCH: u64 = u64::MAX - 4;
 
 /// The longest that the end of a run waits for the kernel's last word on
 /// connections, in nanoseconds, and how long at a time, in milliseconds.
@@ -58,6 +64,19 @@ fn open_log(config: &Config) -> Option<Log> {
         LogChoice::Off => None,
         LogChoice::Path(path) => log::open(path, None, max),
         LogChoice::Default => log::open(DEFAULT_LOG, Some(FALLBACK_LOG), max),
+    }
+}
+
+/// Where nothing was asked for, it is taken where it can be had.
+fn take_precedence(wanted: Option<bool>) -> Option<Precedence> {
+    match (wanted != Some(false)).then(priority::take)? {
+        Ok(precedence) => Some(precedence),
+        Err(error) => {
+            if wanted == Some(true) {
+                notice(&format!("note: {error}"));
+            }
+            None
+        }
     }
 }
 
@@ -81,7 +100,12 @@ pub fn run(config: &Config) -> Result<(), Error> {
     if let Some(why) = deaf {
         notice(&why);
     }
+    let user = config.user.as_deref().map(user::find).transpose()?;
+    limits::raise_open_files();
+    // While there is nothing that it could inherit.
+    let helper = config.snapshot.then(Helper::start);
     let mut source = Source::open(config.buffer, config.transport, config.wants)?;
+    let precedence = take_precedence(config.priority);
     for note in source.notes() {
         notice(note);
     }
@@ -109,23 +133,33 @@ pub fn run(config: &Config) -> Result<(), Error> {
     .map_err(epoll_failed)?;
     let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view)?;
-    let mut broadcasts = start::start(&mut source, &mut view, &signals, &opening, config.snapshot);
-    if let Some(fd) = broadcasts.ready() {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_BROADCAST);
-        let added = epoll.add(fd, event);
+    let helper = (helper, config.connections_max);
+    let (mut broadcasts, mut search) =
+        start::start(&mut source, &mut view, &signals, &opening, helper);
+    for (fd, wake) in [
+        (broadcasts.ready(), WAKE_BROADCAST),
+        (search.ready(), WAKE_SEARCH),
+    ] {
+        let Some(fd) = fd else { continue };
+        let added = epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, wake));
         added.map_err(|errno| epoll_failed(errno.into()))?;
     }
-    let outputs = view.output.access();
-    let hears = broadcasts.ready().is_some();
-    let (enforced, pinned) = source.shut_doors(config.sandbox, outputs, hears);
+    let (enforced, pinned) = source.shut_doors(Doors {
+        mode: config.sandbox,
+        user,
+        outputs: view.output.access(),
+        receive: broadcasts.ready().is_some(),
+        kill: search.pidfd(),
+    })?;
     view.output.pin(pinned);
     notice(&format!("note: {enforced}"));
     view.output.announced(&opening);
     notify.ready();
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
-    let mut sources = (&mut source, &mut broadcasts);
+    let room = Room::new(precedence, time::monotonic());
+    let mut sources = (&mut source, &mut broadcasts, &mut search);
     let ears = (&signals, &mut notify);
-    watch_until(&mut sources, &mut view, &epoll, ears, deadline)?;
+    watch_until(&mut sources, &mut view, &epoll, ears, (deadline, room))?;
     notify.stopping();
 
     // Detached first: what is in the rings then is all there will be.
@@ -133,6 +167,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     source.drain(u64::MAX, &mut |event, processes| {
         view.take(event, processes)
     });
+    search.abandon(&mut view);
     let until = time::monotonic().saturating_add(LAST_WORDS);
     view.last_words(&mut broadcasts, 0);
     while view.connections.expects_last_word() && time::monotonic() < until {
@@ -172,11 +207,11 @@ fn watch(source: &Source, signals: &Signals, view: &View) -> Result<Epoll, Error
 }
 
 fn watch_until(
-    (source, broadcasts): &mut (&mut Source, &mut Broadcasts),
+    (source, broadcasts, search): &mut (&mut Source, &mut Broadcasts, &mut Search),
     view: &mut View,
     epoll: &Epoll,
     (signals, notify): (&Signals, &mut Notify),
-    deadline: Option<u64>,
+    (deadline, mut room): (Option<u64>, Room),
 ) -> Result<(), Error> {
     let start = time::monotonic();
     let mut losses_at = start;
@@ -207,6 +242,8 @@ fn watch_until(
                 // The refresh below sees what has changed.
                 WAKE_CLOCK => view.clock().acknowledge(),
                 WAKE_BROADCAST => view.last_words(broadcasts, 0),
+                // Looked after in any case.
+                WAKE_SEARCH => {}
                 // The ring's CPU went away; it would be ready for ever.
                 cpu if gone => {
                     for (_, ring) in source.watched().filter(|(of, _)| u64::from(*of) == cpu) {
@@ -223,10 +260,16 @@ fn watch_until(
         }
         notify.settle();
         view.refresh();
+        room.leave(now, time::monotonic());
         let now = time::monotonic();
         let stop = signals.stop() || now >= until;
         let settled = now.saturating_sub(SETTLE);
-        held = source.drain(settled, &mut |event, processes| view.take(event, processes));
+        search.read(view);
+        held = source.drain(settled, &mut |event, processes| {
+            search.note(event);
+            view.take(event, processes)
+        });
+        search.step(source, view, settled);
         view.settle(settled);
         if now.saturating_sub(losses_at) >= IDLE {
             losses_at = now;

@@ -7,22 +7,28 @@
 //! process or thread is in or that is mounted; /proc/PID/fd tells whose they
 //! are. It takes a descriptor or two at a time, and memory for as many sockets
 //! as the sink takes; the sink is asked to go on with its own work in between.
-//! What can't be had costs detail and a line in [`Stock::lacks`], not the run.
+//! It ends when its time is over ([`Limits`]): those who have few descriptors
+//! come first. What can't be had, or was left out, costs detail and a line in
+//! [`Stock::lacks`], not the run.
 
 pub mod broadcast;
 pub mod diag;
+pub mod helper;
 mod lack;
 mod listening;
+pub mod message;
 mod modules;
 mod namespaces;
+mod owners;
 pub mod proc;
 mod trial;
 
 use crate::event::{COMM_LEN, Owner, OwnerSource, Task};
 use crate::existing::{Existing, Seen};
 use crate::maps::{LISTENERS, Listener};
+use crate::sys::caps::{self, Caps};
 use crate::sys::netlink::{DATAGRAM, Diag};
-use crate::sys::{self, Errno, time};
+use crate::sys::{self, Errno, limits, time};
 use crate::tcp::{Endpoint, State};
 use broadcast::Broadcasts;
 use diag::{Answer, Socket};
@@ -30,11 +36,12 @@ pub use lack::Lack;
 use lack::Unlisted;
 use listening::{awaited, together};
 use proc::{Folder, Process};
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
-pub use trial::try_out;
+pub use trial::{hear, try_out};
 
-/// Descriptors looked at before the sink goes on with its own work.
-const BREATH: u32 = 256;
+/// Sockets that are kept until the search is over, at most.
+const SPENT: usize = 4096;
 /// No process.
 const NOBODY: u32 = u32::MAX;
 
@@ -72,6 +79,9 @@ pub struct Stock {
     pub broadcasts: Option<Broadcasts>,
     /// What could not be had.
     pub lacks: Vec<Lack>,
+    /// Sockets that were asked and are done with: the kernel lets go of one in
+    /// milliseconds, for which there may be no time yet.
+    pub spent: Vec<Diag>,
 }
 
 /// What is wanted of the network namespaces.
@@ -83,8 +93,40 @@ pub struct Purpose {
     pub hear: bool,
 }
 
+/// Until when a search goes on (CLOCK_MONOTONIC, nanoseconds).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Listing sockets.
+    pub list: u64,
+    /// Looking for owners.
+    pub owners: u64,
+}
+
+impl Limits {
+    /// How long sockets are listed, and how long owners are looked for after
+    /// the start, in nanoseconds.
+    const AFTER: (u64, u64) = (3_000_000_000, 5_000_000_000);
+
+    /// Those of a search that begins now.
+    pub fn from_now() -> Limits {
+        let now = time::monotonic();
+        Limits {
+            list: now.saturating_add(Limits::AFTER.0),
+            owners: now.saturating_add(Limits::AFTER.1),
+        }
+    }
+}
+
 /// The scan was told to stop.
 struct Stopped;
+
+/// What there was no time for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    namespaces: u32,
+    processes: u32,
+    descriptors: u64,
+}
 
 /// What is to be matched with a process.
 struct Wanted {
@@ -109,8 +151,9 @@ struct Scan<'a> {
     sink: &'a mut dyn Sink,
     by_netns: bool,
     list: bool,
-    /// The states of the sockets that are asked for; none for a trial, or where
-    /// they are not wanted.
+    limits: Limits,
+    /// The states of the sockets that are asked for; none where they are not
+    /// wanted.
     states: &'static [State],
     buffer: Vec<u8>,
     sequence: u32,
@@ -123,30 +166,32 @@ struct Scan<'a> {
     /// Connections that nobody has accepted yet: their numbers, and where they
     /// would be listened for.
     waiting: Vec<(u32, Listener)>,
-    seen: Vec<u32>,
+    /// The network namespaces that were come by.
+    seen: HashSet<u32>,
+    left: Left,
     /// Processes that may not be looked into.
     denied: u32,
+    /// What there was not enough of.
+    short: Option<Errno>,
     beyond: u64,
     listeners_beyond: u64,
     failed: Option<Unlisted>,
+    /// How many sockets may be kept in [`Stock::spent`].
+    spare: usize,
     stock: Stock,
 }
 
-/// Looks at everything once. `by_netns` says whether the programs tell network
-/// namespaces apart. Must run in a process of one thread, or at least one that
-/// needs its network namespace in no other.
-pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose) -> Stock {
-    let states: &[State] = if purpose.list { &diag::STATES } else { &[] };
-    scan(sink, by_netns, purpose, states)
-}
-
-fn scan(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, states: &'static [State]) -> Stock {
+/// Looks at everything once, as long as there is time. `by_netns` says whether
+/// the programs tell network namespaces apart. Must run in a process of one
+/// thread, or at least one that needs its network namespace in no other.
+pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, limits: Limits) -> Stock {
     let now = time::monotonic();
     let mut scan = Scan {
         sink,
         by_netns,
         list: purpose.list,
-        states,
+        limits,
+        states: if purpose.list { &diag::STATES } else { &[] },
         buffer: vec![0; DATAGRAM],
         sequence: 0,
         ports: None,
@@ -154,11 +199,17 @@ fn scan(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, states: &'static 
         processes: Vec::new(),
         listeners: Vec::new(),
         waiting: Vec::new(),
-        seen: Vec::new(),
+        seen: HashSet::new(),
+        left: Left::default(),
         denied: 0,
+        short: None,
         beyond: 0,
         listeners_beyond: 0,
         failed: None,
+        spare: match purpose.list {
+            true => SPENT.min(limits::open_files() / 2),
+            false => 0,
+        },
         stock: Stock {
             start: now,
             end: now,
@@ -171,7 +222,7 @@ fn scan(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, states: &'static 
             let _: Result<(), Stopped> = scan.all(&proc);
         }
         Err(errno) => {
-            scan.lacks(lack::no_proc(errno));
+            scan.lacks(Lack::NoProc(errno));
             // What can be heard is asked for nothing.
             scan.states = &[];
             let diag = scan.open();
@@ -187,27 +238,31 @@ impl Scan<'_> {
         self.stock.lacks.push(lack);
     }
 
-    fn is_trial(&self) -> bool {
-        self.states.is_empty()
+    /// Notes an error that may be the want of something.
+    fn may_be_short(&mut self, errno: Errno) {
+        if matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) {
+            self.short.get_or_insert(errno);
+        }
     }
 
     fn all(&mut self, proc: &Folder) -> Result<(), Stopped> {
         self.namespaces(proc)?;
-        self.stock.namespaces = self.seen.len();
+        self.stock.namespaces = self.seen.len() - self.left.namespaces as usize;
         self.stock.end = time::monotonic();
         if !self.list {
             return Ok(());
         }
-        match (proc.has_kernels_pids(), self.is_trial()) {
-            (true, false) => self.owners(proc)?,
-            (true, true) => self.try_owners(proc),
-            (false, trial) => {
-                if trial || !self.wanted.is_empty() {
-                    self.lacks(lack::own_pids());
-                }
+        // No event needs to wait any more: all sockets have been told.
+        if !self.sink.breathe(u64::MAX) {
+            return Err(Stopped);
+        }
+        match proc.has_kernels_pids() {
+            true => self.owners(proc),
+            false => {
+                self.lacks(Lack::OwnPids);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Lists the sockets of a namespace.
@@ -215,16 +270,22 @@ impl Scan<'_> {
         if let Some(range) = self.ports.take() {
             self.sink.ports(netns, range);
         }
+        let left = self.left.namespaces;
         for family in [diag::AF_INET, diag::AF_INET6] {
             let failed = match &diag {
                 Ok(diag) => match self.dump_family(netns, diag, family)? {
                     Answer::Failed(errno) => Unlisted::Diag(errno),
                     Answer::Malformed => Unlisted::Answer,
+                    // There is no time for the other family, either.
+                    Answer::More if self.left.namespaces > left => break,
                     Answer::More | Answer::Done => continue,
                 },
                 Err(errno) => Unlisted::Diag(*errno),
             };
             self.failed.get_or_insert(failed);
+        }
+        if self.stock.spent.len() < self.spare {
+            self.stock.spent.extend(diag);
         }
         Ok(())
     }
@@ -242,6 +303,11 @@ impl Scan<'_> {
         };
         let mut end = time::monotonic();
         while result == Answer::More {
+            if end > self.limits.list {
+                // The socket is not asked again.
+                self.left.namespaces += 1;
+                break;
+            }
             let before = time::monotonic();
             result = match diag.receive(&mut buffer) {
                 Ok(len) => {
@@ -311,76 +377,6 @@ impl Scan<'_> {
         }
     }
 
-    /// Finds the processes that have the sockets.
-    fn owners(&mut self, proc: &Folder) -> Result<(), Stopped> {
-        if self.wanted.is_empty() {
-            return Ok(());
-        }
-        self.wanted.sort_unstable_by_key(|wanted| wanted.inode);
-        let mut looked = 0;
-        let all = proc.numbers(c".", &mut |pid, name, _| {
-            let Ok(process) = proc.folder(name) else {
-                return true;
-            };
-            // Its place in `processes`, once it is known to have a socket.
-            let mut index = None;
-            let mut denied = false;
-            let all = process.numbers(c"fd", &mut |_, name, folder| {
-                looked += 1;
-                if looked % BREATH == 0 && !self.sink.breathe(u64::MAX) {
-                    return false;
-                }
-                let inode = match proc::socket_inode(folder, name) {
-                    Ok(Some(inode)) => inode,
-                    Ok(None) => return true,
-                    Err(errno) => {
-                        denied |= is_denial(errno);
-                        return true;
-                    }
-                };
-                // More than one where the kernel has listed it twice.
-                let start = self.wanted.partition_point(|w| w.inode < inode);
-                let end = self.wanted[start..].partition_point(|w| w.inode == inode) + start;
-                if start == end {
-                    return true;
-                }
-                if index.is_none() {
-                    let Some(known) = process.process(pid) else {
-                        return true;
-                    };
-                    index = Some(self.processes.len() as u32);
-                    self.processes.push(known);
-                }
-                (start..end).for_each(|w| self.holds(w, index.unwrap_or(NOBODY)));
-                true
-            });
-            denied |= all.as_ref().is_err_and(|errno| is_denial(*errno));
-            self.denied += u32::from(denied);
-            all.unwrap_or(true)
-        });
-        all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
-    }
-
-    /// A process has the socket: whose is it?
-    fn holds(&mut self, wanted: usize, process: u32) {
-        let wanted = &mut self.wanted[wanted];
-        if wanted.process == process {
-            // Two descriptors.
-            return;
-        }
-        let known = |index: u32| self.processes.get(index as usize);
-        match (known(wanted.process), known(process)) {
-            (None, _) => wanted.process = process,
-            (Some(old), Some(new)) => {
-                wanted.shared = true;
-                if new.is_older(old) {
-                    wanted.process = process;
-                }
-            }
-            (Some(_), None) => {}
-        }
-    }
-
     fn finish(mut self) -> Stock {
         // Neighbours have the same owner then.
         self.wanted.sort_unstable_by_key(|wanted| wanted.process);
@@ -416,18 +412,24 @@ impl Scan<'_> {
                 self.sink.owner(*number, &owner);
             }
         }
+        let left = self.left;
+        let needed = Caps::SYS_PTRACE | Caps::DAC_READ_SEARCH;
         let found = [
-            self.failed.map(lack::unlisted),
-            (self.denied > 0).then(|| lack::denied(self.denied)),
-            (self.beyond > 0).then(|| lack::beyond(self.beyond)),
-            (self.listeners_beyond > 0).then(|| lack::listeners_beyond(self.listeners_beyond)),
+            self.failed.map(Lack::Unlisted),
+            (self.denied > 0).then(|| Lack::Denied {
+                processes: self.denied,
+                allowed: caps::effective().is_ok_and(|caps| caps.contains(needed)),
+            }),
+            (self.beyond > 0).then_some(Lack::Beyond(self.beyond)),
+            (self.listeners_beyond > 0).then_some(Lack::ListenersBeyond(self.listeners_beyond)),
+            self.short.map(Lack::Short),
+            (left.namespaces > 0 || left.processes > 0).then_some(Lack::LeftOut {
+                namespaces: left.namespaces,
+                processes: left.processes,
+                descriptors: left.descriptors,
+            }),
         ];
         self.stock.lacks.extend(found.into_iter().flatten());
         self.stock
     }
-}
-
-/// Whether an error is that of somebody who may not look.
-fn is_denial(errno: Errno) -> bool {
-    matches!(errno, Errno::EACCES | Errno::EPERM)
 }

@@ -20,9 +20,9 @@ use crate::sampler::Sampler;
 use crate::sandbox::{self, Enforced, Mode, Needs, OutputAccess, Pinned};
 use crate::sys::{self, Errno, time};
 use crate::timens;
+use crate::user::User;
 use crate::wire::{DecodeError, WIRE_CLOSE_LEN};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{BorrowedFd, RawFd};
 
 /// How often to look for what is missing and for CPUs that came up, in
 /// nanoseconds. Each look interrupts every CPU for a moment.
@@ -86,6 +86,21 @@ enum Way {
     Samples(Box<Sampler>),
 }
 
+/// How the doors are to be shut.
+#[derive(Clone, Debug)]
+pub struct Doors<'a> {
+    /// How tightly.
+    pub mode: Mode,
+    /// The user to become.
+    pub user: Option<User>,
+    /// Where lines go; the log is to be reopened later.
+    pub outputs: OutputAccess<'a>,
+    /// Whether sockets are to be received from.
+    pub receive: bool,
+    /// The process that may be killed later, by its descriptor.
+    pub kill: Option<RawFd>,
+}
+
 /// A source, and why it is none of those that would be better.
 type Found = (Source, Option<Error>);
 
@@ -100,7 +115,6 @@ impl Source {
         wants: Wants,
     ) -> Result<Source, Error> {
         timens::align()?;
-        raise_open_files();
         let (mut source, why) = match transport {
             Some(Transport::Perf) => (Source::by_samples(buffer, wants)?, None),
             Some(way) => Source::by_programs(buffer, &[way], wants)?,
@@ -115,6 +129,12 @@ impl Source {
                 "note: the owner of a socket may be a process that has ended: {why}"
             ));
         }
+        let others = source
+            .absent
+            .iter()
+            .filter(|(part, _)| *part != Part::Rings);
+        let others: Vec<_> = others.cloned().collect();
+        source.notes.extend(attach::short_of(&others));
         let name = match source.transport {
             Transport::Tracepoint => return Ok(source),
             Transport::Btf => "by BTF",
@@ -289,15 +309,22 @@ impl Source {
         self.rings.iter().len()
     }
 
-    /// Shuts the doors; see [`sandbox::shut`]. `outputs` are to be written to
-    /// later, the log by the names returned, where they are; `receive` says
-    /// whether sockets are to be received from.
-    pub fn shut_doors(
-        &self,
-        mode: Mode,
-        outputs: OutputAccess<'_>,
-        receive: bool,
-    ) -> (Enforced, Option<Pinned>) {
+    /// Shuts the doors; see [`sandbox::shut`]. Also returns the names by which the
+    /// log has to be opened from here on, where it has. It fails only if the user
+    /// can't be had.
+    pub fn shut_doors(&mut self, doors: Doors<'_>) -> Result<(Enforced, Option<Pinned>), Error> {
+        let mode = doors.mode;
+        if let Some(user) = doors.user {
+            let log = doors.outputs.log.as_ref();
+            user.become_it(log.map(|log| (log.file, log.folder)))?;
+        }
+        if let (Way::Samples(sampler), true) = (&mut self.way, mode != Mode::Off) {
+            if let Err(errno) = sampler.hand_over() {
+                notice(&format!(
+                    "warning: names and users of tasks can't be read any more (fork: {errno})"
+                ));
+            }
+        }
         let open_ring = || self.rings.try_another();
         let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
             self.rings.may_grow().then_some(&open_ring);
@@ -314,19 +341,16 @@ impl Source {
             (Way::Samples(_), Some(open_ring)) => open_ring(),
             (Way::Samples(_), None) => Ok(()),
         };
-        let proc = match &self.way {
-            Way::Programs { .. } => None,
-            Way::Samples(sampler) => sampler.proc(),
-        };
         let needs = Needs {
-            outputs,
-            receive,
-            proc: proc.map(|proc| (proc.as_fd(), Proc::FLAGS.bits())),
+            outputs: doors.outputs,
+            user: doors.user.map(|user| user.uid),
+            receive: doors.receive,
+            kill: doors.kill,
             events: &self.rings.events(),
             open_ring,
             tell_losses: &tell_losses,
         };
-        sandbox::shut(mode, &needs)
+        Ok(sandbox::shut(mode, &needs))
     }
 
     /// Detaches: what is in the rings then is all there will be.
@@ -453,15 +477,6 @@ impl Source {
     /// Events lost so far, as far as handed out.
     pub fn lost(&self) -> u64 {
         self.losses.total()
-    }
-}
-
-/// Lets this process have as many descriptors as it may: every CPU takes
-/// several.
-fn raise_open_files() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Where that is refused, they may do as they are.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 

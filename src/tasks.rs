@@ -14,7 +14,7 @@ use crate::perf::Rings;
 use crate::perf::record::{Ids, News};
 use crate::proc::{Name, Proc, Status};
 use crate::recent::Recent;
-use crate::sys::time;
+use crate::sys::{self, time};
 use std::collections::HashMap;
 
 /// Tasks remembered; twice as many for a time.
@@ -110,9 +110,17 @@ impl Tasks {
         tasks
     }
 
-    /// The /proc that is read, where there is one.
+    /// The /proc that is read.
     pub fn proc(&self) -> Option<&Proc> {
         self.proc.as_ref()
+    }
+
+    /// From here on a helper reads /proc; see [`Proc::hand_over`]. Where that
+    /// fails, nothing is read any more.
+    pub fn hand_over(&mut self) -> sys::Result<()> {
+        let handed = self.proc.as_mut().map_or(Ok(()), Proc::hand_over);
+        self.proc.take_if(|_| handed.is_err());
+        handed
     }
 
     /// Reads the users of the tasks whose samples are older than `until`, each once, and then

@@ -96,7 +96,8 @@ impl TraceFs {
                 Kind::Runtime,
                 format!("cannot open tracefs: it is not mounted and no private mount ({errno})"),
             )
-            .advise("mount it: mount -t tracefs tracefs /sys/kernel/tracing")),
+            .advise("mount it: mount -t tracefs tracefs /sys/kernel/tracing")
+            .or_limit(errno)),
         }
     }
 
@@ -133,7 +134,8 @@ impl TraceFs {
                 _ => Error::new(
                     Kind::Runtime,
                     format!("cannot read tracefs {path}: {errno}"),
-                ),
+                )
+                .or_limit(errno),
             })
         };
         let bad = |what: &dyn fmt::Display| {
@@ -402,7 +404,8 @@ impl Tracepoint {
             _ => Error::new(
                 Kind::Runtime,
                 format!("cannot open tracepoint {what} (perf_event_open: {errno})"),
-            ),
+            )
+            .or_limit(errno),
         })?;
         perf_event::set_bpf(event.as_fd(), prog).map_err(|errno| match errno {
             Errno::EACCES => Error::new(

@@ -128,6 +128,7 @@ fn a_bad_command_line_is_one_line_and_code_2() {
         "--count x",
         "--history x",
         "--connections-max 0",
+        "--priority maybe",
         "--format xml",
         "--log-format xml",
         "--log-file",
@@ -195,6 +196,8 @@ fn help_names_every_flag() {
         "--history",
         "--transport",
         "--sandbox",
+        "--user",
+        "--priority",
         "--check",
         "--version",
         "--help",
@@ -208,4 +211,97 @@ fn version_is_one_line() {
     let out = Run::new("--version").run().ok();
     let expected = format!("socket-snoop {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((out.stdout, out.stderr), (expected, String::new()));
+}
+
+/// In a user namespace of its own root has no rights over the host, and "run as
+/// root" would help nobody.
+#[test]
+fn root_of_a_user_namespace_is_told_where_it_is() {
+    if !live() {
+        return;
+    }
+    for way in ["", "--transport=btf", "--transport=perf"] {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user"]).arg(binary());
+        let out = unshare
+            .arg("--no-log")
+            .args(way.split_whitespace())
+            .output();
+        let out = match out {
+            Ok(out) if String::from_utf8_lossy(&out.stderr).contains("unshare failed") => {
+                return skip("no user namespaces");
+            }
+            Ok(out) => out,
+            Err(_) => return skip("no unshare"),
+        };
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(
+            (out.status.code(), said.lines().count()),
+            (Some(3), 1),
+            "{said}"
+        );
+        assert!(
+            said.contains("user namespace") && !said.contains("as root"),
+            "{said}"
+        );
+    }
+}
+
+/// With so few descriptors, as the hard limit.
+fn with_descriptors(limit: u32, args: &str) -> Output {
+    let mut shell = Command::new("sh");
+    let script = format!("ulimit -n {limit} && exec \"$@\"");
+    shell.args(["-c", &script, "sh"]).arg(binary());
+    Run::through(shell, args).run()
+}
+
+/// What can't be had for want of descriptors is said, with that reason; what is
+/// said to be the reason is none other.
+#[test]
+fn a_limit_of_descriptors_is_named() {
+    if !live() {
+        return;
+    }
+    let (mut refused, mut without, mut whole) = (0, 0, 0);
+    for limit in 8..64 {
+        let out = with_descriptors(limit, "--no-log --duration=0.1");
+        let said = &out.stderr;
+        let limited = said.contains("raise the limit of open files");
+        assert!(
+            !said.contains("mount it") && !said.contains("as root"),
+            "{limit}: {said}"
+        );
+        match out.code {
+            Some(0) if said.contains("warning: going on without ") => {
+                assert!(limited && said.contains("EMFILE"), "{limit}: {said}");
+                without += 1;
+            }
+            Some(0) => whole += 1,
+            _ => {
+                assert!(limited, "{limit}: {out:?}");
+                assert_eq!(said.lines().count(), 1, "{limit}: {said}");
+                refused += 1;
+            }
+        }
+        if whole > 2 {
+            break;
+        }
+    }
+    assert!(
+        refused > 0 && without > 0 && whole > 2,
+        "{refused} {without} {whole}"
+    );
+}
+
+/// A soft limit alone is none.
+#[test]
+fn a_soft_limit_of_descriptors_is_raised() {
+    if !live() {
+        return;
+    }
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 9 && exec \"$@\"", "sh"]);
+    shell.arg(binary());
+    let out = Run::through(shell, "--no-log --duration=0.1").run().ok();
+    assert_eq!(out.stderr, "");
 }

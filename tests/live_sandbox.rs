@@ -42,6 +42,7 @@ fn caps(pid: u32, set: &str) -> u64 {
 }
 
 const PERFMON: u64 = 1 << 38;
+const SYS_ADMIN: u64 = 1 << 21;
 const IPC_LOCK: u64 = 1 << 14;
 const DAC_OVERRIDE: u64 = 1 << 1;
 
@@ -355,4 +356,131 @@ fn the_default_is_on() {
     let line = said.sandbox;
     assert!(line.starts_with(&format!("{SANDBOX} on: ")), "{line}");
     assert_eq!((line.lines().count(), said.rest.as_str()), (1, ""));
+}
+
+/// The helper of this name that a tracer has started, once it has.
+fn helper_of(pid: u32, name: &str) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    let mut children = children.split_whitespace().filter_map(|c| c.parse().ok());
+    children.find(|child| {
+        let comm = fs::read_to_string(format!("/proc/{child}/comm"));
+        comm.is_ok_and(|comm| comm.trim() == name)
+    })
+}
+
+/// No process, no picture of its memory, nobody who looks into it.
+#[test]
+fn limits_are_shut_too() {
+    if !live() {
+        return;
+    }
+    for mode in ["on", "strict"] {
+        let tracer = Run::quiet(&format!("--sandbox={mode}")).start();
+        let pid = tracer.child.pid();
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        for name in ["Max processes", "Max core file size"] {
+            let line = limits.lines().find(|l| l.starts_with(name)).expect(name);
+            let values: Vec<_> = line[name.len()..].split_whitespace().take(2).collect();
+            assert_eq!(values, ["0", "0"], "{line}");
+        }
+        tracer.stop().ok();
+    }
+}
+
+/// What is in /proc but names and users can't be had by samples: no descriptor
+/// leads there, and who reads it has no capability.
+#[test]
+fn by_samples_nothing_of_proc_stays_open() {
+    if !live() {
+        return;
+    }
+    for mode in ["on", "strict"] {
+        let tracer = Run::quiet(&format!("--transport=perf --sandbox={mode}")).start();
+        let pid = tracer.child.pid();
+        for fd in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+            let target = fs::read_link(fd.unwrap().path()).unwrap_or_default();
+            assert!(!target.starts_with("/proc"), "{target:?}");
+        }
+        let helper = helper_of(pid, "snoop-names").expect("who reads names");
+        for set in SETS {
+            assert_eq!(caps(helper, set) & !caps(helper, "CapBnd"), 0, "{set}");
+        }
+        assert_eq!(caps(helper, "CapEff"), 0);
+        assert_eq!(status(helper, "NoNewPrivs"), "1");
+        let kept = caps(pid, "CapEff");
+        assert_eq!(kept & !(PERFMON | IPC_LOCK | SYS_ADMIN), 0, "{kept:x}");
+        // More than CAP_PERFMON is kept only where that is not enough.
+        let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap();
+        if paranoid.trim().parse::<i32>().unwrap() < 3 {
+            assert_eq!(kept & SYS_ADMIN, 0, "{kept:x}");
+        }
+        // Names and users are known all the same.
+        let listener = net::listen(net::own_ip());
+        let server = listener.local_addr().unwrap();
+        net::converse(&listener);
+        tracer.until(|lines| event::lines_with(lines, server).len() >= 10);
+        tracer.child.signal(Signal::SIGTERM);
+        assert!(eventually(
+            || !Path::new(&format!("/proc/{helper}/fd/0")).exists()
+        ));
+        let out = tracer.finish(common::PATIENCE).ok();
+        let mine = event::lines_with(&out.lines(), server);
+        let me = std::process::id();
+        assert!(
+            mine.iter().any(|line| line.pid == me && line.comm != "-"),
+            "{mine:?}"
+        );
+    }
+}
+
+/// User 0 is given up; the log in a folder of the new user's is reopened without
+/// any capability.
+#[test]
+fn another_user_goes_on() {
+    if !live() {
+        return;
+    }
+    for (user, way) in [("nobody", "tracepoint"), ("65534", "perf")] {
+        let dir = TempDir::new();
+        chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        let log = dir.join("snoop.log");
+        let args = format!("--sandbox=strict --user={user} --transport={way} --log-file");
+        let tracer = Run::new(&args).arg(&log).start();
+        let pid = tracer.child.pid();
+        for ids in ["Uid", "Gid"] {
+            let ids: Vec<_> = status(pid, ids)
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect();
+            assert_eq!(ids, ["65534"; 4]);
+        }
+        assert_eq!(status(pid, "Groups"), "");
+        assert_eq!(caps(pid, "CapEff") & DAC_OVERRIDE, 0);
+        let listener = net::listen(net::own_ip());
+        let server = listener.local_addr().unwrap();
+        net::converse(&listener);
+        tracer.until(|lines| event::lines_with(lines, server).len() >= 10);
+        fs::rename(&log, dir.join("1")).unwrap();
+        tracer.child.signal(Signal::SIGHUP);
+        assert!(eventually(|| log.exists()), "{}", tracer.stderr());
+        net::converse(&listener);
+        tracer.until(|lines| event::lines_with(lines, server).len() >= 20);
+        let out = tracer.stop().ok();
+        assert!(out.sandbox.contains("; user 65534; "), "{}", out.sandbox);
+        let logged: Vec<_> = [dir.join("1"), log]
+            .iter()
+            .flat_map(|f| lines_in(f))
+            .collect();
+        assert_eq!(event::lines_with(&logged, server).len(), 20);
+    }
+}
+
+#[test]
+fn a_user_that_is_not_there_is_an_error() {
+    if !live() {
+        return;
+    }
+    let out = Run::quiet("--user=no_such_user").run();
+    assert_eq!(out.code, Some(2), "{out:?}");
+    assert!(out.stderr.contains("no_such_user"), "{}", out.stderr);
 }

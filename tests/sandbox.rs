@@ -29,6 +29,13 @@ fn main() -> ExitCode {
         }
         Err(why) => skip(why.trim()),
     }
+    match doors::every_number(&program, &folder) {
+        Ok(count) => {
+            passed += 1;
+            let _ = writeln!(out, "test every system call, {count} attempts ... ok");
+        }
+        Err(why) => skip(why.trim()),
+    }
     match doors::landlock(&program, &folder) {
         Ok(()) => {
             passed += 1;

@@ -69,7 +69,7 @@ fn cannot_read(errno: Errno) -> Error {
         Errno::EACCES | Errno::EPERM => {
             failed(Kind::Permission, &errno.to_string()).advise("run as root")
         }
-        _ => failed(Kind::Runtime, &errno.to_string()),
+        _ => failed(Kind::Runtime, &errno.to_string()).or_limit(errno),
     }
 }
 
@@ -94,6 +94,7 @@ fn open_privately() -> Result<File, Error> {
         let why = format!("sysfs is not mounted and a private mount was refused ({errno})");
         Error::new(kind, format!("cannot read {PATH}: {why}"))
             .advise("run as root, or mount it: mount -t sysfs sysfs /sys")
+            .or_limit(errno)
     })?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     openat(sysfs, "kernel/btf/vmlinux", flags, Mode::empty())

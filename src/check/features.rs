@@ -9,7 +9,7 @@ use crate::attach::Part;
 use crate::error::Error;
 use crate::event::Known;
 use crate::finding::{Finding, Section, Verdict};
-use crate::snapshot::{self, Purpose, Stock};
+use crate::snapshot::{self, Lack, Limits, Purpose, Stock};
 use crate::source::{Source, Transport};
 
 /// What a connection has counted.
@@ -104,15 +104,15 @@ fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error>
     answers.find(Result::is_err).unwrap_or(Ok(evidence.into()))
 }
 
-/// What is no matter of the source alone, tried without asking for any socket;
-/// `wanted` is whether a run looks for those that exist.
-pub fn tried(source: &Source, wanted: bool) -> [Finding; 2] {
+/// What is no matter of the source alone, tried as a run does it, in the same time
+/// and with as much room; `wanted` is whether that looks for what exists.
+pub fn tried(source: &Source, wanted: bool, room: usize) -> [Finding; 2] {
     let purpose = Purpose {
         list: wanted,
         hear: source.tells_destroys(),
     };
     let stock = match purpose.list || purpose.hear {
-        true => snapshot::try_out(purpose),
+        true => snapshot::try_out(purpose, room, Limits::from_now()),
         false => Stock::default(),
     };
     let existing = match wanted {
@@ -140,16 +140,17 @@ fn counters(source: &Source, stock: &Stock) -> Finding {
 
 /// What exists already.
 fn existing(stock: &Stock) -> Finding {
-    let Some((first, others)) = stock.lacks.split_first() else {
+    let lacks: Vec<Error> = stock.lacks.iter().map(Lack::error).collect();
+    let Some((first, others)) = lacks.split_first() else {
         let namespaces = stock.namespaces;
         let how = format!("by sock_diag in {namespaces} network namespaces, and /proc");
         return Finding::new(Section::Feature, EXISTING, Verdict::Yes, &how);
     };
-    let mut finding = Finding::failed(Section::Feature, EXISTING, Verdict::No, &first.error);
+    let mut finding = Finding::failed(Section::Feature, EXISTING, Verdict::No, first);
     for lack in others {
         for (to, more) in [
-            (&mut finding.evidence, lack.error.why()),
-            (&mut finding.remedy, lack.error.remedy()),
+            (&mut finding.evidence, lack.why()),
+            (&mut finding.remedy, lack.remedy()),
         ] {
             if !to.is_empty() && !more.is_empty() {
                 to.push_str("; ");

@@ -16,9 +16,11 @@ use crate::error::Error;
 use crate::finding::{Finding, Section, Verdict};
 use crate::output::FormatName;
 use crate::output::preflight;
+use crate::priority;
 use crate::sandbox::OutputAccess;
-use crate::source::{Source, Transport};
-use crate::sys::time;
+use crate::source::{Doors, Source, Transport};
+use crate::sys::{limits, time};
+use crate::user;
 
 /// How it ends; the exit code of `--check`. (That of a run is another table.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,9 @@ impl Outcome {
     }
 }
 
+/// Precedence over other processes.
+const PRECEDENCE: &str = "precedence";
+
 /// Everything that was found.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -55,12 +60,13 @@ pub struct Report {
 /// Looks at the host as a run with this configuration would find it. Afterwards
 /// this process has given up what a run does: it can write its answer and end.
 pub fn look(config: &Config) -> Report {
+    limits::raise_open_files();
     // First of all as a run does it: what was tried before might be in its way.
     let opened = Source::open(config.buffer, config.transport, config.wants);
     let (features, taken) = match opened {
         Ok(source) => {
             let mut features = features::of(&source);
-            features.extend(features::tried(&source, config.snapshot));
+            features.extend(features::tried(&source, config.snapshot, config.history));
             (features, Ok(source.transport()))
         }
         Err(error) => (features::none(), Err(error)),
@@ -71,6 +77,10 @@ pub fn look(config: &Config) -> Report {
         findings.push(way(config, transport, taken.as_ref().ok()));
     }
     let mut features = features;
+    features.push(match &taken {
+        Ok(_) => precedence(config.priority),
+        Err(_) => features::without_way(PRECEDENCE),
+    });
     features.push(doors(config));
     let off = features.iter().any(|f| f.verdict != Verdict::Yes);
     findings.extend(features);
@@ -95,12 +105,35 @@ fn without_accepts(config: &Config) -> Wants {
     }
 }
 
+/// Precedence over other processes, by taking it.
+fn precedence(wanted: Option<bool>) -> Finding {
+    let yes = |how: &str| Finding::new(Section::Feature, PRECEDENCE, Verdict::Yes, how);
+    match (wanted != Some(false)).then(priority::take) {
+        None => yes("not taken, as asked for"),
+        Some(Ok(taken)) => yes(&taken.to_string()),
+        Some(Err(error)) => Finding::failed(Section::Feature, PRECEDENCE, Verdict::No, &error),
+    }
+}
+
 /// What is given up, by giving it up: the last of all that is tried.
 fn doors(config: &Config) -> Finding {
     const WHAT: &str = "sandbox";
     match Source::open(config.buffer, config.transport, without_accepts(config)) {
-        Ok(source) => {
-            let (enforced, _) = source.shut_doors(config.sandbox, OutputAccess::default(), false);
+        Ok(mut source) => {
+            let user = config.user.as_deref().map(user::find).transpose();
+            let shut = user.and_then(|user| {
+                source.shut_doors(Doors {
+                    mode: config.sandbox,
+                    user,
+                    outputs: OutputAccess::default(),
+                    receive: false,
+                    kill: None,
+                })
+            });
+            let enforced = match shut {
+                Ok((enforced, _)) => enforced,
+                Err(error) => return Finding::failed(Section::Feature, WHAT, Verdict::No, &error),
+            };
             let verdict = match enforced.is_whole() {
                 true => Verdict::Yes,
                 false => Verdict::No,

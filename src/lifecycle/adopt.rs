@@ -46,7 +46,12 @@ pub(super) fn meet(table: &mut Table, connection: &mut Connection, event: &Event
         // Not of this socket, or without its ends.
         _ => return false,
     };
-    ask(table, connection, event.time, closing)
+    let existed = ask(table, connection, event.time, closing);
+    if closing {
+        let (local, peer) = (connection.local(), connection.peer());
+        table.closes(local, peer, connection.netns(), event.time);
+    }
+    existed
 }
 
 impl Connections {

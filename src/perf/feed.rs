@@ -187,14 +187,42 @@ pub(super) fn open_error(cpu: u32, errno: Errno) -> Error {
             Kind::Unsupported,
             "this kernel has no perf_event_open(2) (CONFIG_PERF_EVENTS)",
         ),
-        Errno::EMFILE => Error::new(
-            Kind::Runtime,
-            format!("cannot open a perf ring on CPU {cpu} ({errno})"),
-        )
-        .advise("raise the limit: ulimit -n"),
         _ => Error::new(
             Kind::Runtime,
             format!("cannot open a perf ring on CPU {cpu} (perf_event_open: {errno})"),
-        ),
+        )
+        .or_limit(errno),
+    }
+}
+
+/// What it means that rings are smaller than wanted. Where locked memory is
+/// limited the kernel says EPERM, where there is none ENOMEM
+/// (v6.12 kernel/events/core.c, perf_mmap).
+pub(super) fn shortfall(size: usize, wanted: usize, errno: Errno) -> Error {
+    let limit = match errno {
+        Errno::EPERM => "locked memory is limited".into(),
+        errno => errno.to_string(),
+    };
+    let (size, wanted) = (size / 1024, wanted / 1024);
+    let why = format!("rings of {size} KiB per CPU instead of {wanted} KiB: {limit}");
+    Error::new(Kind::Permission, why)
+        .advise("raise kernel.perf_event_mlock_kb or give CAP_IPC_LOCK")
+        .or_limit(errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_ring_has_its_own_reason() {
+        let said = |errno| shortfall(4096, 8192, errno).to_string();
+        assert!(said(Errno::EPERM).contains("locked memory is limited; raise kernel.perf"));
+        let memory = said(Errno::ENOMEM);
+        assert!(
+            memory.contains("ENOMEM") && memory.contains("more memory"),
+            "{memory}"
+        );
+        assert!(!memory.contains("lock"), "{memory}");
     }
 }

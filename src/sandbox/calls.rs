@@ -2,8 +2,8 @@
 //!
 //! Contract: recorded with strace on musl, for x86-64 and aarch64; what only
 //! one of them has is marked. A new call is one more line here, and belongs to
-//! the comment that says who makes it. What has no line can't be done:
-//! open, socket, execve, ptrace, clone, mount, and all else.
+//! the comment that says who makes it; SECURITY.md lists them all, too. What has
+//! no line can't be done: open, socket, execve, ptrace, clone, mount, and all else.
 
 use super::Pinned;
 use super::filter::{Call, Check, Rule};
@@ -37,12 +37,14 @@ impl Opening {
 pub struct Granted<'a> {
     /// How the log is opened, and its names in sealed memory.
     pub log: Option<(Opening, Pinned)>,
-    /// How files of tasks are opened, by any name.
-    pub proc: Option<Opening>,
     /// Whether sockets are received from.
     pub receive: bool,
     /// Sockets that are sent to.
     pub send: &'a [RawFd],
+    /// The process that may be killed, by its descriptor.
+    pub kill: Option<RawFd>,
+    /// The only thread's id.
+    pub thread: u32,
 }
 
 /// Mappings that hide, replace and execute nothing: those of malloc and of a ring.
@@ -92,7 +94,8 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     allow(libc::SYS_poll, &[]);
     allow(libc::SYS_ppoll, &[]);
     allow(libc::SYS_restart_syscall, &[]);
-    // What was lost, and a new ring for the programs; no loading, no attaching.
+    // What was lost, a new ring for the programs, listeners that were found late;
+    // no loading, no attaching.
     allow(libc::SYS_bpf, &[OneOf(0, &bpf::LATER)]);
 
     // What the kernel says of destroyed sockets; `read` would not tell who sent it.
@@ -127,9 +130,10 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
             allow(libc::SYS_renameat, &[folder, At(1, name), to, At(3, older)]);
         }
     }
-    // Names and users of tasks, where no program tells them.
-    if let Some(proc) = granted.proc {
-        allow(libc::SYS_openat, &proc.checks());
+    // The end of the search's helper.
+    if let Some(pidfd) = granted.kill {
+        let kill = [Is(0, pidfd as u32), Is(1, libc::SIGKILL as u32), Is(3, 0)];
+        allow(libc::SYS_pidfd_send_signal, &kill);
     }
 
     // A CPU that comes up: nothing but the rings' own events.
@@ -150,7 +154,8 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     allow(libc::SYS_rt_sigreturn, &[]);
     allow(libc::SYS_rt_sigprocmask, &[]);
     allow(libc::SYS_rt_sigaction, &[OneOf(0, &FATAL)]);
-    allow(libc::SYS_tkill, &[Is(1, libc::SIGABRT as u32)]);
+    let ourselves = [Is(0, granted.thread), Is(1, libc::SIGABRT as u32)];
+    allow(libc::SYS_tkill, &ourselves);
     allow(libc::SYS_sigaltstack, &[]);
     allow(libc::SYS_gettid, &[]);
     allow(libc::SYS_getpid, &[]);

@@ -2,17 +2,23 @@
 //! and threads, and those that are mounted.
 //!
 //! Contract: this thread is back in its own namespace whenever it does anything
-//! but open a socket or read a setting. Each namespace is entered once.
+//! but open a socket or read a setting. Each namespace is entered once, as long as
+//! there is time; then they are only counted, for a moment.
 
-use super::lack::{self, Unlisted};
+use super::lack::{Lack, Unlisted};
 use super::{Scan, Stopped, proc};
-use crate::sys;
 use crate::sys::caps::{self, Caps};
 use crate::sys::netlink::Diag;
+use crate::sys::{self, Errno, time};
 use nix::sched::{CloneFlags, setns};
 use proc::Folder;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+/// How long namespaces without a turn are counted, in nanoseconds.
+const COUNTING: u64 = 250_000_000;
+/// Namespaces that are told apart at most.
+const NAMESPACES: usize = 1 << 17;
 
 impl Scan<'_> {
     /// Lists the sockets of all network namespaces.
@@ -25,12 +31,12 @@ impl Scan<'_> {
             }
         };
         let own = ours.metadata().map_or(0, |meta| meta.ino() as u32);
-        self.seen.push(own);
+        self.seen.insert(own);
         let diag = self.open();
         self.dump(own, diag)?;
         self.hear_or_not();
         if !caps::effective().is_ok_and(|caps| caps.contains(Caps::SYS_ADMIN)) {
-            self.lacks(lack::one_namespace());
+            self.lacks(Lack::OneNamespace);
             return Ok(());
         }
         for (inode, place) in mounted() {
@@ -44,13 +50,21 @@ impl Scan<'_> {
                 self.enter(inode, &ours, &file)?;
             }
         }
+        let mut enough = false;
         let all = proc.numbers(c".", &mut |_, name, _| {
-            let Ok(process) = proc.folder(name) else {
-                return true;
-            };
-            self.namespaces_of(&process, &ours).is_ok()
+            if time::monotonic() > self.limits.list.saturating_add(COUNTING) {
+                enough = true;
+                return false;
+            }
+            match proc.folder(name) {
+                Ok(process) => self.namespaces_of(&process, &ours).is_ok(),
+                Err(errno) => {
+                    self.may_be_short(errno);
+                    true
+                }
+            }
         });
-        all.map_or(Ok(()), |all| all.then_some(()).ok_or(Stopped))
+        all.map_or(Ok(()), |all| (all || enough).then_some(()).ok_or(Stopped))
     }
 
     /// Where sock_diag doesn't answer, it won't say anything of its own either.
@@ -89,7 +103,11 @@ impl Scan<'_> {
                 Ok(file) if file.metadata().is_ok_and(|m| m.ino() == inode) => {
                     self.enter(inode as u32, ours, &file)
                 }
-                _ => Ok(()),
+                Ok(_) => Ok(()),
+                Err(errno) => {
+                    self.may_be_short(errno);
+                    Ok(())
+                }
             },
             _ => Ok(()),
         }
@@ -99,7 +117,16 @@ impl Scan<'_> {
         if self.seen.contains(&inode) {
             return Ok(());
         }
-        self.seen.push(inode);
+        if self.seen.len() < NAMESPACES {
+            self.seen.insert(inode);
+        }
+        if time::monotonic() > self.limits.list {
+            self.left.namespaces += 1;
+            if let Some(broadcasts) = &mut self.stock.broadcasts {
+                broadcasts.add(Err(Errno::ETIME));
+            }
+            return Ok(());
+        }
         let entered = setns(theirs, CloneFlags::CLONE_NEWNET);
         let diag = match entered {
             Ok(()) => self.open(),

@@ -137,6 +137,26 @@ impl Folder {
         own == Some(std::process::id()) && self.namespace(c"self/ns/pid") == Ok(FIRST_PID_NAMESPACE)
     }
 
+    /// Whether the kernel tells how many descriptors a process has (Linux 6.2,
+    /// fs/proc/fd.c, proc_fd_getattr), where this is /proc itself.
+    pub fn counts_descriptors(&self) -> bool {
+        self.stat(c"self/fd").is_ok_and(|stat| stat.st_size > 0)
+    }
+
+    /// About how many descriptors a process has: the very number where they are
+    /// `counted`, else that of the places for them; 0 where it can't be told.
+    pub fn descriptors(&self, counted: bool) -> u32 {
+        if counted {
+            let stat = self.stat(c"fd").ok();
+            return stat.map_or(0, |s| u32::try_from(s.st_size).unwrap_or(u32::MAX));
+        }
+        let mut status = [0; 4096];
+        let status = self.read(c"status", &mut status).unwrap_or_default();
+        let mut lines = status.split(|&b| b == b'\n');
+        let size = lines.find_map(|line| line.strip_prefix(b"FDSize:"));
+        size.and_then(|size| number(size.trim_ascii())).unwrap_or(0)
+    }
+
     /// The process whose folder this is.
     pub fn process(&self, pid: u32) -> Option<Process> {
         let mut stat = [0; 1024];

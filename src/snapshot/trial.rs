@@ -1,50 +1,62 @@
-//! A search that finds nothing: for what a search would go without.
-//!
-//! Contract: it takes the steps of a search that can fail, with the same errors;
-//! its cost is that of a look at each process. Afterwards all is as it was before.
+//! A search that nobody wants to hear of: for what a search would go without,
+//! and to listen to the kernel alone.
 
+use super::broadcast::Broadcasts;
 use super::modules::Modules;
-use super::proc::{self, Folder};
-use super::{Purpose, Scan, Sink, Stock, is_denial, scan};
+use super::{Limits, Purpose, Sink, Stock, take};
 use crate::event::Owner;
 use crate::existing::Existing;
 
-/// Searches as [`super::take`] does but for the sockets: in every network
-/// namespace it asks for none, and of every process's descriptors it looks at one.
-pub fn try_out(purpose: Purpose) -> Stock {
+/// Searches as a run does, with room for so many connections, and forgets what it
+/// finds. Afterwards all is as it was before.
+pub fn try_out(purpose: Purpose, room: usize, limits: Limits) -> Stock {
     let modules = Modules::now();
-    let stock = scan(&mut Nobody, true, purpose, &[]);
+    let mut nobody = Nobody {
+        room,
+        told: 0,
+        go_on: &mut || true,
+    };
+    let stock = take(&mut nobody, true, purpose, limits);
     modules.restore();
     stock
 }
 
-/// Who takes nothing.
-struct Nobody;
+/// Listens, in every network namespace that can be entered in time, to what the
+/// kernel says of sockets that it destroys. `go_on` is called in between, and
+/// says whether to.
+pub fn hear(until: u64, go_on: &mut dyn FnMut() -> bool) -> Broadcasts {
+    let purpose = Purpose {
+        list: false,
+        hear: true,
+    };
+    let limits = Limits {
+        list: until,
+        owners: until,
+    };
+    let mut nobody = Nobody {
+        room: 0,
+        told: 0,
+        go_on,
+    };
+    let stock = take(&mut nobody, true, purpose, limits);
+    stock.broadcasts.unwrap_or_default()
+}
 
-impl Sink for Nobody {
+/// Who takes nothing.
+struct Nobody<'a> {
+    room: usize,
+    told: usize,
+    go_on: &'a mut dyn FnMut() -> bool,
+}
+
+impl Sink for Nobody<'_> {
     fn connection(&mut self, _: &Existing) -> Option<u32> {
-        None
+        let number = u32::try_from(self.told).ok();
+        self.told += 1;
+        number.filter(|_| self.told <= self.room)
     }
     fn owner(&mut self, _: u32, _: &Owner) {}
     fn breathe(&mut self, _: u64) -> bool {
-        true
-    }
-}
-
-impl Scan<'_> {
-    /// Finds the processes that may not be looked into.
-    pub(super) fn try_owners(&mut self, proc: &Folder) {
-        let _ = proc.numbers(c".", &mut |_, name, _| {
-            if let Ok(process) = proc.folder(name) {
-                let mut first = Ok(None);
-                let all = process.numbers(c"fd", &mut |_, name, folder| {
-                    first = proc::socket_inode(folder, name);
-                    false
-                });
-                let errno = all.err().or(first.err());
-                self.denied += u32::from(errno.is_some_and(is_denial));
-            }
-            true
-        });
+        (self.go_on)()
     }
 }

@@ -19,9 +19,10 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 
 /// The commands that a running tracer needs: none makes or loads anything.
-pub const LATER: [u32; 3] = [
+pub const LATER: [u32; 4] = [
     BPF_MAP_LOOKUP_ELEM as u32,
     BPF_MAP_UPDATE_ELEM as u32,
+    BPF_MAP_DELETE_ELEM as u32,
     BPF_OBJ_GET_INFO_BY_FD as u32,
 ];
 

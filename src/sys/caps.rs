@@ -136,6 +136,32 @@ pub fn no_new_privs() -> Result<()> {
     }
 }
 
+/// PR_SET_KEEPCAPS: whether the permitted capabilities outlast a change from
+/// user 0 to another one.
+pub fn keep_with_user(keep: bool) -> Result<()> {
+    let (keep, zero) = (libc::c_ulong::from(keep), 0 as libc::c_ulong);
+    // SAFETY: this prctl takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, keep, zero, zero, zero) }.into()).map(drop)
+}
+
+/// PR_SET_DUMPABLE: from here on no other process of this user may look into
+/// this one (ptrace(2), /proc/PID/mem).
+pub fn not_dumpable() -> Result<()> {
+    let zero: libc::c_ulong = 0;
+    // SAFETY: this prctl takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, zero, zero, zero, zero) }.into()).map(drop)
+}
+
+/// Whether this process is in the first user namespace, where alone the
+/// capabilities for tracing count; `None` where /proc doesn't tell.
+pub fn in_first_user_namespace() -> Option<bool> {
+    use std::os::unix::fs::MetadataExt;
+    // PROC_USER_INIT_INO (include/linux/proc_ns.h).
+    const FIRST: u64 = 0xeffffffd;
+    let meta = std::fs::metadata("/proc/self/ns/user").ok()?;
+    Some(meta.ino() == FIRST)
+}
+
 /// Whether a seccomp filter stands before the system calls of this process.
 pub fn is_filtered() -> Result<bool> {
     // SAFETY: this option takes no argument.

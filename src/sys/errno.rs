@@ -35,6 +35,7 @@ known!(
     ENOTDIR,
     EISDIR,
     EINVAL,
+    ENFILE,
     EMFILE,
     EFBIG,
     ENOSPC,
@@ -45,6 +46,7 @@ known!(
     EPROTONOSUPPORT,
     ECONNRESET,
     ENOBUFS,
+    ETIME,
     EHOSTUNREACH
 );
 

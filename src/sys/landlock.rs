@@ -9,8 +9,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// LANDLOCK_ACCESS_FS_WRITE_FILE
 const WRITE_FILE: u64 = 1 << 1;
-/// LANDLOCK_ACCESS_FS_READ_FILE
-const READ_FILE: u64 = 1 << 2;
 /// LANDLOCK_ACCESS_FS_REMOVE_FILE
 const REMOVE_FILE: u64 = 1 << 5;
 /// LANDLOCK_ACCESS_FS_MAKE_REG
@@ -83,8 +81,6 @@ pub enum Allowed<'a> {
     WriteIn(BorrowedFd<'a>),
     /// The same, and renaming or removing them.
     RenameIn(BorrowedFd<'a>),
-    /// Reading the files in this folder.
-    ReadIn(BorrowedFd<'a>),
 }
 
 /// Gives up for ever everything that Landlock can refuse, but for what is
@@ -108,7 +104,6 @@ pub fn restrict(allowed: &[Allowed<'_>]) -> Result<u32> {
             Allowed::Write(fd) => (WRITE_FILE, fd),
             Allowed::WriteIn(fd) => (WRITE_FILE | MAKE_REG, fd),
             Allowed::RenameIn(fd) => (WRITE_FILE | MAKE_REG | REMOVE_FILE, fd),
-            Allowed::ReadIn(fd) => (READ_FILE, fd),
         };
         let rule = PathBeneath {
             allowed,

@@ -8,12 +8,15 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod child;
 pub mod errno;
 pub mod landlock;
+pub mod limits;
 pub mod memory;
 pub mod netlink;
 pub mod perf_event;
 pub mod ring;
+pub mod sched;
 pub mod sealed;
 pub mod seccomp;
 pub mod send;

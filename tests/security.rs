@@ -1,0 +1,83 @@
+//! SECURITY.md lists every system call that the sandbox leaves, each with a
+//! reason, and no other.
+
+use std::collections::BTreeSet;
+
+use socket_snoop::sandbox::Pinned;
+use socket_snoop::sandbox::calls::{self, Granted, Opening};
+
+macro_rules! names {
+    ($($(#[$only:meta])? $number:ident $name:literal)*) => {
+        &[$($(#[$only])? (libc::$number, $name)),*]
+    };
+}
+
+/// What the numbers are called.
+const NAMES: &[(libc::c_long, &str)] = names! {
+    SYS_epoll_pwait "epoll_pwait" SYS_epoll_ctl "epoll_ctl" SYS_read "read" SYS_write "write"
+    SYS_writev "writev" #[cfg(target_arch = "x86_64")] SYS_poll "poll" SYS_ppoll "ppoll"
+    SYS_clock_gettime "clock_gettime" SYS_restart_syscall "restart_syscall" SYS_bpf "bpf"
+    SYS_recvfrom "recvfrom" SYS_mmap "mmap" SYS_munmap "munmap" SYS_madvise "madvise"
+    SYS_mremap "mremap" SYS_mprotect "mprotect" SYS_brk "brk" SYS_getrandom "getrandom"
+    SYS_close "close" SYS_fstat "fstat" SYS_fcntl "fcntl" SYS_openat "openat"
+    SYS_renameat "renameat" SYS_sendto "sendto" SYS_pidfd_send_signal "pidfd_send_signal" SYS_perf_event_open "perf_event_open"
+    SYS_ioctl "ioctl" SYS_exit_group "exit_group" SYS_exit "exit"
+    SYS_rt_sigreturn "rt_sigreturn" SYS_rt_sigprocmask "rt_sigprocmask"
+    SYS_rt_sigaction "rt_sigaction" SYS_tkill "tkill" SYS_sigaltstack "sigaltstack"
+    SYS_gettid "gettid" SYS_getpid "getpid" SYS_getcwd "getcwd"
+};
+
+#[test]
+fn the_list_of_system_calls_is_the_codes() {
+    let log = Opening {
+        folder: 3,
+        flags: 0,
+        mode: 0,
+    };
+    let pinned = Pinned {
+        name: c"log",
+        older: Some(c"log.1"),
+    };
+    let all = calls::rules(&Granted {
+        log: Some((log, pinned)),
+        send: &[5],
+        receive: true,
+        kill: Some(4),
+        thread: 1,
+    });
+    let name = |number| {
+        let mut names = NAMES.iter();
+        let found = names.find(|(known, _)| *known == number);
+        found
+            .unwrap_or_else(|| panic!("call {number} has no name here"))
+            .1
+    };
+    let code: BTreeSet<&str> = all.iter().map(|rule| name(rule.call)).collect();
+    let text = include_str!("../SECURITY.md");
+    let section = text.split_once("\n## System calls\n").expect("a section").1;
+    let section = section.split("\n## ").next().unwrap();
+    let mut said = BTreeSet::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!(cells.len(), 5, "{row}");
+        assert!(cells[3].len() > 4, "no reason: {row}");
+        for call in cells[1].split(", ") {
+            let elsewhere = call.ends_with("(x86-64)") && cfg!(not(target_arch = "x86_64"));
+            let call = call.split('`').nth(1).expect("a name");
+            assert!(elsewhere || said.insert(call), "{call} twice");
+            // What is asked is said, where something is.
+            let mut rules = all
+                .iter()
+                .filter(|rule| elsewhere || name(rule.call) == call);
+            let asked = rules.any(|rule| !rule.checks.is_empty());
+            // Received from or not at all.
+            let asked = asked || call == "recvfrom";
+            assert_eq!(
+                elsewhere || asked,
+                !cells[2].is_empty() || elsewhere,
+                "{row}"
+            );
+        }
+    }
+    assert_eq!(said, code);
+}

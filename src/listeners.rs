@@ -155,15 +155,40 @@ impl Listeners {
         }
     }
 
+    fn at(&self, pid: u32, local: &Endpoint, born: u64) -> impl Iterator<Item = &Entry> {
+        let all = self.by_port.get(&local.port).into_iter().flatten();
+        all.filter(move |e| e.pid == pid && e.opened <= born && e.fits(local.addr))
+    }
+
+    /// Whether this process has one that a child with this local end may be of,
+    /// born at this time.
+    pub fn is_at(&self, pid: u32, local: &Endpoint, born: u64) -> bool {
+        self.at(pid, local, born).next().is_some()
+    }
+
     /// Whose a child is with this local end, born at this time, of a listener
-    /// that this process is said to have.
-    pub fn holder(&self, pid: u32, local: &Endpoint, born: u64, kin: &dyn Lineage) -> Holder {
+    /// that this process is said to have; `None` for a child of whatever listener
+    /// of its.
+    pub fn holder(
+        &self,
+        pid: u32,
+        local: Option<&Endpoint>,
+        born: u64,
+        kin: &dyn Lineage,
+    ) -> Holder {
         if !kin.follows() {
             return Holder::Same;
         }
-        let all = self.by_port.get(&local.port);
-        let all = all.into_iter().flatten();
-        let all = all.filter(|e| e.pid == pid && e.opened <= born && e.fits(local.addr));
+        let all = self.by_port.values().flatten();
+        let mut anywhere = all.filter(|e| e.pid == pid && e.opened <= born);
+        match local {
+            Some(local) => Listeners::agreed(&mut self.at(pid, local, born), kin),
+            None => Listeners::agreed(&mut anywhere, kin),
+        }
+    }
+
+    /// What is true by all of these.
+    fn agreed(all: &mut dyn Iterator<Item = &Entry>, kin: &dyn Lineage) -> Holder {
         let mut found = None;
         for entry in all {
             let one = Listeners::judge(entry, kin);
@@ -203,7 +228,7 @@ mod tests {
     /// The holder of a child that is born at the family's moment.
     fn holder(listeners: &Listeners, pid: u32, kin: &Family) -> Holder {
         let child = state(0, 9, Listen, crate::tcp::State::SynRecv, (80, 4000));
-        listeners.holder(pid, &child.local, kin.now, kin)
+        listeners.holder(pid, Some(&child.local), kin.now, kin)
     }
 
     fn opened(time: u64, socket: u64, pid: u32) -> Listeners {

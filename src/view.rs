@@ -243,7 +243,7 @@ impl View {
         let source = OwnerSource::Listener;
         let holds = |owner: &Owner| {
             let (pid, at) = (owner.task.pid, &event.local);
-            self.listeners.holder(pid, at, event.time, kin) == Holder::Same
+            self.listeners.holder(pid, Some(at), event.time, kin) == Holder::Same
         };
         let owner = event.owner.filter(holds);
         let owner = owner.map(|owner| Owner { source, ..owner });

@@ -33,6 +33,8 @@ pub(super) struct Keeper {
     settled: bool,
     /// A listener's owner that was the only one who could have accepted it.
     accepted: bool,
+    /// Its listener is known to be its owner's, at whatever address.
+    steered: bool,
     told: Option<Told>,
 }
 
@@ -199,20 +201,18 @@ impl Keeper {
     /// Whose the connection with this local end, born at this time, is at an
     /// event that was learned: what can be told.
     pub fn judge(&mut self, event: &Event, local: &Endpoint, born: u64, moment: &Moment<'_>) {
-        let by = Some(event.on_cpu.pid).filter(|_| event.is_close());
-        self.told = self.judged(event.owner.as_ref(), event.time, by, (local, born), moment);
+        self.told = self.judged(Some(event), event.time, (local, born), moment);
     }
 
     /// The same at a time without an event.
     pub fn review(&mut self, time: u64, local: &Endpoint, born: u64, moment: &Moment<'_>) {
-        self.told = self.judged(None, time, None, (local, born), moment);
+        self.told = self.judged(None, time, (local, born), moment);
     }
 
     fn judged(
         &mut self,
-        said: Option<&Owner>,
+        event: Option<&Event>,
         time: u64,
-        closer: Option<u32>,
         (local, born): (&Endpoint, u64),
         moment: &Moment<'_>,
     ) -> Option<Told> {
@@ -222,6 +222,7 @@ impl Keeper {
             self.claim = None;
             return None;
         }
+        let said = event.and_then(|event| event.owner);
         let said = said.filter(|owner| owner.task.pid == claim.pid);
         let source = said.map(|owner| owner.source);
         if matches!(source, Some(OwnerSource::Task | OwnerSource::Accept)) {
@@ -239,13 +240,23 @@ impl Keeper {
             claim.source,
             OwnerSource::Listener | OwnerSource::ListenerAccepted
         );
-        if listener && !self.accepted && closer == Some(claim.pid) {
-            // It goes with its listener, which has just been closed (v6.12
-            // net/ipv4/inet_connection_sock.c, inet_csk_listen_stop()).
-            return Some(claim.now(uid, kin));
-        }
+        // A process that has a task on the CPU is there, whatever its records say:
+        // they tell its end before it closes what it has open (v6.18
+        // kernel/exit.c, do_exit()).
+        let at_work = event.is_some_and(|event| event.on_cpu.pid == claim.pid);
         if listener && !self.accepted {
-            return match moment.listeners.holder(claim.pid, local, born, kin) {
+            if at_work && event.is_some_and(Event::is_close) {
+                // It goes with its listener, which has just been closed (v6.12
+                // net/ipv4/inet_connection_sock.c, inet_csk_listen_stop()).
+                return Some(claim.now(uid, kin));
+            }
+            let listeners = moment.listeners;
+            if event.is_some_and(Event::is_birth) {
+                // Its address is not its listener's: TPROXY, or an sk_lookup program.
+                self.steered = !listeners.is_at(claim.pid, local, born);
+            }
+            let at = Some(local).filter(|_| !self.steered);
+            return match listeners.holder(claim.pid, at, born, kin) {
                 Holder::Same => {
                     if claim.source == OwnerSource::ListenerAccepted && moment.sockets {
                         (self.accepted, self.since) = (true, time);
@@ -257,6 +268,10 @@ impl Keeper {
             };
         }
         match kin.lives(claim.pid, self.since) {
+            // Unless it is another one by now that has its number.
+            Some(false) if at_work && kin.lives(claim.pid, time) != Some(true) => {
+                Some(claim.now(uid, kin))
+            }
             Some(false) => match kin.descendants(claim.pid, self.since) {
                 Descendants::Only(pid, _) => Some(Told::heir(pid, kin)),
                 _ => None,
@@ -469,6 +484,35 @@ mod tests {
         };
         assert_eq!(told(5), Some(5));
         assert_eq!(told(6), None);
+    }
+
+    #[test]
+    fn one_that_was_steered_is_its_listeners_owners_at_another_address() {
+        let all = [(5, 1, FOR_EVER, 1), (6, 30, FOR_EVER, 5)];
+        let mut play = Play::new(&all);
+        let elsewhere = state(10, 1, Close, Listen, (81, 0));
+        play.listeners.opened(&elsewhere, 5);
+        let listener = Some((5, FromListener));
+        assert_eq!(play.event(20, (Listen, SynRecv), listener), listener);
+        assert_eq!(play.event(21, (SynRecv, Established), listener), listener);
+        assert_eq!(play.event(31, (Established, CloseWait), listener), None);
+    }
+
+    #[test]
+    fn who_is_on_its_way_out_still_closes_what_it_has() {
+        let mut play = Play::new(&[(5, 1, 30, 1), (6, 25, FOR_EVER, 5)]);
+        play.event(20, (Close, SynSent), Some((5, ByTask)));
+        let mut event = state(31, 7, Established, Close, (80, 4000));
+        (event.owner, event.on_cpu.pid) = (Some(owner(5, Cached)), 5);
+        play.kin.now = 31;
+        let moment = Moment {
+            kin: &play.kin,
+            listeners: &play.listeners,
+            sockets: true,
+        };
+        play.keeper.judge(&event, &event.local, 20, &moment);
+        let told = play.keeper.get().expect("an owner");
+        assert_eq!((told.task.pid, told.source), (5, Cached));
     }
 
     #[test]

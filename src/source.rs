@@ -405,8 +405,10 @@ impl Source {
     /// for.
     pub fn losses(&mut self, wall: u64, tell: &mut dyn FnMut(Lost)) -> bool {
         let mut came = Vec::new();
+        // By samples it says nothing of the ring: the kernel took none.
+        let by_programs = matches!(self.way, Way::Programs { .. });
         let mut note = |lost: Lost| {
-            if lost.reason == Reason::OutputFailed {
+            if by_programs && lost.reason == Reason::OutputFailed {
                 came.extend(lost.cpu);
             }
             tell(lost);
@@ -418,7 +420,9 @@ impl Source {
         let none = (skipped, self.processes.refused());
         self.losses.poll(&self.rings, tally, none, wall, &mut note);
         let told = came.len();
-        came.extend(self.look());
+        let looked = self.look().into_iter();
+        let looked: Vec<u32> = looked.filter(|cpu| !came.contains(cpu)).collect();
+        came.extend(looked);
         self.rings.release_retired();
         let mut new = false;
         for (at, cpu) in came.into_iter().enumerate() {
@@ -448,7 +452,7 @@ impl Source {
             Way::Samples(_) => LOOK,
         };
         let now = time::monotonic();
-        if now - self.looked < every {
+        if now.saturating_sub(self.looked) < every {
             return Vec::new();
         }
         self.looked = now;

@@ -186,8 +186,11 @@ impl Keeper {
         let own = new.source == OwnerSource::Task;
         let mut kept = Kept::new(new);
         if !own && new.source != OwnerSource::Accept {
-            // The thread is that of before.
-            kept.thread = self.claim.map_or(kept.thread, |old| old.thread);
+            // The thread is that of before; so is the user, if it is told again as
+            // that of then.
+            let old = self.claim.filter(|old| old.pid == kept.pid);
+            kept.thread = old.map_or(kept.thread, |old| old.thread);
+            kept.uid = kept.uid.or(old.and_then(|old| old.uid));
         }
         if own {
             // What is learned in an event of its own is cached from then on.

@@ -100,16 +100,19 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
     let (mut server, mut client, at) = two(stage);
     let mut lives = Vec::new();
     let mut workers = [stage.fork(&mut server), stage.fork(&mut server)];
+    let mut last = None;
     for worker in &mut workers {
         let from = client.connect("c", at);
         worker.ask("accept l s");
         talk(&mut client, worker, 10, 20);
         part(worker, "s", &mut client, "c");
         lives.push(Life::client(from, at, &client.who).follows(&[&client.who], &client.who));
-        let queued = Life::queued(at, from, Some(&server.who));
+        let queued = Life::queued(at, from, Some(&server.who)).renewed(last.as_ref());
         lives.push(queued.accepted(&worker.who).closes(&worker.who));
+        last = Some(worker.who.clone());
     }
-    // The one that listened goes; the listener lives on, and is still its.
+    // The one that listened goes; the listener lives on, and is still its, where
+    // accepts are not told.
     server.ask("close l");
     let from = client.connect("c", at);
     workers[1].ask("accept l s");
@@ -118,7 +121,7 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
     one.ask("close l");
     two.ask("close l");
     lives.push(Life::client(from, at, &client.who).closes(&client.who));
-    let queued = Life::queued(at, from, Some(&server.who));
+    let queued = Life::queued(at, from, Some(&server.who)).renewed(last.as_ref());
     lives.push(queued.accepted(&two.who).follows(&[&two.who], &two.who));
     lives.push(Life::listener(at, &server.who, &two.who));
     Some(lives)

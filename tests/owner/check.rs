@@ -69,6 +69,8 @@ pub struct Life {
     pub record: Record,
     /// The id of its control group, at its first event.
     pub cgroup: Option<u64>,
+    /// Who accepted from its listener last before it came.
+    pub renewed: Option<Who>,
     /// Whether its listener has rivals that only BTF tells apart.
     pub rivals: bool,
     /// Whether what comes after its path is of no interest.
@@ -88,10 +90,17 @@ impl Life {
             accepted: None,
             record: Record::default(),
             cgroup: None,
+            renewed: None,
             rivals: false,
             open: false,
             shared: false,
         }
+    }
+
+    /// Where accepts are told, its listener was this one's by then.
+    pub fn renewed(mut self, who: Option<&Who>) -> Life {
+        self.renewed = who.cloned();
+        self
     }
 
     /// Its listener has rivals of other namespaces or devices.

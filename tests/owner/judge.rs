@@ -247,6 +247,8 @@ struct Judge<'a> {
     owner_by: OwnerBy,
     tasks: Tasks,
     users: bool,
+    /// Whose its listener is since an accept, if that is told.
+    renewed: Option<&'a Who>,
     /// Its accept, if that is told.
     accepted: Option<&'a (usize, Who)>,
     /// Whether accepts are told at all.
@@ -262,6 +264,7 @@ impl<'a> Judge<'a> {
             owner_by: means.owner_by,
             tasks: means.tasks,
             users: means.users,
+            renewed: expected.renewed.as_ref().filter(|_| means.accepts),
             accepted: expected.accepted.as_ref().filter(|_| means.accepts),
             told_accepts: means.accepts,
             known: Known::Nobody,
@@ -335,6 +338,8 @@ impl<'a> Judge<'a> {
                 }
             }
             Whose::Child(Some(who)) => {
+                let renewed = self.renewed.filter(|_| self.owner_by == OwnerBy::Lock);
+                let who = renewed.unwrap_or(who);
                 let blind = self.expected.rivals && self.owner_by == OwnerBy::Samples;
                 if blind && e["owner.source"] == "none" {
                     return;

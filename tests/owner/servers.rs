@@ -101,6 +101,7 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
     let (mut server, mut client, at) = two(stage);
     let mut lives = Vec::new();
     let mut workers = [stage.fork(&mut server), stage.fork(&mut server)];
+    let mut last = None;
     for worker in &mut workers {
         let from = client.connect("c", at);
         worker.ask("accept l s");
@@ -108,7 +109,9 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
         part(worker, "s", &mut client, "c");
         lives.push(Life::client(from, at, &client.who).follows(&[&client.who], &client.who));
         let queued = Life::queued(at, from, Some(&server.who)).of_many();
+        let queued = queued.renewed(last.as_ref());
         lives.push(queued.accepted(&worker.who).closes(&worker.who));
+        last = Some(worker.who.clone());
     }
     // The one that listened goes; the listener lives on.
     server.ask("close l");
@@ -120,6 +123,7 @@ pub fn preforked_server(stage: &Stage) -> Option<Vec<Life>> {
     two.ask("close l");
     lives.push(Life::client(from, at, &client.who).closes(&client.who));
     let queued = Life::queued(at, from, Some(&server.who)).of_many();
+    let queued = queued.renewed(last.as_ref());
     lives.push(queued.accepted(&two.who).follows(&[&two.who], &two.who));
     lives.push(Life::listener(at, &server.who, &two.who));
     Some(lives)

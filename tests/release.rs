@@ -18,7 +18,7 @@ type Header = elf::FileHeader64<LittleEndian>;
 const LE: LittleEndian = LittleEndian;
 
 /// The most bytes that a release binary may have.
-const LIMIT: usize = 512 * 1024;
+const LIMIT: usize = 640 * 1024;
 
 /// Architecture as in the file's name, and as in its ELF header.
 const RELEASES: [(&str, u16); 2] = [("x86_64", elf::EM_X86_64), ("aarch64", elf::EM_AARCH64)];

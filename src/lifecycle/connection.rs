@@ -221,8 +221,12 @@ impl Connection {
     /// Holds what is known of its owner against an event that was observed:
     /// [`Connection::owner`] is whose it is at that moment.
     pub fn judge_owner(&mut self, event: &Event, moment: &Moment<'_>) {
-        // One from before the start is older than all listeners that came later.
-        let born = self.born().unwrap_or(0);
+        // One from before the start is older than all listeners that came later;
+        // a SYN+ACK goes to one whose socket is not born yet.
+        let born = match event.what {
+            What::SynAck => event.time,
+            _ => self.born().unwrap_or(0),
+        };
         self.owner.judge(event, &self.local, born, moment);
     }
 

@@ -1,0 +1,109 @@
+use super::*;
+
+fn run(args: &[&str], env: Option<&str>) -> Result<Config, String> {
+    let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
+    match parse(&args, env.map(Into::into)) {
+        Ok(Command::Run(config) | Command::Check(config)) => Ok(*config),
+        Ok(Command::Print(text)) => Err(text),
+        Err(error) => {
+            assert_eq!(error.exit_code(), 2);
+            Err(error.to_string())
+        }
+    }
+}
+
+#[test]
+fn the_originals_flags() {
+    let c = run(
+        &[
+            "--pid",
+            "7",
+            "--src-ip=10.0.0.1",
+            "--dst-ip",
+            "[2001:db8::1]",
+            "--src-port=1",
+            "--dst-port",
+            "443",
+            "--active-only",
+            "--log-file",
+            "/tmp/a=b",
+        ],
+        None,
+    )
+    .expect("valid");
+    assert_eq!(c.filter.pid, Some(7));
+    assert_eq!(c.filter.src_ip, "10.0.0.1".parse().ok());
+    assert_eq!(c.filter.dst_ip, "2001:db8::1".parse().ok());
+    assert_eq!((c.filter.src_port, c.filter.dst_port), (Some(1), Some(443)));
+    assert!(c.filter.active_only);
+    assert_eq!(c.log, LogChoice::Path("/tmp/a=b".into()));
+    let mapped = run(&["--src-ip", "::ffff:10.0.0.1"], None).expect("valid");
+    assert_eq!(mapped.filter.src_ip, "10.0.0.1".parse().ok());
+}
+
+#[test]
+fn the_log_is_chosen_by_flag_then_environment() {
+    let path = |p: &str| LogChoice::Path(p.into());
+    let log = |args: &[&str], env| run(args, env).expect("valid").log;
+    assert_eq!(log(&[], None), LogChoice::Default);
+    assert_eq!(log(&[], Some("")), LogChoice::Default);
+    assert_eq!(log(&[], Some("/e")), path("/e"));
+    assert_eq!(log(&["--log-file", "/f"], Some("/e")), path("/f"));
+    assert_eq!(log(&["--no-log"], Some("/e")), LogChoice::Off);
+    assert!(run(&["--no-log", "--log-file", "/f"], None).is_err());
+}
+
+#[test]
+fn values_are_checked() {
+    for (flag, value) in [
+        ("--pid", "x"),
+        ("--pid", "-1"),
+        ("--src-ip", "10.0.0"),
+        ("--src-port", "65536"),
+        ("--duration", "0"),
+        ("--duration", "nan"),
+        ("--duration", "1e30"),
+        ("--duration", "."),
+        ("--duration", "0.0000000001"),
+        ("--count", "0"),
+        ("--buffer", "0"),
+        ("--buffer", "2G"),
+        ("--log-max-size", "0"),
+        ("--log-max-size", "1T"),
+        ("--log-max-size", "K"),
+        ("--log-max-size", "18446744073709551615K"),
+        ("--buffer", "4X"),
+        ("--buffer", "99999999999999999999"),
+        ("--format", "xml"),
+        ("--history", "0"),
+        ("--connections-max", "0"),
+        ("--transport", "ftrace"),
+        ("--sandbox", "loose"),
+        ("--nonsense", "1"),
+    ] {
+        let message = run(&[flag, value], None).expect_err(flag);
+        assert!(
+            message.contains(flag) && !message.contains('\n'),
+            "{message}"
+        );
+    }
+    assert!(run(&["--pid"], None).is_err());
+    assert!(run(&["word"], None).is_err());
+    assert_eq!(
+        run(&["--buffer", "256K"], None).expect("valid").buffer,
+        Some(256 << 10)
+    );
+    let half = run(&["--duration", "0.5"], None).expect("valid").duration;
+    assert_eq!(half, Some(Duration::from_millis(500)));
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let help = run(&["--help"], None).expect_err("text");
+    assert!(help.contains("--src-port") && help.contains("Exit codes"));
+    let version = run(&["--version"], None).expect_err("text");
+    assert_eq!(
+        version,
+        concat!("socket-snoop ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         }
         Err(why) => skip(why.trim()),
     }
-    match doors::every_number(&program, &folder) {
+    match doors::numbers::every_number(&program, &folder) {
         Ok(count) => {
             passed += 1;
             let _ = writeln!(out, "test every system call, {count} attempts ... ok");

@@ -85,6 +85,7 @@ fn epoll_failed(errno: Errno) -> Error {
         Kind::Runtime,
         format!("cannot wait for events (epoll): {errno}"),
     )
+    .or_limit(errno)
 }
 
 /// Traces until told to stop.
@@ -94,8 +95,9 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let console =
         console.map_err(|e| Error::new(Kind::Runtime, format!("standard output: {e}")))?;
     // Signals first: from here on a stop is orderly.
-    let signals = Signals::install()
-        .map_err(|errno| Error::new(Kind::Runtime, format!("cannot handle signals: {errno}")))?;
+    let signals = Signals::install().map_err(|errno| {
+        Error::new(Kind::Runtime, format!("cannot handle signals: {errno}")).or_limit(errno)
+    })?;
     let (mut notify, deaf) = Notify::open(std::env::var_os("NOTIFY_SOCKET").as_deref());
     if let Some(why) = deaf {
         notice(&why);

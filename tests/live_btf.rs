@@ -69,14 +69,14 @@ fn comparable(events: &[Value]) -> Vec<(String, String)> {
             let end = format!("{} {}", event::local(e), event::peer(e));
             let mut keys = e.as_object().expect("an object").clone();
             for key in ["time", "socket.id"] {
-                keys.remove(key);
+                keys.shift_remove(key);
             }
             if keys
                 .get("owner.source")
                 .is_none_or(|source| source != "task")
             {
                 // Of what others do to a socket, one way tells the user more often.
-                keys.remove("user.id");
+                keys.shift_remove("user.id");
             }
             (end, Value::from(keys).to_string())
         })

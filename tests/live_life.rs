@@ -119,7 +119,13 @@ fn a_synack_sent_again_is_the_connections() {
     assert_eq!(count, again.len() as u64, "{}", of_server[0]);
     for e in again {
         assert_eq!(e["socket.id"], of_server[0]["socket.id"], "{e}");
-        assert_eq!(e["owner.source"], "listener", "{e}");
+        // What other tests have started meanwhile might be who has the listener.
+        let whose = (&e["owner.source"], e["process.pid"].as_u64());
+        let own = Some(u64::from(std::process::id()));
+        assert!(
+            whose.0 == "none" || whose.0 == "listener" && whose.1 == own,
+            "{e}"
+        );
         assert_eq!(e["tcp.state"], "SYN_RECV", "{e}");
     }
 }

@@ -55,19 +55,19 @@ fn renamers(count: usize) -> Vec<Guard> {
     (0..count).map(start).collect()
 }
 
-/// A process that connects, says so, and closes when told to: it and its server.
+/// A process that connects and closes, and its server. It is older than the
+/// listener: a child that is younger might be who has it.
 fn client() -> (Child, TcpListener) {
-    let listener = net::listen(net::own_ip());
-    let server = listener.local_addr().unwrap();
-    let script = format!(
-        "exec 3<>/dev/tcp/{}/{}; exec 3>&-",
-        server.ip(),
-        server.port()
-    );
-    let child = Command::new("bash")
-        .args(["-c", &script])
+    let script = "read -r ip port; exec 3<>/dev/tcp/$ip/$port; exec 3>&-";
+    let mut child = Command::new("bash")
+        .args(["-c", script])
+        .stdin(Stdio::piped())
         .spawn()
         .expect("bash");
+    let listener = net::listen(net::own_ip());
+    let server = listener.local_addr().unwrap();
+    let mut input = child.stdin.take().expect("a pipe");
+    writeln!(input, "{} {}", server.ip(), server.port()).expect("tell it");
     net::drain(listener.accept().expect("accept").0);
     (child, listener)
 }
@@ -224,10 +224,14 @@ fn processes_are_those_of_proc() {
                 let name = processes.name(pid).expect("a name");
                 assert_eq!(&name[..4], b"cat\0");
             }
-            let mut named = 0;
+            let (mut named, mut sure) = (0, 0);
             let still = self::found();
             for (pid, process) in found.iter().filter(|(pid, _)| still.contains_key(pid)) {
-                assert_eq!(processes.lives(*pid, now), Some(true), "{pid}");
+                // Of one that other work of this host has, with threads that end, it
+                // may be in doubt.
+                let lives = processes.lives(*pid, now);
+                assert_ne!(lives, Some(false), "{pid}");
+                sure += u32::from(lives == Some(true));
                 assert_eq!(processes.is_kernel_thread(*pid), process.kernel, "{pid}");
                 if let Some(parent) = processes.parent(*pid) {
                     assert_eq!(parent, process.parent, "{pid}");
@@ -239,7 +243,7 @@ fn processes_are_those_of_proc() {
                     named += 1;
                 }
             }
-            assert!(named > 5);
+            assert!(named > 5 && sure > 5, "{named} {sure}");
         });
     }
 }

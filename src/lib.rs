@@ -22,7 +22,6 @@ pub mod tasks;
 pub mod user;
 
 pub mod clock;
-pub mod event;
 pub mod existing;
 pub mod lifecycle;
 pub mod lineage;
@@ -30,21 +29,24 @@ pub mod listeners;
 pub mod proc;
 pub mod processes;
 pub mod recent;
-pub mod tcp;
-pub mod text;
-pub mod wire;
 pub mod zone;
 
 pub mod attach;
-pub mod btf;
 pub mod passes;
 
 pub mod program;
+
+pub mod btf;
 
 pub mod maps;
 pub mod perf;
 pub mod tally;
 pub mod tracepoint;
+
+pub mod event;
+pub mod tcp;
+pub mod text;
+pub mod wire;
 
 pub mod symbols;
 pub mod timens;

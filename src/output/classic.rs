@@ -1,7 +1,8 @@
 //! The log line, as the original's README shows it.
 
+use super::words::{elsewhere, owner};
 use super::{Format, Lost, Reasons, Record, Shape, Shown, connection, errno_name, escape};
-use crate::event::{Owner, What};
+use crate::event::What;
 use crate::tcp::State;
 use crate::text::{self, Stamps};
 use std::io::Write;
@@ -20,40 +21,6 @@ impl Classic {
             stamps: Stamps::default(),
             shape,
         }
-    }
-}
-
-/// ` PID=… COMM=…` of an owner; `PID=0 COMM=-` where it isn't known.
-pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>) {
-    out.extend_from_slice(b" PID=");
-    text::number(out, owner.map_or(0, |o| u64::from(o.task.pid)));
-    out.extend_from_slice(b" COMM=");
-    match owner {
-        Some(owner) => escape::comm(out, owner.task.comm()),
-        None => out.push(b'-'),
-    }
-}
-
-/// ` NETNS=… UID=…` where a socket is in another network namespace than this
-/// process: there, the addresses are whatever its user likes. The user is left
-/// out where it isn't known, and so is all where this process's own isn't.
-pub(super) fn elsewhere(
-    out: &mut Vec<u8>,
-    shape: Shape,
-    netns: Option<u32>,
-    owner: Option<&Owner>,
-) {
-    let (Some(netns), Some(own)) = (netns, shape.netns) else {
-        return;
-    };
-    if netns == own {
-        return;
-    }
-    out.extend_from_slice(b" NETNS=");
-    text::number(out, netns.into());
-    if let Some(uid) = owner.and_then(|owner| owner.task.uid) {
-        out.extend_from_slice(b" UID=");
-        text::number(out, uid.into());
     }
 }
 

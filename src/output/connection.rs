@@ -2,8 +2,8 @@
 //!
 //! Contract: as for the formats it serves: what isn't known is left out.
 
-use super::json::{boolean, ends, key, number, owner, plain};
-use super::{Reasons, Record, Shape, Summary, classic, escape};
+use super::keys::{boolean, ends, key, number, owner, plain};
+use super::{Reasons, Record, Shape, Summary, escape, words};
 use crate::lifecycle::totals::{Busiest, Totals};
 use crate::text::{self, Stamps};
 
@@ -36,7 +36,7 @@ pub(super) fn classic(
     text::endpoint(out, connection.local());
     out.extend_from_slice(b" DST=");
     text::endpoint(out, connection.peer());
-    classic::owner(out, connection.owner().as_ref());
+    words::owner(out, connection.owner().as_ref());
     out.extend_from_slice(b" DIRECTION=");
     out.extend_from_slice(connection.direction().name().as_bytes());
     if let Some(duration) = connection.duration() {
@@ -69,7 +69,7 @@ pub(super) fn classic(
         out.extend_from_slice(b" END_SEEN=no");
     }
     let owner = connection.owner();
-    classic::elsewhere(out, shape, connection.netns(), owner.as_ref());
+    words::elsewhere(out, shape, connection.netns(), owner.as_ref());
     out.push(b'\n');
 }
 

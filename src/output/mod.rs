@@ -9,6 +9,7 @@ pub mod classic;
 pub mod connection;
 pub mod escape;
 pub mod json;
+pub mod keys;
 pub mod log;
 pub mod notice;
 pub mod place;
@@ -18,6 +19,7 @@ pub mod report;
 pub mod sink;
 pub mod stream;
 pub mod waits;
+pub mod words;
 mod writer;
 
 use crate::event::Event;

@@ -4,7 +4,8 @@
 //! host's is escaped here. The JSON keys are flat and constant text.
 
 use super::escape;
-use super::json::{Json, key, number, plain};
+use super::json::Json;
+use super::keys::{key, number, plain};
 use crate::bpf_link::is_member;
 use crate::finding::{Finding, Section, Verdict};
 use crate::text::{self, printable};

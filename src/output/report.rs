@@ -1,6 +1,6 @@
 //! The connection report at the end of a run.
 
-use super::{Shape, Summary, classic, connection};
+use super::{Shape, Summary, connection, words};
 use crate::lifecycle::Connections;
 use crate::lifecycle::cause::Cause;
 use crate::lifecycle::connection::{Connection, Direction};
@@ -10,7 +10,7 @@ use std::io::Write;
 /// Whose it was, for how long, and why it ended.
 fn life(out: &mut Vec<u8>, connection: &Connection) {
     out.push(b' ');
-    classic::owner(out, connection.owner().as_ref());
+    words::owner(out, connection.owner().as_ref());
     out.push(b' ');
     if connection.is_listener() {
         out.extend_from_slice(b"listener\n");
@@ -54,7 +54,7 @@ pub fn render(
         out.extend_from_slice(b" -> ");
         text::endpoint(out, connection.peer());
         let owner = connection.owner();
-        classic::elsewhere(out, shape, connection.netns(), owner.as_ref());
+        words::elsewhere(out, shape, connection.netns(), owner.as_ref());
         out.push(b'\n');
         life(out, connection);
         for (wall, state) in connection.transitions() {

@@ -109,6 +109,24 @@ fn the_fallback_is_our_own_or_none() {
     });
 }
 
+/// That it is our own still holds when we have become somebody else.
+#[test]
+fn the_fallback_is_rotated_by_another_user() {
+    if !live() {
+        return;
+    }
+    without_var_log(|| {
+        let dir = TempDir::new();
+        let log = dir.join("socket_monitor.log");
+        let tracer = Run::new("--user=nobody").dir(dir.path()).start();
+        fs::rename(&log, dir.join("old")).unwrap();
+        tracer.child.signal(Signal::SIGHUP);
+        assert!(eventually(|| log.exists()), "{}", tracer.stderr());
+        let out = tracer.stop().ok();
+        assert!(!out.stderr.contains("reopen"), "{}", out.stderr);
+    });
+}
+
 /// A folder as /tmp, with a link made by `user`.
 fn with_link(user: Option<u32>) -> (TempDir, TempDir) {
     let (dir, target) = (TempDir::new(), TempDir::new());

@@ -78,6 +78,8 @@ pub struct Care {
 pub struct Log {
     path: String,
     place: Place,
+    /// The user that we were at the start.
+    us: u32,
     older: Option<CString>,
     pinned: Option<Pinned>,
     flags: OFlag,
@@ -128,6 +130,7 @@ impl Log {
             path: path.into(),
             special: place.special(),
             place,
+            us: place::own(),
             older,
             pinned: None,
             flags,
@@ -185,7 +188,7 @@ impl Log {
     }
 
     fn file(&self) -> Result<(File, FileStat), Fault> {
-        if self.care.own && !place::is_ours(&fstat(&self.place.folder)?) {
+        if self.care.own && !place::is_ours(&fstat(&self.place.folder)?, self.us) {
             return Err(Fault::Folder);
         }
         let name = self.pinned.map_or(self.place.name.as_c_str(), |p| p.name);
@@ -193,7 +196,7 @@ impl Log {
         let file = openat(&self.place.folder, name, self.flags, mode)?;
         let stat = fstat(&file)?;
         let single = is_regular(&stat) && stat.st_nlink == 1;
-        if self.care.own && !(single && place::is_ours(&stat)) {
+        if self.care.own && !(single && place::is_ours(&stat, self.us)) {
             return Err(Fault::File);
         }
         if is_regular(&stat) {
@@ -283,7 +286,11 @@ impl Log {
             (Some(Pinned { name, older }), _) => (name, older),
             (None, older) => (self.place.name.as_c_str(), older.as_deref()),
         };
-        renameat(folder, name, folder, older.ok_or(Errno::EINVAL)?)?;
+        match renameat(folder, name, folder, older.ok_or(Errno::EINVAL)?) {
+            // Somebody else has done it in this very moment.
+            Ok(()) | Err(nix::Error::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         let (file, stat) = self.file()?;
         self.go_on(file, &stat);
         self.anew = 0;

@@ -42,13 +42,15 @@ pub fn is_others(stat: &FileStat) -> bool {
     stat.st_mode & 0o022 != 0
 }
 
-fn own() -> u32 {
+/// This user.
+pub fn own() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Whether it is this user's, and nobody else can change it.
-pub fn is_ours(stat: &FileStat) -> bool {
-    stat.st_uid == own() && !is_others(stat)
+/// Whether it is this user's, or that of `before`, who we were at the start, and
+/// nobody else can change it.
+pub fn is_ours(stat: &FileStat, before: u32) -> bool {
+    [own(), before].contains(&stat.st_uid) && !is_others(stat)
 }
 
 fn step(folder: &impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd> {

@@ -109,21 +109,30 @@ fn the_fallback_is_our_own_or_none() {
     });
 }
 
-/// That it is our own still holds when we have become somebody else.
+/// That it is our own still holds behind shut doors, and when we have become
+/// somebody else.
 #[test]
-fn the_fallback_is_rotated_by_another_user() {
+fn the_fallback_is_rotated() {
     if !live() {
         return;
     }
     without_var_log(|| {
-        let dir = TempDir::new();
-        let log = dir.join("socket_monitor.log");
-        let tracer = Run::new("--user=nobody").dir(dir.path()).start();
-        fs::rename(&log, dir.join("old")).unwrap();
-        tracer.child.signal(Signal::SIGHUP);
-        assert!(eventually(|| log.exists()), "{}", tracer.stderr());
-        let out = tracer.stop().ok();
-        assert!(!out.stderr.contains("reopen"), "{}", out.stderr);
+        for how in ["--sandbox=strict", "--user=nobody"] {
+            let dir = TempDir::new();
+            let log = dir.join("socket_monitor.log");
+            let tracer = Run::new(how).dir(dir.path()).start();
+            for older in ["1", "2"] {
+                fs::rename(&log, dir.join(older)).unwrap();
+                tracer.child.signal(Signal::SIGHUP);
+                assert!(eventually(|| log.exists()), "{how}: {}", tracer.stderr());
+            }
+            let out = tracer.stop().ok();
+            let said = out.stderr;
+            assert!(
+                !said.contains("reopen") && !said.contains("refused"),
+                "{said}"
+            );
+        }
     });
 }
 

@@ -47,10 +47,9 @@ pub fn own() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Whether it is this user's, or that of `before`, who we were at the start, and
-/// nobody else can change it.
-pub fn is_ours(stat: &FileStat, before: u32) -> bool {
-    [own(), before].contains(&stat.st_uid) && !is_others(stat)
+/// Whether it is one of ours, who are these users, and nobody else can change it.
+pub fn is_ours(stat: &FileStat, us: &[u32]) -> bool {
+    us.contains(&stat.st_uid) && !is_others(stat)
 }
 
 fn step(folder: &impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd> {

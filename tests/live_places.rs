@@ -117,7 +117,7 @@ fn the_fallback_is_rotated() {
         return;
     }
     without_var_log(|| {
-        for how in ["--sandbox=strict", "--user=nobody"] {
+        for how in ["--sandbox=strict", "--sandbox=on --user=nobody"] {
             let dir = TempDir::new();
             let log = dir.join("socket_monitor.log");
             let tracer = Run::new(how).dir(dir.path()).start();

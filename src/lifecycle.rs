@@ -20,11 +20,11 @@ pub mod keeper;
 pub mod resent;
 mod sent;
 pub mod totals;
+mod turned;
 mod verdict;
 
 use crate::event::{Counters, Event, What};
 use crate::existing::Table;
-use crate::recent::Recent;
 use crate::tcp::State;
 use crate::text;
 use cause::{Reason, acknowledged, time_wait};
@@ -36,6 +36,7 @@ use keeper::Moment;
 use resent::Counts;
 use std::collections::{HashMap, VecDeque};
 use totals::Totals;
+use turned::TurnedAway;
 
 /// How long after CLOSE a reset is waited for that belongs to it, in
 /// nanoseconds. Both are the work of one moment, but the task may lose the CPU
@@ -111,8 +112,8 @@ pub struct Connections {
     seen: u64,
     /// Those that found no room, and of these those that were told of.
     homeless: (u64, u64),
-    /// The sockets of those, lately.
-    turned_away: Recent<()>,
+    /// The sockets of those.
+    turned_away: TurnedAway,
     birth_missed: u64,
     totals: Totals,
     slots: Vec<Connection>,
@@ -155,7 +156,7 @@ impl Connections {
             sockets: 0,
             seen: 0,
             homeless: (0, 0),
-            turned_away: Recent::new(room),
+            turned_away: TurnedAway::new(room),
             birth_missed: 0,
             totals: Totals::default(),
             slots: Vec::new(),
@@ -416,11 +417,7 @@ impl Connections {
 
     /// A place for the connection of an event; `None` where there is none.
     fn insert(&mut self, event: &Event, wall: u64) -> Option<u32> {
-        let known = !event.is_birth() && self.turned_away.get(event.socket).is_some();
-        if known {
-            if event.is_close() {
-                self.turned_away.remove(event.socket);
-            }
+        if !event.is_birth() && self.turned_away.has(event) {
             return None;
         }
         let slot = match self.free.pop() {
@@ -428,13 +425,11 @@ impl Connections {
             None if self.slots.len() < self.room => self.slots.len() as u32,
             None => {
                 self.homeless.0 += 1;
-                if !event.is_close() {
-                    self.turned_away.insert(event.socket, ());
-                }
+                self.turned_away.add(event);
                 return None;
             }
         };
-        self.turned_away.remove(event.socket);
+        self.turned_away.forget(event.socket);
         self.sockets += 1;
         let connection = Connection::new(event, wall, self.sockets);
         let listener = connection.is_listener();

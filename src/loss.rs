@@ -24,12 +24,23 @@ struct Told {
     underway: u64,
 }
 
+/// What is counted elsewhere, and on no CPU: since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Elsewhere {
+    /// Events for which the programs were skipped.
+    pub skipped: u64,
+    /// Processes that found no room.
+    pub processes: u64,
+    /// Listeners that found no room, where no program keeps them.
+    pub listeners: u64,
+}
+
 /// Loss of a whole run.
 #[derive(Debug, Default)]
 pub struct Losses {
     cpus: Vec<Told>,
-    recursion: u64,
-    refused: u64,
+    /// What was reported of the rest.
+    elsewhere: Elsewhere,
     undecodable: u64,
     undecodable_told: u64,
     total: u64,
@@ -47,13 +58,12 @@ impl Losses {
     }
 
     /// Hands out what is new: what the rings say, what the programs count where
-    /// there are any, how often they were skipped, and how many processes found
-    /// no room. `wall` is the time to give.
+    /// there are any, and what is counted elsewhere. `wall` is the time to give.
     pub fn poll(
         &mut self,
         rings: &Rings,
         tally: Option<&Tally>,
-        (skipped, refused): (u64, u64),
+        now: Elsewhere,
         wall: u64,
         tell: &mut dyn FnMut(Lost),
     ) {
@@ -101,8 +111,11 @@ impl Losses {
             step(&mut told.listeners, listeners, at, Reason::ListenersFull);
             step(&mut told.unreadable, unreadable, at, Reason::Unreadable);
         }
-        step(&mut self.recursion, skipped, None, Reason::Recursion);
-        step(&mut self.refused, refused, None, Reason::TasksFull);
+        let told = &mut self.elsewhere;
+        step(&mut told.skipped, now.skipped, None, Reason::Recursion);
+        step(&mut told.processes, now.processes, None, Reason::TasksFull);
+        let listeners = now.listeners;
+        step(&mut told.listeners, listeners, None, Reason::ListenersFull);
         let undecodable = self.undecodable;
         step(
             &mut self.undecodable_told,

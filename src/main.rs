@@ -23,13 +23,17 @@ fn arguments() -> Result<Vec<String>, Error> {
         .collect()
 }
 
-/// Prints something whole. A reader that has left has seen enough.
-fn print(text: &[u8]) {
-    if let Err(e) = std::io::stdout().write_all(text) {
-        if e.kind() != std::io::ErrorKind::BrokenPipe {
+/// Prints something whole; the exit code, which is at least `code`. A reader that
+/// has left has seen enough.
+fn print(text: &[u8], code: u8) -> u8 {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             let errno = Errno::from_io(&e);
             notice(&format!("cannot write to standard output: {errno}"));
+            code.max(1)
         }
+        _ => code,
     }
 }
 
@@ -40,13 +44,9 @@ fn run() -> Result<u8, Error> {
         Command::Run(config) => session::run(&config).map(|()| 0),
         Command::Check(config) => {
             let (text, code) = check::run(&config);
-            print(&text);
-            Ok(code)
+            Ok(print(&text, code))
         }
-        Command::Print(text) => {
-            print(text.as_bytes());
-            Ok(0)
-        }
+        Command::Print(text) => Ok(print(text.as_bytes(), 0)),
     }
 }
 

@@ -12,14 +12,18 @@ use crate::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
 use crate::processes::Processes;
 use crate::recent::Recent;
 use crate::tcp::State;
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 /// Sockets remembered; twice as many for a time.
 const SOCKETS: usize = 7168;
-/// Listeners remembered. With more, children no longer inherit: a listener that
-/// isn't known might be the one.
+/// Listeners remembered. Of more than that children at the same port don't
+/// inherit, as long as it is there: it might be the one.
 const LISTENERS: usize = 8192;
+/// Listeners that found no room, of which it is noticed when they go. A port at
+/// which even more listen is not trusted any more.
+const REFUSED: usize = 65536;
 
 /// What is remembered of a socket.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +71,12 @@ pub struct Owners {
     /// By local port.
     listeners: HashMap<u16, Vec<Listener>>,
     listening: usize,
-    overflowed: bool,
+    /// Sockets of listeners that found no room.
+    refused: HashSet<u64>,
+    /// How many of those there are at a local port.
+    untold: HashMap<u16, u32>,
+    /// How many there ever were.
+    refusals: u64,
 }
 
 impl Default for Owners {
@@ -76,7 +85,9 @@ impl Default for Owners {
             sockets: Recent::new(SOCKETS),
             listeners: HashMap::new(),
             listening: 0,
-            overflowed: false,
+            refused: HashSet::new(),
+            untold: HashMap::new(),
+            refusals: 0,
         }
     }
 }
@@ -192,7 +203,12 @@ impl Owners {
     fn listen(&mut self, event: &Event) {
         self.forget_listener(event);
         if self.listening >= LISTENERS {
-            self.overflowed = true;
+            self.refusals = self.refusals.saturating_add(1);
+            if self.refused.len() < REFUSED {
+                self.refused.insert(event.socket);
+            }
+            let untold = self.untold.entry(event.local.port).or_default();
+            *untold = untold.saturating_add(1);
             return;
         }
         self.listening += 1;
@@ -204,7 +220,20 @@ impl Owners {
         });
     }
 
+    /// How many listeners have found no room so far.
+    pub fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
     fn forget_listener(&mut self, event: &Event) {
+        if self.refused.remove(&event.socket) {
+            if let Entry::Occupied(mut untold) = self.untold.entry(event.local.port) {
+                *untold.get_mut() -= 1;
+                if *untold.get() == 0 {
+                    untold.remove();
+                }
+            }
+        }
         if let Some(all) = self.listeners.get_mut(&event.local.port) {
             let before = all.len();
             all.retain(|l| l.socket != event.socket);
@@ -234,7 +263,7 @@ impl Owners {
     /// are all of one process. Which namespace or device each of them is of
     /// isn't known, so that none goes before another.
     fn heir(&self, port: u16, addr: IpAddr) -> Option<Task> {
-        if self.overflowed {
+        if self.untold.contains_key(&port) {
             return None;
         }
         let all = self.listeners.get(&port)?;

@@ -25,6 +25,8 @@ const PAUSE: u8 = 10;
 pub enum Precedence {
     /// SCHED_RR, priority 1.
     RealTime,
+    /// A real-time priority that whoever started this process has given it.
+    Given,
     /// A nice value.
     Nice(i32),
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Precedence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Precedence::RealTime => f.write_str("real-time (SCHED_RR 1)"),
+            Precedence::Given => f.write_str("real-time, as it was started"),
             Precedence::Nice(value) => write!(f, "nice {value}"),
         }
     }
@@ -45,8 +48,12 @@ fn is_bounded(runtime: &[u8]) -> bool {
     text.trim().parse::<u64>().is_ok()
 }
 
-/// Takes precedence, as much as is good for this host.
+/// Takes precedence, as much as is good for this host; what a service manager has
+/// given stays as it is.
 pub fn take() -> Result<Precedence, Error> {
+    if sched::is_real_time() {
+        return Ok(Precedence::Given);
+    }
     let runtime = std::fs::read("/proc/sys/kernel/sched_rt_runtime_us").unwrap_or_default();
     let real_time = sched::cpus() > 1 && is_bounded(&runtime);
     by(real_time, &sched::real_time, &sched::nice)
@@ -87,7 +94,7 @@ impl Room {
     /// For a process that has this precedence.
     pub fn new(precedence: Option<Precedence>, now: u64) -> Room {
         Room {
-            real_time: precedence == Some(Precedence::RealTime),
+            real_time: matches!(precedence, Some(Precedence::RealTime | Precedence::Given)),
             rested: now,
         }
     }

@@ -142,6 +142,11 @@ impl Sampler {
         self.tasks.observe(time, news);
     }
 
+    /// Listeners that found no room so far.
+    pub fn refused_listeners(&self) -> u64 {
+        self.owners.refusals()
+    }
+
     /// The event of a sample, if it is one of TCP. `processes` are as they are
     /// then.
     pub fn decode(

@@ -13,7 +13,7 @@ mod start;
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
 use crate::notify::Notify;
-use crate::output::log::{self, Log};
+use crate::output::log::{self, Care, Log};
 use crate::output::{Output, Shape, notice};
 use crate::priority::{self, Precedence, Room};
 use crate::proc;
@@ -22,7 +22,7 @@ use crate::snapshot::helper::Helper;
 use crate::source::{Doors, Source};
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, limits, time};
-use crate::user;
+use crate::user::{self, User};
 use crate::view::View;
 use crate::zone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -58,12 +58,16 @@ const LAST_WORDS: u64 = 200 * MILLI;
 const LAST_WORD: u8 = 5;
 
 /// Opens the log that was chosen.
-fn open_log(config: &Config) -> Option<Log> {
-    let max = config.log_max_size;
+fn open_log(config: &Config, user: Option<User>) -> Option<Log> {
+    let care = Care {
+        own: false,
+        user: user.map(|user| user.uid),
+        max: config.log_max_size,
+    };
     match &config.log {
         LogChoice::Off => None,
-        LogChoice::Path(path) => log::open(path, None, max),
-        LogChoice::Default => log::open(DEFAULT_LOG, Some(FALLBACK_LOG), max),
+        LogChoice::Path(path) => log::open(path, None, care),
+        LogChoice::Default => log::open(DEFAULT_LOG, Some(FALLBACK_LOG), care),
     }
 }
 
@@ -111,7 +115,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     for note in source.notes() {
         notice(note);
     }
-    let log = open_log(config);
+    let log = open_log(config, user);
     let opening = match log.as_ref().filter(|log| log.is_open()) {
         Some(log) => format!(
             "Monitoring socket connections with enhanced metrics. Logs will be written to {}",

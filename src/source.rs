@@ -7,7 +7,7 @@
 use crate::attach::{self, Loaded, Part, Wants};
 use crate::error::{Error, Kind};
 use crate::event::{Event, Known};
-use crate::loss::Losses;
+use crate::loss::{Elsewhere, Losses};
 use crate::maps::{Listener, Maps, lift_memlock};
 use crate::output::{Lost, Reason, notice};
 use crate::perf::feed::Feed;
@@ -413,12 +413,22 @@ impl Source {
             }
             tell(lost);
         };
-        let (tally, skipped) = match &self.way {
-            Way::Programs { maps, loaded } => (Some(maps.tally()), loaded.skipped(maps.tally())),
-            Way::Samples(_) => (None, 0),
+        let mut elsewhere = Elsewhere {
+            processes: self.processes.refused(),
+            ..Elsewhere::default()
         };
-        let none = (skipped, self.processes.refused());
-        self.losses.poll(&self.rings, tally, none, wall, &mut note);
+        let tally = match &self.way {
+            Way::Programs { maps, loaded } => {
+                elsewhere.skipped = loaded.skipped(maps.tally());
+                Some(maps.tally())
+            }
+            Way::Samples(sampler) => {
+                elsewhere.listeners = sampler.refused_listeners();
+                None
+            }
+        };
+        self.losses
+            .poll(&self.rings, tally, elsewhere, wall, &mut note);
         let told = came.len();
         let looked = self.look().into_iter();
         let looked: Vec<u32> = looked.filter(|cpu| !came.contains(cpu)).collect();

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind};
 use crate::sys::{self, Errno, caps};
 use crate::text::printable;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, fchown};
@@ -73,7 +73,8 @@ pub type LogPlace<'a> = (Option<BorrowedFd<'a>>, BorrowedFd<'a>);
 
 impl User {
     /// Becomes this user for ever, in no other group than its own. Capabilities
-    /// stay as they are. A log in a folder of the user's is given to it.
+    /// stay as they are. A log of our own in a folder of the user's, with one name, is
+    /// given to it.
     pub fn become_it(&self, log: Option<LogPlace<'_>>) -> Result<(), Error> {
         self.change(log).map_err(|errno| {
             let why = format!("cannot become the user {} ({errno})", self.uid);
@@ -84,15 +85,15 @@ impl User {
 
     fn change(&self, log: Option<LogPlace<'_>>) -> sys::Result<()> {
         if let Some((Some(file), folder)) = log {
-            let owner = |fd: BorrowedFd<'_>| {
+            let of = |fd: BorrowedFd<'_>| {
                 let fd = fd.try_clone_to_owned().ok()?;
-                File::from(fd)
-                    .metadata()
-                    .ok()
-                    .map(|meta| (meta.uid(), meta.is_file()))
+                File::from(fd).metadata().ok()
             };
-            let theirs = owner(folder).is_some_and(|(uid, _)| uid == self.uid);
-            if theirs && owner(file).is_some_and(|(_, regular)| regular) {
+            let theirs = of(folder).is_some_and(|meta| meta.uid() == self.uid);
+            // With another name it may be any file, to which its user has made a link.
+            let us = nix::unistd::geteuid().as_raw();
+            let single = |meta: Metadata| meta.is_file() && meta.nlink() == 1 && meta.uid() == us;
+            if theirs && of(file).is_some_and(single) {
                 // It can be written as it is, if not opened again.
                 let _ = fchown(file, Some(self.uid), Some(self.gid));
             }

@@ -109,6 +109,33 @@ fn the_fallback_is_our_own_or_none() {
     });
 }
 
+/// That it is our own still holds behind shut doors, and when we have become
+/// somebody else.
+#[test]
+fn the_fallback_is_rotated() {
+    if !live() {
+        return;
+    }
+    without_var_log(|| {
+        for how in ["--sandbox=strict", "--sandbox=on --user=nobody"] {
+            let dir = TempDir::new();
+            let log = dir.join("socket_monitor.log");
+            let tracer = Run::new(how).dir(dir.path()).start();
+            for older in ["1", "2"] {
+                fs::rename(&log, dir.join(older)).unwrap();
+                tracer.child.signal(Signal::SIGHUP);
+                assert!(eventually(|| log.exists()), "{how}: {}", tracer.stderr());
+            }
+            let out = tracer.stop().ok();
+            let said = out.stderr;
+            assert!(
+                !said.contains("reopen") && !said.contains("refused"),
+                "{said}"
+            );
+        }
+    });
+}
+
 /// A folder as /tmp, with a link made by `user`.
 fn with_link(user: Option<u32>) -> (TempDir, TempDir) {
     let (dir, target) = (TempDir::new(), TempDir::new());

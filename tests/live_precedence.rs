@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::{Run, binary, live};
+use common::{Run, binary, live, skip};
 
 /// Of /proc/PID/stat: nice value, real-time priority and policy (proc(5)).
 fn scheduling(pid: u32) -> [i32; 3] {
@@ -55,4 +55,33 @@ fn precedence_is_taken() {
         "{has:?}"
     );
     tracer.stop().ok();
+}
+
+/// As a service manager gives it, which forbids to take any.
+#[test]
+fn given_precedence_is_kept() {
+    if !live() {
+        return;
+    }
+    let given = || {
+        let mut chrt = Command::new("chrt");
+        chrt.args(["--fifo", "3"]);
+        chrt
+    };
+    let can = given().arg("true").output();
+    if !can.is_ok_and(|out| out.status.success()) {
+        return skip("no real-time priority can be had");
+    }
+    let mut through = given();
+    through.arg(binary());
+    let tracer = Run::through(through, "--no-log --priority=on").start();
+    let pid = tracer.child.pid();
+    assert_eq!(scheduling(pid), [0, 3, libc::SCHED_FIFO]);
+    let said = tracer.stop().ok().stderr;
+    assert!(!said.contains("precedence"), "{said}");
+    let mut check = given();
+    check.arg(binary()).args(["--check", "--no-log"]);
+    let said = String::from_utf8(check.output().unwrap().stdout).unwrap();
+    let row = said.lines().find(|line| line.starts_with("  precedence"));
+    assert!(row.is_some_and(|row| row.contains(" yes ")), "{said}");
 }

@@ -9,7 +9,7 @@ mod common;
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -473,6 +473,32 @@ fn another_user_goes_on() {
             .collect();
         assert_eq!(event::lines_with(&logged, server).len(), 20);
     }
+}
+
+/// A link to somebody's file does not make it the user's.
+#[test]
+fn a_log_with_another_name_is_not_given_away() {
+    if !live() {
+        return;
+    }
+    let dir = TempDir::new();
+    let folder = dir.join("theirs");
+    let (secret, log) = (dir.join("secret"), folder.join("log"));
+    fs::create_dir(&folder).unwrap();
+    chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::write(&secret, "").unwrap();
+    fs::hard_link(&secret, &log).unwrap();
+    let owner = || fs::metadata(&secret).unwrap().uid();
+    let run = Run::new("--user=nobody --duration=0.1 --log-file");
+    run.arg(&log).run().ok();
+    assert_eq!(owner(), 0);
+    fs::remove_file(&log).unwrap();
+    // Nor is a third one's.
+    fs::write(&log, "").unwrap();
+    chown(&log, Some(1), None).unwrap();
+    let run = Run::new("--user=nobody --duration=0.1 --log-file");
+    run.arg(&log).run().ok();
+    assert_eq!(fs::metadata(&log).unwrap().uid(), 1);
 }
 
 #[test]

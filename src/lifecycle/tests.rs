@@ -111,6 +111,31 @@ fn the_history_is_bounded_and_what_went_is_counted() {
     assert_eq!(table.slots.len(), 1);
 }
 
+/// However many are turned away, and whoever leaves meanwhile.
+#[test]
+fn who_is_turned_away_stays_out() {
+    let mut table = Connections::new(4, 100, 0, ALL);
+    let answered = |s| state(1, s, State::SynSent, State::Established, (1, 80));
+    for socket in 1..=4 {
+        feed(&mut table, &opened(socket));
+    }
+    for socket in 5..=1000 {
+        assert!(table.observe(&opened(socket), 1).is_none());
+    }
+    feed(&mut table, &closed(1));
+    while let Some(ended) = table.next_ended(u64::MAX) {
+        table.release(ended);
+    }
+    for make in [answered, closed] {
+        for socket in 5..=1000 {
+            assert!(table.observe(&make(socket), 1).is_none(), "{socket}");
+        }
+    }
+    assert_eq!((table.homeless(), table.birth_missed()), (996, 0));
+    feed(&mut table, &opened(7));
+    assert_eq!(table.seen(), 5);
+}
+
 #[test]
 fn what_finds_no_room_is_counted_and_turns_nobody_out() {
     let mut table = Connections::new(4, 100, 0, ALL);

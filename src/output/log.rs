@@ -69,6 +69,8 @@ impl fmt::Display for Fault {
 pub struct Care {
     /// Nobody has named it: folder and file must be our own.
     pub own: bool,
+    /// The user that we become, once it is open.
+    pub user: Option<u32>,
     /// It is begun anew where it would grow beyond so many bytes.
     pub max: Option<u64>,
 }
@@ -78,6 +80,8 @@ pub struct Care {
 pub struct Log {
     path: String,
     place: Place,
+    /// The users that we are, at the start and later: asking is refused then.
+    us: [u32; 2],
     older: Option<CString>,
     pinned: Option<Pinned>,
     flags: OFlag,
@@ -128,6 +132,7 @@ impl Log {
             path: path.into(),
             special: place.special(),
             place,
+            us: [place::own(), care.user.unwrap_or_else(place::own)],
             older,
             pinned: None,
             flags,
@@ -185,7 +190,7 @@ impl Log {
     }
 
     fn file(&self) -> Result<(File, FileStat), Fault> {
-        if self.care.own && !place::is_ours(&fstat(&self.place.folder)?) {
+        if self.care.own && !place::is_ours(&fstat(&self.place.folder)?, &self.us) {
             return Err(Fault::Folder);
         }
         let name = self.pinned.map_or(self.place.name.as_c_str(), |p| p.name);
@@ -193,7 +198,7 @@ impl Log {
         let file = openat(&self.place.folder, name, self.flags, mode)?;
         let stat = fstat(&file)?;
         let single = is_regular(&stat) && stat.st_nlink == 1;
-        if self.care.own && !(single && place::is_ours(&stat)) {
+        if self.care.own && !(single && place::is_ours(&stat, &self.us)) {
             return Err(Fault::File);
         }
         if is_regular(&stat) {
@@ -283,7 +288,11 @@ impl Log {
             (Some(Pinned { name, older }), _) => (name, older),
             (None, older) => (self.place.name.as_c_str(), older.as_deref()),
         };
-        renameat(folder, name, folder, older.ok_or(Errno::EINVAL)?)?;
+        match renameat(folder, name, folder, older.ok_or(Errno::EINVAL)?) {
+            // Somebody else has done it in this very moment.
+            Ok(()) | Err(nix::Error::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         let (file, stat) = self.file()?;
         self.go_on(file, &stat);
         self.anew = 0;
@@ -293,8 +302,7 @@ impl Log {
 
 /// Opens a log, else the one to fall back to. One that can't be written costs a
 /// warning, not the run; it is tried again later where that can be done.
-pub fn open(path: &str, fallback: Option<&str>, max: Option<u64>) -> Option<Log> {
-    let care = Care { own: false, max };
+pub fn open(path: &str, fallback: Option<&str>, care: Care) -> Option<Log> {
     let (mut log, fault) = match Log::at(path, care) {
         Ok(mut log) => match log.reopen() {
             Ok(()) => return Some(log),
@@ -306,7 +314,7 @@ pub fn open(path: &str, fallback: Option<&str>, max: Option<u64>) -> Option<Log>
     let failed = format!("warning: cannot write the log {shown}: {fault}");
     let mut nor = String::new();
     if let Some(fallback) = fallback {
-        match Log::open(fallback, Care { own: true, max }) {
+        match Log::open(fallback, Care { own: true, ..care }) {
             Ok(log) => {
                 notice(&format!("{failed}; writing {fallback}"));
                 return Some(log);

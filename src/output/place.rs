@@ -42,13 +42,14 @@ pub fn is_others(stat: &FileStat) -> bool {
     stat.st_mode & 0o022 != 0
 }
 
-fn own() -> u32 {
+/// This user.
+pub fn own() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Whether it is this user's, and nobody else can change it.
-pub fn is_ours(stat: &FileStat) -> bool {
-    stat.st_uid == own() && !is_others(stat)
+/// Whether it is one of ours, who are these users, and nobody else can change it.
+pub fn is_ours(stat: &FileStat, us: &[u32]) -> bool {
+    us.contains(&stat.st_uid) && !is_others(stat)
 }
 
 fn step(folder: &impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd> {

@@ -245,19 +245,64 @@ fn listeners_that_disagree_leave_a_child_unknown() {
 #[test]
 fn memory_is_bounded() {
     let mut owners = Owners::default();
+    let listener = |socket: u64, old, new| {
+        let port = 1000 + (socket % 50_000) as u16;
+        local(at(5, socket, old, new), "0.0.0.0", port)
+    };
     for socket in 0..100_000 {
         owners.observe(&at(5, socket, Close, SynSent), true, &nobody());
-    }
-    for socket in 0..20_000 {
-        let port = (socket % 60_000) as u16;
-        owners.observe(
-            &local(at(5, socket, Close, Listen), "0.0.0.0", port),
-            true,
-            &nobody(),
-        );
+        owners.observe(&listener(socket, Close, Listen), true, &nobody());
     }
     assert_eq!(owners.listening, LISTENERS);
-    // One of those that are not known may be the one.
-    let child = local(at(99, 9, Listen, SynRecv), "10.0.0.1", 1);
-    assert_eq!(told(owners.observe(&child, false, &nobody())), None);
+    assert_eq!(owners.refused.len(), REFUSED);
+    assert_eq!(owners.refusals(), 100_000 - LISTENERS as u64);
+    // Whether those that are not even known have gone can't be told.
+    for socket in 0..100_000 {
+        owners.observe(&listener(socket, Listen, Close), true, &nobody());
+    }
+    assert_eq!((owners.listening, owners.refused.len()), (0, 0));
+    for (socket, known) in [(100, Some(5)), (49_000, None)] {
+        let one = listener(socket, Close, Listen);
+        owners.observe(&one, true, &nobody());
+        let child = local(at(99, 1 << 40, Listen, SynRecv), "10.0.0.1", one.local.port);
+        let heir = told(owners.observe(&child, false, &nobody()));
+        assert_eq!(heir.map(|(pid, _)| pid), known, "{socket}");
+    }
+}
+
+#[test]
+fn listeners_that_found_no_room_leave_it_again() {
+    let mut owners = Owners::default();
+    let listener = |socket: u64, old, new| {
+        let port = 1000 + (socket % 50_000) as u16;
+        local(at(5, socket, old, new), "0.0.0.0", port)
+    };
+    let heir = |owners: &mut Owners, port| {
+        let child = local(at(99, 1 << 40, Listen, SynRecv), "10.0.0.1", port);
+        told(owners.observe(&child, false, &nobody())).map(|(pid, _)| pid)
+    };
+    let (first, over) = (1000, 1000 + LISTENERS as u16);
+    for socket in 0..LISTENERS as u64 {
+        owners.observe(&listener(socket, Close, Listen), true, &nobody());
+    }
+    assert_eq!(owners.refusals(), 0);
+    // One at a port of its own, one at a port where another one is known.
+    let late = [LISTENERS as u64, 50_000];
+    for socket in late {
+        owners.observe(&listener(socket, Close, Listen), true, &nobody());
+    }
+    assert_eq!(owners.refusals(), 2);
+    assert_eq!(heir(&mut owners, over), None);
+    assert_eq!(heir(&mut owners, first), None);
+    assert_eq!(heir(&mut owners, first + 1), Some(5));
+    // That it goes is enough for those of the others.
+    owners.observe(&listener(late[1], Listen, Close), true, &nobody());
+    assert_eq!(heir(&mut owners, first), Some(5));
+    assert_eq!(heir(&mut owners, over), None);
+    owners.observe(&listener(late[0], Listen, Close), true, &nobody());
+    owners.observe(&listener(7, Listen, Close), true, &nobody());
+    owners.observe(&listener(late[0], Close, Listen), true, &nobody());
+    assert_eq!(heir(&mut owners, over), Some(5));
+    assert_eq!(owners.refusals(), 2);
+    assert!(owners.untold.is_empty() && owners.refused.is_empty());
 }

@@ -1,4 +1,5 @@
-//! How much of the CPUs this process gets: sched_setscheduler(2), setpriority(2).
+//! How much of the CPUs this process gets: sched_setscheduler(2), setpriority(2),
+//! and what it has got.
 #![allow(unsafe_code)]
 
 use super::{Errno, Result, check};
@@ -19,6 +20,17 @@ pub fn real_time() -> Result<()> {
         )
     })
     .map(drop)
+}
+
+/// Whether this process is of a real-time class already.
+pub fn is_real_time() -> bool {
+    // SAFETY: takes a number.
+    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+    // Its children are not to have it, perhaps.
+    let class = policy & !libc::c_long::from(libc::SCHED_RESET_ON_FORK);
+    [libc::SCHED_RR, libc::SCHED_FIFO]
+        .map(libc::c_long::from)
+        .contains(&class)
 }
 
 /// A nice value: -20 is the most favourable, 19 the least.

@@ -311,6 +311,7 @@ pub fn child(args: &[String]) -> ExitCode {
         Care {
             own: false,
             max: Some(1),
+            ..Care::default()
         },
     )
     .expect("a log");

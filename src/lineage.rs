@@ -30,7 +30,7 @@ pub trait Lineage {
     /// children that it has had since then; it may have ended.
     fn descendants(&self, pid: u32, since: u64) -> Descendants;
     /// The name of the process that has this id: that of its first thread, ended
-    /// by a NUL if it is shorter.
+    /// by a NUL if it is shorter. Where that has just ended: the one it had.
     fn name(&self, pid: u32) -> Option<[u8; COMM_LEN]>;
     /// Its parent's id, as long as that one lives.
     fn parent(&self, pid: u32) -> Option<u32>;

@@ -26,6 +26,10 @@ const ENDED: usize = 16384;
 /// Threads that have ended and are remembered, at least: one that is ending
 /// still closes what it has open.
 const EXITED: usize = 4096;
+/// Processes that have ended and whose names are remembered, at least: their
+/// records end before they close what they have open (v6.18 kernel/exit.c,
+/// do_exit()).
+const PARTED: usize = 1024;
 /// Processes looked at for one question about descendants.
 const STEPS: usize = 1024;
 
@@ -73,6 +77,8 @@ pub struct Processes {
     by_pid: HashMap<u32, Index>,
     living: usize,
     exited: Recent<u64>,
+    /// The names of processes that have ended, and whose ids nobody has since.
+    parted: Recent<Name>,
     /// Whether records mean nothing here: another PID namespace.
     blind: bool,
     /// Whether ids are the kernel's own.
@@ -97,6 +103,7 @@ impl Processes {
             by_pid: HashMap::new(),
             living: 0,
             exited: Recent::new(EXITED),
+            parted: Recent::new(PARTED),
             blind,
             first_namespace: false,
             now: 0,
@@ -180,9 +187,11 @@ impl Processes {
     }
 
     /// The name of the process that has this id, which is that of its first
-    /// thread.
+    /// thread; where it has just ended, the one it had.
     pub fn name(&self, pid: u32) -> Option<Name> {
-        let process = self.current(pid)?;
+        let Some(process) = self.current(pid) else {
+            return self.parted.peek(pid.into()).copied();
+        };
         let known = process.named <= self.now && process.named >= self.names_lost;
         (known && self.is_known(process)).then_some(process.name)
     }

@@ -32,6 +32,11 @@ impl<V> Recent<V> {
         self.young.get_mut(&key)
     }
 
+    /// The value of a key, which is not used by that.
+    pub fn peek(&self, key: u64) -> Option<&V> {
+        self.young.get(&key).or_else(|| self.old.get(&key))
+    }
+
     /// Sets the value of a key.
     pub fn insert(&mut self, key: u64, value: V) {
         if self.young.len() >= self.room && !self.young.contains_key(&key) {

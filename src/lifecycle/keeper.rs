@@ -109,7 +109,10 @@ impl Kept {
                 true => kin.parent(self.pid).unwrap_or(0),
                 false => self.parent,
             },
-            name: kin.name(self.pid).unwrap_or(self.name),
+            name: match kin.follows() {
+                true => kin.name(self.pid).unwrap_or_default(),
+                false => self.name,
+            },
             thread: false,
             ..self.told(self.source)
         }
@@ -191,6 +194,10 @@ impl Keeper {
             let old = self.claim.filter(|old| old.pid == kept.pid);
             kept.thread = old.map_or(kept.thread, |old| old.thread);
             kept.uid = kept.uid.or(old.and_then(|old| old.uid));
+            if kept.name[0] == 0 {
+                // By samples only the thread's own name is in an event.
+                kept.name = old.map_or(kept.name, |old| old.name);
+            }
         }
         if own {
             // What is learned in an event of its own is cached from then on.
@@ -230,6 +237,7 @@ impl Keeper {
         let source = said.map(|owner| owner.source);
         if matches!(source, Some(OwnerSource::Task | OwnerSource::Accept)) {
             let name = kin.name(claim.pid).unwrap_or(claim.name);
+            self.claim = Some(Kept { name, ..claim });
             return Some(Told {
                 name,
                 ..claim.told(source?)

@@ -22,8 +22,12 @@ impl Processes {
                 self.lost = self.now + 1;
                 self.whole_since = self.now + 1;
                 self.exited.clear();
+                self.parted.clear();
             }
-            News::Missing(Topic::Names) => self.names_lost = self.now + 1,
+            News::Missing(Topic::Names) => {
+                self.names_lost = self.now + 1;
+                self.parted.clear();
+            }
         }
     }
 
@@ -194,6 +198,7 @@ impl Processes {
 
     /// A new process with this id; `None` where there is no room.
     pub(super) fn insert(&mut self, pid: u32, time: u64) -> Option<&mut Process> {
+        self.parted.remove(pid.into());
         if self.living >= LIVING {
             self.refused += 1;
             self.whole_since = self.whole_since.max(self.now.max(time) + 1);
@@ -228,6 +233,9 @@ impl Processes {
         let Some(&at) = self.by_pid.get(&pid) else {
             return;
         };
+        if let Some(name) = self.name(pid) {
+            self.parted.insert(pid.into(), name);
+        }
         match self.tree.get_mut(at) {
             Some(process) if process.living => {
                 process.living = false;

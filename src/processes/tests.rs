@@ -226,6 +226,27 @@ fn names_are_the_first_threads() {
     assert_eq!(t.name(100).as_deref(), Some("redis"));
 }
 
+/// It closes what it has open after its end was told.
+#[test]
+fn who_has_just_ended_has_its_name() {
+    let mut told = Told::new();
+    told.fork(10, 200, 100);
+    told.comm(11, leader(200), "server", true);
+    told.thread(12, 200, 201);
+    told.exit(20, ids(200, 201));
+    told.end(21, 200);
+    assert_eq!(told.0.lives(200, 15), Some(false));
+    assert_eq!(told.name(200).as_deref(), Some("server"));
+    // Until another one has its id, or what became of it may be missing.
+    told.fork_by(30, 200, ids(100, 101));
+    assert_eq!(told.name(200), None);
+    told.comm(31, leader(200), "other", true);
+    told.end(32, 200);
+    assert_eq!(told.name(200).as_deref(), Some("other"));
+    told.miss(33, Topic::Lives);
+    assert_eq!(told.name(200), None);
+}
+
 #[test]
 fn threads_of_the_kernel_are_marked() {
     let mut t = Told::new();

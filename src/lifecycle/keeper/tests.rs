@@ -3,7 +3,7 @@ use crate::lineage::tests::Family;
 use crate::wire::tests::{owner, state};
 use OwnerSource::{Accept, Cached, Descendant, ListenerAccepted, Snapshot};
 use OwnerSource::{Listener as FromListener, Task as ByTask};
-use State::{Close, CloseWait, Established, FinWait1, Listen, SynRecv, SynSent};
+use State::{Close, CloseWait, Established, FinWait1, FinWait2, Listen, SynRecv, SynSent};
 
 const FOR_EVER: u64 = u64::MAX;
 
@@ -103,6 +103,31 @@ fn what_it_closed_itself_stays_its_own() {
     assert_eq!(end, Some((5, Cached)));
     let kept = play.keeper.get().expect("an owner");
     assert_eq!((kept.task.uid, kept.task.comm()), (Some(0), &b"curl"[..]));
+}
+
+#[test]
+fn its_name_stays_where_events_tell_only_the_threads() {
+    let mut play = Play::new(&[(5, 1, 30, 1)]);
+    let mut tell = |time, change: (State, State), source| {
+        let mut nameless = owner(5, source);
+        nameless.task.name = [0; COMM_LEN];
+        let event = Event {
+            owner: Some(nameless),
+            ..state(time, 7, change.0, change.1, (80, 4000))
+        };
+        play.kin.now = time;
+        play.keeper.learn(&event);
+        let moment = Moment {
+            kin: &play.kin,
+            listeners: &play.listeners,
+            sockets: true,
+        };
+        play.keeper.judge(&event, &event.local, 20, &moment);
+        play.keeper.get().map(|owner| owner.task.name[0])
+    };
+    assert_eq!(tell(20, (Close, SynSent), ByTask), Some(b'f'));
+    assert_eq!(tell(29, (Established, FinWait1), ByTask), Some(b'f'));
+    assert_eq!(tell(40, (FinWait1, FinWait2), Cached), Some(b'f'));
 }
 
 #[test]

@@ -506,7 +506,10 @@ fn a_user_that_is_not_there_is_an_error() {
     if !live() {
         return;
     }
+    for check in ["", "--check "] {
+        let out = Run::quiet(&format!("{check}--user=no_such_user")).run();
+        assert_eq!(out.code, Some(2), "{check}{out:?}");
+    }
     let out = Run::quiet("--user=no_such_user").run();
-    assert_eq!(out.code, Some(2), "{out:?}");
     assert!(out.stderr.contains("no_such_user"), "{}", out.stderr);
 }

@@ -81,7 +81,9 @@ pub fn look(config: &Config) -> Report {
         Ok(_) => precedence(config.priority),
         Err(_) => features::without_way(PRECEDENCE),
     });
-    features.push(doors(config));
+    let (finding, user) = doors(config);
+    features.push(finding);
+    let taken = taken.and_then(|way| user.map(|()| way));
     let off = features.iter().any(|f| f.verdict != Verdict::Yes);
     findings.extend(features);
     let outcome = match (&taken, off) {
@@ -115,8 +117,9 @@ fn precedence(wanted: Option<bool>) -> Finding {
     }
 }
 
-/// What is given up, by giving it up: the last of all that is tried.
-fn doors(config: &Config) -> Finding {
+/// What is given up, by giving it up: the last of all that is tried. An error is
+/// what keeps a run from becoming the user that was asked for.
+fn doors(config: &Config) -> (Finding, Result<(), Error>) {
     const WHAT: &str = "sandbox";
     match Source::open(config.buffer, config.transport, without_accepts(config)) {
         Ok(mut source) => {
@@ -132,15 +135,20 @@ fn doors(config: &Config) -> Finding {
             });
             let enforced = match shut {
                 Ok((enforced, _)) => enforced,
-                Err(error) => return Finding::failed(Section::Feature, WHAT, Verdict::No, &error),
+                Err(error) => {
+                    let finding = Finding::failed(Section::Feature, WHAT, Verdict::No, &error);
+                    return (finding, Err(error));
+                }
             };
             let verdict = match enforced.is_whole() {
                 true => Verdict::Yes,
                 false => Verdict::No,
             };
-            Finding::new(Section::Feature, WHAT, verdict, &enforced.to_string())
+            let said = enforced.to_string();
+            let finding = Finding::new(Section::Feature, WHAT, verdict, &said);
+            (finding, Ok(()))
         }
-        Err(_) => features::without_way(WHAT),
+        Err(_) => (features::without_way(WHAT), Ok(())),
     }
 }
 

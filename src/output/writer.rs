@@ -23,7 +23,7 @@ use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// How long the end waits for a reader that takes nothing, in nanoseconds.
-const STILL: u64 = 1_200_000_000;
+const STILL: u64 = 800_000_000;
 
 /// What the report may run ahead of its reader, in bytes.
 const AHEAD: usize = 256 * 1024;

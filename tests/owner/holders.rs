@@ -223,6 +223,7 @@ pub fn migrated(stage: &Stage) -> Option<Vec<Life>> {
     let from = client.connect("c", at);
     share(&mut new);
     old.ask("close l");
+    new.ask("nonblocking l");
     new.tell("accept l s");
     if let Some(error) = new.answer().get("error") {
         skip(&format!(

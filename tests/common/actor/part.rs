@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, raise};
 use nix::sys::socket::{self, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage};
 use nix::sys::socket::{AddressFamily, Backlog, Shutdown, SockFlag, SockType, setsockopt, sockopt};
@@ -26,9 +25,6 @@ use nix::unistd::{ForkResult, Uid, getppid, gettid};
 use serde_json::{Value, json};
 
 use super::steer::steer;
-
-/// How long an accept waits for a connection, in milliseconds.
-const ACCEPT_MS: u16 = 15_000;
 
 type Sockets = Arc<Mutex<HashMap<String, Arc<OwnedFd>>>>;
 
@@ -177,12 +173,7 @@ impl Part {
                 return Ok(json!({"local": local(&fd).to_string()}));
             }
             ["accept", listener, name] => {
-                let listener = self.get(listener);
-                let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-                if poll(&mut waiting, ACCEPT_MS)? == 0 {
-                    return Err(Errno::ETIMEDOUT);
-                }
-                let fd = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+                let fd = socket::accept4(self.get(listener).as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
                 self.put(name, own(fd));
             }
             ["local", name] => {

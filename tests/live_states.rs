@@ -53,10 +53,12 @@ fn check(all: &[Value], client: SocketAddr, server: SocketAddr) -> (Vec<Value>, 
 /// The events that are always in process context name this very thread.
 fn check_owner(of_client: &[Value], of_server: &[Value]) {
     let name = nix::sys::prctl::get_name().unwrap();
+    let process = std::fs::read_to_string("/proc/self/comm").unwrap();
     for e in [&of_client[0], &of_client[2], &of_server[3]] {
         assert_eq!(e["process.pid"], process::id(), "{e}");
         assert_eq!(e["process.thread.id"], gettid().as_raw(), "{e}");
-        assert_eq!(e["process.name"], name.to_str().unwrap(), "{e}");
+        assert_eq!(e["thread.name"], name.to_str().unwrap(), "{e}");
+        assert_eq!(e["process.name"], process.trim_end(), "{e}");
         assert_eq!(e["user.id"], 0, "{e}");
     }
 }

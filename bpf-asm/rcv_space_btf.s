@@ -1,4 +1,5 @@
-; The first read from a socket, as rcv_space.s tells it, where tracefs doesn't; see state_btf.s.
+; The first read from a socket, as rcv_space.s tells it: a BPF_PROG_TYPE_TRACING program (BPF_TRACE_RAW_TP), which is
+; cheaper at a read than one on tracefs' tracepoint, and so taken wherever it can be had.
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
@@ -14,6 +15,9 @@
 .license    "Dual MIT/GPL"
 
 .field arg0.ptr  u64                        ; struct sock *sk
+.field tcp_sock.rcv_nxt         u32 optional
+.field tcp_sock.bytes_received  u64 optional
+.field tcp_sock.rcvq_space.seq  u32 optional
 
 .include "event.inc"
 .include "owners.inc"
@@ -23,6 +27,26 @@
     r6 = r1
     r7 = *(u64 *)(r6 + arg0.ptr)
     if r7 == 0 goto out
+
+.ifdef tcp_sock.rcvq_space.seq
+.ifdef tcp_sock.bytes_received
+.ifdef tcp_sock.rcv_nxt
+    ; Nearly all reads end here, at about the cost of an empty program. What the kernel measures of the reader starts at the
+    ; first byte, and is moved on when it has read for a while (v6.12 net/ipv4/tcp_input.c, tcp_init_buffer_space,
+    ; tcp_rcv_space_adjust): then an earlier read has been seen here.
+    r1 = r7
+    call bpf_skc_to_tcp_sock
+    if r0 == 0 goto out
+    r1 = *(u32 *)(r0 + tcp_sock.rcv_nxt)
+    r2 = *(u64 *)(r0 + tcp_sock.bytes_received)
+    r1 -= r2
+    r2 = *(u32 *)(r0 + tcp_sock.rcvq_space.seq)
+    r1 -= r2
+    r1 <<= 32                               ; numbers of 32 bits
+    if r1 != 0 goto out
+.endif
+.endif
+.endif
     *(u64 *)(r10 + EV_SOCKET) = r7
 
 .include "reader.inc"

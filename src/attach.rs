@@ -120,6 +120,8 @@ pub struct Loaded {
     /// waits until no task can be in the function's trampoline (v6.12
     /// kernel/trace/ftrace.c, ftrace_shutdown: synchronize_rcu_tasks).
     pub accepts: Option<Attached>,
+    /// Whether they tell who first reads from a connection.
+    pub reads: bool,
     /// What they read beyond what every host has.
     pub known: Known,
     /// What they go without, and why.
@@ -144,7 +146,7 @@ pub const REQUIRED: [Pair; 2] = [
 ];
 
 /// The programs that a run can do without.
-pub const OPTIONAL: [(Part, Pair); 4] = [
+pub const OPTIONAL: [(Part, Pair); 3] = [
     (Part::SynAcks, [&programs::SYNACK, &programs::SYNACK_BTF]),
     (
         Part::ResetsSent,
@@ -154,11 +156,15 @@ pub const OPTIONAL: [(Part, Pair); 4] = [
         Part::ResetsReceived,
         [&programs::RESET_RECEIVED, &programs::RESET_RECEIVED_BTF],
     ),
-    (
-        Part::Reads,
-        [&programs::RCV_SPACE, &programs::RCV_SPACE_BTF],
-    ),
 ];
+
+/// The programs of first reads, of which a run does without, too.
+pub const READS: Pair = [&programs::RCV_SPACE, &programs::RCV_SPACE_BTF];
+
+/// What becomes of accepts that are not seen.
+const FROM_THE_FIRST_READ: &str = "who accepted a connection is known from its first read on";
+const BY_ACCEPT_OWNER: &str =
+    "use --accept-owner: then who accepted a connection is known from its first read on";
 
 /// Which program of a pair.
 const RECORD: usize = 0;
@@ -213,21 +219,31 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Err
 pub fn by_btf(maps: &Maps, wants: Wants) -> Result<Loaded, Error> {
     let btf = Btf::of_kernel()?;
     let attach = |template: &'static Template<'static>, extras: Extras<'_>| {
-        let what = format!("{}:{}", template.group, template.event);
-        let tracepoint = btf.tracepoint(template.event).ok_or_else(|| {
-            Error::new(
-                Kind::Unsupported,
-                format!("the BTF of this kernel has no tracepoint {what}"),
-            )
-            .advise("it needs Linux 5.9 or later")
-        })?;
-        let program = Program::load(template, Target::Arguments(&tracepoint), maps, extras)?;
-        let attached = program.attach(&what)?;
-        Ok((program, attached))
+        to_arguments(&btf, template, maps, extras)
     };
     let mut loaded = all(&attach, ARGUMENTS, Ok(&btf), maps, wants, false)?;
     loaded.reset_reasons = btf.reset_reasons();
     Ok(loaded)
+}
+
+/// Loads a program for a tracepoint's arguments and attaches it.
+fn to_arguments(
+    btf: &Btf,
+    template: &'static Template<'static>,
+    maps: &Maps,
+    extras: Extras<'_>,
+) -> Result<(Program, Attached), Error> {
+    let what = format!("{}:{}", template.group, template.event);
+    let tracepoint = btf.tracepoint(template.event).ok_or_else(|| {
+        Error::new(
+            Kind::Unsupported,
+            format!("the BTF of this kernel has no tracepoint {what}"),
+        )
+        .advise("it needs Linux 5.9 or later")
+    })?;
+    let program = Program::load(template, Target::Arguments(&tracepoint), maps, extras)?;
+    let attached = program.attach(&what)?;
+    Ok((program, attached))
 }
 
 fn all(
@@ -268,27 +284,44 @@ fn all(
         loaded.push(attach(pair[which], extras)?);
     }
     for (part, pair) in OPTIONAL {
-        if part == Part::Reads && !wants.reads {
-            continue;
-        }
         match attach(pair[which], extras) {
             Ok(program) => loaded.push(program),
             Err(why) => loaded.absent.push((part, why)),
         }
     }
     let why = refused.as_ref().or(btf.err());
-    match (extras.members, why) {
-        _ if !wants.accepts => {}
+    let unseen = match (extras.members, why) {
+        _ if !wants.accepts => None,
         (Some(btf), _) => match accepts(btf, maps, extras) {
             Ok((program, attached)) => {
                 loaded.programs.push(program);
                 loaded.accepts = Some(attached);
+                None
             }
-            Err(why) => loaded.absent.push((Part::Accepts, why)),
+            Err(why) => Some(why),
         },
-        (None, Some(why)) => loaded.absent.push((Part::Accepts, why.clone())),
-        (None, None) => {}
+        (None, why) => why.cloned(),
+    };
+    if wants.reads {
+        match reads(attach, which, maps, extras) {
+            Ok(program) => {
+                loaded.push(program);
+                loaded.reads = true;
+            }
+            Err(why) => loaded.absent.push((Part::Reads, why)),
+        }
     }
+    loaded.absent.extend(unseen.map(|why| {
+        let so = match loaded.reads {
+            true => FROM_THE_FIRST_READ,
+            false => BY_ACCEPT_OWNER,
+        };
+        let why = match why.is_limit() {
+            true => why,
+            false => Error::new(why.kind(), why.why()).advise(so),
+        };
+        (Part::Accepts, why)
+    }));
     loaded.untold(wants, why);
     Ok(loaded)
 }
@@ -308,14 +341,27 @@ fn accepts(btf: &Btf, maps: &Maps, extras: Extras<'_>) -> Result<(Program, Attac
         let attached = program.attach(&what)?;
         Ok((program, attached))
     };
-    attach().map_err(|why: Error| {
-        if why.is_limit() {
-            return why;
+    attach()
+}
+
+/// The program of first reads. It is cheapest by the tracepoint's arguments, which
+/// is taken by tracefs, too, where the socket's lock tells who reads.
+fn reads(
+    attach: &Attach<'_>,
+    which: usize,
+    maps: &Maps,
+    extras: Extras<'_>,
+) -> Result<(Program, Attached), Error> {
+    let by_arguments = match extras.members {
+        Some(btf) if which == RECORD && extras.lock => {
+            to_arguments(btf, READS[ARGUMENTS], maps, extras)
         }
-        Error::new(why.kind(), why.why()).advise(
-            "use --accept-owner: then who accepted a connection is known from its first read on",
-        )
-    })
+        _ => return attach(READS[which], extras),
+    };
+    match by_arguments {
+        Err(why) if !why.is_limit() => attach(READS[which], extras),
+        result => result,
+    }
 }
 
 /// Why a host goes without a part that the records of its tracepoints lack.

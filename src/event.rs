@@ -270,6 +270,8 @@ bitflags! {
         const RETRANSMITS = 1 << 13;
         /// The kernel's count of time-wait sockets and its limit
         const TIME_WAIT = 1 << 14;
+        /// The user of an owner that is not on the CPU, at the first and last event.
+        const USERS = 1 << 15;
     }
 }
 

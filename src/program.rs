@@ -363,7 +363,7 @@ impl Program {
 
 /// What must be there for each part of an event, which may be told by several
 /// mixes of members; see bpf-asm/.
-const PARTS: [(Known, &[&str]); 17] = [
+const PARTS: [(Known, &[&str]); 18] = [
     (Known::LOCK, &["sock.sk_lock.owned"]),
     (
         Known::NETNS,
@@ -398,6 +398,15 @@ const PARTS: [(Known, &[&str]); 17] = [
         ],
     ),
     (Known::RETRANSMITS, &["tcp_sock.total_retrans"]),
+    (
+        Known::USERS,
+        &[
+            "helper.leaders",
+            "task_struct.tgid",
+            "task_struct.real_cred",
+            "cred.uid.val",
+        ],
+    ),
     (
         Known::TIME_WAIT,
         &[

@@ -60,7 +60,7 @@ impl View {
         let tells = Tells {
             lock: source.known().contains(Known::LOCK),
             // A first read looks like an accept.
-            accepts: tells(Part::Accepts) && !config.wants.reads,
+            accepts: tells(Part::Accepts) && !source.tells_reads(),
             resets: tells(Part::ResetsSent),
             resets_received: tells(Part::ResetsReceived),
             synacks: tells(Part::SynAcks),

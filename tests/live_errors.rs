@@ -76,6 +76,7 @@ fn root_without_capabilities_is_told_which() {
             stderr: String::from_utf8(out.stderr).unwrap(),
             sandbox: String::new(),
             denied: String::new(),
+            unseen: String::new(),
         })
     };
     let Ok(out) = dropped("-all") else {

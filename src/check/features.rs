@@ -6,7 +6,7 @@
 //! looks for it.
 
 use crate::attach::Part;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::event::Known;
 use crate::finding::{Finding, Section, Verdict};
 use crate::snapshot::{self, Lack, Limits, Purpose, Stock};
@@ -23,7 +23,7 @@ struct Feature {
     probe: fn(&Source) -> Result<String, Error>,
 }
 
-const FEATURES: [Feature; 13] = [
+const FEATURES: [Feature; 14] = [
     Feature {
         name: "state changes",
         // The source would not be open without.
@@ -72,6 +72,10 @@ const FEATURES: [Feature; 13] = [
         },
     },
     Feature {
+        name: "details",
+        probe: details,
+    },
+    Feature {
         name: "reset reason",
         probe: |source| all(source, &[Part::ResetsSent, Part::ResetReasons], "told"),
     },
@@ -91,6 +95,31 @@ const FEATURES: [Feature; 13] = [
         },
     },
 ];
+
+/// What only members of kernel structures tell, without a [`Part`] of its own.
+const DETAILS: [(Known, &str); 5] = [
+    (Known::SOCKET, "whether a connection was accepted"),
+    (
+        Known::SENT,
+        "bytes that never went out apart from those sent",
+    ),
+    (Known::RETRANSMITS, "all segments that were sent again"),
+    (Known::TIME_WAIT, "whether there was room for TIME_WAIT"),
+    (Known::USERS, "the user of an owner that is not on the CPU"),
+];
+
+fn details(source: &Source) -> Result<String, Error> {
+    let absent = DETAILS
+        .iter()
+        .filter(|(known, _)| !source.known().contains(*known));
+    let absent: Vec<&str> = absent.map(|(_, what)| *what).collect();
+    if absent.is_empty() {
+        return Ok("told".into());
+    }
+    let why = format!("not told: {}", absent.join(", "));
+    Err(Error::new(Kind::Unsupported, why)
+        .advise("they take tracefs and a kernel whose BTF has them"))
+}
 
 fn part(source: &Source, part: Part, evidence: &str) -> Result<String, Error> {
     match source.absent().iter().find(|(absent, _)| *absent == part) {

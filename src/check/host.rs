@@ -3,7 +3,7 @@
 //! Contract: every piece may be absent, and so may /proc and /sys. What can't
 //! be read is unknown, with the reason.
 
-use crate::attach::{OPTIONAL, REQUIRED, Wants};
+use crate::attach::{OPTIONAL, READS, REQUIRED, Wants};
 use crate::bpf_link::Template;
 use crate::btf::{Btf, PATH as BTF_PATH};
 use crate::error::{Error, Kind};
@@ -43,7 +43,7 @@ pub fn findings(wants: Wants) -> Vec<Finding> {
         ..Extras::NONE
     };
     let optional = OPTIONAL.iter().map(|(_, pair)| pair);
-    for [by_tracefs, by_btf] in REQUIRED.iter().chain(optional) {
+    for [by_tracefs, by_btf] in REQUIRED.iter().chain(optional).chain([&READS]) {
         all.tracepoint(by_tracefs, by_btf, &tracefs, extras);
     }
     all.bpf();

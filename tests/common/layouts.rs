@@ -156,6 +156,8 @@ pub const MEMBERS: &Layout = &[
     ("tcp_sock.total_retrans", 2200, 4),
     ("tcp_sock.write_seq", 1576, 4),
     ("tcp_sock.bytes_received", 1752, 8),
+    ("tcp_sock.rcv_nxt", 1688, 4),
+    ("tcp_sock.rcvq_space.seq", 1852, 4),
     ("tcp_sock.bytes_retrans", 2192, 8),
     ("tcp_sock.bytes_sent", 1544, 8),
     ("tcp_sock.rtt_min.s.v", 1500, 4),

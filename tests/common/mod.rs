@@ -45,6 +45,10 @@ pub const OPENING: &str = "Monitoring socket connections with enhanced metrics."
 /// What the line on what the sandbox enforces starts with, on standard error.
 pub const SANDBOX: &str = "socket-snoop: note: sandbox";
 
+/// What the line starts with on accepts that this host does not show: then every
+/// run by programs says so on standard error.
+pub const UNSEEN: &str = "socket-snoop: note: who accepts ";
+
 /// What the line has on processes that even root may not look into: a host can
 /// have them, and then every run says so on standard error.
 pub const DENIED: &str = " processes may not be looked into: ";
@@ -371,6 +375,7 @@ impl Tracer {
             stderr: said.rest,
             sandbox: said.sandbox,
             denied: said.denied,
+            unseen: said.unseen,
         };
         assert!(status.is_some(), "no end after {limit:?}: {out:?}");
         out
@@ -378,11 +383,12 @@ impl Tracer {
 }
 
 /// Standard error: the lines on the sandbox, those on processes that may not be
-/// looked into, and the rest.
+/// looked into, that on accepts, and the rest.
 #[derive(Default)]
 pub struct Said {
     pub sandbox: String,
     pub denied: String,
+    pub unseen: String,
     pub rest: String,
 }
 
@@ -393,6 +399,7 @@ pub fn split(stderr: &str) -> Said {
         let part = match line {
             _ if line.starts_with(SANDBOX) => &mut said.sandbox,
             _ if line.contains(DENIED) => &mut said.denied,
+            _ if line.starts_with(UNSEEN) => &mut said.unseen,
             _ => &mut said.rest,
         };
         part.push_str(line);
@@ -423,12 +430,14 @@ pub struct Output {
     pub code: Option<i32>,
     /// Everything on standard output.
     pub stdout: String,
-    /// Everything on standard error but the two lines below.
+    /// Everything on standard error but the lines below.
     pub stderr: String,
     /// The line on what the sandbox enforces.
     pub sandbox: String,
     /// The line on processes that may not be looked into, where there are any.
     pub denied: String,
+    /// The line on accepts, where they are not seen.
+    pub unseen: String,
 }
 
 impl Output {

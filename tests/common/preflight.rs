@@ -174,6 +174,9 @@ pub fn truth(start: Start<'_>, args: &str) -> Report {
         let without = "note: connections without bytes, segments and RTT: ";
         let none = counters["check.verdict"] == "no";
         assert_eq!(run.stderr.contains(without), none, "{}", run.stderr);
+        let seen = report.verdict("who accepts") == "yes";
+        let asked = args.contains("--accept-owner") || taken == "perf";
+        assert_eq!(run.unseen.is_empty(), seen || asked, "{}", run.unseen);
         let rings = report.of("rings");
         let less = format!("socket-snoop: warning: {}\n", words(rings));
         let smaller = rings["check.verdict"] == "no";

@@ -82,13 +82,6 @@ fn comparable(events: &[Value]) -> Vec<(String, String)> {
             for key in ["time", "socket.id"] {
                 keys.shift_remove(key);
             }
-            if keys
-                .get("owner.source")
-                .is_none_or(|source| source != "task")
-            {
-                // Of what others do to a socket, one way tells the user more often.
-                keys.shift_remove("user.id");
-            }
             (end, Value::from(keys).to_string())
         })
         .collect();

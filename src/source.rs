@@ -4,6 +4,10 @@
 //! no event is missed. However the events are obtained, they leave here as
 //! [`Event`]s, in the order of time, and what got lost is asked for here.
 
+mod transport;
+
+pub use transport::Transport;
+
 use crate::attach::{self, Loaded, Part, Wants};
 use crate::error::{Error, Kind};
 use crate::event::{Event, Known};
@@ -34,36 +38,6 @@ const LOOK_FOR_TASKS: u64 = 5_000_000_000;
 /// Said where accepts are not seen. The figure is that of `make bench` on Linux 6.18.
 const UNSEEN_ACCEPTS: &str = "note: who accepts a connection is not seen here: --accept-owner tells \
     it from the first read on (about 70 ns a read with BTF)";
-
-/// How the events are obtained: the rungs of a ladder, the first one best.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// BPF programs on the tracepoints of tracefs.
-    Tracepoint,
-    /// BPF programs on the same tracepoints by BTF, where tracefs is refused or
-    /// empty (lockdown=confidentiality).
-    Btf,
-    /// Plain perf samples of the tracepoints, where bpf(2) is refused.
-    Perf,
-}
-
-impl Transport {
-    /// The rungs, the best first.
-    pub const LADDER: [Transport; 3] = [Transport::Tracepoint, Transport::Btf, Transport::Perf];
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Transport::Tracepoint => "tracepoint",
-            Transport::Btf => "btf",
-            Transport::Perf => "perf",
-        }
-    }
-
-    fn check_capabilities(self) -> Result<(), Error> {
-        check_capabilities(self != Transport::Perf, self != Transport::Btf)
-    }
-}
 
 /// What is attached in the kernel; all of it is gone when this is dropped.
 #[derive(Debug)]

@@ -183,7 +183,11 @@ impl Folder {
 pub fn socket_inode(folder: BorrowedFd<'_>, name: &CStr) -> Result<Option<u32>> {
     // EACCES is also the answer for a process that has gone in this moment (v6.12
     // fs/proc/base.c, proc_pid_readlink): a moment later there is no such link.
-    let target = readlinkat(folder, name).or_else(|_| readlinkat(folder, name))?;
+    // (It must not be asked again where the link has gone: the process may go then.)
+    let target = match readlinkat(folder, name) {
+        Err(nix::errno::Errno::EACCES) => readlinkat(folder, name)?,
+        target => target?,
+    };
     let inode = target.as_bytes().strip_prefix(b"socket:[");
     let inode = inode.and_then(|inode| inode.strip_suffix(b"]"));
     Ok(inode.and_then(number))

@@ -27,8 +27,11 @@ struct Entry {
     pid: u32,
     /// Since when that is known.
     since: u64,
-    /// Whether that one holds it beside others: it was seen to accept, or found
-    /// to have it when others had it, too.
+    /// Whether others were known to have it when this one was: what descends from
+    /// this one is not all that can have it.
+    shared: bool,
+    /// Whether that one holds it beside its children: it accepted while it had
+    /// some that are younger, or was found to have it when others had it, too.
     stays: bool,
 }
 
@@ -91,6 +94,7 @@ impl Listeners {
             opened: event.time,
             pid,
             since: event.time,
+            shared: false,
             stays: false,
         };
         self.add(event.local.port, entry);
@@ -106,6 +110,7 @@ impl Listeners {
             opened: 0,
             pid: owner.task.pid,
             since: time,
+            shared,
             stays: shared,
         };
         for _ in 0..listener.count.min(LISTENERS) {
@@ -134,7 +139,7 @@ impl Listeners {
     }
 
     /// Takes the accept of a connection by its owner: that one holds the listener.
-    pub fn accepted(&mut self, event: &Event, owner: &Owner) {
+    pub fn accepted(&mut self, event: &Event, owner: &Owner, kin: &dyn Lineage) {
         let Some(all) = self.by_port.get_mut(&event.local.port) else {
             return;
         };
@@ -142,16 +147,14 @@ impl Listeners {
         let mut fitting = all.iter_mut().filter(|e| e.fits(event.local.addr));
         let Some(first) = fitting.next() else { return };
         let mut others = fitting.peekable();
-        if others.peek().is_none() {
-            // What it knew of itself before stays the better knowledge.
-            if first.pid != pid {
-                (first.pid, first.since) = (pid, event.time);
-            }
-            first.stays = true;
+        if others.peek().is_none() && first.pid != pid {
+            (first.pid, first.since) = (pid, event.time);
+            (first.shared, first.stays) = (true, false);
             return;
         }
         for entry in std::iter::once(first).chain(others) {
-            entry.stays |= entry.pid == pid;
+            entry.stays |=
+                entry.pid == pid && kin.descendants(pid, entry.since) != Descendants::None;
         }
     }
 
@@ -201,12 +204,10 @@ impl Listeners {
     }
 
     fn judge(entry: &Entry, kin: &dyn Lineage) -> Holder {
-        match (kin.lives(entry.pid, entry.since), entry.stays) {
-            (Some(true), true) => Holder::Same,
-            (Some(true), false) if kin.descendants(entry.pid, entry.since) == Descendants::None => {
-                Holder::Same
-            }
-            (Some(false), false) => match kin.descendants(entry.pid, entry.since) {
+        let descendants = || kin.descendants(entry.pid, entry.since);
+        match kin.lives(entry.pid, entry.since) {
+            Some(true) if entry.stays || descendants() == Descendants::None => Holder::Same,
+            Some(false) if !entry.shared => match descendants() {
                 Descendants::Only(pid, born) => Holder::Heir(pid, born),
                 _ => Holder::Unknown,
             },
@@ -277,7 +278,7 @@ mod tests {
             what: crate::event::What::Accepted,
             ..state(30, 9, Close, Close, (80, 4000))
         };
-        listeners.accepted(&accepted, &owner(6, OwnerSource::Accept));
+        listeners.accepted(&accepted, &owner(6, OwnerSource::Accept), &kin(30));
         assert_eq!(holder(&listeners, 6, &kin(31)), Holder::Same);
         assert_eq!(holder(&listeners, 5, &kin(31)), Holder::Unknown);
         // It has ended: the other two still have it.
@@ -286,8 +287,33 @@ mod tests {
             time: 60,
             ..accepted
         };
-        listeners.accepted(&again, &owner(5, OwnerSource::Accept));
+        listeners.accepted(&again, &owner(5, OwnerSource::Accept), &kin(60));
         assert_eq!(holder(&listeners, 5, &kin(61)), Holder::Same);
+    }
+
+    #[test]
+    fn who_forks_after_an_accept_is_believed_when_it_accepts_again() {
+        let mut listeners = opened(10, 1, 5);
+        let kin = |now| Family {
+            all: vec![
+                (5, 1, FOR_EVER, 1),
+                (6, 20, FOR_EVER, 5),
+                (7, 40, FOR_EVER, 5),
+            ],
+            now,
+        };
+        let accepted = |time| Event {
+            what: crate::event::What::Accepted,
+            ..state(time, 9, Close, Close, (80, 4000))
+        };
+        let who = owner(5, OwnerSource::Accept);
+        listeners.accepted(&accepted(15), &who, &kin(15));
+        assert_eq!(holder(&listeners, 5, &kin(16)), Holder::Same);
+        // It may have left its listener to its child.
+        assert_eq!(holder(&listeners, 5, &kin(25)), Holder::Unknown);
+        // It has not: so do servers that fork for each connection.
+        listeners.accepted(&accepted(30), &who, &kin(30));
+        assert_eq!(holder(&listeners, 5, &kin(41)), Holder::Same);
     }
 
     #[test]

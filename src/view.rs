@@ -129,7 +129,7 @@ impl View {
             self.connections.note(event);
             let tells = self.connections.tells();
             if let (What::Accepted, true, Some(owner)) = (event.what, tells.accepts, &event.owner) {
-                self.listeners.accepted(event, owner);
+                self.listeners.accepted(event, owner, kin);
             }
         }
         self.settle(event.time);

@@ -428,7 +428,7 @@ impl<'a> Judge<'a> {
         let unknown = |key: &str| self.owner_by == OwnerBy::Samples && e.get(key).is_none();
         // Not by the owner's own doing, its user is only found out where that is cheap.
         let ends = e["tcp.state.old"] == "LISTEN" || e["tcp.state.new"] == "CLOSE";
-        let own = matches!(source, "task" | "accept");
+        let own = source == "task";
         let no_user = !(own || self.users && ends) && e.get("user.id").is_none();
         let unseen = match self.tasks {
             Tasks::Seen => false,

@@ -39,6 +39,22 @@ fn is_at(end: &str, at: &SocketAddr) -> bool {
 struct Said {
     events: usize,
     records: usize,
+    twins: usize,
+}
+
+/// Whether a record is that of the second socket which the kernel may make of one
+/// handshake, where two CPUs are at it: that one goes before it is a connection
+/// (seen on Linux 5.10; v5.10 net/ipv4/inet_connection_sock.c,
+/// inet_csk_complete_hashdance()).
+fn is_twin(line: &str) -> bool {
+    let states = "\"connection.states_ns\":{\"SYN_RECV\":";
+    let alone = |at: usize| {
+        line[at + states.len()..]
+            .bytes()
+            .find(|b| b",}".contains(b))
+            == Some(b'}')
+    };
+    line.find(states).is_some_and(alone) && member(line, "tcp.bytes.received") == "0"
 }
 
 /// The value of a key, without quotes. The objects are flat, and reading them
@@ -135,6 +151,7 @@ pub fn faults(stage: &Stage, flags: &str) -> (String, u64) {
         match member(line, "event") {
             "tcp_state" if member(line, "tcp.state.new") == "LISTEN" => {}
             "tcp_state" => said.events += 1,
+            "connection" if right && is_twin(line) => said.twins += 1,
             "connection" => {
                 said.records += 1;
                 let bytes = BYTES.to_string();
@@ -162,15 +179,20 @@ pub fn faults(stage: &Stage, flags: &str) -> (String, u64) {
     let mut missing = String::new();
     let (mut gone, mut more) = (0, false);
     for ip in pids.keys() {
-        let Said { events, records } = said.remove(ip).unwrap_or_default();
+        let Said {
+            events,
+            records,
+            twins,
+        } = said.remove(ip).unwrap_or_default();
         let wanted = connections(ip);
-        if events != wanted * EVENTS / 2 || records != wanted {
-            let wanted_events = wanted * EVENTS / 2;
+        // A twin has two events, and is rare.
+        let wanted_events = wanted * EVENTS / 2 + twins * 2;
+        if events != wanted_events || records != wanted || twins * 20 > wanted {
             more |= events > wanted_events || records > wanted;
             gone += wanted_events.saturating_sub(events);
             let _ = writeln!(
                 missing,
-                "  {ip}: {events} events and {records} records of {wanted} connections"
+                "  {ip}: {events} events and {records} records of {wanted} connections, {twins} twins"
             );
         }
     }

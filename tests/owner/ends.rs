@@ -240,7 +240,8 @@ pub fn let_go_by_another(stage: &Stage) -> Option<Vec<Life>> {
     // The acknowledgement of the FIN comes before the close or after it.
     let same = fin.maybe("FIN_WAIT1>FIN_WAIT1", Whose::Passive(Vec::new()));
     let acknowledged = same.passive("FIN_WAIT1>FIN_WAIT2", &[&fork.who]);
-    Some(vec![acknowledged.passive("FIN_WAIT2>CLOSE", &[])])
+    let same = acknowledged.maybe("FIN_WAIT2>FIN_WAIT2", Whose::Passive(Vec::new()));
+    Some(vec![same.passive("FIN_WAIT2>CLOSE", &[])])
 }
 
 /// The listener goes with connections in its queue.

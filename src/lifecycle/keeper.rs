@@ -35,6 +35,8 @@ pub(super) struct Keeper {
     accepted: bool,
     /// Its listener is known to be its owner's, at whatever address.
     steered: bool,
+    /// Its first event had the listener's address for its own.
+    unplaced: bool,
     told: Option<Told>,
 }
 
@@ -263,9 +265,15 @@ impl Keeper {
                 return Some(claim.now(uid, kin));
             }
             let listeners = moment.listeners;
-            if event.is_some_and(Event::is_birth) {
-                // Its address is not its listener's: TPROXY, or an sk_lookup program.
-                self.steered = !listeners.is_at(claim.pid, local, born);
+            if let Some(event) = event {
+                let birth = event.is_birth();
+                if birth || self.unplaced {
+                    // Its address is not its listener's: TPROXY, or an sk_lookup program.
+                    self.steered = !listeners.is_at(claim.pid, local, born);
+                }
+                // Older kernels fill the ends in later (v5.10 net/ipv4/tcp_ipv4.c,
+                // tcp_v4_syn_recv_sock()).
+                self.unplaced = birth && event.peer.port == 0;
             }
             let at = Some(local).filter(|_| !self.steered);
             return match listeners.holder(claim.pid, at, born, kin) {

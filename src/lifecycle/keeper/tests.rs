@@ -32,9 +32,19 @@ impl Play {
         change: (State, State),
         said: Option<(u32, OwnerSource)>,
     ) -> Option<(u32, OwnerSource)> {
+        self.event_at(time, change, said, (80, 4000))
+    }
+
+    fn event_at(
+        &mut self,
+        time: u64,
+        change: (State, State),
+        said: Option<(u32, OwnerSource)>,
+        ports: (u16, u16),
+    ) -> Option<(u32, OwnerSource)> {
         let event = Event {
             owner: said.map(|(pid, source)| owner(pid, source)),
-            ..state(time, 7, change.0, change.1, (80, 4000))
+            ..state(time, 7, change.0, change.1, ports)
         };
         self.kin.now = time;
         self.keeper.learn(&event);
@@ -254,4 +264,17 @@ fn who_is_on_its_way_out_still_closes_what_it_has() {
 fn no_thread_of_the_kernel_is_an_owner() {
     let mut play = Play::new(&[(2, 0, FOR_EVER, 0)]);
     assert_eq!(play.event(20, (Close, SynSent), Some((2, ByTask))), None);
+}
+
+#[test]
+fn where_it_was_steered_to_is_seen_when_its_ends_are() {
+    let mut play = Play::new(&[(5, 1, FOR_EVER, 1)]);
+    let elsewhere = state(10, 1, Close, Listen, (81, 0));
+    play.listeners.opened(&elsewhere, 5);
+    let listener = Some((5, FromListener));
+    let born = play.event_at(20, (Listen, SynRecv), listener, (81, 0));
+    assert_eq!(born, listener);
+    assert_eq!(play.event(21, (SynRecv, Established), listener), listener);
+    play.listeners.closed(&state(22, 1, Listen, Close, (81, 0)));
+    assert_eq!(play.event(23, (Established, CloseWait), listener), None);
 }

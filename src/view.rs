@@ -53,6 +53,22 @@ pub struct View {
     refused: Vec<i32>,
 }
 
+/// Counts what an event that matches says was sent again, and shows it if there is
+/// some `left` of those that may be; `None` where no events are shown.
+fn put(output: &mut Output, summary: &mut Summary, left: Option<&mut u64>, shown: &Shown<'_>) {
+    if matches!(
+        shown.event.what,
+        What::Retransmit { error: None, .. } | What::SynAck
+    ) {
+        summary.retransmits.add(shown.segments);
+    }
+    if let Some(left) = left.filter(|left| **left > 0) {
+        *left -= 1;
+        summary.shown += 1;
+        output.event(shown);
+    }
+}
+
 impl View {
     /// An empty one; `source` says what its events will tell.
     pub fn new(config: &Config, output: Output, source: &Source) -> View {
@@ -202,24 +218,15 @@ impl View {
         let held = connection.held.take_if(|_| event.local.port != 0);
         let mut show = |event: &Event, wall| {
             connection.mark_shown();
-            let again = matches!(
-                event.what,
-                What::Retransmit { error: None, .. } | What::SynAck
-            );
-            if again {
-                self.summary.retransmits.add(segments);
-            }
-            if self.left > 0 && !self.closed_only {
-                self.left -= 1;
-                self.summary.shown += 1;
-                self.output.event(&Shown {
-                    event,
-                    wall,
-                    id: Some(id),
-                    time_wait,
-                    segments,
-                });
-            }
+            let left = (!self.closed_only).then_some(&mut self.left);
+            let shown = Shown {
+                event,
+                wall,
+                id: Some(id),
+                time_wait,
+                segments,
+            };
+            put(&mut self.output, &mut self.summary, left, &shown);
         };
         // What waited for the local port is judged now, as if it had had it.
         if let Some(held) = held {
@@ -268,23 +275,15 @@ impl View {
 
     /// Shows an event of which no more is known than it says itself.
     fn single(&mut self, event: &Event, wall: u64, id: Option<SocketId>, segments: Option<u32>) {
-        if matches!(
-            event.what,
-            What::Retransmit { error: None, .. } | What::SynAck
-        ) {
-            self.summary.retransmits.add(segments);
-        }
-        if self.left > 0 && !self.closed_only {
-            self.left -= 1;
-            self.summary.shown += 1;
-            self.output.event(&Shown {
-                event,
-                wall,
-                id,
-                time_wait: None,
-                segments,
-            });
-        }
+        let left = (!self.closed_only).then_some(&mut self.left);
+        let shown = Shown {
+            event,
+            wall,
+            id,
+            time_wait: None,
+            segments,
+        };
+        put(&mut self.output, &mut self.summary, left, &shown);
     }
 
     /// Shows the records of connections that ended and of which no more is to

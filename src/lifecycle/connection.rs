@@ -3,12 +3,15 @@
 //! Contract: durations are those of the event clock, whatever happens to the
 //! wall clock meanwhile. The struct is kept small: thousands are held.
 
+mod packed;
+
 use super::cause::{Cause, ResetSent};
 use super::keeper::{Keeper, Moment};
 use super::resent::Resent;
 use crate::event::{Event, Owner, OwnerSource, What};
 use crate::tcp::{Endpoint, State, Wire};
 use bitflags::bitflags;
+use packed::Packed;
 
 /// Transitions kept for one connection. TCP allows at most 7 from the first
 /// state to CLOSE (simultaneous open, then simultaneous close); one more for
@@ -47,25 +50,6 @@ fn has_it(owner: &Owner) -> bool {
         | OwnerSource::Snapshot
         | OwnerSource::Descendant => true,
         OwnerSource::Listener | OwnerSource::ListenerAccepted => false,
-    }
-}
-
-/// A transition: nanoseconds since the first event, and the new state.
-#[derive(Clone, Copy, Debug, Default)]
-struct Packed(u64);
-
-impl Packed {
-    fn new(since: u64, state: State) -> Packed {
-        // 36 years are enough.
-        Packed(since.min(u64::MAX >> 4) << 4 | state as u64)
-    }
-
-    fn since(self) -> u64 {
-        self.0 >> 4
-    }
-
-    fn state(self) -> Option<State> {
-        State::from_number(self.0 as u8 & 15)
     }
 }
 

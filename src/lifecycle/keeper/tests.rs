@@ -46,16 +46,20 @@ impl Play {
             owner: said.map(|(pid, source)| owner(pid, source)),
             ..state(time, 7, change.0, change.1, ports)
         };
-        self.kin.now = time;
-        self.keeper.learn(&event);
+        let told = self.take(&event);
+        told.map(|owner| (owner.task.pid, owner.source))
+    }
+
+    fn take(&mut self, event: &Event) -> Option<Owner> {
+        self.kin.now = event.time;
+        self.keeper.learn(event);
         let moment = Moment {
             kin: &self.kin,
             listeners: &self.listeners,
             sockets: true,
         };
-        self.keeper.judge(&event, &event.local, 20, &moment);
-        let told = self.keeper.get();
-        told.map(|owner| (owner.task.pid, owner.source))
+        self.keeper.judge(event, &event.local, 20, &moment);
+        self.keeper.get()
     }
 
     fn listen(&mut self, time: u64, pid: u32) {
@@ -125,15 +129,7 @@ fn its_name_stays_where_events_tell_only_the_threads() {
             owner: Some(nameless),
             ..state(time, 7, change.0, change.1, (80, 4000))
         };
-        play.kin.now = time;
-        play.keeper.learn(&event);
-        let moment = Moment {
-            kin: &play.kin,
-            listeners: &play.listeners,
-            sockets: true,
-        };
-        play.keeper.judge(&event, &event.local, 20, &moment);
-        play.keeper.get().map(|owner| owner.task.name[0])
+        play.take(&event).map(|owner| owner.task.name[0])
     };
     assert_eq!(tell(20, (Close, SynSent), ByTask), Some(b'f'));
     assert_eq!(tell(29, (Established, FinWait1), ByTask), Some(b'f'));

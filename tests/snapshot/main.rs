@@ -12,18 +12,14 @@ mod common;
 mod listeners;
 mod open;
 
-use std::io::{Write, stdout};
-use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use actor::{Stage, Who};
+use common::Tracer;
 use common::event::{self, Value, number, text};
-use common::{Tracer, live};
+use common::suite::{self, Test};
 
-/// A test: it panics where something is wrong.
-type Test = fn(&Stage);
-
-const TESTS: [(&str, Test); 16] = [
+const TESTS: [(&str, Test<Stage>); 16] = [
     ("known_at_every_event", open::known_at_every_event),
     ("without_a_scan_nobody_is_known", open::without_a_scan),
     ("a_retransmission_is_the_first_event", open::retransmission),
@@ -42,38 +38,10 @@ const TESTS: [(&str, Test); 16] = [
     ("busy", busy::busy),
 ];
 
-fn say(text: &str) {
-    let _ = writeln!(stdout(), "{text}");
-}
-
 fn main() -> ExitCode {
     actor::play();
-    // As libtest takes them: words select, flags are ignored but --list.
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<_> = args.iter().filter(|a| !a.starts_with('-')).collect();
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(*w));
-    let tests: Vec<_> = TESTS.iter().filter(|(n, _)| wanted(n)).collect();
-    if args.iter().any(|a| a == "--list") {
-        tests.iter().for_each(|(n, _)| say(&format!("{n}: test")));
-        return ExitCode::SUCCESS;
-    }
-    if tests.is_empty() || !live() {
-        return ExitCode::SUCCESS;
-    }
-    let (all, mut failed) = (tests.len(), 0);
-    for (name, test) in tests {
-        // The panic itself is said by its hook.
-        let done = catch_unwind(|| test(&Stage::new()));
-        let verdict = if done.is_ok() { "ok" } else { "FAILED" };
-        say(&format!("test {name} ... {verdict}"));
-        failed += usize::from(done.is_err());
-    }
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    let passed = all - failed;
-    say(&format!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed"
-    ));
-    ExitCode::from(u8::from(failed > 0))
+    suite::run(&TESTS, &args, Stage::new)
 }
 
 /// The ways to the events on this host, each with the flags to take it.

@@ -12,21 +12,18 @@ mod common;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
 use std::net::SocketAddr;
-use std::panic::catch_unwind;
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use actor::Stage;
 use common::event::{self, Value, number, text};
 use common::net::own_ip;
-use common::{Guard, Tracer, live, skip};
+use common::suite::{self, Test};
+use common::{Guard, Tracer, skip};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// A test: it panics where something is wrong.
-type Test = fn(&Stage);
-
-const TESTS: [(&str, Test); 4] = [
+const TESTS: [(&str, Test<Stage>); 4] = [
     ("many_descriptors", many_descriptors),
     ("too_many_descriptors", too_many_descriptors),
     ("many_namespaces", many_namespaces),
@@ -280,30 +277,5 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     }
-    // As libtest takes them: words select, flags are ignored but --list.
-    let words: Vec<_> = args.iter().filter(|a| !a.starts_with('-')).collect();
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(*w));
-    let tests: Vec<_> = TESTS.iter().filter(|(n, _)| wanted(n)).collect();
-    let say = |text: &str| drop(writeln!(stdout(), "{text}"));
-    if args.iter().any(|a| a == "--list") {
-        tests.iter().for_each(|(n, _)| say(&format!("{n}: test")));
-        return ExitCode::SUCCESS;
-    }
-    if tests.is_empty() || !live() {
-        return ExitCode::SUCCESS;
-    }
-    let (all, mut failed) = (tests.len(), 0);
-    for (name, test) in tests {
-        // The panic itself is said by its hook.
-        let done = catch_unwind(|| test(&Stage::new()));
-        let verdict = if done.is_ok() { "ok" } else { "FAILED" };
-        say(&format!("test {name} ... {verdict}"));
-        failed += usize::from(done.is_err());
-    }
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    let passed = all - failed;
-    say(&format!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed"
-    ));
-    ExitCode::from(u8::from(failed > 0))
+    suite::run(&TESTS, &args, Stage::new)
 }

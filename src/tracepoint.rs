@@ -5,10 +5,10 @@
 //! field come from the host's `format` file; the C type text there is not
 //! used (it lies at times). What the file says is checked before it is used.
 
-use crate::bpf_link::HostField;
+use crate::bpf::link::HostField;
 use crate::error::{Error, Kind};
-use crate::lockdown;
-use crate::symbols;
+use crate::host::lockdown;
+use crate::host::symbols;
 use crate::sys::{Errno, perf_event, tracefs};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;

@@ -10,17 +10,17 @@
 mod features;
 mod host;
 
-use crate::attach::Wants;
+use crate::capture::attach::Wants;
+use crate::capture::{Doors, Source, Transport};
 use crate::cli::Config;
 use crate::error::Error;
-use crate::finding::{Finding, Section, Verdict};
+use crate::host::priority;
+use crate::host::user;
+use crate::model::finding::{Finding, Section, Verdict};
 use crate::output::FormatName;
 use crate::output::preflight;
-use crate::priority;
 use crate::sandbox::OutputAccess;
-use crate::source::{Doors, Source, Transport};
 use crate::sys::{limits, time};
-use crate::user;
 
 /// How it ends; the exit code of `--check`. (That of a run is another table.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

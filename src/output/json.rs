@@ -3,11 +3,12 @@
 //! Contract: keys are flat and constant text; what isn't known is left out.
 
 use super::keys::{boolean, ends, key, number, owner, plain};
-use super::{Format, Lost, Reasons, Record, Shown, Summary, connection, errno_name, escape};
-use crate::event::What;
+use super::{Format, Reasons, Record, Shown, Summary, connection, errno_name, escape};
 use crate::lifecycle::totals::Totals;
-use crate::tcp::State;
-use crate::text::Stamps;
+use crate::model::event::What;
+use crate::model::loss::Lost;
+use crate::model::tcp::State;
+use crate::model::text::Stamps;
 
 /// JSON lines.
 #[derive(Debug, Default)]

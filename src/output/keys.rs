@@ -3,9 +3,9 @@
 //! Contract: a key is constant text and follows another one.
 
 use super::escape;
-use crate::event::{Owner, comm};
-use crate::tcp::{Endpoint, Wire};
-use crate::text;
+use crate::model::event::{Owner, comm};
+use crate::model::tcp::{Endpoint, Wire};
+use crate::model::text;
 
 pub(super) fn key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");

@@ -6,9 +6,9 @@
 use super::escape;
 use super::json::Json;
 use super::keys::{key, number, plain};
-use crate::bpf_link::is_member;
-use crate::finding::{Finding, Section, Verdict};
-use crate::text::{self, printable};
+use crate::bpf::link::is_member;
+use crate::model::finding::{Finding, Section, Verdict};
+use crate::model::text::{self, printable};
 
 /// The columns of the names and of the verdicts.
 const NAME: usize = 34;

@@ -1,6 +1,7 @@
-//! Assembles `bpf-asm/*.s` into `programs.rs`: one static template for each file, named after it.
+//! Assembles `bpf-asm/*.s` and packs them into one piece, `programs.bin`; `programs.rs` names them, each after its file.
 //!
-//! A mistake there fails the build with its file, line and column. The statics hold no path.
+//! A mistake there fails the build with its file, line and column, as does a piece of which another program would be
+//! unpacked. What is made holds no path.
 
 // Talking to cargo is printing.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -15,10 +16,11 @@ mod bpf_insn;
 #[path = "src/bpf"]
 mod bpf {
     pub mod link;
+    pub mod packed;
 }
 
-use bpf::link::Item;
-use bpf_asm::Program;
+use bpf::link::Template;
+use bpf::packed::Packed;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs, process};
@@ -34,6 +36,8 @@ fn main() {
         "src/bpf_insn",
         "src/bpf/link.rs",
         "src/bpf/link",
+        "src/bpf/packed.rs",
+        "src/bpf/packed",
     ] {
         println!("cargo:rerun-if-changed={path}");
     }
@@ -51,72 +55,77 @@ fn run() -> Result<(), String> {
         .collect();
     names.retain(|name| name.ends_with(".s"));
     names.sort();
-    let mut out = String::from(
-        "use crate::bpf_insn::Insn;\nuse crate::bpf::link::{FieldRef, Item, Template};\n",
-    );
-    let mut all = Vec::new();
-    for name in names {
+    let mut out = String::new();
+    let mut templates = Vec::new();
+    for (n, name) in names.iter().enumerate() {
         let read =
             |name: &str| fs::read_to_string(Path::new(DIR).join(name)).map_err(|e| e.to_string());
-        let file = format!("{DIR}/{name}");
-        let text = read(&name).map_err(|e| format!("can't read {file}: {e}"))?;
-        let program =
-            bpf_asm::assemble(&file, &text, &mut |name| read(name)).map_err(|e| e.to_string())?;
-        let stem = name.trim_end_matches(".s");
-        render(&mut out, stem, &program);
-        all.push(format!("&{}", stem.to_uppercase()));
-    }
-    let _ = writeln!(
-        out,
-        "\n/// All of them.\npub static ALL: &[&Template<'static>] = &[{}];",
-        all.join(", ")
-    );
-    let target = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?;
-    fs::write(Path::new(&target).join("programs.rs"), out)
-        .map_err(|e| format!("can't write programs.rs: {e}"))
-}
-
-/// Adds the program as Rust text.
-fn render(out: &mut String, stem: &str, program: &Program) {
-    let Program {
-        name,
-        group,
-        event,
-        license,
-        fields,
-        maps,
-        items,
-    } = program;
-    let _ = write!(
-        out,
-        "\n/// `{name}` on `{group}:{event}`, from `{DIR}/{stem}.s`.\n\
-         pub static {}: Template<'static> = Template {{\n    name: {name:?},\n    group: {group:?},\n    \
-         event: {event:?},\n    license: {license:?},\n    fields: &[\n",
-        stem.to_uppercase()
-    );
-    for field in fields {
-        let (name, widths, optional) = (&field.name, &field.widths, field.optional);
+        let text = read(name).map_err(|e| format!("can't read {DIR}/{name}: {e}"))?;
+        let template = bpf_asm::assemble(name, &text, &mut |name| read(name))
+            .map_err(|e| format!("{DIR}/{e}"))?;
+        let constant = name.trim_end_matches(".s").to_uppercase();
+        let Template {
+            name: loaded,
+            group,
+            event,
+            ..
+        } = &template;
         let _ = writeln!(
             out,
-            "        FieldRef {{ name: {name:?}, widths: &{widths:?}, optional: {optional} }},"
+            "/// `{loaded}` on `{group}:{event}`, from `{DIR}/{name}`.\npub const {constant}: Name = Name({n});"
         );
+        templates.push(template);
     }
-    let _ = writeln!(out, "    ],\n    maps: &{maps:?},\n    items: &[");
-    for item in items {
-        let _ = match item {
-            // An instruction is shorter as its 8 bytes.
-            Item::Insn(insn) => writeln!(
-                out,
-                "        Item::Insn(Insn::decode({:#018x})), // {insn}",
-                insn.encode()
-            ),
-            Item::Jump { insn, target } => writeln!(
-                out,
-                "        Item::Jump {{ insn: Insn::decode({:#018x}), target: {target} }}, // {insn}",
-                insn.encode()
-            ),
-            other => writeln!(out, "        Item::{other:?},"),
-        };
+    let count = names.len();
+    let all: Vec<String> = (0..count).map(|n| format!("Name({n})")).collect();
+    let _ = writeln!(
+        out,
+        "\n/// All of them.\npub const ALL: [Name; {count}] = [{}];",
+        all.join(", ")
+    );
+    let packed = bpf_asm::pack(&templates);
+    verify(&packed, &templates)?;
+    let target = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?;
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(Path::new(&target).join(name), bytes)
+            .map_err(|e| format!("can't write {name}: {e}"))
+    };
+    write("programs.rs", out.as_bytes())?;
+    write("programs.bin", &packed)
+}
+
+/// Unpacks what was packed, and compares; the text's numbers are others.
+fn verify(packed: &[u8], templates: &[Template]) -> Result<(), String> {
+    let read = Packed::read(packed).ok_or("what was packed can't be unpacked")?;
+    let line = |of: &Template, n: u32| {
+        of.text
+            .get(n)
+            .map(|p| (p.file.to_string(), p.number, p.text.to_string()))
+    };
+    for (n, template) in templates.iter().enumerate() {
+        let name = &template.name;
+        let same = read.template(n).filter(|other| {
+            let lines = |of: &Template| of.lines.iter().map(|n| line(of, *n)).collect::<Vec<_>>();
+            let labels = |of: &Template| {
+                of.labels
+                    .iter()
+                    .map(|(at, n)| (*at, line(of, *n)))
+                    .collect::<Vec<_>>()
+            };
+            let bare = |of: &Template| Template {
+                lines: Vec::new(),
+                labels: Vec::new(),
+                text: Default::default(),
+                ..of.clone()
+            };
+            lines(other) == lines(template)
+                && labels(other) == labels(template)
+                && bare(other) == bare(template)
+        });
+        same.ok_or_else(|| format!("{name} is not what was packed once it is unpacked"))?;
     }
-    let _ = writeln!(out, "    ],\n}};");
+    match read.len() == templates.len() {
+        true => Ok(()),
+        false => Err("there are more programs than were packed".into()),
+    }
 }

@@ -6,6 +6,7 @@
 pub mod link;
 pub mod load;
 pub mod maps;
+pub mod packed;
 pub mod passes;
 pub mod tally;
 pub mod wire;

@@ -30,12 +30,9 @@ pub mod sandbox;
 
 pub mod model;
 
+pub mod programs;
+
 pub mod bpf_asm;
 pub mod bpf_insn;
 pub mod error;
 pub mod sys;
-
-/// The programs of bpf-asm/, assembled at build time.
-pub mod programs {
-    include!(concat!(env!("OUT_DIR"), "/programs.rs"));
-}

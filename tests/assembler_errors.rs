@@ -1,10 +1,11 @@
 //! Every mistake that the assembler knows, with its exact place and message.
 
-use socket_snoop::bpf_asm::{AsmError, Program, assemble, fragment};
+use socket_snoop::bpf::link::Template;
+use socket_snoop::bpf_asm::{AsmError, assemble, fragment};
 
 const HEAD: &str = ".program p\n.tracepoint g:e\n.license \"GPL\"\n";
 
-fn program(body: &str) -> Result<Program, AsmError> {
+fn program(body: &str) -> Result<Template, AsmError> {
     assemble("a.s", &format!("{HEAD}{body}"), &mut |name| match name {
         "good.inc" => Ok(".equ SEVEN 7\n".into()),
         "bad.inc" => Ok("\n  r1 = = 2\n".into()),

@@ -244,7 +244,7 @@ impl AsFd for Program {
 impl Program {
     /// Completes a template for this host's tracepoint and loads it.
     pub fn load(
-        template: &Template<'_>,
+        template: &Template,
         target: Target<'_>,
         maps: &Maps,
         extras: Extras<'_>,
@@ -264,8 +264,8 @@ impl Program {
         })?;
         let optional = template.fields.iter().filter(|field| field.optional);
         let without = optional
-            .filter(|field| host.field(field.name).is_none())
-            .map(|field| field.name.to_string())
+            .filter(|field| host.field(&field.name).is_none())
+            .map(|field| field.name.clone())
             .collect();
         let counts = template.fields.iter().any(|f| f.name == COUNTS_RUNS)
             && host.field(COUNTS_RUNS).is_some();
@@ -273,11 +273,11 @@ impl Program {
             fd,
             known,
             without,
-            counts: counts.then(|| template.event.to_string()),
+            counts: counts.then(|| template.event.clone()),
         };
         let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
-        let license = CString::new(template.license).unwrap_or_default();
-        let name = template.name;
+        let license = CString::new(template.license.as_str()).unwrap_or_default();
+        let name = &template.name;
         let prog_type = target.prog_type();
         let load = |mut log: Option<&mut [u8]>| {
             let mut tries = 0;
@@ -434,7 +434,7 @@ const PARTS: [(Known, &[&str]); 18] = [
     ),
 ];
 
-fn known(template: &Template<'_>, host: &dyn Host) -> Known {
+fn known(template: &Template, host: &dyn Host) -> Known {
     let has = |name: &&str| {
         let field = template.fields.iter().find(|field| field.name == *name);
         field.is_some_and(|field| {

@@ -1,9 +1,8 @@
 //! The directives: what starts with a dot.
 
-use super::Field;
 use super::lex::{Line, Mistake, Read, Tok};
 use super::parse::{Block, Parser, Symbol};
-use crate::bpf::link::Item;
+use crate::bpf::link::{Field, Item};
 
 /// Files within files: more is a circle.
 const DEPTH: usize = 8;

@@ -1,4 +1,5 @@
-//! The assembler: the text of `bpf-asm/` to programs that [`crate::bpf::link`] completes on the host.
+//! The assembler: the text of `bpf-asm/` to programs that [`crate::bpf::link`] completes on the host, and to the one
+//! piece that the binary carries them as ([`crate::bpf::packed`]).
 //!
 //! The dialect is described in `bpf-asm/README.md`. [`assemble`] takes a whole program with its directives and checks
 //! its flow for every mix of optional fields; [`fragment`] takes bare instructions, as in a listing. Neither opens
@@ -10,10 +11,14 @@ mod expr;
 mod flow;
 mod insn;
 mod lex;
+pub mod lz4;
+mod pack;
 mod parse;
 mod transfer;
 
-use crate::bpf::link::{FieldRef, Host, HostField, Item, Template};
+pub use pack::pack;
+
+use crate::bpf::link::{Host, HostField, Template};
 use crate::bpf_insn::Insn;
 use std::fmt;
 
@@ -56,62 +61,6 @@ impl fmt::Display for AsmError {
 
 impl std::error::Error for AsmError {}
 
-/// A field as declared: what [`FieldRef`] borrows.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Field {
-    /// Its name in the `format` file.
-    pub name: String,
-    /// The sizes in bytes it may have; the text is written for the first.
-    pub widths: Vec<u16>,
-    /// Whether the program does without it.
-    pub optional: bool,
-}
-
-/// An assembled program: what a [`Template`] borrows.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Program {
-    /// See [`Template::name`].
-    pub name: String,
-    /// See [`Template::group`].
-    pub group: String,
-    /// See [`Template::event`].
-    pub event: String,
-    /// See [`Template::license`].
-    pub license: String,
-    /// See [`Template::fields`].
-    pub fields: Vec<Field>,
-    /// See [`Template::maps`].
-    pub maps: Vec<String>,
-    /// See [`Template::items`].
-    pub items: Vec<Item>,
-}
-
-impl Program {
-    /// Calls `f` with the program as a template.
-    pub fn with<R>(&self, f: impl FnOnce(&Template<'_>) -> R) -> R {
-        let field = |f: &'_ Field| (f.name.clone(), f.widths.clone(), f.optional);
-        let owned: Vec<_> = self.fields.iter().map(field).collect();
-        let fields: Vec<FieldRef<'_>> = owned
-            .iter()
-            .map(|(name, widths, optional)| FieldRef {
-                name,
-                widths,
-                optional: *optional,
-            })
-            .collect();
-        let maps: Vec<&str> = self.maps.iter().map(String::as_str).collect();
-        f(&Template {
-            name: &self.name,
-            group: &self.group,
-            event: &self.event,
-            license: &self.license,
-            fields: &fields,
-            maps: &maps,
-            items: &self.items,
-        })
-    }
-}
-
 /// Assembles the program `text` of the file named `file`. `include` gives the text of the file that an `.include`
 /// names, or why it can't.
 ///
@@ -121,7 +70,7 @@ pub fn assemble(
     file: &str,
     text: &str,
     include: &mut dyn FnMut(&str) -> Result<String, String>,
-) -> Result<Program, AsmError> {
+) -> Result<Template, AsmError> {
     let mut parser = parse::Parser::new(include, false);
     parser.file(file, text)?;
     let (program, source) = parser.finish(file)?;
@@ -157,7 +106,5 @@ pub fn fragment(text: &str) -> Result<Vec<Insn>, AsmError> {
         message,
         text: String::new(),
     };
-    program
-        .with(|template| template.link(&Nothing))
-        .map_err(|e| whole(e.to_string()))
+    program.link(&Nothing).map_err(|e| whole(e.to_string()))
 }

@@ -1,10 +1,11 @@
 //! A program as far as it has been read: lines, symbols, labels, and what is missing or left over at the end.
 //! What a line says is read in `directive.rs`, `expr.rs` and `insn.rs`.
 
-use super::lex::{Line, Read, Tok};
-use super::{AsmError, Field, Program};
-use crate::bpf::link::Item;
+use super::AsmError;
+use super::lex::{Line, Read, Tok, statement};
+use crate::bpf::link::{self, Field, Item, Lines, Template};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Items of a program: far beyond what any kernel takes.
 const MOST: usize = 1 << 20;
@@ -19,9 +20,37 @@ pub(super) struct Source {
     lines: Vec<(String, usize, String)>,
     /// The place of each item.
     pub(super) items: Vec<Place>,
+    /// The labels: the item that each stands before, its name and its place.
+    labels: Vec<(usize, String, Place)>,
 }
 
 impl Source {
+    /// Tells the program where its items and labels stand.
+    fn tell<'s>(&'s self, program: &mut Template) {
+        let mut all = Lines::default();
+        // A file that is included twice is one text.
+        let mut known = HashMap::new();
+        let mut add = |(line, col): Place, label: Option<&'s str>| {
+            let (file, number, text) = self.lines.get(line)?;
+            let text = label.unwrap_or_else(|| statement(text, col));
+            let number = u32::try_from(*number).ok()?;
+            if let Some(line) = known.get(&(file, number, text)) {
+                return Some(*line);
+            }
+            let line = all.add(link::Place { file, number, text })?;
+            known.insert((file, number, text), line);
+            Some(line)
+        };
+        let items = self.items.iter().map_while(|place| add(*place, None));
+        program.lines = items.collect();
+        let labels = self.labels.iter().map_while(|(item, name, place)| {
+            let item = u32::try_from(*item).ok()?;
+            Some((item, add(*place, Some(name.as_str()))?))
+        });
+        program.labels = labels.collect();
+        program.text = Arc::new(all);
+    }
+
     /// An error at a place.
     pub(super) fn error(&self, (line, col): Place, message: String) -> AsmError {
         let (file, line, text) = self.lines.get(line).cloned().unwrap_or_default();
@@ -83,7 +112,7 @@ pub(super) struct Parser<'i> {
     pub(super) depth: usize,
     line: usize,
     source: Source,
-    pub(super) program: Program,
+    pub(super) program: Template,
     symbols: HashMap<String, (Symbol, Place)>,
     pub(super) used: Vec<bool>,
     pub(super) maps_used: Vec<bool>,
@@ -103,7 +132,7 @@ impl<'i> Parser<'i> {
             depth: 0,
             line: 0,
             source: Source::default(),
-            program: Program::default(),
+            program: Template::default(),
             symbols: HashMap::new(),
             used: Vec::new(),
             maps_used: Vec::new(),
@@ -143,6 +172,9 @@ impl<'i> Parser<'i> {
                 used: false,
             };
             self.define(name, label, line.col())?;
+            let place = self.place(line.col());
+            let item = self.program.items.len();
+            self.source.labels.push((item, name.to_string(), place));
             line.next();
             line.next();
         }
@@ -233,7 +265,7 @@ impl<'i> Parser<'i> {
     }
 
     /// Resolves the labels and looks for what is missing or left over.
-    pub(super) fn finish(mut self, file: &str) -> Result<(Program, Source), AsmError> {
+    pub(super) fn finish(mut self, file: &str) -> Result<(Template, Source), AsmError> {
         let whole = |what: &str| AsmError {
             file: file.to_string(),
             line: 0,
@@ -290,6 +322,7 @@ impl<'i> Parser<'i> {
                 return Err(whole(what));
             }
         }
+        self.source.tell(&mut self.program);
         Ok((self.program, self.source))
     }
 

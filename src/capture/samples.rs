@@ -5,7 +5,6 @@
 //! was on the CPU, with a name only where it is known, and the owner as far as
 //! the events tell.
 
-use crate::bpf::link::Template;
 use crate::bpf::wire::DecodeError;
 use crate::capture::attach::{Part, REQUIRED, Wants, too_old};
 use crate::capture::decoder::Decoder;
@@ -18,16 +17,16 @@ use crate::owner::tasks::Tasks;
 use crate::perf::feed::Feed;
 use crate::perf::record::{Body, News};
 use crate::perf::{Rings, Sample};
-use crate::programs;
+use crate::programs::{self, Name, Programs};
 use crate::sys;
 use crate::tracepoint::TraceFs;
 
 /// The tracepoints that a run can do without; each by the program whose fields
 /// are read.
-const OPTIONAL: [(Part, &Template<'_>); 3] = [
-    (Part::SynAcks, &programs::SYNACK),
-    (Part::ResetsSent, &programs::RESET_SENT),
-    (Part::ResetsReceived, &programs::RESET_RECEIVED),
+const OPTIONAL: [(Part, Name); 3] = [
+    (Part::SynAcks, programs::SYNACK),
+    (Part::ResetsSent, programs::RESET_SENT),
+    (Part::ResetsReceived, programs::RESET_RECEIVED),
 ];
 
 /// What turns samples into events.
@@ -51,9 +50,11 @@ impl Sampler {
         let tracefs = TraceFs::open()?;
         let mut decoder = Decoder::default();
         let mut ids = Vec::new();
-        let mut add = |template: &Template<'_>| {
-            let tracepoint = tracefs.event(template.group, template.event)?;
-            decoder.add(&tracepoint, template)?;
+        let programs = Programs::unpack()?;
+        let mut add = |name| {
+            let template = programs.get(name)?;
+            let tracepoint = tracefs.event(&template.group, &template.event)?;
+            decoder.add(&tracepoint, &template)?;
             ids.push(tracepoint.id);
             Ok(())
         };
@@ -64,7 +65,7 @@ impl Sampler {
         for (part, template) in OPTIONAL {
             absent.extend(add(template).err().map(|why| (part, why)));
         }
-        let destroys = add(&programs::DESTROY).is_ok();
+        let destroys = add(programs::DESTROY).is_ok();
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
         // What becomes of tasks is recorded already.
         let tasks = Tasks::open();

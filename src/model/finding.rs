@@ -67,7 +67,7 @@ pub struct Finding {
     /// What to do; empty where there is nothing to be done.
     pub remedy: String,
     /// Of a tracepoint: the fields used, and those that are missing.
-    pub fields: Option<(Vec<&'static str>, Vec<&'static str>)>,
+    pub fields: Option<(Vec<String>, Vec<String>)>,
 }
 
 impl Finding {

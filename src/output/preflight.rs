@@ -29,7 +29,7 @@ fn column(out: &mut Vec<u8>, text: &str, width: usize) {
 }
 
 /// Appends names, if there are any.
-fn names(out: &mut Vec<u8>, before: &str, all: &[&str]) {
+fn names(out: &mut Vec<u8>, before: &str, all: &[String]) {
     for (n, name) in all.iter().enumerate() {
         out.extend_from_slice(if n == 0 { before } else { " " }.as_bytes());
         out.extend_from_slice(name.as_bytes());
@@ -55,8 +55,8 @@ pub fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
         out.extend_from_slice(printable(&finding.evidence).as_bytes());
         if let Some((used, missing)) = &finding.fields {
             // Of what is there, the members of kernel structures are too many.
-            let (members, own): (Vec<&str>, Vec<&str>) =
-                used.iter().partition(|name| is_member(name));
+            let (members, own): (Vec<String>, Vec<String>) =
+                used.iter().cloned().partition(|name| is_member(name));
             names(out, " with ", &own);
             if !members.is_empty() {
                 out.extend_from_slice(b" and ");
@@ -82,7 +82,7 @@ pub fn classic_result(out: &mut Vec<u8>, line: &str) {
     out.push(b'\n');
 }
 
-fn list(out: &mut Vec<u8>, name: &str, values: &[&str]) {
+fn list(out: &mut Vec<u8>, name: &str, values: &[String]) {
     key(out, name);
     out.push(b'[');
     for (n, value) in values.iter().enumerate() {
@@ -159,7 +159,10 @@ mod tests {
             "at /a\n\x1b[2Jb\"c",
         );
         a.remedy = "do\r\u{85}it".into();
-        a.fields = Some((vec!["one", "two", "a.b"], vec!["c"]));
+        a.fields = Some((
+            ["one", "two", "a.b"].map(String::from).to_vec(),
+            vec!["c".into()],
+        ));
         let b = Finding::new(Section::Feature, "x", Verdict::Fact, "");
         vec![a, b]
     }

@@ -32,6 +32,7 @@ pub mod model;
 
 pub mod bpf_asm;
 pub mod bpf_insn;
+pub mod bpf_link;
 pub mod error;
 pub mod sys;
 

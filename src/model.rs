@@ -3,7 +3,6 @@
 //! Contract: nothing here asks the kernel for anything.
 
 pub mod event;
-pub mod finding;
 pub mod loss;
 pub mod recent;
 pub mod tcp;

@@ -5,9 +5,9 @@
 
 mod verifier;
 
-use crate::bpf::link::{HIDDEN, Host, HostField, Template, is_member};
 use crate::bpf::maps::{Maps, bpf_error, with_memlock};
 use crate::bpf_insn::{Alu, Insn, Operand};
+use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
 use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::model::event::Known;

@@ -3,7 +3,7 @@
 use super::Field;
 use super::lex::{Line, Mistake, Read, Tok};
 use super::parse::{Block, Parser, Symbol};
-use crate::bpf::link::Item;
+use crate::bpf_link::Item;
 
 /// Files within files: more is a circle.
 const DEPTH: usize = 8;

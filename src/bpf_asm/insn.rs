@@ -2,8 +2,8 @@
 
 use super::lex::{Line, Read, Tok};
 use super::parse::{Parser, Pending, Symbol};
-use crate::bpf::link::Item;
 use crate::bpf_insn::{Alu, Cmp, FP, HELPERS, Insn, Operand, Size};
+use crate::bpf_link::Item;
 
 /// A register by its name: whether it is a 64-bit one, and its number, which may be one that does not exist.
 pub(super) fn register(word: &str) -> Option<(bool, Option<u8>)> {

@@ -1,4 +1,4 @@
-//! The assembler: the text of `bpf-asm/` to programs that [`crate::bpf::link`] completes on the host.
+//! The assembler: the text of `bpf-asm/` to programs that [`crate::bpf_link`] completes on the host.
 //!
 //! The dialect is described in `bpf-asm/README.md`. [`assemble`] takes a whole program with its directives and checks
 //! its flow for every mix of optional fields; [`fragment`] takes bare instructions, as in a listing. Neither opens
@@ -13,8 +13,8 @@ mod lex;
 mod parse;
 mod transfer;
 
-use crate::bpf::link::{FieldRef, Host, HostField, Item, Template};
 use crate::bpf_insn::Insn;
+use crate::bpf_link::{FieldRef, Host, HostField, Item, Template};
 use std::fmt;
 
 /// A mistake in the text.

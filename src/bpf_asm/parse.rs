@@ -3,7 +3,7 @@
 
 use super::lex::{Line, Read, Tok};
 use super::{AsmError, Field, Program};
-use crate::bpf::link::Item;
+use crate::bpf_link::Item;
 use std::collections::HashMap;
 
 /// Items of a program: far beyond what any kernel takes.

@@ -5,11 +5,11 @@
 //! and every member of a kernel structure, may be missing alone, which costs
 //! detail and is told as a [`Part`] with its reason.
 
-use crate::bpf::link::Template;
 use crate::bpf::load::{Extras, Program, Target};
 use crate::bpf::maps::Maps;
 use crate::bpf::passes::{self, Passes};
 use crate::bpf::tally::Tally;
+use crate::bpf_link::Template;
 use crate::btf::Btf;
 use crate::error::{Error, Kind};
 use crate::model::event::Known;

@@ -5,8 +5,8 @@
 //! was on the CPU, with a name only where it is known, and the owner as far as
 //! the events tell.
 
-use crate::bpf::link::Template;
 use crate::bpf::wire::DecodeError;
+use crate::bpf_link::Template;
 use crate::capture::attach::{Part, REQUIRED, Wants, too_old};
 use crate::capture::decoder::Decoder;
 use crate::error::{Error, Kind};

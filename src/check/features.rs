@@ -5,11 +5,11 @@
 //! the start is no matter of the source: it is tried in the same way as a run
 //! looks for it.
 
+use super::finding::{Finding, Section, Verdict};
 use crate::capture::attach::Part;
 use crate::capture::{Source, Transport};
 use crate::error::{Error, Kind};
 use crate::model::event::Known;
-use crate::model::finding::{Finding, Section, Verdict};
 use crate::snapshot::{self, Lack, Limits, Purpose, Stock};
 
 /// What a connection has counted.

@@ -3,13 +3,13 @@
 //! Contract: every piece may be absent, and so may /proc and /sys. What can't
 //! be read is unknown, with the reason.
 
-use crate::bpf::link::Template;
+use super::finding::{Finding, Section, Verdict};
 use crate::bpf::load::{self, Extras, Target};
+use crate::bpf_link::Template;
 use crate::btf::{Btf, PATH as BTF_PATH};
 use crate::capture::attach::{OPTIONAL, READS, REQUIRED, Wants};
 use crate::error::{Error, Kind};
 use crate::host::lockdown;
-use crate::model::finding::{Finding, Section, Verdict};
 use crate::sys::{Errno, caps};
 use crate::tracepoint::{Origin, TraceFs};
 use nix::sys::utsname::uname;

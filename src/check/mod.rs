@@ -8,7 +8,9 @@
 //! run would end with, or says at its start.
 
 mod features;
+mod finding;
 mod host;
+mod preflight;
 
 use crate::capture::attach::Wants;
 use crate::capture::{Doors, Source, Transport};
@@ -16,9 +18,9 @@ use crate::cli::Config;
 use crate::error::Error;
 use crate::host::priority;
 use crate::host::user;
-use crate::model::finding::{Finding, Section, Verdict};
 use crate::output::FormatName;
-use crate::output::preflight;
+use finding::{Finding, Section, Verdict};
+
 use crate::sandbox::OutputAccess;
 use crate::sys::{limits, time};
 

@@ -17,7 +17,7 @@ pub struct Json {
 }
 
 impl Json {
-    pub(super) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
+    pub(crate) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
         out.extend_from_slice(b"{\"time\":\"");
         self.stamps.rfc3339(out, wall);
         out.push(b'"');

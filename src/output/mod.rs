@@ -13,7 +13,6 @@ pub mod keys;
 pub mod log;
 pub mod notice;
 pub mod place;
-pub mod preflight;
 pub mod queue;
 pub mod report;
 pub mod sink;

@@ -3,12 +3,12 @@
 //! Contract: a finding is one line in either format; whatever it holds of the
 //! host's is escaped here. The JSON keys are flat and constant text.
 
-use super::escape;
-use super::json::Json;
-use super::keys::{key, number, plain};
-use crate::bpf::link::is_member;
-use crate::model::finding::{Finding, Section, Verdict};
+use super::finding::{Finding, Section, Verdict};
+use crate::bpf_link::is_member;
 use crate::model::text::{self, printable};
+use crate::output::escape;
+use crate::output::json::Json;
+use crate::output::keys::{key, number, plain};
 
 /// The columns of the names and of the verdicts.
 const NAME: usize = 34;

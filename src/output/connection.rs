@@ -2,8 +2,9 @@
 //!
 //! Contract: as for the formats it serves: what isn't known is left out.
 
+use super::format::{Reasons, Record, Shape, Summary};
 use super::keys::{boolean, ends, key, number, owner, plain};
-use super::{Reasons, Record, Shape, Summary, escape, words};
+use super::{escape, words};
 use crate::lifecycle::totals::{Busiest, Totals};
 use crate::model::text::{self, Stamps};
 

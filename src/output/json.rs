@@ -2,8 +2,9 @@
 //!
 //! Contract: keys are flat and constant text; what isn't known is left out.
 
+use super::format::{Format, Reasons, Record, Shown, Summary, errno_name};
 use super::keys::{boolean, ends, key, number, owner, plain};
-use super::{Format, Reasons, Record, Shown, Summary, connection, errno_name, escape};
+use super::{connection, escape};
 use crate::lifecycle::totals::Totals;
 use crate::model::event::What;
 use crate::model::loss::Lost;

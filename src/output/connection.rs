@@ -5,7 +5,7 @@
 use super::keys::{boolean, ends, key, number, owner, plain};
 use super::{Reasons, Record, Shape, Summary, escape, words};
 use crate::lifecycle::totals::{Busiest, Totals};
-use crate::text::{self, Stamps};
+use crate::model::text::{self, Stamps};
 
 const NANOS: u64 = 1_000_000_000;
 

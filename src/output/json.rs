@@ -3,11 +3,12 @@
 //! Contract: keys are flat and constant text; what isn't known is left out.
 
 use super::keys::{boolean, ends, key, number, owner, plain};
-use super::{Format, Lost, Reasons, Record, Shown, Summary, connection, errno_name, escape};
-use crate::event::What;
+use super::{Format, Reasons, Record, Shown, Summary, connection, errno_name, escape};
 use crate::lifecycle::totals::Totals;
-use crate::tcp::State;
-use crate::text::Stamps;
+use crate::model::event::What;
+use crate::model::loss::Lost;
+use crate::model::tcp::State;
+use crate::model::text::Stamps;
 
 /// JSON lines.
 #[derive(Debug, Default)]
@@ -16,7 +17,7 @@ pub struct Json {
 }
 
 impl Json {
-    pub(super) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
+    pub(crate) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
         out.extend_from_slice(b"{\"time\":\"");
         self.stamps.rfc3339(out, wall);
         out.push(b'"');

@@ -3,17 +3,17 @@
 //! Contract: a key is constant text and follows another one.
 
 use super::escape;
-use crate::event::{Owner, comm};
-use crate::tcp::{Endpoint, Wire};
-use crate::text;
+use crate::model::event::{Owner, comm};
+use crate::model::tcp::{Endpoint, Wire};
+use crate::model::text;
 
-pub(super) fn key(out: &mut Vec<u8>, name: &str) {
+pub(crate) fn key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
 }
 
-pub(super) fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+pub(crate) fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     key(out, name);
     text::number(out, value);
 }
@@ -24,7 +24,7 @@ pub(super) fn boolean(out: &mut Vec<u8>, name: &str, value: bool) {
 }
 
 /// A string that needs no escaping: a name of ours, an address.
-pub(super) fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(crate) fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
     key(out, name);
     out.push(b'"');
     out.extend_from_slice(value.as_bytes());

@@ -9,8 +9,9 @@ pub mod classic;
 pub mod connection;
 pub mod escape;
 pub mod json;
-pub mod keys;
+mod keys;
 pub mod log;
+mod members;
 pub mod notice;
 pub mod place;
 pub mod preflight;
@@ -26,6 +27,7 @@ use crate::event::Event;
 use crate::lifecycle::connection::Connection;
 use crate::lifecycle::{Ended, SocketId, Tells};
 use crate::sys::Errno;
+use keys::{Key, Number};
 use std::borrow::Cow;
 
 pub use notice::notice;
@@ -179,10 +181,10 @@ impl Retransmits {
     }
 
     /// The number with its key in JSON.
-    pub fn keyed(&self) -> (&'static str, u64) {
+    fn keyed(&self) -> (Key<Number>, u64) {
         match self.untold {
-            true => ("tcp.retransmit_events", self.events),
-            false => ("tcp.retransmits", self.segments),
+            true => (keys::TCP_RETRANSMITS_TOTAL_EVENTS, self.events),
+            false => (keys::TCP_RETRANSMITS_TOTAL, self.segments),
         }
     }
 

@@ -29,9 +29,9 @@ fn main() {
         "build.rs",
         "src/bpf_asm",
         "src/bpf_insn.rs",
+        "src/bpf_insn",
         "src/bpf_link.rs",
-        "src/bpf_peek.rs",
-        "src/bpf_text.rs",
+        "src/bpf_link",
     ] {
         println!("cargo:rerun-if-changed={path}");
     }

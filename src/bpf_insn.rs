@@ -9,7 +9,7 @@
 use core::fmt;
 
 // A path, because build.rs includes this file by one.
-#[path = "bpf_text.rs"]
+#[path = "bpf_insn/text.rs"]
 mod shown;
 pub use shown::text;
 

@@ -17,7 +17,7 @@ pub use kernel::PATH;
 pub use types::Kind;
 
 use crate::bpf_link::HostField;
-use crate::symbols;
+use crate::host::symbols;
 use file::{Reader, Window};
 use names::{Names, Places};
 use std::cell::RefCell;

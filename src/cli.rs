@@ -2,13 +2,13 @@
 //!
 //! Contract: every value is checked here; what comes out can be used as it is.
 
-use crate::attach::Wants;
+use crate::capture::Transport;
+use crate::capture::attach::Wants;
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
+use crate::model::text::printable;
 use crate::output::{FormatName, Shape};
 use crate::sandbox;
-use crate::source::Transport;
-use crate::text::printable;
 use argh::FromArgs;
 use std::ffi::OsString;
 use std::net::IpAddr;

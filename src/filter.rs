@@ -6,8 +6,8 @@
 //! only at the socket's next event. A filter never keeps an event from the
 //! connection it belongs to.
 
-use crate::event::{Event, Owner, What};
-use crate::tcp::{Endpoint, State};
+use crate::model::event::{Event, Owner, What};
+use crate::model::tcp::{Endpoint, State};
 use std::net::IpAddr;
 
 /// What a filter says of an event.
@@ -88,8 +88,8 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::OwnerSource;
-    use crate::wire::tests::{owner, state};
+    use crate::bpf::wire::tests::{owner, state};
+    use crate::model::event::OwnerSource;
 
     fn judge(set: impl FnOnce(&mut Filter), ports: (u16, u16)) -> Verdict {
         let mut filter = Filter::default();

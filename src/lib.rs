@@ -3,63 +3,37 @@
 //! The library is the program's rooms, made public for its tests; it promises
 //! no stable interface. Modules know only those below them in this list.
 
-pub mod check;
 pub mod session;
-pub mod view;
 
+pub mod check;
 pub mod cli;
-pub mod filter;
-pub mod loss;
-pub mod notify;
+
 pub mod output;
+
+pub mod filter;
 pub mod snapshot;
-pub mod source;
 
-pub mod decoder;
-pub mod owner;
-pub mod sampler;
-pub mod tasks;
-pub mod user;
-
-pub mod clock;
-pub mod existing;
 pub mod lifecycle;
-pub mod lineage;
-pub mod listeners;
-pub mod proc;
-pub mod processes;
-pub mod recent;
-pub mod zone;
 
-pub mod attach;
-pub mod passes;
+pub mod capture;
 
-pub mod program;
+pub mod owner;
+
+pub mod bpf;
 
 pub mod btf;
-
-pub mod maps;
 pub mod perf;
-pub mod tally;
 pub mod tracepoint;
 
-pub mod event;
-pub mod tcp;
-pub mod text;
-pub mod wire;
-
-pub mod symbols;
-pub mod timens;
-
-pub mod lockdown;
-pub mod priority;
+pub mod host;
 pub mod sandbox;
+
+pub mod model;
 
 pub mod bpf_asm;
 pub mod bpf_insn;
 pub mod bpf_link;
 pub mod error;
-pub mod finding;
 pub mod sys;
 
 /// The programs of bpf-asm/, assembled at build time.

@@ -16,7 +16,7 @@ fn arguments() -> Result<Vec<String>, Error> {
         .map(|arg| {
             arg.into_string().map_err(|bad| {
                 let shown = bad.to_string_lossy().into_owned();
-                let shown = socket_snoop::text::printable(&shown);
+                let shown = socket_snoop::model::text::printable(&shown);
                 Error::new(Kind::Usage, format!("argument {shown} is not valid UTF-8"))
             })
         })

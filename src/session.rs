@@ -7,24 +7,27 @@
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
 
+pub mod notify;
 mod search;
 mod start;
+pub mod view;
 
+use crate::capture::{Doors, Source};
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
-use crate::notify::Notify;
+use crate::host::priority::{self, Precedence, Room};
+use crate::host::proc;
+use crate::host::user::{self, User};
+use crate::host::zone;
 use crate::output::log::{self, Care, Log};
-use crate::output::{Output, Shape, notice};
-use crate::priority::{self, Precedence, Room};
-use crate::proc;
+use crate::output::notice::notice;
+use crate::output::{Output, Shape};
+use crate::session::notify::Notify;
+use crate::session::view::View;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::snapshot::helper::Helper;
-use crate::source::{Doors, Source};
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, limits, time};
-use crate::user::{self, User};
-use crate::view::View;
-use crate::zone;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use search::Search;
 use std::fs::File;
@@ -112,9 +115,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let helper = config.snapshot.then(Helper::start);
     let mut source = Source::open(config.buffer, config.transport, config.wants)?;
     let precedence = take_precedence(config.priority);
-    for note in source.notes() {
-        notice(note);
-    }
+    say_notes(&mut source);
     let log = open_log(config, user);
     let opening = match log.as_ref().filter(|log| log.is_open()) {
         Some(log) => format!(
@@ -157,6 +158,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         receive: broadcasts.ready().is_some(),
         kill: search.pidfd(),
     })?;
+    say_notes(&mut source);
     view.output.pin(pinned);
     notice(&format!("note: {enforced}"));
     view.output.announced(&opening);
@@ -179,12 +181,19 @@ pub fn run(config: &Config) -> Result<(), Error> {
     while view.connections.expects_last_word() && time::monotonic() < until {
         view.last_words(&mut broadcasts, LAST_WORD);
     }
-    // Twice: see [`crate::loss`].
+    // Twice: see [`crate::capture::loss`].
     view.report_losses(&mut source);
     view.report_losses(&mut source);
     let finished = view.finish(source.lost(), source.processes());
     view.report_refused();
     finished
+}
+
+/// What the source has to say to a person since the last time.
+fn say_notes(source: &mut Source) {
+    for note in source.take_notes() {
+        notice(&note);
+    }
 }
 
 fn deadline(now: u64, after: Duration) -> u64 {

@@ -7,8 +7,8 @@
 
 use crate::bpf_link::HostField;
 use crate::error::{Error, Kind};
-use crate::lockdown;
-use crate::symbols;
+use crate::host::lockdown;
+use crate::host::symbols;
 use crate::sys::{Errno, perf_event, tracefs};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;

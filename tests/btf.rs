@@ -5,8 +5,8 @@ mod common;
 
 use common::btf::*;
 use socket_snoop::btf::{self, Btf, Kind};
+use socket_snoop::host::symbols;
 use socket_snoop::programs;
-use socket_snoop::symbols;
 use std::fs;
 
 #[test]

@@ -4,11 +4,11 @@ mod common;
 
 use common::layouts::*;
 use common::verifier::{self, width};
+use socket_snoop::bpf::wire::{WIRE_CLOSE_LEN, WIRE_LEN};
 use socket_snoop::bpf_asm::{Program, assemble, fragment};
 use socket_snoop::bpf_insn::{CLASS, Insn, LDX, PSEUDO_MAP_FD};
 use socket_snoop::bpf_link::{Host, LinkError, Template, is_member};
 use socket_snoop::programs::{self, RETRANSMIT, STATE};
-use socket_snoop::wire::{WIRE_CLOSE_LEN, WIRE_LEN};
 
 /// Links a program for a host and checks the outcome: it is what every kernel takes, its loads from the record hit
 /// fields, and it sends events of one of the two sizes, one of them only at a change to CLOSE.

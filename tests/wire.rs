@@ -1,9 +1,9 @@
 //! The wire event's layout stands twice: in bpf-asm/event.inc, for the programs,
-//! and in src/wire.rs. Events laid out as the one says are read by the other.
+//! and in src/bpf/wire.rs. Events laid out as the one says are read by the other.
 
-use socket_snoop::event::{Counters, Event, Known, Owner, OwnerSource, Sent, Task, What};
-use socket_snoop::tcp::State;
-use socket_snoop::wire::{OWNER_LEN, WIRE_CLOSE_LEN, WIRE_LEN, WIRE_VERSION};
+use socket_snoop::bpf::wire::{OWNER_LEN, WIRE_CLOSE_LEN, WIRE_LEN, WIRE_VERSION};
+use socket_snoop::model::event::{Counters, Event, Known, Owner, OwnerSource, Sent, Task, What};
+use socket_snoop::model::tcp::State;
 use std::collections::BTreeMap;
 
 /// The constants of the programs' common files.
@@ -96,7 +96,10 @@ fn sizes_and_numbers() {
     );
     assert_eq!(all.of("OW_KEPT"), all.of("OW_LEADER") + 8);
     assert_eq!(all.of("LI_SIZE"), all.of("LI_DISAGREE") + 4);
-    assert_eq!(all.of("COMM_SIZE"), socket_snoop::event::COMM_LEN as i64);
+    assert_eq!(
+        all.of("COMM_SIZE"),
+        socket_snoop::model::event::COMM_LEN as i64
+    );
     for (name, state) in [
         ("CLOSE", State::Close),
         ("LISTEN", State::Listen),

@@ -10,8 +10,8 @@ use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 
 use common::skip;
+use socket_snoop::host::zone;
 use socket_snoop::sys::time;
-use socket_snoop::zone;
 
 /// Winter, summer, and around the changes of 2026 in America and Europe.
 const TIMES: [u64; 12] = [

@@ -44,7 +44,7 @@ impl Btf {
 
 /// The names that these programs may ask for.
 fn wanted(templates: &[&Template<'_>]) -> Vec<String> {
-    // Whether a helper is there; see src/program.rs.
+    // Whether a helper is there; see src/bpf/load.rs.
     let helper = ["bpf_func_id", "BPF_FUNC_get_current_task_btf"];
     let others = helper.into_iter().chain([RESET_REASONS]);
     let mut names: Vec<String> = others.map(String::from).collect();

@@ -5,12 +5,12 @@
 //! the start is no matter of the source: it is tried in the same way as a run
 //! looks for it.
 
-use crate::attach::Part;
+use super::finding::{Finding, Section, Verdict};
+use crate::capture::attach::Part;
+use crate::capture::{Source, Transport};
 use crate::error::{Error, Kind};
-use crate::event::Known;
-use crate::finding::{Finding, Section, Verdict};
+use crate::model::event::Known;
 use crate::snapshot::{self, Lack, Limits, Purpose, Stock};
-use crate::source::{Source, Transport};
 
 /// What a connection has counted.
 const COUNTERS: &str = "bytes, segments, RTT";

@@ -3,13 +3,13 @@
 //! Contract: every piece may be absent, and so may /proc and /sys. What can't
 //! be read is unknown, with the reason.
 
-use crate::attach::{OPTIONAL, READS, REQUIRED, Wants};
+use super::finding::{Finding, Section, Verdict};
+use crate::bpf::load::{self, Extras, Target};
 use crate::bpf_link::Template;
 use crate::btf::{Btf, PATH as BTF_PATH};
+use crate::capture::attach::{OPTIONAL, READS, REQUIRED, Wants};
 use crate::error::{Error, Kind};
-use crate::finding::{Finding, Section, Verdict};
-use crate::lockdown;
-use crate::program::{self, Extras, Target};
+use crate::host::lockdown;
 use crate::sys::{Errno, caps};
 use crate::tracepoint::{Origin, TraceFs};
 use nix::sys::utsname::uname;
@@ -206,7 +206,7 @@ impl Host {
             Ok(value) => format!("{SYSCTL} is {value}"),
             Err(_) => format!("{SYSCTL} is unknown"),
         };
-        match program::try_load() {
+        match load::try_load() {
             Ok(jited) => {
                 self.yes("BPF", "a program can be loaded");
                 match jited {

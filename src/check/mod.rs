@@ -8,19 +8,21 @@
 //! run would end with, or says at its start.
 
 mod features;
+mod finding;
 mod host;
+mod preflight;
 
-use crate::attach::Wants;
+use crate::capture::attach::Wants;
+use crate::capture::{Doors, Source, Transport};
 use crate::cli::Config;
 use crate::error::Error;
-use crate::finding::{Finding, Section, Verdict};
+use crate::host::priority;
+use crate::host::user;
 use crate::output::FormatName;
-use crate::output::preflight;
-use crate::priority;
+use finding::{Finding, Section, Verdict};
+
 use crate::sandbox::OutputAccess;
-use crate::source::{Doors, Source, Transport};
 use crate::sys::{limits, time};
-use crate::user;
 
 /// How it ends; the exit code of `--check`. (That of a run is another table.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

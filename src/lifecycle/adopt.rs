@@ -1,11 +1,11 @@
 //! Connections that were open before the start, among those of which events
-//! come; see [`crate::existing`].
+//! come; see [`crate::lifecycle::existing`].
 
 use super::Connections;
 use super::connection::{Connection, Direction, Seen};
-use crate::event::{Event, Owner, What};
-use crate::existing::{Claim, Claimant, Existing, Table};
-use crate::tcp::{Endpoint, State};
+use crate::lifecycle::existing::{Claim, Claimant, Existing, Table};
+use crate::model::event::{Event, Owner, What};
+use crate::model::tcp::{Endpoint, State};
 use std::ops::RangeInclusive;
 
 /// Asks whether a connection, which was there at a time, is among those that
@@ -122,9 +122,9 @@ impl Connections {
 mod tests {
     use super::super::Tells;
     use super::*;
-    use crate::event::OwnerSource;
-    use crate::existing::Seen as At;
-    use crate::wire::tests::{owner, state};
+    use crate::bpf::wire::tests::{owner, state};
+    use crate::lifecycle::existing::Seen as At;
+    use crate::model::event::OwnerSource;
 
     const ESTABLISHED: State = State::Established;
 

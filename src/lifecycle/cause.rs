@@ -4,8 +4,8 @@
 //! the answer poorer, never wrong: a rule asks for evidence, and where no rule
 //! has enough of it the cause is [`Cause::Unknown`].
 
-use crate::event::Counters;
-use crate::tcp::State;
+use crate::model::event::Counters;
+use crate::model::tcp::State;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

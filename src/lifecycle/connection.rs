@@ -6,10 +6,10 @@
 mod packed;
 
 use super::cause::{Cause, ResetSent};
-use super::keeper::{Keeper, Moment};
 use super::resent::Resent;
-use crate::event::{Event, Owner, OwnerSource, What};
-use crate::tcp::{Endpoint, State, Wire};
+use crate::model::event::{Event, Owner, OwnerSource, What};
+use crate::model::tcp::{Endpoint, State, Wire};
+use crate::owner::keeper::{Keeper, Moment};
 use bitflags::bitflags;
 use packed::Packed;
 

@@ -3,8 +3,8 @@
 //! Contract: at most [`PLACES`] are held, the oldest making room. An embryo is
 //! found by its ends and its network namespace, and handed out once.
 
-use crate::event::Event;
-use crate::tcp::Endpoint;
+use crate::model::event::Event;
+use crate::model::tcp::Endpoint;
 
 /// How long the kernel goes on sending SYN+ACKs again, in nanoseconds: more than
 /// net.ipv4.tcp_synack_retries of 5 takes.
@@ -86,8 +86,8 @@ impl Embryos {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp::State;
-    use crate::wire::tests::state;
+    use crate::bpf::wire::tests::state;
+    use crate::model::tcp::State;
 
     fn synack(peer: u16) -> Event {
         state(1, 1, State::Listen, State::SynRecv, (80, peer))

@@ -10,8 +10,8 @@ use super::cause::fin_received;
 use super::connection::Seen;
 use super::{Connections, Ended};
 #[cfg(test)]
-use crate::event::What;
-use crate::event::{Counters, Destroyed, Event, Task};
+use crate::model::event::What;
+use crate::model::event::{Counters, Destroyed, Event, Task};
 use std::collections::{HashMap, VecDeque};
 
 /// How long an end waits, in nanoseconds: a process may have to close the socket
@@ -241,10 +241,10 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Known, Sent};
+    use crate::bpf::wire::tests::wire;
     use crate::lifecycle::Tells;
-    use crate::tcp::State;
-    use crate::wire::tests::wire;
+    use crate::model::event::{Known, Sent};
+    use crate::model::tcp::State;
 
     const TELLS: Tells = Tells {
         lock: false,

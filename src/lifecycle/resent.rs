@@ -7,8 +7,8 @@
 //! what it has more at the end makes up for events that were lost. What could
 //! not be sent counts apart, where the kernel tells (Linux 6.17 and later).
 
-use crate::event::What;
-use crate::tcp::State;
+use crate::model::event::What;
+use crate::model::tcp::State;
 
 /// What was sent again, in segments unless something else is said; each where it
 /// is known.

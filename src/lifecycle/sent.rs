@@ -5,8 +5,8 @@
 //! are those of v6.12 in net/ipv4/.
 
 use super::connection::Direction;
-use crate::event::Sent;
-use crate::tcp::State;
+use crate::model::event::Sent;
+use crate::model::tcp::State;
 
 /// The FIN of a socket that left this state for CLOSE, if it went out: it is the
 /// last that is sent (tcp_output.c, tcp_send_fin()).

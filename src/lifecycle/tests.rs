@@ -2,7 +2,7 @@
 
 use super::connection::TRANSITIONS;
 use super::*;
-use crate::wire::tests::state;
+use crate::bpf::wire::tests::state;
 
 const MS: u64 = 1_000_000;
 const ALL: Tells = Tells {
@@ -290,7 +290,7 @@ fn attempts_count_by_their_ends() {
     // Given up.
     feed(&mut table, &opened(1));
     let mut last = closed(1);
-    last.counters.sent = Some(crate::event::Sent {
+    last.counters.sent = Some(crate::model::event::Sent {
         in_flight: 1,
         ..Default::default()
     });

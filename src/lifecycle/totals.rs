@@ -8,7 +8,7 @@
 
 use super::cause::Cause;
 use super::connection::Connection;
-use crate::event::COMM_LEN;
+use crate::model::event::COMM_LEN;
 use std::net::IpAddr;
 
 /// Keys that are counted at once.

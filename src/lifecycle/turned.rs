@@ -5,7 +5,7 @@
 //! bounded; of sockets that it can't remember it only knows how many there are,
 //! and until they have gone takes every one that is not known for one of them.
 
-use crate::event::Event;
+use crate::model::event::Event;
 use std::collections::HashSet;
 
 /// Sockets remembered at least, of 8 bytes each and what a table adds.
@@ -63,8 +63,8 @@ impl TurnedAway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp::State;
-    use crate::wire::tests::state;
+    use crate::bpf::wire::tests::state;
+    use crate::model::tcp::State;
 
     #[test]
     fn beyond_its_room_nobody_unknown_is_let_in() {

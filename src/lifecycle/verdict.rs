@@ -13,8 +13,8 @@ use super::cause::{Cause, Facts, acknowledged, cause};
 use super::connection::{Connection, Direction, Seen};
 use super::resent::Life;
 use super::{Connections, Ended, sent};
-use crate::event::Counters;
-use crate::tcp::State;
+use crate::model::event::Counters;
+use crate::model::tcp::State;
 
 impl Connections {
     /// The next connection that has ended and of which all is known that will

@@ -1,10 +1,11 @@
 //! The log line, as the original's README shows it.
 
 use super::words::{elsewhere, owner};
-use super::{Format, Lost, Reasons, Record, Shape, Shown, connection, errno_name, escape};
-use crate::event::What;
-use crate::tcp::State;
-use crate::text::{self, Stamps};
+use super::{Format, Reasons, Record, Shape, Shown, connection, errno_name, escape};
+use crate::model::event::What;
+use crate::model::loss::Lost;
+use crate::model::tcp::State;
+use crate::model::text::{self, Stamps};
 use std::io::Write;
 
 /// `Dec 30 2024 22:05:25.454 State Change: SRC=… DST=… PID=… COMM=… STATE=…`

@@ -6,7 +6,7 @@ use super::keys::{self, Boolean, Key, Objects};
 use super::members::{address, boolean, ends, id, number, owner, plain, string, time};
 use super::{Reasons, Record, Shape, Summary, escape, words};
 use crate::lifecycle::totals::{Busiest, Totals};
-use crate::text::{self, Stamps};
+use crate::model::text::{self, Stamps};
 
 const NANOS: u64 = 1_000_000_000;
 

@@ -3,7 +3,7 @@
 //! Contract: whatever bytes come in, what goes out is printable ASCII or (in
 //! JSON) valid UTF-8, on one line, and can't end the field it stands in.
 
-use crate::text::is_unseen;
+use crate::model::text::is_unseen;
 
 /// Appends a task's name as a log line shows it: as it is when it is printable
 /// ASCII without space, `"`, `\` and `=`; otherwise in double quotes with C

@@ -5,11 +5,12 @@
 
 use super::keys;
 use super::members::{boolean, ends, id, number, owner, plain, string};
-use super::{Format, Lost, Reasons, Record, Shown, Summary, connection, errno_name};
-use crate::event::What;
+use super::{Format, Reasons, Record, Shown, Summary, connection, errno_name};
 use crate::lifecycle::totals::Totals;
-use crate::tcp::State;
-use crate::text::Stamps;
+use crate::model::event::What;
+use crate::model::loss::Lost;
+use crate::model::tcp::State;
+use crate::model::text::Stamps;
 
 /// JSON lines.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ pub struct Json {
 }
 
 impl Json {
-    pub(super) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
+    pub(crate) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
         keys::TIME.first(out);
         out.push(b'"');
         self.stamps.rfc3339(out, wall);

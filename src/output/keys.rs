@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 
 /// A key whose value is a `T`: `,"name":`.
 #[derive(Debug)]
-pub(super) struct Key<T>(&'static str, PhantomData<T>);
+pub(crate) struct Key<T>(&'static str, PhantomData<T>);
 
 impl<T> Clone for Key<T> {
     fn clone(&self) -> Self {
@@ -28,12 +28,12 @@ impl<T> Copy for Key<T> {}
 
 impl<T> Key<T> {
     /// Appends it behind another member.
-    pub(super) fn next(self, out: &mut Vec<u8>) {
+    pub(crate) fn next(self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.0.as_bytes());
     }
 
     /// Begins an object with it.
-    pub(super) fn first(self, out: &mut Vec<u8>) {
+    pub(crate) fn first(self, out: &mut Vec<u8>) {
         let start = out.len();
         self.next(out);
         if let Some(comma) = out.get_mut(start) {
@@ -44,31 +44,31 @@ impl<T> Key<T> {
 
 /// Strings.
 #[derive(Debug)]
-pub(super) enum Text {}
+pub(crate) enum Text {}
 
 /// Whole numbers that aren't negative.
 #[derive(Debug)]
-pub(super) enum Number {}
+pub(crate) enum Number {}
 
 /// `true` and `false`.
 #[derive(Debug)]
-pub(super) enum Boolean {}
+pub(crate) enum Boolean {}
 
 /// Strings in an array.
 #[derive(Debug)]
-pub(super) enum Texts {}
+pub(crate) enum Texts {}
 
 /// Objects in an array, of the keys that are in `busiest…` of it.
 #[derive(Debug)]
-pub(super) enum Objects {}
+pub(crate) enum Objects {}
 
 /// An object whose keys are states and whose values are numbers.
 #[derive(Debug)]
-pub(super) enum ByState {}
+pub(crate) enum ByState {}
 
 /// In which objects a key comes.
 #[cfg(test)]
-pub(super) mod within {
+pub(crate) mod within {
     pub const TCP_STATE: u16 = 1;
     pub const TCP_RETRANSMIT: u16 = 1 << 1;
     pub const TCP_RETRANSMIT_FAILED: u16 = 1 << 2;
@@ -105,15 +105,15 @@ pub(super) mod within {
 
 /// A row of the table, for who describes the keys.
 #[cfg(test)]
-pub(super) struct Row {
-    pub(super) key: &'static str,
+pub(crate) struct Row {
+    pub(crate) key: &'static str,
     /// The name of the type above.
-    pub(super) of: &'static str,
+    pub(crate) of: &'static str,
     /// Where it always comes, and where it is left out if it isn't known or there
     /// is none: bits of [`within`].
-    pub(super) always: u16,
-    pub(super) known: u16,
-    pub(super) meaning: &'static str,
+    pub(crate) always: u16,
+    pub(crate) known: u16,
+    pub(crate) meaning: &'static str,
 }
 
 /// Makes the constants, and [`TABLE`] for the tests.
@@ -121,12 +121,12 @@ macro_rules! keys {
     ($($name:ident $of:ident $key:literal, $always:expr, $known:expr, $meaning:literal;)*) => {
         $(
             #[doc = concat!("`", $key, "`")]
-            pub(super) const $name: Key<$of> = Key(concat!(",\"", $key, "\":"), PhantomData);
+            pub(crate) const $name: Key<$of> = Key(concat!(",\"", $key, "\":"), PhantomData);
         )*
 
         /// All keys, in the order of the README.
         #[cfg(test)]
-        pub(super) const TABLE: &[Row] = {
+        pub(crate) const TABLE: &[Row] = {
             use within::*;
             &[$(Row {
                 key: $key,

@@ -10,10 +10,11 @@
 use super::place::{self, Place, kind};
 use super::sink::Sink;
 use super::stream::{Flushed, LIMIT, Stream};
-use super::{Reason, notice};
+use crate::model::loss::Reason;
+use crate::model::text::printable;
+use crate::output::notice::notice;
 use crate::sandbox::{LogAccess, Pinned};
 use crate::sys::{Errno, time};
-use crate::text::printable;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 use std::ffi::CString;

@@ -5,13 +5,13 @@
 
 use super::escape;
 use super::keys::{self, Boolean, Key, Number, Text, Texts};
-use crate::event::{Owner, comm};
 use crate::lifecycle::SocketId;
-use crate::tcp::{Endpoint, Wire};
-use crate::text::{self, Stamps};
+use crate::model::event::{Owner, comm};
+use crate::model::tcp::{Endpoint, Wire};
+use crate::model::text::{self, Stamps};
 use std::net::IpAddr;
 
-pub(super) fn number(out: &mut Vec<u8>, key: Key<Number>, value: u64) {
+pub(crate) fn number(out: &mut Vec<u8>, key: Key<Number>, value: u64) {
     key.next(out);
     text::number(out, value);
 }
@@ -22,7 +22,7 @@ pub(super) fn boolean(out: &mut Vec<u8>, key: Key<Boolean>, value: bool) {
 }
 
 /// A string that needs no escaping: a name of ours.
-pub(super) fn plain(out: &mut Vec<u8>, key: Key<Text>, value: &str) {
+pub(crate) fn plain(out: &mut Vec<u8>, key: Key<Text>, value: &str) {
     key.next(out);
     out.push(b'"');
     out.extend_from_slice(value.as_bytes());
@@ -30,7 +30,7 @@ pub(super) fn plain(out: &mut Vec<u8>, key: Key<Text>, value: &str) {
 }
 
 /// Any string, if it isn't empty.
-pub(super) fn string(out: &mut Vec<u8>, key: Key<Text>, value: &[u8]) {
+pub(crate) fn string(out: &mut Vec<u8>, key: Key<Text>, value: &[u8]) {
     if !value.is_empty() {
         key.next(out);
         escape::json_string(out, value);
@@ -38,7 +38,7 @@ pub(super) fn string(out: &mut Vec<u8>, key: Key<Text>, value: &[u8]) {
 }
 
 /// Any strings.
-pub(super) fn strings(out: &mut Vec<u8>, key: Key<Texts>, values: &[&str]) {
+pub(crate) fn strings(out: &mut Vec<u8>, key: Key<Texts>, values: &[&str]) {
     key.next(out);
     out.push(b'[');
     for (n, value) in values.iter().enumerate() {

@@ -9,12 +9,11 @@ pub mod classic;
 pub mod connection;
 pub mod escape;
 pub mod json;
-mod keys;
+pub(crate) mod keys;
 pub mod log;
-mod members;
+pub(crate) mod members;
 pub mod notice;
 pub mod place;
-pub mod preflight;
 pub mod queue;
 pub mod report;
 pub mod sink;
@@ -23,14 +22,14 @@ pub mod waits;
 pub mod words;
 mod writer;
 
-use crate::event::Event;
 use crate::lifecycle::connection::Connection;
 use crate::lifecycle::{Ended, SocketId, Tells};
+use crate::model::event::Event;
+use crate::model::loss::Lost;
 use crate::sys::Errno;
 use keys::{Key, Number};
 use std::borrow::Cow;
 
-pub use notice::notice;
 pub use writer::Output;
 
 /// The formats of lines.
@@ -88,80 +87,6 @@ pub struct Shape {
 
 /// Names of reset reasons, by number.
 pub type Reasons = Vec<(u32, String)>;
-
-/// Why something is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The CPU's ring was full.
-    RingFull,
-    /// The program could not send the event, such as on a CPU without a ring.
-    OutputFailed,
-    /// The kernel took it for the ring and it never came.
-    Undelivered,
-    /// The kernel did not run the program because another one was active.
-    Recursion,
-    /// A record that could not be read.
-    Unreadable,
-    /// Lines that standard output did not take in time.
-    ConsoleSlow,
-    /// Lines that standard output did not take.
-    ConsoleWrite,
-    /// Lines that the log file, or the reader of a FIFO, did not take in time.
-    LogSlow,
-    /// Lines that the log file did not take.
-    LogWrite,
-    /// Not events, but owners: the kernel's table of them was full.
-    OwnersFull,
-    /// Not events, but what became of tasks: a ring, or the table, was full.
-    TasksFull,
-    /// Nor here: the owners of so many listeners found no room in the maps that
-    /// their children are looked up in.
-    ListenersFull,
-    /// Not events, but connections: too many were open.
-    ConnectionsFull,
-}
-
-impl Reason {
-    /// Whether no event is missing for it.
-    pub fn spares_events(self) -> bool {
-        matches!(
-            self,
-            Reason::OwnersFull | Reason::TasksFull | Reason::ListenersFull
-        )
-    }
-
-    /// Its name in the output.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::RingFull => "ring_full",
-            Reason::OutputFailed => "output_failed",
-            Reason::Undelivered => "undelivered",
-            Reason::Recursion => "recursion",
-            Reason::Unreadable => "unreadable",
-            Reason::ConsoleSlow => "console_slow",
-            Reason::ConsoleWrite => "console_write",
-            Reason::LogSlow => "log_slow",
-            Reason::LogWrite => "log_write",
-            Reason::OwnersFull => "owners_full",
-            Reason::TasksFull => "tasks_full",
-            Reason::ListenersFull => "listeners_full",
-            Reason::ConnectionsFull => "connections_full",
-        }
-    }
-}
-
-/// Something is missing from the stream here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// When it was noticed, in nanoseconds since the epoch.
-    pub wall: u64,
-    /// The CPU it happened on, where it can be told.
-    pub cpu: Option<u32>,
-    /// How many events (or lines, owners, connections, or records of tasks).
-    pub count: u64,
-    /// Why.
-    pub reason: Reason,
-}
 
 /// What was sent again: in segments, or in events, where of some of these the
 /// segments aren't known.

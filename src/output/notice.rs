@@ -4,9 +4,9 @@
 //! room waits for the next line or the end, within a bound; beyond it lines are
 //! dropped, which is said once there is room.
 
-use super::Reason;
 use super::sink::Sink;
 use super::stream::Stream;
+use crate::model::loss::Reason;
 use crate::sys::time;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;

@@ -4,7 +4,7 @@ use super::{Shape, Summary, connection, words};
 use crate::lifecycle::Connections;
 use crate::lifecycle::cause::Cause;
 use crate::lifecycle::connection::{Connection, Direction};
-use crate::text::{self, Stamps};
+use crate::model::text::{self, Stamps};
 use std::io::Write;
 
 /// Whose it was, for how long, and why it ended.

@@ -9,7 +9,7 @@
 
 use super::queue::Queue;
 use super::sink::Sink;
-use super::{Lost, Reason};
+use crate::model::loss::{Lost, Reason};
 use crate::sys::Errno;
 use std::collections::VecDeque;
 

@@ -3,8 +3,8 @@
 //! Contract: a word is a space, its name, and a value without spaces or in quotes.
 
 use super::{Shape, escape};
-use crate::event::Owner;
-use crate::text;
+use crate::model::event::Owner;
+use crate::model::text;
 
 /// ` PID=… COMM=…` of an owner; `PID=0 COMM=-` where it isn't known.
 pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>) {

@@ -8,13 +8,15 @@
 use super::classic::Classic;
 use super::json::Json;
 use super::log::Log;
+use super::report;
 use super::sink::Sink;
 use super::stream::{Flushed, LIMIT, Lines, Stream};
 use super::waits::{OUTPUTS, Ready, Waits};
-use super::{Format, FormatName, Lost, Reason, Reasons, Record, Shape, Shown, Summary};
-use super::{notice, report};
+use super::{Format, FormatName, Reasons, Record, Shape, Shown, Summary};
 use crate::error::{Error, Kind};
 use crate::lifecycle::Connections;
+use crate::model::loss::{Lost, Reason};
+use crate::output::notice::{self, notice};
 use crate::sandbox::{OutputAccess, Pinned};
 use crate::sys::{Errno, Result, time};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

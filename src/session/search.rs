@@ -6,16 +6,16 @@
 //! listeners. What it left out is said. It ends, by itself or by us, in bounded
 //! time.
 
-use crate::event::{Event, What};
-use crate::maps::{LISTENERS, Listener};
-use crate::output::notice;
+use crate::bpf::maps::{LISTENERS, Listener};
+use crate::capture::Source;
+use crate::model::event::{Event, What};
+use crate::model::tcp::{Endpoint, State};
+use crate::output::notice::notice;
+use crate::session::view::View;
 use crate::snapshot::helper::{Helper, Line};
 use crate::snapshot::message::{End, Message, Order};
 use crate::snapshot::{Lack, Limits};
-use crate::source::Source;
 use crate::sys::{self, Errno, time};
-use crate::tcp::{Endpoint, State};
-use crate::view::View;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 const MILLI: u64 = 1_000_000;
@@ -103,7 +103,7 @@ impl Search {
         };
         view.connections.begin_scan(now);
         let order = Order {
-            by_netns: source.known().contains(crate::event::Known::NETNS),
+            by_netns: source.known().contains(crate::model::event::Known::NETNS),
             room: u32::try_from(room).unwrap_or(u32::MAX),
             limits: Limits::from_now(),
         };

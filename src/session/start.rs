@@ -9,15 +9,15 @@
 
 use super::SETTLE;
 use super::search::Search;
+use crate::capture::Source;
 use crate::error::Error;
-use crate::output::notice;
+use crate::output::notice::notice;
+use crate::session::view::View;
 use crate::snapshot;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::snapshot::helper::Helper;
-use crate::source::Source;
 use crate::sys::signal::Signals;
 use crate::sys::{self, time};
-use crate::view::View;
 use std::time::Duration;
 
 const MILLI: u64 = 1_000_000;

@@ -8,7 +8,7 @@
 //! at the start. That some found no room is told.
 
 use super::diag;
-use crate::event::Destroyed;
+use crate::model::event::Destroyed;
 use crate::sys::netlink::Diag;
 use crate::sys::{self, Errno};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};

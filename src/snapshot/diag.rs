@@ -6,9 +6,9 @@
 //! told, and requests, which have none yet.
 //! Layouts: include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.
 
-use crate::event::{Counters, Destroyed, Sent};
+use crate::model::event::{Counters, Destroyed, Sent};
+use crate::model::tcp::{Endpoint, State, Wire};
 use crate::sys::Errno;
-use crate::tcp::{Endpoint, State, Wire};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;

@@ -10,12 +10,12 @@
 
 use super::message::{End, LEN, Message, ORDER, Order};
 use super::{Purpose, Sink, take};
-use crate::event::Owner;
-use crate::existing::Existing;
+use crate::lifecycle::existing::Existing;
+use crate::model::event::Owner;
+use crate::model::tcp::Endpoint;
 use crate::sys::caps::Caps;
 use crate::sys::child::{self, Child, PIECE, Parent, Plan};
 use crate::sys::{self, Errno, time};
-use crate::tcp::Endpoint;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
 use std::ops::RangeInclusive;

@@ -1,8 +1,8 @@
 //! Listeners by address, and whose the connections are that wait there.
 
 use super::diag::AF_INET;
-use crate::event::{Owner, OwnerSource};
-use crate::maps::{LISTENER_KEY, Listener};
+use crate::bpf::maps::{LISTENER_KEY, Listener};
+use crate::model::event::{Owner, OwnerSource};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Puts the listeners of one address together, in the order of their keys. They
@@ -47,8 +47,8 @@ pub(super) fn awaited(listeners: &[Listener], connection: &Listener) -> Option<O
 mod tests {
     use super::super::diag::AF_INET6;
     use super::*;
-    use crate::tcp::Endpoint;
-    use crate::wire::tests::owner;
+    use crate::bpf::wire::tests::owner;
+    use crate::model::tcp::Endpoint;
 
     fn listener(netns: u32, family: u16, address: &str, pid: Option<u32>) -> Listener {
         Listener {

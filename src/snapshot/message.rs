@@ -6,11 +6,11 @@
 
 use super::Limits;
 use super::lack::{Lack, Unlisted};
-use crate::event::{COMM_LEN, Owner, OwnerSource, Task};
-use crate::existing::{Existing, Seen};
-use crate::maps::Listener;
+use crate::bpf::maps::Listener;
+use crate::lifecycle::existing::{Existing, Seen};
+use crate::model::event::{COMM_LEN, Owner, OwnerSource, Task};
+use crate::model::tcp::{Endpoint, State};
 use crate::sys::Errno;
-use crate::tcp::{Endpoint, State};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// A message, in bytes.
@@ -371,7 +371,7 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::tests::owner;
+    use crate::bpf::wire::tests::owner;
     use proptest::prelude::*;
 
     fn all() -> Vec<Message> {

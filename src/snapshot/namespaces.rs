@@ -6,12 +6,12 @@
 //! there is time; then they are only counted, for a moment.
 
 use super::lack::{Lack, Unlisted};
-use super::{Scan, Stopped, proc};
+use super::{Scan, Stopped, scan};
 use crate::sys::caps::{self, Caps};
 use crate::sys::netlink::Diag;
 use crate::sys::{self, Errno, time};
 use nix::sched::{CloneFlags, setns};
-use proc::Folder;
+use scan::Folder;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
@@ -142,7 +142,7 @@ impl Scan<'_> {
     /// Opens what is wanted in the network namespace that this thread is in.
     pub(super) fn open(&mut self) -> sys::Result<Diag> {
         if !self.states.is_empty() {
-            self.ports = proc::ephemeral_ports();
+            self.ports = scan::ephemeral_ports();
         }
         if let Some(broadcasts) = &mut self.stock.broadcasts {
             broadcasts.add(Diag::hear_destroyed());
@@ -154,5 +154,5 @@ impl Scan<'_> {
 /// The network namespaces that are mounted, where this process can see them.
 fn mounted() -> Vec<(u32, String)> {
     let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    proc::mounted_namespaces(&text)
+    scan::mounted_namespaces(&text)
 }

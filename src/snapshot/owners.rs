@@ -4,7 +4,7 @@
 //! that nobody can hold up the search for the others by having many. When the
 //! time is over, what was not looked at is counted.
 
-use super::proc::{self, Folder};
+use super::scan::{self, Folder};
 use super::{Left, NOBODY, Scan, Stopped};
 use crate::sys::{Errno, time};
 
@@ -91,7 +91,7 @@ impl Scan<'_> {
             if late || !go_on {
                 return false;
             }
-            let inode = match proc::socket_inode(folder, name) {
+            let inode = match scan::socket_inode(folder, name) {
                 Ok(Some(inode)) => inode,
                 Ok(None) => return true,
                 Err(errno) => {

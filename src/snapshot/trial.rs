@@ -4,8 +4,8 @@
 use super::broadcast::Broadcasts;
 use super::modules::Modules;
 use super::{Limits, Purpose, Sink, Stock, take};
-use crate::event::Owner;
-use crate::existing::Existing;
+use crate::lifecycle::existing::Existing;
+use crate::model::event::Owner;
 
 /// Searches as a run does, with room for so many connections, and forgets what it
 /// finds. Afterwards all is as it was before.

@@ -5,11 +5,11 @@ mod records;
 
 use proptest::prelude::*;
 use records::{IDS, Kernel, PROGRAMS, Record, decoder, kernels, place, tracepoint};
-use socket_snoop::decoder::{Decoded, Decoder};
-use socket_snoop::event::What;
+use socket_snoop::bpf::wire::DecodeError;
+use socket_snoop::capture::decoder::{Decoded, Decoder};
+use socket_snoop::model::event::What;
+use socket_snoop::model::tcp::{State, Wire};
 use socket_snoop::programs::RCV_SPACE;
-use socket_snoop::tcp::{State, Wire};
-use socket_snoop::wire::DecodeError;
 
 fn state_record(kernel: &Kernel) -> Record<'_> {
     kernel

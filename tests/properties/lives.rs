@@ -2,16 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use socket_snoop::event::{
+use socket_snoop::lifecycle::existing::{Existing, Seen};
+use socket_snoop::lifecycle::{Connections, SocketId, Tells};
+use socket_snoop::model::event::{
     COMM_LEN, Counters, Destroyed, Event, Owner, OwnerSource, Sent, Task, What,
 };
-use socket_snoop::existing::{Existing, Seen};
-use socket_snoop::lifecycle::{Connections, SocketId, Tells};
+use socket_snoop::model::tcp::{Endpoint, State, Wire};
+use socket_snoop::model::text::is_unseen;
 use socket_snoop::output::classic::Classic;
 use socket_snoop::output::json::Json;
 use socket_snoop::output::{Format, Record, Shape, Shown};
-use socket_snoop::tcp::{Endpoint, State, Wire};
-use socket_snoop::text::is_unseen;
 
 use super::Bytes;
 
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// As [`socket_snoop::view::View::take`] does it.
+    /// As [`socket_snoop::session::view::View::take`] does it.
     fn take(&mut self, event: &Event, show: bool) {
         self.table.prepare(event);
         self.settle(event.time);

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use socket_snoop::bpf_link::Template;
 use socket_snoop::btf::{Btf, Kind};
+use socket_snoop::capture::decoder::Decoder;
 use socket_snoop::cli::{self, Command};
-use socket_snoop::decoder::Decoder;
-use socket_snoop::event::COMM_LEN;
-use socket_snoop::snapshot::{diag as messages, proc as processes};
-use socket_snoop::text::is_unseen;
+use socket_snoop::host::{proc, symbols, timens, zone};
+use socket_snoop::model::event::COMM_LEN;
+use socket_snoop::model::text::is_unseen;
+use socket_snoop::programs;
+use socket_snoop::snapshot::{diag as messages, scan as processes};
 use socket_snoop::tracepoint::{Format, Tracepoint, mounted_at, unescape};
-use socket_snoop::{proc, programs, symbols, timens, zone};
 
 /// The programs whose records are read here, too.
 const READ: [&Template<'static>; 6] = [

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use socket_snoop::event::{Event, Known};
+use socket_snoop::model::event::{Event, Known};
 use socket_snoop::perf::cursor::{Cursor, Part, count_samples};
 use socket_snoop::perf::record::{self, Body, News, Record};
 use socket_snoop::perf::span::Span;

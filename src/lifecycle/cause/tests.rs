@@ -1,7 +1,7 @@
 //! The table of rules, with everything known and with anything hidden.
 
 use super::*;
-use crate::event::Sent;
+use crate::model::event::Sent;
 use State::*;
 
 /// In order so far, everything known.

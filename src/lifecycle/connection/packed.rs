@@ -2,7 +2,7 @@
 //!
 //! Contract: what is put in comes out again, up to 36 years.
 
-use crate::tcp::State;
+use crate::model::tcp::State;
 
 /// A transition: nanoseconds since the first event, and the new state.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,7 +1,7 @@
 //! A connection's own tests.
 
 use super::*;
-use crate::wire::tests::state;
+use crate::bpf::wire::tests::state;
 
 #[test]
 fn it_stays_small() {

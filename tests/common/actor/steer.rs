@@ -9,8 +9,8 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use socket_snoop::bpf::maps::lift_memlock;
 use socket_snoop::bpf_insn::{Alu, Cmp, Insn, Operand, Size};
-use socket_snoop::maps::lift_memlock;
 
 const MAP_CREATE: i32 = 0;
 const MAP_UPDATE: i32 = 2;

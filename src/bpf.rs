@@ -1,0 +1,10 @@
+//! What runs in the kernel: programs completed for this host and loaded, the maps
+//! that they share, and what they send and count.
+//!
+//! Contract: nothing here attaches a program; that is `capture`'s.
+
+pub mod load;
+pub mod maps;
+pub mod passes;
+pub mod tally;
+pub mod wire;

@@ -1,0 +1,447 @@
+//! Programs in the kernel: fill a template for this host, load it.
+//!
+//! Contract: a load is tried without the verifier's log first; only a refusal
+//! is repeated with it, and its decisive line becomes part of the error.
+
+mod verifier;
+
+use crate::bpf::maps::{Maps, bpf_error, with_memlock};
+use crate::bpf_insn::{Alu, Insn, Operand};
+use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
+use crate::btf::{Btf, BtfFunction, BtfTracepoint};
+use crate::error::{Error, Kind};
+use crate::model::event::Known;
+use crate::sys::bpf::{self, ProgType};
+use crate::sys::caps::{self, Caps};
+use crate::sys::{self, Errno};
+use crate::tracepoint::{Attached, Tracepoint};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The verifier's log is tried with this size first, then doubled.
+const LOG_FIRST: usize = 64 * 1024;
+/// The largest log that the kernels before 5.2 accept, in bytes.
+const LOG_LAST: usize = (16 << 20) - 1;
+/// Tries of a load that is interrupted (`EAGAIN`, kernel/bpf/verifier.c:
+/// a pending signal).
+const TRIES: u32 = 10;
+
+/// What stands for [`Extras::count_runs`] in the programs.
+const COUNTS_RUNS: &str = "helper.count_runs";
+
+/// Checks the capabilities before anything else is tried, so that the error
+/// names them all. `bpf` says whether programs are to be loaded, `tracefs`
+/// whether its files must be readable; perf events are needed in any case.
+pub fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
+    not_confined()?;
+    let Ok(have) = caps::effective() else {
+        return Ok(());
+    };
+    let has = |cap| have.contains(Caps::SYS_ADMIN) || have.contains(cap);
+    let read = have.intersects(Caps::DAC_READ_SEARCH | Caps::DAC_OVERRIDE)
+        || nix::unistd::geteuid().is_root();
+    let mut missing = Vec::new();
+    if bpf && !has(Caps::BPF) {
+        missing.push("CAP_BPF");
+    }
+    if !has(Caps::PERFMON) {
+        missing.push("CAP_PERFMON");
+    }
+    if tracefs && !read {
+        missing.push("CAP_DAC_READ_SEARCH");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    Err(Error::new(
+        Kind::Permission,
+        format!("not permitted to trace: {missing} missing"),
+    )
+    .advise("run as root (sudo), or give those capabilities (before Linux 5.8: CAP_SYS_ADMIN)"))
+}
+
+/// In a user namespace of its own, capabilities are there in name only: tracing
+/// takes those of the first one (v6.12 kernel/bpf/syscall.c, bpf_token_capable;
+/// kernel/events/core.c, perfmon_capable).
+fn not_confined() -> Result<(), Error> {
+    match caps::in_first_user_namespace() {
+        Some(false) => Err(Error::new(
+            Kind::Permission,
+            "not permitted to trace: this is a user namespace of its own, whose root has no \
+             rights over the host",
+        )
+        .advise(
+            "start it outside of that namespace (of a rootless or remapped container, or unshare -U)",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Tries whether a program can be loaded at all, by one that does nothing; it
+/// is gone again. Whether it became machine code is `None` where the kernel
+/// doesn't tell.
+pub fn try_load() -> Result<Option<bool>, Error> {
+    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::encode);
+    let load = || {
+        bpf::prog_load(
+            ProgType::Tracepoint,
+            "probe",
+            &nothing,
+            c"Dual MIT/GPL",
+            None,
+        )
+    };
+    let prog = with_memlock(load).map_err(|errno| bpf_error("load a program", errno))?;
+    Ok(bpf::is_jited(prog.as_fd()).ok())
+}
+
+/// What a program is loaded for.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A tracepoint's record, as tracefs describes it.
+    Record(&'a Tracepoint),
+    /// A tracepoint's arguments, as BTF describes them.
+    Arguments(&'a BtfTracepoint<'a>),
+    /// A function's arguments and what it returns, as BTF describes them.
+    Return(&'a BtfFunction<'a>),
+    /// Any raw tracepoint, whose arguments it does not look at.
+    Every,
+}
+
+impl Target<'_> {
+    fn prog_type(&self) -> ProgType {
+        match self {
+            Target::Record(_) => ProgType::Tracepoint,
+            Target::Every => ProgType::RawTracepoint,
+            Target::Arguments(tracepoint) => ProgType::Tracing {
+                attach_type: bpf::TRACE_RAW_TP,
+                btf_id: tracepoint.id,
+            },
+            Target::Return(function) => ProgType::Tracing {
+                attach_type: bpf::TRACE_FEXIT,
+                btf_id: function.id,
+            },
+        }
+    }
+}
+
+/// The members by which an owner is told where transitions don't.
+const BY_LOCK: [&str; 2] = ["sock.sk_lock.owned", "tcp_sock.tsorted_sent_queue.next"];
+
+/// What a program may use beyond the tracepoint itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Extras<'a> {
+    /// The members of kernel structures, where BTF tells their places.
+    pub members: Option<&'a Btf>,
+    /// The helper bpf_get_current_cgroup_id (CONFIG_CGROUPS).
+    pub cgroup: bool,
+    /// Whether the socket's lock tells if the task on the CPU is its owner;
+    /// else the transitions do that are always the owner's own doing.
+    pub lock: bool,
+    /// Whether the address of a process's first thread is kept with an owner, by
+    /// which the others find its user. Where members are read by plain loads,
+    /// an address from a map can't be followed.
+    pub leaders: bool,
+    /// Whether a program on a tracepoint's record counts its runs; see
+    /// [`crate::bpf::passes`].
+    pub count_runs: bool,
+}
+
+impl Extras<'_> {
+    /// Nothing.
+    pub const NONE: Extras<'static> = Extras {
+        members: None,
+        cgroup: false,
+        lock: false,
+        leaders: false,
+        count_runs: false,
+    };
+}
+
+/// What a template needs to know of this host.
+struct ThisHost<'a> {
+    target: Target<'a>,
+    maps: &'a Maps,
+    extras: Extras<'a>,
+}
+
+impl Target<'_> {
+    /// Where a program for this target finds a field: in the record, among the
+    /// arguments, or as a member of a kernel structure.
+    pub fn find(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
+        match self {
+            Target::Arguments(tracepoint) if name.starts_with("arg") => tracepoint.field(name),
+            Target::Return(function) if name.starts_with("ret.") || name.starts_with("arg") => {
+                function.field(name)
+            }
+            _ if is_member(name) => self.member(name, extras),
+            Target::Record(tracepoint) => tracepoint.format.host_field(name),
+            Target::Arguments(_) | Target::Return(_) | Target::Every => None,
+        }
+    }
+
+    /// A member of a kernel structure, or a helper as `helper.NAME`.
+    fn member(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
+        if let Some(helper) = name.strip_prefix("helper.") {
+            let has = match helper {
+                "cgroup_id" => extras.cgroup,
+                "leaders" => extras.leaders && extras.members.is_some(),
+                "count_runs" => extras.count_runs && matches!(self, Target::Record(_)),
+                _ => false,
+            };
+            return has.then_some(HostField { offset: 0, size: 8 });
+        }
+        if BY_LOCK.contains(&name) && !extras.lock {
+            return None;
+        }
+        let btf = extras.members?;
+        // By BTF alone a task can be looked at only through this helper (5.11).
+        let reachable = !name.starts_with("task_struct.")
+            || matches!(self, Target::Record(_))
+            || btf.has_enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
+        reachable.then(|| btf.field(name))?
+    }
+}
+
+impl Host for ThisHost<'_> {
+    fn field(&self, name: &str) -> Option<HostField> {
+        self.target.find(name, self.extras)
+    }
+
+    fn loads_members(&self) -> bool {
+        !matches!(self.target, Target::Record(_))
+    }
+
+    fn hidden(&self) -> u16 {
+        match self.target {
+            Target::Record(_) => HIDDEN,
+            Target::Arguments(_) | Target::Return(_) | Target::Every => 0,
+        }
+    }
+
+    fn map_fd(&self, name: &str) -> Option<i32> {
+        self.maps.fd(name)
+    }
+}
+
+/// A loaded program; unloaded when dropped, unless something still uses it.
+#[derive(Debug)]
+pub struct Program {
+    fd: OwnedFd,
+    known: Known,
+    without: Vec<String>,
+    /// The tracepoint whose runs it counts, where it does.
+    counts: Option<String>,
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Program {
+    /// Completes a template for this host's tracepoint and loads it.
+    pub fn load(
+        template: &Template<'_>,
+        target: Target<'_>,
+        maps: &Maps,
+        extras: Extras<'_>,
+    ) -> Result<Program, Error> {
+        let host = ThisHost {
+            target,
+            maps,
+            extras,
+        };
+        let known = known(template, &host);
+        let insns = template.link(&host).map_err(|e| {
+            let on = format!("{}:{}", template.group, template.event);
+            Error::new(
+                Kind::Unsupported,
+                format!("cannot use tracepoint {on} of this kernel: {e}"),
+            )
+        })?;
+        let optional = template.fields.iter().filter(|field| field.optional);
+        let without = optional
+            .filter(|field| host.field(field.name).is_none())
+            .map(|field| field.name.to_string())
+            .collect();
+        let counts = template.fields.iter().any(|f| f.name == COUNTS_RUNS)
+            && host.field(COUNTS_RUNS).is_some();
+        let loaded = |fd| Program {
+            fd,
+            known,
+            without,
+            counts: counts.then(|| template.event.to_string()),
+        };
+        let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
+        let license = CString::new(template.license).unwrap_or_default();
+        let name = template.name;
+        let prog_type = target.prog_type();
+        let load = |mut log: Option<&mut [u8]>| {
+            let mut tries = 0;
+            loop {
+                let log = log.as_deref_mut();
+                match bpf::prog_load(prog_type, name, &insns, &license, log) {
+                    Err(Errno::EAGAIN) if tries < TRIES => tries += 1,
+                    result => return result,
+                }
+            }
+        };
+        match with_memlock(|| load(None)) {
+            Ok(fd) => Ok(loaded(fd)),
+            Err(
+                errno @ (Errno::EPERM
+                | Errno::ENOSYS
+                | Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOMEM),
+            ) => Err(bpf_error(&format!("load the program {name}"), errno)),
+            Err(errno) => {
+                let mut size = LOG_FIRST;
+                let log = loop {
+                    let mut log = vec![0; size];
+                    match load(Some(&mut log)) {
+                        Ok(fd) => return Ok(loaded(fd)),
+                        Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
+                        Err(_) => break log,
+                    }
+                };
+                Err(Error::new(
+                    Kind::Refused,
+                    format!(
+                        "the kernel refused the program {name} (bpf: {errno}): {}",
+                        verifier::line(&log)
+                    ),
+                )
+                .advise("please report this kernel"))
+            }
+        }
+    }
+
+    /// What it reads beyond what every host has.
+    pub fn known(&self) -> Known {
+        self.known
+    }
+
+    /// Attaches a program that was loaded for what BTF describes; `what` is
+    /// that, for the error.
+    pub fn attach(&self, what: &str) -> Result<Attached, Error> {
+        let attached = bpf::raw_tracepoint_open(self.fd.as_fd(), None);
+        attached
+            .map(Attached::from)
+            .map_err(|errno| bpf_error(&format!("attach to {what} by BTF"), errno))
+    }
+
+    /// Attaches a program for [`Target::Every`] to a tracepoint, also to more
+    /// than one.
+    pub fn attach_to(&self, tracepoint: &str) -> Result<Attached, Error> {
+        let name = CString::new(tracepoint).unwrap_or_default();
+        let attached = bpf::raw_tracepoint_open(self.fd.as_fd(), Some(&name));
+        attached.map(Attached::from).map_err(|errno| {
+            bpf_error(&format!("attach to the raw tracepoint {tracepoint}"), errno)
+        })
+    }
+
+    /// Whether it does without this optional field of its template, which the
+    /// host has not.
+    pub fn is_without(&self, field: &str) -> bool {
+        self.without.iter().any(|name| name == field)
+    }
+
+    /// The tracepoint whose runs it counts in the map `lost`, where it does.
+    pub fn counts_runs_on(&self) -> Option<&str> {
+        self.counts.as_deref()
+    }
+
+    /// Runs that the kernel skipped, as far as it counts them.
+    pub fn recursion_misses(&self) -> sys::Result<u64> {
+        bpf::recursion_misses(self.fd.as_fd())
+    }
+}
+
+/// What must be there for each part of an event, which may be told by several
+/// mixes of members; see bpf-asm/.
+const PARTS: [(Known, &[&str]); 18] = [
+    (Known::LOCK, &["sock.sk_lock.owned"]),
+    (
+        Known::NETNS,
+        &["sock.__sk_common.skc_net.net", "net.ns.inum"],
+    ),
+    (
+        Known::PARENT,
+        &["task_struct.real_parent", "task_struct.tgid"],
+    ),
+    (Known::CGROUP, &["helper.cgroup_id"]),
+    (Known::ERROR, &["sock.sk_err"]),
+    (
+        Known::BYTES_SENT,
+        &["tcp_sock.bytes_sent", "tcp_sock.bytes_retrans"],
+    ),
+    (
+        Known::BYTES_RECEIVED,
+        &["tcp_sock.bytes_received", "sock.__sk_common.skc_flags"],
+    ),
+    (Known::SEGMENTS_SENT, &["tcp_sock.segs_out"]),
+    (Known::SEGMENTS_RECEIVED, &["tcp_sock.segs_in"]),
+    (Known::RTT, &["tcp_sock.srtt_us"]),
+    (Known::MIN_RTT, &["tcp_sock.rtt_min.s.v"]),
+    (Known::SOCKET, &["sock.sk_socket"]),
+    (
+        Known::SENT,
+        &[
+            "tcp_sock.bytes_acked",
+            "tcp_sock.snd_una",
+            "tcp_sock.snd_nxt",
+            "tcp_sock.write_seq",
+        ],
+    ),
+    (Known::RETRANSMITS, &["tcp_sock.total_retrans"]),
+    (
+        Known::USERS,
+        &[
+            "helper.leaders",
+            "task_struct.tgid",
+            "task_struct.real_cred",
+            "cred.uid.val",
+        ],
+    ),
+    (
+        Known::TIME_WAIT,
+        &[
+            "sock.__sk_common.skc_net.net",
+            "net.ipv4.tcp_death_row.tw_refcount.refs.counter",
+            "net.ipv4.tcp_death_row.sysctl_max_tw_buckets",
+        ],
+    ),
+    (
+        Known::TIME_WAIT,
+        &[
+            "sock.__sk_common.skc_net.net",
+            "net.ipv4.tcp_death_row.tw_count.counter",
+            "net.ipv4.tcp_death_row.sysctl_max_tw_buckets",
+        ],
+    ),
+    (
+        Known::TIME_WAIT,
+        &[
+            "sock.__sk_common.skc_net.net",
+            "net.ipv4.tcp_death_row",
+            "inet_timewait_death_row.tw_refcount.refs.counter",
+            "inet_timewait_death_row.sysctl_max_tw_buckets",
+        ],
+    ),
+];
+
+fn known(template: &Template<'_>, host: &dyn Host) -> Known {
+    let has = |name: &&str| {
+        let field = template.fields.iter().find(|field| field.name == *name);
+        field.is_some_and(|field| {
+            let found = host.field(name);
+            found.is_some_and(|found| field.widths.contains(&found.size))
+        })
+    };
+    let parts = PARTS.iter().filter(|(_, names)| names.iter().all(has));
+    parts.fold(Known::empty(), |all, (part, _)| all | *part)
+}

@@ -1,0 +1,136 @@
+//! What the programs count on each CPU: the map `lost` of bpf-asm/lost.inc.
+//!
+//! Contract: numbers only go up. They are looked at where the kernel keeps
+//! them: a lookup by bpf(2) would keep the programs from running meanwhile, and
+//! so lose what it asks for (v6.12 include/linux/bpf.h,
+//! bpf_disable_instrumentation). Only kernels before 5.5 have to be asked.
+
+use crate::sys::bpf::{MMAPABLE, Map, MapType};
+use crate::sys::table::Table;
+use crate::sys::{Errno, Result};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// A CPU's value in the map, in numbers of 64 bits and in bytes.
+const WORDS: usize = 8;
+const LEN: usize = WORDS * 8;
+
+/// What the programs have counted on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events that were to be sent, looked at before all else.
+    pub tried: u64,
+    /// Events that found the ring full (ENOSPC). Kernels before 5.2 do not tell.
+    pub ring_full: u64,
+    /// Events that could not be sent for any other reason.
+    pub other: u64,
+    /// Not events: owners that found no room in the map `owners`.
+    pub owners: u64,
+    /// Not events either: listeners that found no room in the maps.
+    pub listeners: u64,
+    /// Passes through tracepoints; see [`crate::bpf::passes`].
+    pub passed: u64,
+    /// Runs of the programs on them, looked at after the passes.
+    pub ran: u64,
+}
+
+/// The map.
+#[derive(Debug)]
+pub struct Tally {
+    map: Map,
+    table: Option<Table>,
+    cpus: u32,
+}
+
+impl Tally {
+    /// Creates the map for so many possible CPUs.
+    pub fn create(name: &str, cpus: u32) -> Result<Tally> {
+        let create = |flags| Map::create(MapType::Array, name, (4, LEN as u32), cpus, flags);
+        let (map, table) = match create(MMAPABLE) {
+            Ok(map) => {
+                let table = Table::new(map.as_fd(), WORDS * cpus as usize)?;
+                (map, Some(table))
+            }
+            Err(Errno::EINVAL) => (create(0)?, None),
+            Err(errno) => return Err(errno),
+        };
+        Ok(Tally { map, table, cpus })
+    }
+
+    /// Possible CPUs.
+    pub fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
+    /// Whether it can still be looked at.
+    pub fn readable(&self) -> Result<()> {
+        self.value(0).map(drop)
+    }
+
+    fn value(&self, cpu: u32) -> Result<[u64; WORDS]> {
+        if let Some(table) = &self.table {
+            let first = WORDS * cpu as usize;
+            // One after the other, which says what is looked at first.
+            return Ok(std::array::from_fn(|word| table.get(first + word)));
+        }
+        let mut bytes = [0; LEN];
+        self.map.lookup(&cpu.to_ne_bytes(), &mut bytes)?;
+        let mut value = [0; WORDS];
+        for (word, bytes) in value.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = bytes.try_into().map_or(0, u64::from_ne_bytes);
+        }
+        Ok(value)
+    }
+
+    /// What was counted on a CPU; nothing where it can't be looked at.
+    pub fn of(&self, cpu: u32) -> Counts {
+        let first = self.value(cpu).unwrap_or_default();
+        // A lookup copies in no order.
+        let then = match self.table {
+            Some(_) => first,
+            None => self.value(cpu).unwrap_or_default(),
+        };
+        let [tried, _, _, _, passed, ..] = first;
+        let [_, ring_full, other, owners, _, ran, listeners, _] = then;
+        Counts {
+            tried,
+            ring_full,
+            other,
+            owners,
+            listeners,
+            passed,
+            ran,
+        }
+    }
+}
+
+impl AsFd for Tally {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A constant of the programs, in a text of theirs.
+    pub fn equ(text: &str, name: &str) -> usize {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(".equ "));
+        let mut words = lines.map(|line| line.split_ascii_whitespace());
+        let mut found = words.find(|words| words.clone().next() == Some(name));
+        let value = found.as_mut().and_then(|words| words.nth(1));
+        value.and_then(|n| n.parse().ok()).expect("a number")
+    }
+
+    #[test]
+    fn the_value_is_that_of_the_programs() {
+        let equ = |name: &str| equ(include_str!("../../bpf-asm/lost.inc"), name);
+        assert_eq!(equ("LOST_SIZE"), LEN);
+        let words = [
+            "TRIED", "FULL", "OTHER", "OWNER", "PASSED", "RAN", "LISTENER",
+        ];
+        for (word, name) in words.iter().enumerate() {
+            assert_eq!(equ(&format!("LOST_{name}")), word * 8);
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! Where events come from: programs, rings and attachments as one thing.
+//!
+//! Contract: [`Source::open`] returns when everything is attached; from then on
+//! no event is missed. However the events are obtained, they leave here as
+//! [`Event`]s, in the order of time, and what got lost is asked for here.
+
+pub mod attach;
+pub mod decoder;
+pub mod loss;
+pub mod samples;
+mod transport;
+
+pub use transport::Transport;
+
+use crate::bpf::load::check_capabilities;
+use crate::bpf::maps::{Listener, Maps, lift_memlock};
+use crate::bpf::wire::{DecodeError, WIRE_CLOSE_LEN};
+use crate::capture::loss::{Elsewhere, Losses};
+use crate::capture::samples::Sampler;
+use crate::error::{Error, Kind};
+use crate::host::proc::Proc;
+use crate::host::timens;
+use crate::host::user::User;
+use crate::model::event::{Event, Known};
+use crate::model::loss::{Lost, Reason};
+use crate::owner::processes::Processes;
+use crate::perf::feed::Feed;
+use crate::perf::record::Body;
+use crate::perf::{Rings, Sample};
+use crate::sandbox::{self, Enforced, Mode, Needs, OutputAccess, Pinned};
+use crate::sys::{self, Errno, time};
+use attach::{Loaded, Part, Wants};
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// How often to look for what is missing and for CPUs that came up, in
+/// nanoseconds. Each look interrupts every CPU for a moment.
+const LOOK: u64 = 1_000_000_000;
+/// The same where programs tell of a CPU without a ring when an event comes: it
+/// is for tasks alone.
+const LOOK_FOR_TASKS: u64 = 5_000_000_000;
+
+/// Said where accepts are not seen. The figure is that of `make bench` on Linux 6.18.
+const UNSEEN_ACCEPTS: &str = "note: who accepts a connection is not seen here: --accept-owner tells \
+    it from the first read on (about 70 ns a read with BTF)";
+
+/// What is attached in the kernel; all of it is gone when this is dropped.
+#[derive(Debug)]
+pub struct Source {
+    rings: Rings,
+    way: Way,
+    processes: Processes,
+    losses: Losses,
+    /// When CPUs were last looked for that came up.
+    looked: u64,
+    transport: Transport,
+    absent: Vec<(Part, Error)>,
+    notes: Vec<String>,
+    /// CPUs that were said to have no ring.
+    ringless: Vec<u32>,
+}
+
+/// What fills the rings.
+#[derive(Debug)]
+enum Way {
+    /// Programs.
+    Programs { maps: Maps, loaded: Box<Loaded> },
+    /// The tracepoints themselves.
+    Samples(Box<Sampler>),
+}
+
+/// How the doors are to be shut.
+#[derive(Clone, Debug)]
+pub struct Doors<'a> {
+    /// How tightly.
+    pub mode: Mode,
+    /// The user to become.
+    pub user: Option<User>,
+    /// Where lines go; the log is to be reopened later.
+    pub outputs: OutputAccess<'a>,
+    /// Whether sockets are to be received from.
+    pub receive: bool,
+    /// The process that may be killed later, by its descriptor.
+    pub kill: Option<RawFd>,
+}
+
+/// A source, and why it is none of those that would be better.
+type Found = (Source, Option<Error>);
+
+impl Source {
+    /// Loads and attaches everything. `buffer` is the ring size in bytes per
+    /// CPU, `None` for the default; `transport` the rung to use, `None` for the
+    /// first that works. [`Source::take_notes`] say which one it is if it is not the
+    /// first.
+    pub fn open(
+        buffer: Option<usize>,
+        transport: Option<Transport>,
+        wants: Wants,
+    ) -> Result<Source, Error> {
+        timens::align()?;
+        let (mut source, why) = match transport {
+            Some(Transport::Perf) => (Source::by_samples(buffer, wants)?, None),
+            Some(way) => Source::by_programs(buffer, &[way], wants)?,
+            None => Source::by_the_first(buffer, wants)?,
+        };
+        if let Some(why) = source.rings.shortfall() {
+            source.notes.push(format!("warning: {why}"));
+            source.absent.insert(0, (Part::Rings, why));
+        }
+        if let Some(why) = source.rings.without_news() {
+            source.notes.push(format!(
+                "note: the owner of a socket may be a process that has ended: {why}"
+            ));
+        }
+        let unseen = source.absent.iter().any(|(part, _)| *part == Part::Accepts);
+        if unseen && !wants.reads && source.transport != Transport::Perf {
+            source.notes.push(UNSEEN_ACCEPTS.into());
+        }
+        let others = source
+            .absent
+            .iter()
+            .filter(|(part, _)| *part != Part::Rings);
+        let others: Vec<_> = others.cloned().collect();
+        source.notes.extend(attach::short_of(&others));
+        let name = match source.transport {
+            Transport::Tracepoint => return Ok(source),
+            Transport::Btf => "by BTF",
+            Transport::Perf => "by perf samples",
+        };
+        source.notes.push(match why {
+            Some(why) => format!("note: tracing {name}: {why}"),
+            None => format!(
+                "note: tracing {name} (--transport {})",
+                source.transport.name()
+            ),
+        });
+        Ok(source)
+    }
+
+    fn by_the_first(buffer: Option<usize>, wants: Wants) -> Result<Found, Error> {
+        // Without the rights to any of them, one line tells of the best one.
+        if Transport::LADDER
+            .iter()
+            .all(|t| t.check_capabilities().is_err())
+        {
+            Transport::Tracepoint.check_capabilities()?;
+        }
+        let programs = [Transport::Tracepoint, Transport::Btf];
+        Source::by_programs(buffer, &programs, wants).or_else(|first| {
+            match Source::by_samples(buffer, wants) {
+                Ok(source) => Ok((source, Some(first))),
+                Err(last) => Err(nor(first, "by perf samples", last)),
+            }
+        })
+    }
+
+    /// By the first of these ways that works.
+    fn by_programs(
+        buffer: Option<usize>,
+        ways: &[Transport],
+        wants: Wants,
+    ) -> Result<Found, Error> {
+        check_capabilities(true, ways == [Transport::Tracepoint])?;
+        let mut failed: Option<Error> = None;
+        let rings = Rings::open(buffer, Feed::Programs)?;
+        let maps = Maps::create(&rings)?;
+        for &transport in ways {
+            let loaded = match transport {
+                Transport::Btf => attach::by_btf(&maps, wants),
+                _ => attach::by_tracefs(&maps, &rings.cpus(), wants),
+            };
+            match (loaded, failed) {
+                (Ok(mut loaded), failed) => {
+                    let absent = std::mem::take(&mut loaded.absent);
+                    let loaded = Box::new(loaded);
+                    let way = Way::Programs { maps, loaded };
+                    return Ok((Source::new(rings, way, transport, absent), failed));
+                }
+                (Err(error), None) => failed = Some(error),
+                (Err(second), Some(first)) => failed = Some(nor(first, "by BTF", second)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::new(Kind::Usage, "no way to the events was asked for")))
+    }
+
+    fn by_samples(buffer: Option<usize>, wants: Wants) -> Result<Source, Error> {
+        Transport::Perf.check_capabilities()?;
+        let (sampler, rings) = Sampler::open(buffer)?;
+        // A ring for a CPU that comes up later is to need no more rights than
+        // it does where programs were tried before.
+        let _ = lift_memlock();
+        let absent = sampler.absent(wants);
+        let way = Way::Samples(Box::new(sampler));
+        Ok(Source::new(rings, way, Transport::Perf, absent))
+    }
+
+    fn new(rings: Rings, way: Way, transport: Transport, absent: Vec<(Part, Error)>) -> Source {
+        let processes = match (&way, rings.without_news()) {
+            (_, Some(_)) => Processes::empty(true),
+            // Programs tell the kernel's ids, whatever namespace this is.
+            (Way::Programs { .. }, None) => Processes::open(Proc::open().as_ref(), true),
+            (Way::Samples(sampler), None) => Processes::open(sampler.proc(), false),
+        };
+        Source {
+            processes,
+            rings,
+            way,
+            losses: Losses::default(),
+            looked: time::monotonic(),
+            transport,
+            absent,
+            notes: Vec::new(),
+            ringless: Vec::new(),
+        }
+    }
+
+    /// The names of the reasons of resets, by number, where they are known.
+    pub fn reset_reasons(&self) -> Vec<(u32, String)> {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.reset_reasons.clone(),
+            Way::Samples(sampler) => sampler.reset_reasons().to_vec(),
+        }
+    }
+
+    /// The way that was taken.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// What its programs read beyond what every host has.
+    pub fn known(&self) -> Known {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.known,
+            Way::Samples(_) => Known::empty(),
+        }
+    }
+
+    /// Why the events don't tell what a connection has counted, where they don't.
+    pub fn without_counters(&self) -> Option<&Error> {
+        let mut absent = self.absent.iter();
+        let counters = absent.find(|(part, _)| *part == Part::Counters);
+        counters.map(|(_, why)| why)
+    }
+
+    /// Whether it tells when a socket is destroyed, because its counters can't
+    /// be read.
+    pub fn tells_destroys(&self) -> bool {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.destroys,
+            Way::Samples(sampler) => sampler.tells_destroys(),
+        }
+    }
+
+    /// Whether it tells who first reads from a connection, as if it were the accept.
+    pub fn tells_reads(&self) -> bool {
+        match &self.way {
+            Way::Programs { loaded, .. } => loaded.reads,
+            Way::Samples(_) => false,
+        }
+    }
+
+    /// Tells the programs of listeners that were there before them.
+    pub fn add_listener(&self, listener: &Listener) -> sys::Result<()> {
+        match &self.way {
+            Way::Programs { maps, .. } => maps.add_listener(listener),
+            Way::Samples(_) => Ok(()),
+        }
+    }
+
+    /// Takes that back: the listener had gone already.
+    pub fn forget_listener(&self, listener: &Listener) {
+        if let Way::Programs { maps, .. } = &self.way {
+            maps.forget_listener(listener);
+        }
+    }
+
+    /// Whether a ring is filling up, and should be drained soon.
+    pub fn is_filling(&self) -> bool {
+        self.rings.is_filling()
+    }
+
+    /// What this run goes without, and why.
+    pub fn absent(&self) -> &[(Part, Error)] {
+        &self.absent
+    }
+
+    /// What a person should know since the last call, a line each.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Bytes of the ring of each CPU.
+    pub fn ring_size(&self) -> usize {
+        self.rings.size()
+    }
+
+    /// The rings to be waited for, with their CPUs.
+    pub fn watched(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        self.rings.watched()
+    }
+
+    /// CPUs that have a ring.
+    pub fn cpus(&self) -> usize {
+        self.rings.iter().len()
+    }
+
+    /// Shuts the doors; see [`sandbox::shut`]. Also returns the names by which the
+    /// log has to be opened from here on, where it has. It fails only if the user
+    /// can't be had.
+    pub fn shut_doors(&mut self, doors: Doors<'_>) -> Result<(Enforced, Option<Pinned>), Error> {
+        let mode = doors.mode;
+        if let Some(user) = doors.user {
+            let log = doors.outputs.log.as_ref();
+            user.become_it(log.map(|log| (log.file, log.folder)))?;
+        }
+        if let (Way::Samples(sampler), true) = (&mut self.way, mode != Mode::Off) {
+            if let Err(errno) = sampler.hand_over() {
+                self.notes.push(format!(
+                    "warning: names and users of tasks can't be read any more (fork: {errno})"
+                ));
+            }
+        }
+        let open_ring = || self.rings.try_another();
+        let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
+            self.rings.may_grow().then_some(&open_ring);
+        let tell_losses = || match (&self.way, open_ring) {
+            (Way::Programs { maps, loaded }, _) => {
+                maps.tally().readable()?;
+                loaded.may_ask()?;
+                // What a ring that is opened later needs.
+                let later = open_ring.filter(|_| mode != Mode::Strict);
+                let ring = later.and_then(|_| self.rings.iter().next());
+                ring.map_or(Ok(()), |ring| maps.connect(ring))
+            }
+            // Only a ring tells of a CPU that came up.
+            (Way::Samples(_), Some(open_ring)) => open_ring(),
+            (Way::Samples(_), None) => Ok(()),
+        };
+        let needs = Needs {
+            outputs: doors.outputs,
+            user: doors.user.map(|user| user.uid),
+            receive: doors.receive,
+            kill: doors.kill,
+            events: &self.rings.events(),
+            open_ring,
+            tell_losses: &tell_losses,
+        };
+        Ok(sandbox::shut(mode, &needs))
+    }
+
+    /// Detaches: what is in the rings then is all there will be.
+    pub fn detach(&mut self) {
+        match &mut self.way {
+            Way::Programs { maps, loaded } => loaded.detach(maps.tally()),
+            Way::Samples(_) => {
+                // A CPU that has gone has taken its tracepoints with it.
+                let _ = self.rings.switch(false);
+                self.rings.count_missing();
+            }
+        }
+    }
+
+    /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
+    /// in the order of time, with the processes as they are then, until `sink`
+    /// returns false. Returns whether events are left.
+    pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event, &Processes) -> bool) -> bool {
+        if let Way::Samples(sampler) = &mut self.way {
+            sampler.look_ahead(&self.rings, until);
+        }
+        let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
+        self.rings.drain(until, &mut |sample| {
+            if let Body::News(news) = &sample.body {
+                processes.observe(sample.time, news);
+                if let Way::Samples(sampler) = way {
+                    sampler.observe(sample.time, news);
+                }
+                return true;
+            }
+            let decoded = match way {
+                Way::Programs { loaded, .. } => decode(sample, loaded.known).map(Some),
+                Way::Samples(sampler) => sampler.decode(sample, processes),
+            };
+            match decoded {
+                Ok(Some(event)) => {
+                    processes.ran(event.time, &event.on_cpu);
+                    sink(&event, processes)
+                }
+                Ok(None) => true,
+                Err(_) => {
+                    losses.undecodable();
+                    true
+                }
+            }
+        })
+    }
+
+    /// Hands out what was lost since the last call; `wall` is the time to give.
+    /// A CPU that came up gets a ring: an output that failed tells of it, or a
+    /// look once in a while. Returns whether there are new rings to be waited
+    /// for.
+    pub fn losses(&mut self, wall: u64, tell: &mut dyn FnMut(Lost)) -> bool {
+        let mut came = Vec::new();
+        // By samples it says nothing of the ring: the kernel took none.
+        let by_programs = matches!(self.way, Way::Programs { .. });
+        let mut note = |lost: Lost| {
+            if by_programs && lost.reason == Reason::OutputFailed {
+                came.extend(lost.cpu);
+            }
+            tell(lost);
+        };
+        let mut elsewhere = Elsewhere {
+            processes: self.processes.refused(),
+            ..Elsewhere::default()
+        };
+        let tally = match &self.way {
+            Way::Programs { maps, loaded } => {
+                elsewhere.skipped = loaded.skipped(maps.tally());
+                Some(maps.tally())
+            }
+            Way::Samples(sampler) => {
+                elsewhere.listeners = sampler.refused_listeners();
+                None
+            }
+        };
+        self.losses
+            .poll(&self.rings, tally, elsewhere, wall, &mut note);
+        let told = came.len();
+        let looked = self.look().into_iter();
+        let looked: Vec<u32> = looked.filter(|cpu| !came.contains(cpu)).collect();
+        came.extend(looked);
+        self.rings.release_retired();
+        let mut new = false;
+        for (at, cpu) in came.into_iter().enumerate() {
+            match self.revive(cpu) {
+                Ok(()) => new = true,
+                // Not up yet, which is no news to who looks once in a while; and
+                // no event is known to be missing.
+                Err(Errno::ENODEV) if at >= told => {}
+                Err(_) if at >= told && matches!(self.way, Way::Programs { .. }) => {}
+                Err(_) if self.ringless.contains(&cpu) => {}
+                Err(errno) => {
+                    self.ringless.push(cpu);
+                    self.notes.push(format!(
+                        "warning: CPU {cpu} has no ring ({errno}); its events are lost until a restart"
+                    ));
+                }
+            }
+        }
+        new
+    }
+
+    /// The CPUs that may have come up since the last look, if it is time for
+    /// one; by samples it is asked then, too, what is missing.
+    fn look(&mut self) -> Vec<u32> {
+        let every = match self.way {
+            Way::Programs { .. } => LOOK_FOR_TASKS,
+            Way::Samples(_) => LOOK,
+        };
+        let now = time::monotonic();
+        if now.saturating_sub(self.looked) < every {
+            return Vec::new();
+        }
+        self.looked = now;
+        if let Way::Samples(_) = self.way {
+            self.rings.count_missing();
+        }
+        self.rings.without_ring()
+    }
+
+    fn revive(&mut self, cpu: u32) -> sys::Result<()> {
+        let ring = self.rings.revive(cpu)?;
+        match &self.way {
+            Way::Programs { maps, .. } => maps.connect(ring)?,
+            Way::Samples(_) => self.notes.push(format!(
+                "warning: CPU {cpu} has come up; up to a second of its events is missing"
+            )),
+        }
+        Ok(())
+    }
+
+    /// The processes, as they are after what was handed out last.
+    pub fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    /// Events lost so far, as far as handed out.
+    pub fn lost(&self) -> u64 {
+        self.losses.total()
+    }
+}
+
+/// Two ways that failed, the first one's kind counting.
+fn nor(first: Error, how: &str, second: Error) -> Error {
+    let (first_said, second) = (first.to_string(), second.to_string());
+    // The same may stand in the way of both.
+    let second = match first_said.contains(&second) {
+        true => "for the same reason",
+        false => &second,
+    };
+    Error::new(first.kind(), format!("{first_said}; nor {how}: {second}"))
+}
+
+fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {
+    let mut buffer = [0; WIRE_CLOSE_LEN];
+    let Body::Sample { data, .. } = sample.body else {
+        return Err(DecodeError::Kind);
+    };
+    let bytes = data.flatten(&mut buffer);
+    Event::decode(sample.time, sample.cpu, bytes, known)
+}

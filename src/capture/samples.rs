@@ -1,0 +1,172 @@
+//! Events from plain perf samples of the tracepoints, where no program may be
+//! loaded: what the programs of bpf-asm/ do in the kernel is done here.
+//!
+//! Contract: samples are given in the order of time. An event has the task that
+//! was on the CPU, with a name only where it is known, and the owner as far as
+//! the events tell.
+
+use crate::bpf::wire::DecodeError;
+use crate::bpf_link::Template;
+use crate::capture::attach::{Part, REQUIRED, Wants, too_old};
+use crate::capture::decoder::Decoder;
+use crate::error::{Error, Kind};
+use crate::host::proc::Proc;
+use crate::model::event::Event;
+use crate::owner::learned::Owners;
+use crate::owner::processes::Processes;
+use crate::owner::tasks::Tasks;
+use crate::perf::feed::Feed;
+use crate::perf::record::{Body, News};
+use crate::perf::{Rings, Sample};
+use crate::programs;
+use crate::sys;
+use crate::tracepoint::TraceFs;
+
+/// The tracepoints that a run can do without; each by the program whose fields
+/// are read.
+const OPTIONAL: [(Part, &Template<'_>); 3] = [
+    (Part::SynAcks, &programs::SYNACK),
+    (Part::ResetsSent, &programs::RESET_SENT),
+    (Part::ResetsReceived, &programs::RESET_RECEIVED),
+];
+
+/// What turns samples into events.
+#[derive(Debug)]
+pub struct Sampler {
+    decoder: Decoder,
+    tasks: Tasks,
+    owners: Owners,
+    /// For a record that wraps around its ring's end.
+    buffer: Vec<u8>,
+    /// Of [`OPTIONAL`], what this host has not, and why.
+    absent: Vec<(Part, Error)>,
+    reset_reasons: Vec<(u32, String)>,
+    destroys: bool,
+}
+
+impl Sampler {
+    /// Opens rings that the tracepoints sample into; see [`Rings::open`] for
+    /// `buffer`. From now on no event is missed.
+    pub fn open(buffer: Option<usize>) -> Result<(Sampler, Rings), Error> {
+        let tracefs = TraceFs::open()?;
+        let mut decoder = Decoder::default();
+        let mut ids = Vec::new();
+        let mut add = |template: &Template<'_>| {
+            let tracepoint = tracefs.event(template.group, template.event)?;
+            decoder.add(&tracepoint, template)?;
+            ids.push(tracepoint.id);
+            Ok(())
+        };
+        for [template, _] in REQUIRED {
+            add(template)?;
+        }
+        let mut absent = Vec::new();
+        for (part, template) in OPTIONAL {
+            absent.extend(add(template).err().map(|why| (part, why)));
+        }
+        let destroys = add(&programs::DESTROY).is_ok();
+        let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
+        // What becomes of tasks is recorded already.
+        let tasks = Tasks::open();
+        rings.switch(true)?;
+        let sampler = Sampler {
+            buffer: vec![0; decoder.longest() + 8],
+            decoder,
+            tasks,
+            owners: Owners::default(),
+            absent,
+            reset_reasons: tracefs.symbols("tcp", "tcp_send_reset", "reason"),
+            destroys,
+        };
+        Ok((sampler, rings))
+    }
+
+    /// What this way goes without, and why.
+    pub fn absent(&self, wants: Wants) -> Vec<(Part, Error)> {
+        let mut absent = self.absent.clone();
+        let sent = absent.iter().all(|(part, _)| *part != Part::ResetsSent);
+        for (part, lacks) in [
+            (Part::FailedRetransmissions, !self.decoder.tells_failures()),
+            (Part::ResetReasons, sent && !self.decoder.tells_reasons()),
+        ] {
+            if lacks {
+                absent.push((part, too_old(part)));
+            }
+        }
+        let reads = wants.reads.then_some(Part::Reads);
+        for part in [
+            Part::Accepts,
+            Part::Netns,
+            Part::Parent,
+            Part::Cgroup,
+            Part::SocketError,
+            Part::Counters,
+        ]
+        .into_iter()
+        .chain(reads)
+        {
+            let why = "perf samples do not tell it";
+            let error = Error::new(Kind::Unsupported, why).advise("allow bpf(2)");
+            absent.push((part, error));
+        }
+        absent
+    }
+
+    /// The names of the reasons of resets, by number.
+    pub fn reset_reasons(&self) -> &[(u32, String)] {
+        &self.reset_reasons
+    }
+
+    /// Whether they tell when a socket is destroyed.
+    pub fn tells_destroys(&self) -> bool {
+        self.destroys
+    }
+
+    /// The /proc of which files of tasks are read, until it is handed over.
+    pub fn proc(&self) -> Option<&Proc> {
+        self.tasks.proc()
+    }
+
+    /// From here on a helper reads the names of tasks.
+    pub fn hand_over(&mut self) -> sys::Result<()> {
+        self.tasks.hand_over()
+    }
+
+    /// To be called before the rings are drained up to then.
+    pub fn look_ahead(&mut self, rings: &Rings, until: u64) {
+        self.tasks.look_ahead(rings, until);
+    }
+
+    /// Takes what became of a task at `time`.
+    pub fn observe(&mut self, time: u64, news: &News) {
+        self.tasks.observe(time, news);
+    }
+
+    /// Listeners that found no room so far.
+    pub fn refused_listeners(&self) -> u64 {
+        self.owners.refusals()
+    }
+
+    /// The event of a sample, if it is one of TCP. `processes` are as they are
+    /// then.
+    pub fn decode(
+        &mut self,
+        sample: Sample<'_>,
+        processes: &Processes,
+    ) -> Result<Option<Event>, DecodeError> {
+        let (task, data) = match sample.body {
+            Body::Sample { task, data } => (task, data),
+            Body::News(_) => return Ok(None),
+        };
+        let bytes = data.flatten(&mut self.buffer);
+        let Some(mut decoded) = self.decoder.decode(sample.time, sample.cpu, bytes)? else {
+            return Ok(None);
+        };
+        let event = &mut decoded.event;
+        if let Some(ids) = task {
+            event.on_cpu = self.tasks.task(ids, decoded.tid, event.cpu, event.time);
+        }
+        event.owner = self.owners.observe(event, decoded.own_context, processes);
+        Ok(Some(decoded.event))
+    }
+}

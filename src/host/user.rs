@@ -1,0 +1,154 @@
+//! Becoming another user: who that is, and how.
+//!
+//! Contract: names are looked up in /etc/passwd alone, by hand: there is no other
+//! program, library or service that is asked. Its text is not trusted.
+
+use crate::error::{Error, Kind};
+use crate::model::text::printable;
+use crate::sys::{self, Errno, caps};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{MetadataExt, fchown};
+
+const PASSWD: &str = "/etc/passwd";
+/// The most that is read of it, in bytes.
+const LIMIT: u64 = 16 << 20;
+
+/// A user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// The user of this name or number. A number need not be in /etc/passwd: its
+/// group is then of the same number.
+pub fn find(who: &str) -> Result<User, Error> {
+    let mut text = Vec::new();
+    let read = File::open(PASSWD).and_then(|file| file.take(LIMIT).read_to_end(&mut text));
+    if let Some(user) = look_up(&text, who) {
+        return Ok(user);
+    }
+    let shown = printable(who);
+    let why = match read {
+        Ok(_) => format!("no user {shown} in {PASSWD}"),
+        Err(error) => format!(
+            "cannot look up the user {shown} in {PASSWD} ({})",
+            Errno::from_io(&error)
+        ),
+    };
+    Err(Error::new(Kind::Usage, why).advise("give the number of a user"))
+}
+
+/// A number that stands for a user: not that of nobody at all (-1).
+fn number(text: &[u8]) -> Option<u32> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(text).ok().filter(|_| digits)?;
+    text.parse().ok().filter(|id| *id != u32::MAX)
+}
+
+fn look_up(passwd: &[u8], who: &str) -> Option<User> {
+    let wanted = number(who.as_bytes());
+    let users = passwd.split(|&b| b == b'\n').filter_map(|line| {
+        // passwd(5): name, password, user, group.
+        let mut fields = line.split(|&b| b == b':');
+        let (name, _) = (fields.next()?, fields.next()?);
+        let (uid, gid) = (number(fields.next()?)?, number(fields.next()?)?);
+        Some((name, User { uid, gid }))
+    });
+    let mut users = users.filter(|(name, user)| match wanted {
+        Some(uid) => user.uid == uid,
+        None => !name.is_empty() && *name == who.as_bytes(),
+    });
+    let found = users.next().map(|(_, user)| user);
+    found.or(wanted.map(|uid| User { uid, gid: uid }))
+}
+
+/// A log, where it is there, and its folder.
+pub type LogPlace<'a> = (Option<BorrowedFd<'a>>, BorrowedFd<'a>);
+
+impl User {
+    /// Becomes this user for ever, in no other group than its own. Capabilities
+    /// stay as they are. A log of our own in a folder of the user's, with one name, is
+    /// given to it.
+    pub fn become_it(&self, log: Option<LogPlace<'_>>) -> Result<(), Error> {
+        self.change(log).map_err(|errno| {
+            let why = format!("cannot become the user {} ({errno})", self.uid);
+            Error::new(Kind::Permission, why)
+                .advise("run as root or with CAP_SETUID and CAP_SETGID")
+        })
+    }
+
+    fn change(&self, log: Option<LogPlace<'_>>) -> sys::Result<()> {
+        if let Some((Some(file), folder)) = log {
+            let of = |fd: BorrowedFd<'_>| {
+                let fd = fd.try_clone_to_owned().ok()?;
+                File::from(fd).metadata().ok()
+            };
+            let theirs = of(folder).is_some_and(|meta| meta.uid() == self.uid);
+            // With another name it may be any file, to which its user has made a link.
+            let us = nix::unistd::geteuid().as_raw();
+            let single = |meta: Metadata| meta.is_file() && meta.nlink() == 1 && meta.uid() == us;
+            if theirs && of(file).is_some_and(single) {
+                // It can be written as it is, if not opened again.
+                let _ = fchown(file, Some(self.uid), Some(self.gid));
+            }
+        }
+        let before = caps::effective()?;
+        caps::keep_with_user(true)?;
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        setgroups(&[])?;
+        setresgid(gid, gid, gid)?;
+        setresuid(uid, uid, uid)?;
+        caps::keep_with_user(false)?;
+        caps::set_effective(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TEXT: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# a comment\n\nbroken:x:1\n\
+        7:x:70:71::/:\nsnoop:x:990:980::/:/bin/false\n\xff\xfe:x:5:6::\nnone:x:4294967295:1::\n\
+        :x:12:12::\nbad:x:-1:0::\nbad:x:+1:0::\n";
+
+    fn ids(who: &str) -> Option<(u32, u32)> {
+        look_up(TEXT, who).map(|user| (user.uid, user.gid))
+    }
+
+    #[test]
+    fn names_and_numbers() {
+        assert_eq!(ids("root"), Some((0, 0)));
+        assert_eq!(ids("snoop"), Some((990, 980)));
+        assert_eq!(ids("990"), Some((990, 980)));
+        // A number is a number, whatever somebody is called.
+        assert_eq!(ids("7"), Some((7, 7)));
+        assert_eq!(ids("4294967294"), Some((4294967294, 4294967294)));
+        for nobody in [
+            "",
+            "broken",
+            "none",
+            "bad",
+            "snoo",
+            "4294967295",
+            "-1",
+            "+1",
+            "# a comment",
+        ] {
+            assert_eq!(ids(nobody), None, "{nobody}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in prop::collection::vec(any::<u8>(), 0..200), who in ".{0,8}") {
+            look_up(&text, &who);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Plain values that all rooms share: events, TCP's states and addresses, text.
+//!
+//! Contract: nothing here asks the kernel for anything.
+
+pub mod event;
+pub mod loss;
+pub mod recent;
+pub mod tcp;
+pub mod text;

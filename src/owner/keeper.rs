@@ -1,0 +1,310 @@
+//! Whose a connection is: the best claim so far, and what can be told of it at
+//! an event.
+//!
+//! Contract: what is better known is never replaced by what is known less, and a
+//! claim ends when what it rests on ends: a process that has ended owns nothing
+//! but what it closed itself, and the owner of a listener owns a child only as
+//! long as nobody else can have it. Names and users are those of the event's
+//! moment, or none.
+
+use crate::model::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
+use crate::model::tcp::{Endpoint, State};
+use crate::owner::lineage::{Descendants, Lineage};
+use crate::owner::listeners::{Holder, Listeners};
+
+/// What a claim is held against.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    /// The processes.
+    pub kin: &'a dyn Lineage,
+    /// The listeners.
+    pub listeners: &'a Listeners,
+    /// Whether events tell if a process has the socket (`sk_socket`).
+    pub sockets: bool,
+}
+
+/// The claim, and what was told of it last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keeper {
+    claim: Option<Kept>,
+    /// Since when the claim is known.
+    since: u64,
+    /// Its process has ended the connection, or begun to: nobody else did.
+    settled: bool,
+    /// A listener's owner that was the only one who could have accepted it.
+    accepted: bool,
+    /// Its listener is known to be its owner's, at whatever address.
+    steered: bool,
+    /// Its first event had the listener's address for its own.
+    unplaced: bool,
+    told: Option<Told>,
+}
+
+/// What was told of the claim, or of who comes in its place.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    pid: u32,
+    uid: Option<u32>,
+    parent: u32,
+    name: [u8; COMM_LEN],
+    source: OwnerSource,
+    /// Whether the thread has the name that it had then.
+    thread: bool,
+}
+
+/// An owner without room for what isn't known.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    pid: u32,
+    /// 0 where it isn't known.
+    tid: u32,
+    uid: Option<u32>,
+    /// 0 where it isn't known.
+    parent: u32,
+    cgroup: u64,
+    name: [u8; COMM_LEN],
+    thread: [u8; COMM_LEN],
+    source: OwnerSource,
+}
+
+/// How far a source is to be believed: the process itself, else the one that
+/// listened, else what /proc said at the start.
+fn rank(source: OwnerSource) -> u8 {
+    match source {
+        OwnerSource::Task | OwnerSource::Cached | OwnerSource::Accept => 3,
+        OwnerSource::Listener | OwnerSource::ListenerAccepted => 2,
+        OwnerSource::Snapshot | OwnerSource::Descendant => 1,
+    }
+}
+
+impl Kept {
+    fn new(owner: &Owner) -> Kept {
+        Kept {
+            pid: owner.task.pid,
+            tid: owner.task.tid,
+            uid: owner.task.uid,
+            parent: owner.parent.unwrap_or(0),
+            cgroup: owner.cgroup.unwrap_or(0),
+            name: owner.task.name,
+            thread: owner.thread,
+            source: owner.source,
+        }
+    }
+
+    /// As it is, known in this way.
+    fn told(&self, source: OwnerSource) -> Told {
+        Told {
+            pid: self.pid,
+            uid: self.uid,
+            parent: self.parent,
+            name: self.name,
+            source,
+            thread: true,
+        }
+    }
+
+    /// Without what may have changed since it was learned.
+    fn now(&self, uid: Option<u32>, kin: &dyn Lineage) -> Told {
+        Told {
+            uid,
+            parent: match kin.follows() {
+                true => kin.parent(self.pid).unwrap_or(0),
+                false => self.parent,
+            },
+            name: match kin.follows() {
+                true => kin.name(self.pid).unwrap_or_default(),
+                false => self.name,
+            },
+            thread: false,
+            ..self.told(self.source)
+        }
+    }
+}
+
+impl Told {
+    /// The only living descendant of the claim's process, of which no more is
+    /// known than that.
+    fn heir(pid: u32, kin: &dyn Lineage) -> Told {
+        Told {
+            pid,
+            uid: None,
+            parent: kin.parent(pid).unwrap_or(0),
+            name: kin.name(pid).unwrap_or_default(),
+            source: OwnerSource::Descendant,
+            thread: false,
+        }
+    }
+}
+
+/// Whether an event is the owner's own end of a connection, or its beginning.
+fn ends(event: &Event) -> bool {
+    matches!(
+        event.what,
+        What::State {
+            new: State::FinWait1 | State::LastAck | State::Close,
+            ..
+        }
+    )
+}
+
+impl Keeper {
+    /// The owner, as it was told last.
+    pub fn get(&self) -> Option<Owner> {
+        let told = self.told?;
+        let claim = self.claim.filter(|claim| claim.pid == told.pid);
+        let thread = claim.filter(|_| told.thread);
+        Some(Owner {
+            task: Task {
+                pid: told.pid,
+                tid: claim.map_or(0, |claim| claim.tid),
+                uid: told.uid,
+                name: told.name,
+            },
+            thread: thread.map_or([0; COMM_LEN], |claim| claim.thread),
+            parent: Some(told.parent).filter(|n| *n != 0),
+            cgroup: claim.map(|claim| claim.cgroup).filter(|n| *n != 0),
+            source: told.source,
+        })
+    }
+
+    /// Takes an owner found at the start, seen at `time`, where events have told
+    /// nothing.
+    pub fn find(&mut self, owner: &Owner, time: u64) {
+        if self.claim.is_none() {
+            let claim = Kept::new(owner);
+            (self.claim, self.since) = (Some(claim), time);
+            self.told = Some(claim.told(claim.source));
+        }
+    }
+
+    /// Takes what an event says of the owner, if it is better known than before.
+    pub fn learn(&mut self, event: &Event) {
+        let Some(new) = &event.owner else { return };
+        let known = self.claim.map_or(0, |old| rank(old.source));
+        if rank(new.source) < known {
+            return;
+        }
+        if self.claim.is_none_or(|old| old.pid != new.task.pid) {
+            self.since = event.time;
+            (self.settled, self.accepted) = (false, false);
+        }
+        let own = new.source == OwnerSource::Task;
+        let mut kept = Kept::new(new);
+        if !own && event.what != What::Accepted {
+            // The thread is that of before; so is the user, if it is told again as
+            // that of then.
+            let old = self.claim.filter(|old| old.pid == kept.pid);
+            kept.thread = old.map_or(kept.thread, |old| old.thread);
+            kept.uid = kept.uid.or(old.and_then(|old| old.uid));
+            if kept.name[0] == 0 {
+                // By samples only the thread's own name is in an event.
+                kept.name = old.map_or(kept.name, |old| old.name);
+            }
+        }
+        if own {
+            // What is learned in an event of its own is cached from then on.
+            kept.source = OwnerSource::Cached;
+            self.settled |= ends(event);
+        }
+        self.claim = Some(kept);
+        self.told = Some(kept.told(new.source));
+    }
+
+    /// Whose the connection with this local end, born at this time, is at an
+    /// event that was learned: what can be told.
+    pub fn judge(&mut self, event: &Event, local: &Endpoint, born: u64, moment: &Moment<'_>) {
+        self.told = self.judged(Some(event), event.time, (local, born), moment);
+    }
+
+    /// The same at a time without an event.
+    pub fn review(&mut self, time: u64, local: &Endpoint, born: u64, moment: &Moment<'_>) {
+        self.told = self.judged(None, time, (local, born), moment);
+    }
+
+    fn judged(
+        &mut self,
+        event: Option<&Event>,
+        time: u64,
+        (local, born): (&Endpoint, u64),
+        moment: &Moment<'_>,
+    ) -> Option<Told> {
+        let claim = self.claim?;
+        let kin = moment.kin;
+        if kin.is_kernel_thread(claim.pid) {
+            self.claim = None;
+            return None;
+        }
+        let said = event.and_then(|event| event.owner);
+        let said = said.filter(|owner| owner.task.pid == claim.pid);
+        let source = said.map(|owner| owner.source);
+        let accepts = event.is_some_and(|event| event.what == What::Accepted);
+        if source == Some(OwnerSource::Task) || source.is_some() && accepts {
+            let name = kin.name(claim.pid).unwrap_or(claim.name);
+            self.claim = Some(Kept { name, ..claim });
+            return Some(Told {
+                name,
+                ..claim.told(source?)
+            });
+        }
+        if self.settled {
+            return Some(claim.told(claim.source));
+        }
+        let uid = said.and_then(|owner| owner.task.uid);
+        let listener = matches!(
+            claim.source,
+            OwnerSource::Listener | OwnerSource::ListenerAccepted
+        );
+        // A process that has a task on the CPU is there, whatever its records say:
+        // they tell its end before it closes what it has open (v6.18
+        // kernel/exit.c, do_exit()).
+        let at_work = event.is_some_and(|event| event.on_cpu.pid == claim.pid);
+        if listener && !self.accepted {
+            if at_work && event.is_some_and(Event::is_close) {
+                // It goes with its listener, which has just been closed (v6.12
+                // net/ipv4/inet_connection_sock.c, inet_csk_listen_stop()).
+                return Some(claim.now(uid, kin));
+            }
+            let listeners = moment.listeners;
+            if let Some(event) = event {
+                let birth = event.is_birth();
+                if birth || self.unplaced {
+                    // Its address is not its listener's: TPROXY, or an sk_lookup program.
+                    self.steered = !listeners.is_at(claim.pid, local, born);
+                }
+                // Older kernels fill the ends in later (v5.10 net/ipv4/tcp_ipv4.c,
+                // tcp_v4_syn_recv_sock()).
+                self.unplaced = birth && event.peer.port == 0;
+            }
+            let at = Some(local).filter(|_| !self.steered);
+            return match listeners.holder(claim.pid, at, born, kin) {
+                Holder::Same => {
+                    if claim.source == OwnerSource::ListenerAccepted && moment.sockets {
+                        (self.accepted, self.since) = (true, time);
+                    }
+                    Some(claim.now(uid, kin))
+                }
+                Holder::Heir(pid, _) => Some(Told::heir(pid, kin)),
+                Holder::Unknown => None,
+            };
+        }
+        match kin.lives(claim.pid, self.since) {
+            // Unless it is another one by now that has its number.
+            Some(false) if at_work && kin.lives(claim.pid, time) != Some(true) => {
+                Some(claim.now(uid, kin))
+            }
+            Some(false) => match kin.descendants(claim.pid, self.since) {
+                Descendants::Only(pid, _) => Some(Told::heir(pid, kin)),
+                _ => None,
+            },
+            Some(true) => Some(claim.now(uid, kin)),
+            None => Some(Told {
+                uid,
+                thread: false,
+                ..claim.told(claim.source)
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What is asked of the table of processes to judge who can have a socket.
+//!
+//! Contract: every answer is of the moment of the event that is being dealt
+//! with. Times are of CLOCK_MONOTONIC in nanoseconds. What isn't known is said to
+//! be so, never guessed.
+
+use crate::model::event::COMM_LEN;
+
+/// Living processes that descend from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descendants {
+    /// None.
+    None,
+    /// One: its process id, and when it was born.
+    Only(u32, u64),
+    /// More than one.
+    Several,
+    /// It can't be told.
+    Unknown,
+}
+
+/// Who knows what becomes of processes.
+pub trait Lineage {
+    /// Whether what becomes of processes is followed at all. Where it isn't
+    /// (another PID namespace, no records), nothing below is known.
+    fn follows(&self) -> bool;
+    /// Whether the process that had this id at `since` still lives.
+    fn lives(&self, pid: u32, since: u64) -> Option<bool>;
+    /// The living descendants of the process that had this id at `since`, by the
+    /// children that it has had since then; it may have ended.
+    fn descendants(&self, pid: u32, since: u64) -> Descendants;
+    /// The name of the process that has this id: that of its first thread, ended
+    /// by a NUL if it is shorter. Where that has just ended: the one it had.
+    fn name(&self, pid: u32) -> Option<[u8; COMM_LEN]>;
+    /// Its parent's id, as long as that one lives.
+    fn parent(&self, pid: u32) -> Option<u32>;
+    /// Whether it is a thread of the kernel.
+    fn is_kernel_thread(&self, pid: u32) -> bool;
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A family that is told of, for tests.
+    #[derive(Default)]
+    pub struct Family {
+        /// Id, birth, end (`u64::MAX` for none), parent.
+        pub all: Vec<(u32, u64, u64, u32)>,
+        /// The moment.
+        pub now: u64,
+    }
+
+    impl Family {
+        fn of(&self, pid: u32, since: u64) -> Option<&(u32, u64, u64, u32)> {
+            let mut all = self.all.iter();
+            all.find(|p| p.0 == pid && p.1 <= since && since < p.2)
+        }
+
+        fn count(&self, of: u32, since: u64, found: &mut Vec<(u32, u64)>) {
+            for (pid, born, end, parent) in &self.all {
+                if *parent == of && *born >= since && *born <= self.now {
+                    if *end > self.now {
+                        found.push((*pid, *born));
+                    }
+                    self.count(*pid, *born, found);
+                }
+            }
+        }
+    }
+
+    impl Lineage for Family {
+        fn follows(&self) -> bool {
+            true
+        }
+        fn lives(&self, pid: u32, since: u64) -> Option<bool> {
+            Some(self.of(pid, since).is_some_and(|p| p.2 > self.now))
+        }
+        fn descendants(&self, pid: u32, since: u64) -> Descendants {
+            let mut found = Vec::new();
+            self.count(pid, since, &mut found);
+            match found[..] {
+                [] => Descendants::None,
+                [(pid, born)] => Descendants::Only(pid, born),
+                _ => Descendants::Several,
+            }
+        }
+        fn name(&self, pid: u32) -> Option<[u8; COMM_LEN]> {
+            let mut name = [0; COMM_LEN];
+            name[0] = b'a' + (pid % 26) as u8;
+            self.of(pid, self.now).map(|_| name)
+        }
+        fn parent(&self, pid: u32) -> Option<u32> {
+            let parent = self.of(pid, self.now)?.3;
+            self.of(parent, self.now).map(|p| p.0)
+        }
+        fn is_kernel_thread(&self, pid: u32) -> bool {
+            pid == 2
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! From an event to what is shown of it.
+//!
+//! Contract: an event reaches its connection whether it is shown or not; what
+//! is shown leaves in the order of the events, but for the record of a
+//! connection that may still be reset after its end, which comes a moment later.
+
+use crate::capture::Source;
+use crate::capture::attach::Part;
+use crate::cli::Config;
+use crate::error::Error;
+use crate::filter::{Filter, Verdict};
+use crate::host::clock::WallClock;
+use crate::lifecycle::{Connections, SocketId, Tells};
+use crate::model::event::{Event, Known, Owner, OwnerSource, What};
+use crate::model::loss::{Lost, Reason};
+use crate::model::recent::Recent;
+use crate::model::tcp::State;
+use crate::output::notice::notice;
+use crate::output::{Output, Record, Shown, Summary};
+use crate::owner::keeper::Moment;
+use crate::owner::lineage::Lineage;
+use crate::owner::listeners::{Holder, Listeners};
+use crate::snapshot::broadcast::Broadcasts;
+use crate::sys::seccomp::take_refused;
+use crate::sys::time;
+
+/// Events after which the wall clock is looked at again: a drain can take long.
+const LOOK: u64 = 256;
+
+/// Sockets whose last local port is remembered, at least.
+const PORTS: usize = 4096;
+
+/// What the events go through.
+pub struct View {
+    /// Where the lines go.
+    pub output: Output,
+    /// The connections they belong to.
+    pub connections: Connections,
+    /// Who can be at the listeners.
+    pub listeners: Listeners,
+    /// Whether events tell if a process has the socket.
+    sockets: bool,
+    /// The local ports that sockets had when they were last closed, where a
+    /// second connect() on one still shows it.
+    ports: Option<Recent<u16>>,
+    filter: Filter,
+    clock: WallClock,
+    /// Events since the start, by which the wall clock is looked at.
+    taken: u64,
+    summary: Summary,
+    /// What may still be shown.
+    left: u64,
+    closed_only: bool,
+    /// System calls that were refused.
+    refused: Vec<i32>,
+}
+
+/// Counts what an event that matches says was sent again, and shows it if there is
+/// some `left` of those that may be; `None` where no events are shown.
+fn put(output: &mut Output, summary: &mut Summary, left: Option<&mut u64>, shown: &Shown<'_>) {
+    if matches!(
+        shown.event.what,
+        What::Retransmit { error: None, .. } | What::SynAck
+    ) {
+        summary.retransmits.add(shown.segments);
+    }
+    if let Some(left) = left.filter(|left| **left > 0) {
+        *left -= 1;
+        summary.shown += 1;
+        output.event(shown);
+    }
+}
+
+impl View {
+    /// An empty one; `source` says what its events will tell.
+    pub fn new(config: &Config, output: Output, source: &Source) -> View {
+        let tells = |part| source.absent().iter().all(|(absent, _)| *absent != part);
+        let tells = Tells {
+            lock: source.known().contains(Known::LOCK),
+            // A first read looks like an accept.
+            accepts: tells(Part::Accepts) && !source.tells_reads(),
+            resets: tells(Part::ResetsSent),
+            resets_received: tells(Part::ResetsReceived),
+            synacks: tells(Part::SynAcks),
+            failed: tells(Part::FailedRetransmissions),
+            farewells: false,
+        };
+        let mut connections = Connections::new(
+            config.connections_max,
+            config.history,
+            time::realtime(),
+            tells,
+        );
+        connections.name_reasons(&source.reset_reasons());
+        // Where members can be read, the event itself says what is no port yet.
+        let by_members = Known::ERROR | Known::BYTES_SENT;
+        View {
+            output,
+            connections,
+            listeners: Listeners::default(),
+            sockets: source.known().contains(Known::SOCKET),
+            ports: match source.known().intersects(by_members) {
+                true => None,
+                false => Some(Recent::new(PORTS)),
+            },
+            filter: config.filter.clone(),
+            clock: WallClock::new(),
+            taken: 0,
+            summary: Summary {
+                transport: source.transport().name(),
+                ..Summary::default()
+            },
+            left: config.count.unwrap_or(u64::MAX),
+            closed_only: config.shape.closed_only,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Looks at the wall clock again.
+    pub fn refresh(&mut self) {
+        self.clock.refresh();
+    }
+
+    /// The clock of the lines.
+    pub fn clock(&self) -> &WallClock {
+        &self.clock
+    }
+
+    /// Whether nothing more is to be shown.
+    pub fn is_done(&self) -> bool {
+        self.left == 0 || self.output.is_closed()
+    }
+
+    /// Takes an event; `kin` knows the processes of that moment. Whether more are
+    /// wanted.
+    pub fn take(&mut self, event: &Event, kin: &dyn Lineage) -> bool {
+        self.taken = self.taken.wrapping_add(1);
+        if self.taken % LOOK == 0 {
+            self.refresh();
+        }
+        self.connections.prepare(event);
+        self.settle(event.time);
+        if event.is_line() {
+            self.summary.received += 1;
+            self.line(event, kin);
+        } else {
+            self.connections.note(event);
+            let tells = self.connections.tells();
+            if let (What::Accepted, true, Some(owner)) = (event.what, tells.accepts, &event.owner) {
+                self.listeners.accepted(event, owner, kin);
+            }
+        }
+        self.settle(event.time);
+        !self.is_done()
+    }
+
+    /// A second connect() on a socket shows the local port of the first until it
+    /// has one of its own (v6.12 net/ipv4/tcp_ipv4.c, tcp_v4_connect(): the port
+    /// is chosen after the change to SYN_SENT; `inet_sport` is stale meanwhile).
+    fn without_stale_port(&mut self, event: &Event) -> Event {
+        let mut event = *event;
+        let Some(ports) = &mut self.ports else {
+            return event;
+        };
+        match event.what {
+            What::State {
+                new: State::Close, ..
+            } if event.local.port != 0 => ports.insert(event.socket, event.local.port),
+            What::State {
+                old: State::Close,
+                new: State::SynSent,
+            } if ports.get(event.socket) == Some(&mut event.local.port) => event.local.port = 0,
+            _ => {}
+        }
+        event
+    }
+
+    fn line(&mut self, event: &Event, kin: &dyn Lineage) {
+        let event = &self.without_stale_port(event);
+        let wall = self.clock.wall(event.time);
+        if event.what == What::SynAck && self.embryo(event, wall, kin) {
+            return;
+        }
+        let Some(seen) = self.connections.observe(event, wall) else {
+            return self.homeless(event, wall);
+        };
+        let (connection, id, time_wait) = (seen.connection, seen.id, seen.time_wait);
+        let segments = seen.segments;
+        connection.judge_owner(
+            event,
+            &Moment {
+                kin,
+                listeners: &self.listeners,
+                sockets: self.sockets,
+            },
+        );
+        let owner = connection.owner();
+        match (event.what, owner) {
+            (
+                What::State {
+                    new: State::Listen, ..
+                },
+                Some(owner),
+            ) => {
+                self.listeners.opened(event, owner.task.pid);
+            }
+            (
+                What::State {
+                    old: State::Listen,
+                    new: State::Close,
+                },
+                _,
+            ) => {
+                self.listeners.closed(event);
+            }
+            _ => {}
+        }
+        let event = &Event { owner, ..*event };
+        let verdict = self.filter.judge(event);
+        let held = connection.held.take_if(|_| event.local.port != 0);
+        let mut show = |event: &Event, wall| {
+            connection.mark_shown();
+            let left = (!self.closed_only).then_some(&mut self.left);
+            let shown = Shown {
+                event,
+                wall,
+                id: Some(id),
+                time_wait,
+                segments,
+            };
+            put(&mut self.output, &mut self.summary, left, &shown);
+        };
+        // What waited for the local port is judged now, as if it had had it.
+        if let Some(held) = held {
+            let mut complete = held.0;
+            complete.local.port = event.local.port;
+            if self.filter.judge(&complete) == Verdict::Show {
+                show(&held.0, held.1);
+            }
+        }
+        match verdict {
+            Verdict::Show => show(event, wall),
+            Verdict::NotYet => connection.held = Some(Box::new((*event, wall))),
+            Verdict::Skip => {}
+        }
+        self.connections.finish(event, wall, time_wait);
+    }
+
+    /// Takes a SYN+ACK that was sent again, unless its socket is that of the
+    /// connection. What is known of the socket's owner is the listener's.
+    fn embryo(&mut self, event: &Event, wall: u64, kin: &dyn Lineage) -> bool {
+        let source = OwnerSource::Listener;
+        let holds = |owner: &Owner| {
+            let (pid, at) = (owner.task.pid, &event.local);
+            self.listeners.holder(pid, Some(at), event.time, kin) == Holder::Same
+        };
+        let owner = event.owner.filter(holds);
+        let owner = owner.map(|owner| Owner { source, ..owner });
+        let event = &Event { owner, ..*event };
+        let show = self.filter.judge(event) == Verdict::Show;
+        let Some(id) = self.connections.embryo(event, show) else {
+            return false;
+        };
+        if show {
+            self.single(event, wall, Some(id), Some(1));
+        }
+        true
+    }
+
+    /// Takes an event of a connection that found no room.
+    fn homeless(&mut self, event: &Event, wall: u64) {
+        if self.filter.judge(event) == Verdict::Show {
+            let segments = (event.what == What::SynAck).then_some(1);
+            self.single(event, wall, None, segments);
+        }
+    }
+
+    /// Shows an event of which no more is known than it says itself.
+    fn single(&mut self, event: &Event, wall: u64, id: Option<SocketId>, segments: Option<u32>) {
+        let left = (!self.closed_only).then_some(&mut self.left);
+        let shown = Shown {
+            event,
+            wall,
+            id,
+            time_wait: None,
+            segments,
+        };
+        put(&mut self.output, &mut self.summary, left, &shown);
+    }
+
+    /// Shows the records of connections that ended and of which no more is to
+    /// come; `now` is on the event clock, and all events before it were taken.
+    pub fn settle(&mut self, now: u64) {
+        while let Some(ended) = self.connections.next_ended(now) {
+            let (id, connection) = self.connections.get(&ended);
+            if connection.is_shown() && (self.left > 0 || !self.closed_only) {
+                let record = Record {
+                    id,
+                    connection,
+                    ended: &ended,
+                    tells: self.connections.tells(),
+                };
+                if self.output.connection(&record) {
+                    self.summary.records += 1;
+                    self.left -= u64::from(self.closed_only);
+                }
+            }
+            self.connections.release(ended);
+        }
+    }
+
+    /// Takes what the kernel says of destroyed sockets, or will within so many
+    /// milliseconds.
+    pub fn last_words(&mut self, broadcasts: &mut Broadcasts, wait: u8) {
+        broadcasts.read(wait, &mut |said| self.connections.last_word(said));
+        if broadcasts.overran() {
+            notice(
+                "warning: the kernel had no room for all that it says of destroyed sockets: \
+                 connections will lack bytes, segments and RTT",
+            );
+        }
+    }
+
+    /// Says which system calls were refused; each once.
+    pub fn report_refused(&mut self) {
+        let Some(call) = take_refused() else { return };
+        if !self.refused.contains(&call) {
+            self.refused.push(call);
+            notice(&format!(
+                "warning: sandbox refused system call {call}; please report it"
+            ));
+        }
+    }
+
+    /// Says what was lost; whether the source has new rings.
+    pub fn report_losses(&mut self, source: &mut Source) -> bool {
+        let output = &mut self.output;
+        let count = self.connections.newly_homeless();
+        if count > 0 {
+            output.lost(&Lost {
+                wall: time::realtime(),
+                cpu: None,
+                count,
+                reason: Reason::ConnectionsFull,
+            });
+        }
+        let grown = source.losses(time::realtime(), &mut |lost| output.lost(&lost));
+        for note in source.take_notes() {
+            notice(&note);
+        }
+        grown
+    }
+
+    /// The end of a run, in which so many events were lost. What standard output
+    /// could not be given is an error.
+    pub fn finish(&mut self, lost: u64, kin: &dyn Lineage) -> Result<(), Error> {
+        self.settle(u64::MAX);
+        let moment = Moment {
+            kin,
+            listeners: &self.listeners,
+            sockets: self.sockets,
+        };
+        self.connections.review_owners(time::monotonic(), &moment);
+        self.summary.lost = lost;
+        self.summary.connections = self.connections.seen();
+        self.summary.homeless = self.connections.homeless();
+        self.summary.not_held = self.connections.not_held();
+        self.summary.birth_missed = self.connections.birth_missed();
+        // Those of which events would have been shown, had there been one.
+        let filter = &self.filter;
+        self.summary.untouched = self
+            .connections
+            .untouched(&|local, peer, owner| filter.admits(local, peer, owner));
+        self.output
+            .finish(&self.connections, self.summary, time::realtime())
+    }
+}

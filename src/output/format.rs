@@ -2,6 +2,7 @@
 //!
 //! Contract: a format appends whole lines to a buffer and knows no file.
 
+use super::keys::{self, Key, Number};
 use crate::lifecycle::connection::Connection;
 use crate::lifecycle::{Ended, SocketId, Tells};
 use crate::model::event::Event;
@@ -83,10 +84,10 @@ impl Retransmits {
     }
 
     /// The number with its key in JSON.
-    pub fn keyed(&self) -> (&'static str, u64) {
+    pub(super) fn keyed(&self) -> (Key<Number>, u64) {
         match self.untold {
-            true => ("tcp.retransmit_events", self.events),
-            false => ("tcp.retransmits", self.segments),
+            true => (keys::TCP_RETRANSMITS_TOTAL_EVENTS, self.events),
+            false => (keys::TCP_RETRANSMITS_TOTAL, self.segments),
         }
     }
 

@@ -3,14 +3,9 @@
 //!
 //! Contract: a row makes the constant that the writer puts out, as one piece with
 //! its quotes, comma and colon, and that only takes a value of its type. The
-//! README's tables and schema/ are made of the same rows by the tests here, which
-//! fail where they differ; the rest of a row is not in the program. No key is a
+//! README's tables and schema/ are made of the same rows by tests (`described`),
+//! which fail where they differ; the rest of a row is not in the program. No key is a
 //! prefix of another one, so that all can be stored as nested objects together.
-
-#[cfg(test)]
-mod document;
-#[cfg(test)]
-mod tests;
 
 use std::marker::PhantomData;
 
@@ -58,7 +53,7 @@ pub(crate) enum Boolean {}
 #[derive(Debug)]
 pub(crate) enum Texts {}
 
-/// Objects in an array, of the keys that are in `busiest…` of it.
+/// Objects in an array.
 #[derive(Debug)]
 pub(crate) enum Objects {}
 
@@ -100,6 +95,12 @@ pub(crate) mod within {
         (SUMMARY, "summary"),
         (CHECK, "check"),
         (CHECK_RESULT, "check_result"),
+    ];
+
+    /// The objects in arrays, by the key of the array.
+    pub const INSIDE: [(u16, &str); 2] = [
+        (BUSIEST_PROCESS, "busiest.processes"),
+        (BUSIEST_PEER, "busiest.peers"),
     ];
 }
 
@@ -285,7 +286,7 @@ keys! {
         "the processes with the most connections, the busiest first";
     BUSIEST_PEERS Objects "busiest.peers", SUMMARY, 0,
         "the peers, likewise";
-    BUSIEST_CONNECTIONS Number "connections", BUSIEST, 0,
+    CONNECTIONS_COUNT Number "connections.count", BUSIEST, 0,
         "how many it had";
     BUSIEST_EXACT_PROCESSES Boolean "busiest.exact.processes", 0, SUMMARY,
         "`false` where these counts may be too high";

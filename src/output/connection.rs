@@ -2,9 +2,10 @@
 //!
 //! Contract: as for the formats it serves: what isn't known is left out.
 
+use super::format::{Reasons, Record, Shape, Summary};
 use super::keys::{self, Boolean, Key, Objects};
 use super::members::{address, boolean, ends, id, number, owner, plain, string, time};
-use super::{Reasons, Record, Shape, Summary, escape, words};
+use super::{escape, words};
 use crate::lifecycle::totals::{Busiest, Totals};
 use crate::model::text::{self, Stamps};
 

@@ -3,9 +3,9 @@
 //! Contract: objects are flat, their keys those of [`keys`]; what isn't known is
 //! left out.
 
-use super::keys;
+use super::format::{Format, Reasons, Record, Shown, Summary, errno_name};
 use super::members::{boolean, ends, id, number, owner, plain, string};
-use super::{Format, Reasons, Record, Shown, Summary, connection, errno_name};
+use super::{connection, keys};
 use crate::lifecycle::totals::Totals;
 use crate::model::event::What;
 use crate::model::loss::Lost;

@@ -3,9 +3,12 @@
 //!
 //! Contract: a row makes the constant that the writer puts out, as one piece with
 //! its quotes, comma and colon, and that only takes a value of its type. The
-//! README's tables and schema/ are made of the same rows by tests (`described`),
-//! which fail where they differ; the rest of a row is not in the program. No key is a
+//! README's tables and schema/ are made of the same rows by the tests here, which
+//! fail where they differ; the rest of a row is not in the program. No key is a
 //! prefix of another one, so that all can be stored as nested objects together.
+
+#[cfg(test)]
+mod tests;
 
 use std::marker::PhantomData;
 

@@ -7,8 +7,8 @@ use crate::lifecycle::{Connections, SocketId, Tells};
 use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What};
 use crate::model::loss::{Lost, Reason};
 use crate::model::tcp::{Endpoint, State, Wire};
+use crate::output::format::{Format, Record, Retransmits, Shown, Summary};
 use crate::output::json::Json;
-use crate::output::{Format, Record, Retransmits, Shown, Summary};
 use State::{Close, Established, FinWait1, FinWait2, Listen, SynRecv, SynSent};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -21,6 +21,7 @@ pub mod layouts;
 pub mod life;
 pub mod net;
 pub mod preflight;
+pub mod schema;
 pub mod suite;
 pub mod traffic;
 pub mod verifier;

@@ -14,23 +14,27 @@ pub mod adopt;
 pub mod cause;
 pub mod connection;
 mod embryo;
+mod ended;
 pub mod existing;
 mod farewell;
 mod history;
+mod parting;
 pub mod resent;
+mod scanned;
 mod sent;
 pub mod totals;
 mod turned;
 mod verdict;
 
 use crate::lifecycle::existing::Table;
-use crate::model::event::{Counters, Event, What};
+use crate::model::event::{Event, What};
 use crate::model::tcp::State;
 use crate::model::text;
 use crate::owner::keeper::Moment;
 use cause::{Reason, acknowledged, time_wait};
 use connection::{Connection, Seen};
 use embryo::Embryos;
+pub use ended::Ended;
 use farewell::Farewells;
 use history::History;
 use resent::Counts;
@@ -78,25 +82,6 @@ pub struct Tells {
     pub failed: bool,
     /// What a connection has counted, by a message that comes after its end.
     pub farewells: bool,
-}
-
-/// The end of a connection.
-#[derive(Debug)]
-pub struct Ended {
-    slot: u32,
-    number: u64,
-    /// When its record is due, on the event clock.
-    due: u64,
-    /// When it ended, in nanoseconds since the epoch.
-    pub wall: u64,
-    /// What it had counted.
-    pub counters: Counters,
-    /// Whether the kernel entered TIME_WAIT, where that can be told.
-    pub time_wait: Option<bool>,
-    /// What was sent again.
-    pub resent: Counts,
-    /// Whether the peer's end was seen, too: `false`, or not known.
-    pub end_seen: Option<bool>,
 }
 
 /// All connections.

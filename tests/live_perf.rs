@@ -22,7 +22,7 @@ use std::time::Duration;
 /// The events of connections with this server, without what sums them up.
 fn events_with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     let mut own = event::with(objects, server);
-    own.retain(|e| event::text(e, "event").starts_with("tcp_"));
+    own.retain(|e| event::text(e, "event.name").starts_with("tcp_"));
     own
 }
 
@@ -166,7 +166,7 @@ fn where_bpf_is_refused_it_is_taken() {
         let (of_client, of_server) = event::pair(&all, server);
         assert_eq!(event::transitions(&of_client), event::CLIENT);
         assert_eq!(event::transitions(&of_server), event::SERVER);
-        assert_eq!(event::summary(&all)["transport"], "perf");
+        assert_eq!(event::summary(&all)["events.transport"], "perf");
         assert_eq!(event::summary(&all)["lost.events"], 0);
     }
 }
@@ -205,7 +205,7 @@ fn two_thousand_connections_none_lost() {
     assert!(received >= 20_000, "{summary}");
     let lives = event::lives(
         &all.iter()
-            .filter(|e| e["event"] == "tcp_state")
+            .filter(|e| e["event.name"] == "tcp_state")
             .filter(|e| servers.contains(&event::local(e)) || servers.contains(&event::peer(e)))
             .cloned()
             .collect::<Vec<_>>(),

@@ -55,7 +55,7 @@ impl Both {
         thread::sleep(Duration::from_millis(300));
         let by = |tracer: Tracer, name| {
             let all = event::objects(&tracer.stop().ok().lines());
-            assert_eq!(event::summary(&all)["transport"], name);
+            assert_eq!(event::summary(&all)["events.transport"], name);
             (event::losses(&all, &["output_failed"]), all)
         };
         let (lost, perf) = by(self.perf, "perf");
@@ -122,7 +122,8 @@ fn sorted(events: &[Value]) -> Vec<(String, &Value)> {
 /// What of an event must be known by either way.
 fn needed(key: &str) -> bool {
     let ends = key.starts_with("network.") && key != "network.namespace";
-    ends || key.starts_with("tcp.state") || ["event", "error.type", "cpu"].contains(&key)
+    ends || key.starts_with("tcp.state")
+        || ["event.name", "error.type", "cpu.logical_number"].contains(&key)
 }
 
 /// What samples say is what programs say. They may know less of a task that is
@@ -135,7 +136,11 @@ fn compare(perf: &[Value], programs: &[Value]) -> u64 {
     for (end, theirs) in sorted(programs) {
         let is_it = |(of, e): &(String, &Value)| {
             let same = |key: &str| e.get(key) == theirs.get(key);
-            *of == end && ["event", "tcp.state.new", "cpu"].into_iter().all(same) && near(e, theirs)
+            *of == end
+                && ["event.name", "tcp.state.new", "cpu.logical_number"]
+                    .into_iter()
+                    .all(same)
+                && near(e, theirs)
         };
         let Some((_, ours)) = ours.next_if(is_it) else {
             assert_eq!(theirs["on_cpu.pid"], 0, "{theirs} is not among {perf:#?}");
@@ -177,7 +182,7 @@ fn retransmissions(_: &Stage) {
     let until = |server, kind: &str, count| traffic::until(&both.programs, server, kind, count);
     let made = traffic::retransmissions(&here, &there, &until);
     let own = both.stop().same(&made.map(|(server, _)| server));
-    assert!(own.iter().any(|e| e["event"] == "tcp_state"));
+    assert!(own.iter().any(|e| e["event.name"] == "tcp_state"));
 }
 
 /// A timer sends them again, for a connection without a socket: the listener's
@@ -190,7 +195,7 @@ fn synacks(stage: &Stage) {
     let mut serving = stage.actor_in(&there, "server");
     let server = serving.listen("l", "10.77.0.2:0".parse().unwrap());
     lose(&there, "10.77.0.1");
-    let sent_again = |e: &Value| e["event"] == "tcp_retransmit" && event::local(e) == server;
+    let sent_again = |e: &Value| e["event.name"] == "tcp_retransmit" && event::local(e) == server;
     let until = |done: &dyn Fn(&[Value]) -> bool| {
         for tracer in [&both.perf, &both.programs] {
             tracer.until(|lines| done(&event::objects(lines)));
@@ -218,7 +223,7 @@ fn synacks(stage: &Stage) {
     let count = event::number(record, "tcp.retransmits.synack");
     assert_eq!(count, again.len() as u64, "{record}");
     for e in again {
-        assert_eq!(e["tcp.state"], "SYN_RECV", "{e}");
+        assert_eq!(e["tcp.state.current"], "SYN_RECV", "{e}");
         assert_eq!(e["socket.id"], record["socket.id"], "{e}");
         assert_eq!(e["process.pid"], serving.who.pid, "{e}");
         assert_eq!(e["owner.source"], "listener", "{e}");

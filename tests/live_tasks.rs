@@ -88,7 +88,7 @@ fn a_flood_of_names_costs_no_event_and_no_owner() {
         }
         drop(flood);
         let of = |lines: &[Value]| -> Vec<Value> {
-            let states = lines.iter().filter(|e| e["event"] == "tcp_state");
+            let states = lines.iter().filter(|e| e["event.name"] == "tcp_state");
             states
                 .filter(|e| {
                     [event::local(e), event::peer(e)]
@@ -118,11 +118,11 @@ fn a_flood_of_names_costs_no_event_and_no_owner() {
             assert!(!["one", "another"].contains(&name), "{transport}: {e}");
         }
         // What was lost is said, and it is no event.
-        let lost = all.iter().filter(|e| e["event"] == "lost");
+        let lost = all.iter().filter(|e| e["event.name"] == "lost");
         for e in lost {
             assert_eq!(e["lost.reason"], "tasks_full", "{transport}: {e}");
             assert!(
-                event::number(e, "lost.count") > 0 && e["cpu"].is_u64(),
+                event::number(e, "lost.count") > 0 && e["cpu.logical_number"].is_u64(),
                 "{e}"
             );
         }
@@ -348,7 +348,10 @@ fn a_user_before_another_program_is_not_the_one_after() {
             );
             tracer.until(|lines| {
                 let own = event::with(&event::objects(lines), server);
-                own.iter().filter(|e| e["event"] == "tcp_state").count() >= 11
+                own.iter()
+                    .filter(|e| e["event.name"] == "tcp_state")
+                    .count()
+                    >= 11
             });
             event::with(&event::objects(&tracer.lines()), server)
         };

@@ -7,7 +7,6 @@
 //! every event from before the end of the search is dealt with. The opening line
 //! is ready, and nothing is opened after that.
 
-use super::SETTLE;
 use super::search::Search;
 use crate::capture::Source;
 use crate::error::Error;
@@ -19,6 +18,10 @@ use crate::snapshot::helper::Helper;
 use crate::sys::signal::Signals;
 use crate::sys::{self, time};
 use std::time::Duration;
+
+/// Samples younger than this wait for the next drain: a CPU may still be
+/// writing an older one.
+pub(super) const SETTLE: u64 = 1_000_000;
 
 const MILLI: u64 = 1_000_000;
 

@@ -44,7 +44,7 @@ pub fn objects<S: AsRef<str>>(lines: &[S]) -> Vec<Value> {
 /// takes a test long.
 pub fn sums(lines: &str) -> Vec<Value> {
     let of_sums = |line: &&str| {
-        let is = |event: &str| line.contains(&format!("\"event\":\"{event}\""));
+        let is = |event: &str| line.contains(&format!("\"event.name\":\"{event}\""));
         is("lost") || is("summary")
     };
     objects(&lines.lines().filter(of_sums).collect::<Vec<_>>())
@@ -67,7 +67,10 @@ pub fn number(event: &Value, key: &str) -> u64 {
 /// The last object, which must be the summary.
 pub fn summary(objects: &[Value]) -> &Value {
     let last = objects.last().expect("some output");
-    assert_eq!(last["event"], "summary", "the last object is the summary");
+    assert_eq!(
+        last["event.name"], "summary",
+        "the last object is the summary"
+    );
     last
 }
 
@@ -76,12 +79,18 @@ pub fn summary(objects: &[Value]) -> &Value {
 pub fn losses(objects: &[Value], reasons: &[&str]) -> u64 {
     let summary = summary(objects);
     let lost = number(summary, "lost.events");
-    let said: Vec<&Value> = objects.iter().filter(|e| e["event"] == "lost").collect();
+    let said: Vec<&Value> = objects
+        .iter()
+        .filter(|e| e["event.name"] == "lost")
+        .collect();
     let in_stream: u64 = said.iter().map(|e| number(e, "lost.count")).sum();
     assert_eq!(in_stream, lost, "{said:#?} {summary}");
     for e in said {
         assert!(reasons.contains(&text(e, "lost.reason")), "{e}");
-        assert!(e["cpu"].is_u64() || e["lost.reason"] == "recursion", "{e}");
+        assert!(
+            e["cpu.logical_number"].is_u64() || e["lost.reason"] == "recursion",
+            "{e}"
+        );
         nanos(e);
     }
     lost
@@ -115,7 +124,7 @@ fn is_with(event: &Value, server: SocketAddr) -> bool {
 pub fn with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     objects
         .iter()
-        .filter(|e| e["event"] != "connection" && is_with(e, server))
+        .filter(|e| e["event.name"] != "connection" && is_with(e, server))
         .cloned()
         .collect()
 }
@@ -124,7 +133,7 @@ pub fn with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
 pub fn records(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     objects
         .iter()
-        .filter(|e| e["event"] == "connection" && is_with(e, server))
+        .filter(|e| e["event.name"] == "connection" && is_with(e, server))
         .cloned()
         .collect()
 }
@@ -143,7 +152,7 @@ pub fn transition(event: &Value) -> String {
 pub fn lives(events: &[Value]) -> Vec<Vec<Value>> {
     let mut lives: Vec<Vec<Value>> = Vec::new();
     let mut current: HashMap<String, usize> = HashMap::new();
-    for event in events.iter().filter(|e| e["event"] == "tcp_state") {
+    for event in events.iter().filter(|e| e["event.name"] == "tcp_state") {
         let id = text(event, "socket.id").to_owned();
         let fresh = matches!(text(event, "tcp.state.old"), "CLOSE" | "LISTEN");
         let at = match current.get(&id) {

@@ -156,7 +156,7 @@ impl Account<'_> {
 /// ran for.
 fn lost(said: &[Value]) -> (u64, u64) {
     let (mut unsent, mut passed_by) = (0, 0);
-    for lost in said.iter().filter(|e| e["event"] == "lost") {
+    for lost in said.iter().filter(|e| e["event.name"] == "lost") {
         let count = event::number(lost, "lost.count");
         match event::text(lost, "lost.reason") {
             "ring_full" | "output_failed" | "unreadable" => unsent += count,

@@ -53,7 +53,7 @@ pub struct Told {
 
 impl Told {
     pub fn new(all: &[Value]) -> Told {
-        let records = all.iter().filter(|e| e["event"] == "connection");
+        let records = all.iter().filter(|e| e["event.name"] == "connection");
         Told {
             lives: lives(all),
             records: records.cloned().collect(),
@@ -214,7 +214,7 @@ impl Told {
 fn lives(all: &[Value]) -> Vec<Vec<Value>> {
     let mut lives: Vec<Vec<Value>> = Vec::new();
     let mut current: HashMap<&str, usize> = HashMap::new();
-    for event in all.iter().filter(|e| e["event"] == "tcp_state") {
+    for event in all.iter().filter(|e| e["event.name"] == "tcp_state") {
         // What is done to a listener after its end (tcp_abort).
         if event::transition(event) == "CLOSE>CLOSE" {
             assert_eq!(event["owner.source"], "none", "{event}");

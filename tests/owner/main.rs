@@ -48,7 +48,7 @@ const TRACERS: [(&str, &str, OwnerBy); 5] = [
 ];
 
 /// What a line has that says what was lost.
-const LOST: &str = "\"event\":\"lost\"";
+const LOST: &str = "\"event.name\":\"lost\"";
 
 fn say(text: &str) {
     let _ = writeln!(stdout(), "{text}");
@@ -82,7 +82,7 @@ fn own(lines: &[String]) -> Vec<&str> {
         "\"10.77.0.",
         "\"::",
         "\"0.0.0.0\"",
-        "\"event\":\"summary\"",
+        "\"event.name\":\"summary\"",
         LOST,
     ];
     let lines = lines.iter().map(String::as_str);

@@ -165,7 +165,7 @@ pub fn faults(stage: &Stage, flags: &str) -> Faults {
         let owner = member(line, "process.pid");
         let mut right = owner.parse() == Ok(*pid);
         strangers += usize::from(!right && !owner.is_empty());
-        match member(line, "event") {
+        match member(line, "event.name") {
             "tcp_state" if member(line, "tcp.state.new") == "LISTEN" => {}
             "tcp_state" => said.events += 1,
             "connection" if right && is_twin(line) => said.twins += 1,

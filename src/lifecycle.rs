@@ -27,6 +27,7 @@ mod turned;
 mod verdict;
 
 use crate::lifecycle::existing::Table;
+use crate::model::ability::Abilities;
 use crate::model::event::{Event, What};
 use crate::model::tcp::State;
 use crate::model::text;
@@ -64,32 +65,12 @@ impl SocketId {
     }
 }
 
-/// What this host tells of every connection.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tells {
-    /// Whether the task on the CPU has the socket: without it, who closed a
-    /// connection that was never accepted can't be told.
-    pub lock: bool,
-    /// The accept itself.
-    pub accepts: bool,
-    /// Resets that are sent.
-    pub resets: bool,
-    /// Resets that are received.
-    pub resets_received: bool,
-    /// SYN+ACKs that are sent again.
-    pub synacks: bool,
-    /// Retransmissions that failed.
-    pub failed: bool,
-    /// What a connection has counted, by a message that comes after its end.
-    pub farewells: bool,
-}
-
 /// All connections.
 #[derive(Debug)]
 pub struct Connections {
     run: u64,
     room: usize,
-    tells: Tells,
+    tells: Abilities,
     /// What reasons of resets say, by their numbers.
     reasons: Vec<(u32, Reason)>,
     /// Sockets so far: the last number given.
@@ -132,7 +113,7 @@ impl Connections {
     /// An empty table with room for so many connections (at least one) that have
     /// not ended, and for `history` (at least one) that have. `run` tells this run
     /// from others: nanoseconds since the epoch.
-    pub fn new(room: usize, history: usize, run: u64, tells: Tells) -> Connections {
+    pub fn new(room: usize, history: usize, run: u64, tells: Abilities) -> Connections {
         Connections {
             run: run / 1_000_000,
             room: room.clamp(1, u32::MAX as usize),
@@ -161,8 +142,8 @@ impl Connections {
         self.reasons = names.iter().filter_map(known).collect();
     }
 
-    /// What this host tells.
-    pub fn tells(&self) -> Tells {
+    /// What this host tells of every connection.
+    pub fn tells(&self) -> Abilities {
         self.tells
     }
 
@@ -284,7 +265,7 @@ impl Connections {
             Some(State::FinWait2) => event.counters.fin_received == Some(true),
             _ => false,
         };
-        let now = orderly || !self.tells.resets;
+        let now = orderly || !self.tells.contains(Abilities::RESETS_SENT);
         let ended = Ended {
             slot,
             number: connection.number,
@@ -298,7 +279,7 @@ impl Connections {
             resent: Counts::default(),
             end_seen: None,
         };
-        match self.tells.farewells {
+        match self.tells.contains(Abilities::DESTROYS) {
             true => self.farewells.hold(ended, event),
             false => self.queue(ended),
         }
@@ -326,7 +307,7 @@ impl Connections {
         match event.what {
             What::Accepted if !ended => {
                 connection.learn(event);
-                connection.accepted(event.time, self.tells.accepts);
+                connection.accepted(event.time, self.tells.contains(Abilities::ACCEPTS));
             }
             What::ResetReceived if !ended => connection.seen |= Seen::RESET_RECEIVED,
             What::ResetSent { reason } => {

@@ -2,6 +2,7 @@
 //!
 //! Contract: nothing here asks the kernel for anything.
 
+pub mod ability;
 pub mod event;
 pub mod loss;
 pub mod recent;

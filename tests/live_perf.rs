@@ -9,8 +9,8 @@ use common::net;
 use common::preflight::truth;
 use common::{Run, Tracer, binary, confine, eventually, kernel, live, skip};
 use nix::sys::signal::Signal;
-use socket_snoop::capture::attach::Wants;
 use socket_snoop::capture::{Source, Transport};
+use socket_snoop::model::ability::Abilities;
 use socket_snoop::model::event::{Event, What};
 use socket_snoop::model::tcp::State;
 use std::io::Write;
@@ -257,7 +257,7 @@ fn owners_are_right_or_unknown() {
     if !live() {
         return;
     }
-    let open = Source::open(None, Some(Transport::Perf), Wants::default());
+    let open = Source::open(None, Some(Transport::Perf), Abilities::LOCK);
     let mut source = open.expect("perf samples");
     let (_listener, server, client) = short_lived();
     source.detach();
@@ -324,9 +324,9 @@ fn each_tracepoint_may_be_missing_alone() {
         let hide = move || {
             kernel::show_tracefs();
             confine::with_empty(place, move || {
-                let open = Source::open(None, Some(Transport::Perf), Wants::default());
+                let open = Source::open(None, Some(Transport::Perf), Abilities::LOCK);
                 let source = open.expect("perf samples");
-                let absent = source.absent().iter().map(|(_, why)| why.to_string());
+                let absent = source.given().lacks().map(|(_, why)| why.to_string());
                 let absent: Vec<_> = absent.filter(|why| why.contains(tracepoint)).collect();
                 (check(), absent)
             })

@@ -6,8 +6,8 @@ mod common;
 use common::event::{self, Value};
 use common::{Guard, TempDir, Tracer, eventually, live, net, skip};
 use nix::sys::prctl;
-use socket_snoop::capture::attach::Wants;
 use socket_snoop::capture::{Source, Transport};
+use socket_snoop::model::ability::Abilities;
 use socket_snoop::owner::processes::{Descendants, Processes};
 use socket_snoop::sys::time;
 use std::collections::{BTreeMap, HashMap};
@@ -169,7 +169,7 @@ fn at_the_end<T>(
     happen: impl FnOnce() -> T,
     mut ask: impl FnMut(&Processes, &T),
 ) {
-    let mut source = Source::open(None, Some(transport), Wants::default()).expect("a source");
+    let mut source = Source::open(None, Some(transport), Abilities::LOCK).expect("a source");
     let made = happen();
     let listener = net::listen(net::own_ip());
     let server = listener.local_addr().unwrap();
@@ -390,7 +390,7 @@ fn what_ends_closes_its_connections_itself() {
         return;
     };
     for transport in [Transport::Tracepoint, Transport::Perf] {
-        let mut source = Source::open(None, Some(transport), Wants::default()).expect("a source");
+        let mut source = Source::open(None, Some(transport), Abilities::LOCK).expect("a source");
         let listener = net::listen(net::own_ip());
         let server = listener.local_addr().unwrap();
         let script = format!(

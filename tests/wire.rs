@@ -2,7 +2,8 @@
 //! and in src/bpf/wire.rs. Events laid out as the one says are read by the other.
 
 use socket_snoop::bpf::wire::{OWNER_LEN, WIRE_CLOSE_LEN, WIRE_LEN, WIRE_VERSION};
-use socket_snoop::model::event::{Counters, Event, Known, Owner, OwnerSource, Sent, Task, What};
+use socket_snoop::model::ability::Abilities;
+use socket_snoop::model::event::{Counters, Event, Owner, OwnerSource, Sent, Task, What};
 use socket_snoop::model::tcp::State;
 use std::collections::BTreeMap;
 
@@ -67,7 +68,7 @@ impl Laid<'_> {
     }
 
     fn decode(&self) -> Event {
-        let event = Event::decode(1, 2, &self.bytes, Known::all());
+        let event = Event::decode(1, 2, &self.bytes, Abilities::all());
         event.unwrap_or_else(|e| panic!("{e}"))
     }
 }

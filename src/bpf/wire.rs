@@ -3,7 +3,8 @@
 //! The layout stands in bpf-asm/event.inc; the constants here repeat it and a
 //! test holds the two together.
 
-use crate::model::event::{COMM_LEN, Counters, Event, Known, Owner, OwnerSource, Sent, Task, What};
+use crate::model::ability::Abilities;
+use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What};
 use crate::model::tcp::{Endpoint, State, Wire};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -90,7 +91,12 @@ fn name(bytes: &[u8], at: usize) -> [u8; COMM_LEN] {
 impl Event {
     /// Decodes what a program sent. Trailing bytes (perf pads its records) are
     /// passed over.
-    pub fn decode(time: u64, cpu: u32, bytes: &[u8], known: Known) -> Result<Event, DecodeError> {
+    pub fn decode(
+        time: u64,
+        cpu: u32,
+        bytes: &[u8],
+        known: Abilities,
+    ) -> Result<Event, DecodeError> {
         if bytes.len() < WIRE_LEN {
             return Err(DecodeError::Short);
         }
@@ -112,7 +118,7 @@ impl Event {
                     err => Some(err.checked_neg().unwrap_or(i32::MAX)),
                 },
                 total: known
-                    .contains(Known::RETRANSMITS)
+                    .contains(Abilities::RETRANSMITS)
                     .then(|| u32_at(bytes, 64)),
             },
             KIND_SYNACK => What::SynAck,
@@ -179,7 +185,7 @@ impl Event {
 
 impl Owner {
     /// Reads an owner as the programs keep it; see bpf-asm/event.inc.
-    fn decode(bytes: &[u8], known: Known) -> Option<Owner> {
+    fn decode(bytes: &[u8], known: Abilities) -> Option<Owner> {
         Some(Owner {
             source: OwnerSource::from_number(bytes[44])?,
             task: Task {
@@ -189,8 +195,10 @@ impl Owner {
                 name: name(bytes, 16),
             },
             thread: [0; COMM_LEN],
-            parent: Some(u32_at(bytes, 36)).filter(|id| *id != 0 && known.contains(Known::PARENT)),
-            cgroup: Some(u64_at(bytes, 8)).filter(|id| *id != 0 && known.contains(Known::CGROUP)),
+            parent: Some(u32_at(bytes, 36))
+                .filter(|id| *id != 0 && known.contains(Abilities::PARENT)),
+            cgroup: Some(u64_at(bytes, 8))
+                .filter(|id| *id != 0 && known.contains(Abilities::CGROUP)),
         })
     }
 
@@ -215,39 +223,39 @@ impl Owner {
 const SOCK_DONE: u32 = 1 << 1;
 
 impl Counters {
-    fn decode(bytes: &[u8], known: Known) -> Counters {
-        let if_known = |flag: Known| known.contains(flag).then_some(());
+    fn decode(bytes: &[u8], known: Abilities) -> Counters {
+        let if_known = |flag: Abilities| known.contains(flag).then_some(());
         let long = |at| u64_at(bytes, at);
         let word = |at| u32_at(bytes, at);
         Counters {
-            error: if_known(Known::ERROR).map(|()| (word(136) as i32).saturating_abs()),
+            error: if_known(Abilities::SOCKET_ERROR).map(|()| (word(136) as i32).saturating_abs()),
             bytes_sent: None,
-            sent: if_known(Known::SENT).map(|()| Sent::decode(bytes, known)),
-            bytes_retransmitted: if_known(Known::BYTES_SENT).map(|()| long(152)),
-            retransmits: if_known(Known::RETRANSMITS).map(|()| word(184)),
-            bytes_received: if_known(Known::BYTES_RECEIVED).map(|()| {
+            sent: if_known(Abilities::SENT).map(|()| Sent::decode(bytes, known)),
+            bytes_retransmitted: if_known(Abilities::BYTES_SENT).map(|()| long(152)),
+            retransmits: if_known(Abilities::RETRANSMITS).map(|()| word(184)),
+            bytes_received: if_known(Abilities::BYTES_RECEIVED).map(|()| {
                 let fin = u64::from(word(168) & SOCK_DONE != 0);
                 long(160).saturating_sub(fin)
             }),
-            fin_received: if_known(Known::BYTES_RECEIVED).map(|()| word(168) & SOCK_DONE != 0),
-            segments_sent: if_known(Known::SEGMENTS_SENT).map(|()| word(140)),
-            segments_received: if_known(Known::SEGMENTS_RECEIVED).map(|()| word(180)),
+            fin_received: if_known(Abilities::BYTES_RECEIVED).map(|()| word(168) & SOCK_DONE != 0),
+            segments_sent: if_known(Abilities::SEGMENTS_SENT).map(|()| word(140)),
+            segments_received: if_known(Abilities::SEGMENTS_RECEIVED).map(|()| word(180)),
             // In eighths of a microsecond; 0 before the first measurement.
-            rtt_us: if_known(Known::RTT)
+            rtt_us: if_known(Abilities::RTT)
                 .map(|()| word(172) >> 3)
                 .filter(|us| *us != 0),
             // All ones before the first measurement (tcp_init_sock()).
-            min_rtt_us: if_known(Known::MIN_RTT)
+            min_rtt_us: if_known(Abilities::MIN_RTT)
                 .map(|()| word(176))
                 .filter(|us| *us != u32::MAX),
-            has_socket: if_known(Known::SOCKET).map(|()| u16_at(bytes, 82) & FLAG_SOCKET != 0),
-            time_wait_room: if_known(Known::TIME_WAIT).and_then(|()| time_wait_room(bytes)),
+            has_socket: if_known(Abilities::SOCKET).map(|()| u16_at(bytes, 82) & FLAG_SOCKET != 0),
+            time_wait_room: if_known(Abilities::TIME_WAIT).and_then(|()| time_wait_room(bytes)),
         }
     }
 }
 
 impl Sent {
-    fn decode(bytes: &[u8], known: Known) -> Sent {
+    fn decode(bytes: &[u8], known: Abilities) -> Sent {
         let [una, next, written] = [188, 200, 204].map(|at| u32_at(bytes, at));
         Sent {
             acked: u64_at(bytes, 192),
@@ -256,7 +264,7 @@ impl Sent {
             // Retransmissions count again in bytes_sent (net/ipv4/tcp_output.c,
             // __tcp_transmit_skb and __tcp_retransmit_skb).
             handed: known
-                .contains(Known::BYTES_SENT)
+                .contains(Abilities::BYTES_SENT)
                 .then(|| u64_at(bytes, 144).saturating_sub(u64_at(bytes, 152))),
         }
     }

@@ -173,19 +173,16 @@ impl Farewells {
 mod tests {
     use super::*;
     use crate::bpf::wire::tests::wire;
-    use crate::lifecycle::{Connections, Tells};
-    use crate::model::event::{Counters, Known, Sent};
+    use crate::lifecycle::Connections;
+    use crate::model::ability::Abilities;
+    use crate::model::event::{Counters, Sent};
     use crate::model::tcp::State;
 
-    const TELLS: Tells = Tells {
-        lock: false,
-        accepts: false,
-        resets: true,
-        resets_received: true,
-        synacks: true,
-        failed: true,
-        farewells: true,
-    };
+    const TELLS: Abilities = Abilities::RESETS_SENT
+        .union(Abilities::RESETS_RECEIVED)
+        .union(Abilities::SYNACKS)
+        .union(Abilities::FAILED_RETRANSMISSIONS)
+        .union(Abilities::DESTROYS);
 
     fn said(cookie: u64, sent: u64) -> Destroyed {
         Destroyed {
@@ -207,7 +204,7 @@ mod tests {
     /// A change as it is told without BTF.
     fn state(time: u64, socket: u64, old: State, new: State, ports: (u16, u16)) -> Event {
         let bytes = wire(socket, old, new, ports);
-        Event::decode(time, 0, &bytes, Known::empty()).expect("a valid event")
+        Event::decode(time, 0, &bytes, Abilities::empty()).expect("a valid event")
     }
 
     fn last(time: u64, socket: u64, cookie: u64) -> Event {

@@ -4,6 +4,7 @@ use super::Connections;
 use super::cause::fin_received;
 use super::connection::Seen;
 use super::farewell::Farewell;
+use crate::model::ability::Abilities;
 use crate::model::event::{Counters, Destroyed, Event, Task};
 
 impl Connections {
@@ -15,7 +16,7 @@ impl Connections {
 
     /// From now on the kernel has a last word on every connection.
     pub fn expect_farewells(&mut self) {
-        self.tells.farewells = true;
+        self.tells |= Abilities::DESTROYS;
     }
 
     /// Takes the last event of a socket.
@@ -52,7 +53,10 @@ impl Connections {
             Some(_) => None,
             None => Some(false),
         };
-        let unread = self.tells.resets.then_some(said.unread);
+        let unread = self
+            .tells
+            .contains(Abilities::RESETS_SENT)
+            .then_some(said.unread);
         let facts = self.facts(ended.slot, &ended.counters);
         let reset = facts.reset_sent.is_some() || facts.reset_received;
         let fin = fin_received(facts.from, reset, unread, orphan);

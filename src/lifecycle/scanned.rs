@@ -76,8 +76,8 @@ impl Connections {
 mod tests {
     use super::*;
     use crate::bpf::wire::tests::{owner, state};
-    use crate::lifecycle::Tells;
     use crate::lifecycle::existing::Seen as At;
+    use crate::model::ability::Abilities;
     use crate::model::event::Event;
     use crate::model::event::OwnerSource;
     use crate::model::tcp::State;
@@ -101,7 +101,7 @@ mod tests {
 
     /// A table after a scan that found these, number i of process i + 1.
     fn scanned(all: &[Existing]) -> Connections {
-        let mut table = Connections::new(10, 10, 0, Tells::default());
+        let mut table = Connections::new(10, 10, 0, Abilities::empty());
         table.begin_scan(0);
         for (i, found) in all.iter().enumerate() {
             let number = table.adopt(found).expect("room");
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_owner_that_is_found_late_is_still_given() {
-        let mut table = Connections::new(10, 10, 0, Tells::default());
+        let mut table = Connections::new(10, 10, 0, Abilities::empty());
         table.begin_scan(0);
         let number = table.adopt(&found((1, 80))).expect("room");
         let early = state(250, 3, ESTABLISHED, State::CloseWait, (1, 80));
@@ -184,7 +184,7 @@ mod tests {
             port,
         };
         let all = [(22, 4000), (8080, 40_000), (40_001, 80), (8081, 9000)].map(found);
-        let mut table = Connections::new(10, 10, 0, Tells::default());
+        let mut table = Connections::new(10, 10, 0, Abilities::empty());
         table.begin_scan(0);
         all.iter().for_each(|found| {
             table.adopt(found);

@@ -7,6 +7,7 @@ use super::keys::{self, Boolean, Key, Objects};
 use super::members::{address, boolean, ends, id, number, owner, plain, string, time};
 use super::{escape, words};
 use crate::lifecycle::totals::{Busiest, Totals};
+use crate::model::ability::Abilities;
 use crate::model::text::{self, Stamps};
 
 const NANOS: u64 = 1_000_000_000;
@@ -109,7 +110,9 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
         out.push(b'}');
     }
     let (sent_again, tells) = (&record.ended.resent, record.tells);
-    let failed = tells.failed.then_some(sent_again.failed);
+    let failed = tells
+        .contains(Abilities::FAILED_RETRANSMISSIONS)
+        .then_some(sent_again.failed);
     for (name, value) in [
         (keys::TCP_CONNECT_NS, connection.connect_time()),
         (keys::TCP_ACCEPT_DELAY_NS, connection.accept_delay()),
@@ -117,7 +120,10 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
         (keys::TCP_RETRANSMITS_SYN, sent_again.syn.map(u64::from)),
         (
             keys::TCP_RETRANSMITS_SYNACK,
-            sent_again.synack.filter(|_| tells.synacks).map(u64::from),
+            sent_again
+                .synack
+                .filter(|_| tells.contains(Abilities::SYNACKS))
+                .map(u64::from),
         ),
         (keys::TCP_RETRANSMITS_DATA, sent_again.data.map(u64::from)),
         (

@@ -4,7 +4,8 @@
 
 use super::keys::{self, Key, Number};
 use crate::lifecycle::connection::Connection;
-use crate::lifecycle::{Ended, SocketId, Tells};
+use crate::lifecycle::{Ended, SocketId};
+use crate::model::ability::Abilities;
 use crate::model::event::Event;
 use crate::model::loss::Lost;
 use crate::sys::Errno;
@@ -46,7 +47,7 @@ pub struct Record<'a> {
     /// Its end.
     pub ended: &'a Ended,
     /// What this host tells of connections.
-    pub tells: Tells,
+    pub tells: Abilities,
 }
 
 /// What lines there are, and what they hold.

@@ -10,6 +10,7 @@
 use super::search::Search;
 use crate::capture::Source;
 use crate::error::Error;
+use crate::model::ability::Abilities;
 use crate::output::notice::notice;
 use crate::session::view::View;
 use crate::snapshot;
@@ -132,7 +133,7 @@ pub(super) fn start(
         signals,
         opening: Some(opening),
     };
-    let broadcasts = match start.source.tells_destroys() {
+    let broadcasts = match start.source.given().has(Abilities::DESTROYS) {
         true => snapshot::hear(begun + HEAR, &mut || start.breathe(&mut search)),
         false => Broadcasts::default(),
     };
@@ -143,7 +144,7 @@ pub(super) fn start(
     if !search.is_over() {
         notice("note: the search for what was open before the start goes on");
     }
-    if let Some(why) = start.source.without_counters() {
+    if let Some(why) = start.source.given().why_not(Abilities::COUNTERS) {
         notice(&counters(why, &broadcasts));
     }
     start.say_opening();

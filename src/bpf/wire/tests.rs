@@ -23,7 +23,7 @@ pub fn wire(socket: u64, old: State, new: State, ports: (u16, u16)) -> [u8; WIRE
 
 /// A state event at `time`.
 pub fn state(time: u64, socket: u64, old: State, new: State, ports: (u16, u16)) -> Event {
-    Event::decode(time, 0, &wire(socket, old, new, ports), Known::all()).expect("a valid event")
+    Event::decode(time, 0, &wire(socket, old, new, ports), Abilities::all()).expect("a valid event")
 }
 
 /// An owner with this process id.
@@ -67,7 +67,7 @@ fn decodes_every_field() {
 fn what_is_behind_a_name_is_none_of_it() {
     let mut bytes = wire(1, State::Close, State::SynSent, (0, 80));
     bytes[48..64].copy_from_slice(b"curl\0bash\0python");
-    let event = Event::decode(5, 0, &bytes, Known::all()).expect("a valid event");
+    let event = Event::decode(5, 0, &bytes, Abilities::all()).expect("a valid event");
     assert_eq!(event.on_cpu.name, *b"curl\0\0\0\0\0\0\0\0\0\0\0\0");
 }
 
@@ -86,19 +86,22 @@ fn an_owner_comes_back_as_it_was() {
         source: OwnerSource::Listener,
     };
     let bytes = owner.encode(5);
-    assert_eq!(Owner::decode(&bytes, Known::all()), Some(owner));
+    assert_eq!(Owner::decode(&bytes, Abilities::all()), Some(owner));
     let less = Owner {
         parent: None,
         cgroup: None,
         ..owner
     };
-    assert_eq!(Owner::decode(&bytes, Known::empty()), Some(less));
+    assert_eq!(Owner::decode(&bytes, Abilities::empty()), Some(less));
     // Not every program knows what the others know.
-    assert_eq!(Owner::decode(&less.encode(5), Known::all()), Some(less));
-    assert_eq!(Owner::decode(&[0; OWNER_LEN], Known::all()), None);
+    assert_eq!(Owner::decode(&less.encode(5), Abilities::all()), Some(less));
+    assert_eq!(Owner::decode(&[0; OWNER_LEN], Abilities::all()), None);
     let mut nobody = owner;
     nobody.task.uid = None;
-    assert_eq!(Owner::decode(&nobody.encode(5), Known::all()), Some(nobody));
+    assert_eq!(
+        Owner::decode(&nobody.encode(5), Abilities::all()),
+        Some(nobody)
+    );
 }
 
 #[test]
@@ -120,7 +123,7 @@ fn counters_are_those_that_are_known() {
     b[208] = 4;
     b[212] = 5;
     let counters = |known| Event::decode(0, 0, &b, known).expect("valid").counters;
-    let all = counters(Known::all());
+    let all = counters(Abilities::all());
     assert_eq!(all.error, Some(104));
     let mut sent = Sent {
         acked: 901,
@@ -130,7 +133,7 @@ fn counters_are_those_that_are_known() {
     };
     assert_eq!((all.bytes_sent, all.sent), (None, Some(sent)));
     sent.handed = None;
-    assert_eq!(counters(Known::SENT).sent, Some(sent));
+    assert_eq!(counters(Abilities::SENT).sent, Some(sent));
     assert_eq!(all.bytes_retransmitted, Some(500));
     assert_eq!(all.retransmits, Some(3));
     assert_eq!(all.has_socket, Some(false));
@@ -139,11 +142,11 @@ fn counters_are_those_that_are_known() {
     assert_eq!(all.bytes_received, Some(7));
     assert_eq!(all.fin_received, Some(true));
     assert_eq!((all.rtt_us, all.min_rtt_us), (Some(10), None));
-    assert_eq!(counters(Known::empty()), Counters::default());
+    assert_eq!(counters(Abilities::empty()), Counters::default());
     let with = |at: usize, value: u8| {
         let mut b = b;
         b[at] = value;
-        Event::decode(0, 0, &b, Known::all())
+        Event::decode(0, 0, &b, Abilities::all())
             .expect("valid")
             .counters
     };
@@ -155,10 +158,10 @@ fn counters_are_those_that_are_known() {
     assert_eq!(with(74, State::LastAck as u8).time_wait_room, None);
     // Only the end has them.
     b[75] = State::LastAck as u8;
-    let open = Event::decode(0, 0, &b[..WIRE_LEN], Known::all()).expect("valid");
+    let open = Event::decode(0, 0, &b[..WIRE_LEN], Abilities::all()).expect("valid");
     assert_eq!(open.counters, Counters::default());
     b[75] = State::Close as u8;
-    let cut = Event::decode(0, 0, &b[..WIRE_LEN], Known::all());
+    let cut = Event::decode(0, 0, &b[..WIRE_LEN], Abilities::all());
     assert_eq!(cut, Err(DecodeError::Short));
 }
 
@@ -167,7 +170,7 @@ fn a_name_of_sixteen_bytes_has_no_end() {
     let mut b = wire(1, State::Close, State::Listen, (1, 2));
     b[48..64].copy_from_slice(&[b'x'; 16]);
     assert_eq!(
-        Event::decode(0, 0, &b, Known::all())
+        Event::decode(0, 0, &b, Abilities::all())
             .expect("valid")
             .on_cpu
             .comm(),
@@ -179,24 +182,28 @@ fn a_name_of_sixteen_bytes_has_no_end() {
 fn v4_unspecified_and_v6_are_told_apart() {
     let mut b = wire(1, State::Close, State::Listen, (1, 2));
     b[16..48].fill(0);
-    let e = Event::decode(0, 0, &b, Known::all()).expect("valid");
+    let e = Event::decode(0, 0, &b, Abilities::all()).expect("valid");
     assert_eq!(e.local.addr.to_string(), "0.0.0.0");
     assert!(e.is_noise());
     b[80] = libc::AF_INET6 as u8;
-    let e = Event::decode(0, 0, &b, Known::all()).expect("valid");
+    let e = Event::decode(0, 0, &b, Abilities::all()).expect("valid");
     assert_eq!(
         (e.wire, e.local.addr.to_string()),
         (Wire::Ipv6, "::".into())
     );
     b[42..48].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 2]);
     assert_eq!(
-        Event::decode(0, 0, &b, Known::all()).expect("valid").wire,
+        Event::decode(0, 0, &b, Abilities::all())
+            .expect("valid")
+            .wire,
         Wire::Ipv4
     );
     // Before 5.12 a retransmission doesn't say its family.
     b[82] = 0;
     assert_eq!(
-        Event::decode(0, 0, &b, Known::all()).expect("valid").wire,
+        Event::decode(0, 0, &b, Abilities::all())
+            .expect("valid")
+            .wire,
         Wire::Ipv4
     );
 }
@@ -209,7 +216,7 @@ fn the_thread_is_the_one_on_the_cpu_where_it_is_the_owners() {
         let mut b = wire(1, State::Established, State::FinWait1, (1, 2));
         b[73] = kind;
         b[OWNER..OWNER + OWNER_LEN].copy_from_slice(&owner(10, source).encode(5));
-        let event = Event::decode(0, 0, &b, Known::all()).expect("valid");
+        let event = Event::decode(0, 0, &b, Abilities::all()).expect("valid");
         event.owner.expect("an owner").thread
     };
     let (known, unknown) = (*b"curl\0\0\0\0\0\0\0\0\0\0\0\0", [0; COMM_LEN]);
@@ -226,7 +233,11 @@ fn a_failed_retransmission_has_its_errno() {
     b[73] = KIND_RETRANSMIT;
     b[64] = 7;
     b[68..72].copy_from_slice(&(-16i32).to_le_bytes());
-    let what = |b: &[u8]| Event::decode(0, 0, b, Known::all()).expect("valid").what;
+    let what = |b: &[u8]| {
+        Event::decode(0, 0, b, Abilities::all())
+            .expect("valid")
+            .what
+    };
     let with = |error| What::Retransmit {
         state: Some(State::Established),
         error,
@@ -237,7 +248,7 @@ fn a_failed_retransmission_has_its_errno() {
     assert_eq!(what(&b), with(Some(16)));
     b[68..72].copy_from_slice(&i32::MIN.to_le_bytes());
     assert_eq!(what(&b), with(Some(i32::MAX)));
-    let event = Event::decode(0, 0, &b, Known::all() - Known::RETRANSMITS);
+    let event = Event::decode(0, 0, &b, Abilities::all() - Abilities::RETRANSMITS);
     let What::Retransmit { total, .. } = event.expect("valid").what else {
         panic!("no retransmission");
     };
@@ -248,13 +259,13 @@ fn a_failed_retransmission_has_its_errno() {
 fn refuses_what_is_no_event() {
     let b = wire(1, State::Close, State::Listen, (1, 2));
     assert_eq!(
-        Event::decode(0, 0, &b[..139], Known::all()),
+        Event::decode(0, 0, &b[..139], Abilities::all()),
         Err(DecodeError::Short)
     );
     let with = |at: usize, value| {
         let mut b = b;
         b[at] = value;
-        Event::decode(0, 0, &b, Known::all())
+        Event::decode(0, 0, &b, Abilities::all())
     };
     assert_eq!(with(72, 1), Err(DecodeError::Version));
     assert_eq!(with(73, 8), Err(DecodeError::Kind));

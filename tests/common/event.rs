@@ -42,6 +42,16 @@ pub fn objects<S: AsRef<str>>(lines: &[S]) -> Vec<Value> {
         .collect()
 }
 
+/// Of many lines only those that say what was lost, and the summary: reading all
+/// takes a test long.
+pub fn sums(lines: &str) -> Vec<Value> {
+    let of_sums = |line: &&str| {
+        let is = |event: &str| line.contains(&format!("\"event.name\":\"{event}\""));
+        is("lost") || is("summary")
+    };
+    objects(&lines.lines().filter(of_sums).collect::<Vec<_>>())
+}
+
 /// A member that must be there and be a string.
 pub fn text<'a>(event: &'a Value, key: &str) -> &'a str {
     event[key]

@@ -18,6 +18,7 @@ pub mod doors;
 pub mod event;
 pub mod kernel;
 pub mod layouts;
+pub mod ledger;
 pub mod life;
 pub mod net;
 pub mod preflight;

@@ -3,7 +3,8 @@
 
 use crate::check::finding::{Finding, Section, Verdict};
 use crate::check::preflight::{self, Conclusion};
-use crate::lifecycle::{Connections, SocketId, Tells};
+use crate::lifecycle::{Connections, SocketId};
+use crate::model::ability::Abilities;
 use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What};
 use crate::model::loss::{Lost, Reason};
 use crate::model::tcp::{Endpoint, State, Wire};
@@ -18,15 +19,12 @@ const HOUR: u64 = 3_600_000_000_000;
 const MS: u64 = 1_000_000;
 
 /// What a host with BTF tells.
-const ALL: Tells = Tells {
-    lock: true,
-    accepts: true,
-    resets: true,
-    resets_received: true,
-    synacks: true,
-    failed: true,
-    farewells: false,
-};
+const ALL: Abilities = Abilities::LOCK
+    .union(Abilities::ACCEPTS)
+    .union(Abilities::RESETS_SENT)
+    .union(Abilities::RESETS_RECEIVED)
+    .union(Abilities::SYNACKS)
+    .union(Abilities::FAILED_RETRANSMISSIONS);
 
 fn name(text: &str) -> [u8; COMM_LEN] {
     let mut name = [0; COMM_LEN];
@@ -143,7 +141,7 @@ struct Play {
 }
 
 impl Play {
-    fn new(tells: Tells, run: u64) -> Play {
+    fn new(tells: Abilities, run: u64) -> Play {
         let mut connections = Connections::new(100, 100, run, tells);
         connections.name_reasons(&reasons());
         Play {
@@ -274,7 +272,7 @@ fn connections() -> Play {
 /// What a host tells that tells little, of a connection from before the start and
 /// of one that found no room.
 fn unknown() -> Vec<u8> {
-    let mut play = Play::new(Tells::default(), DAY + 1);
+    let mut play = Play::new(Abilities::empty(), DAY + 1);
     play.now = 9 * HOUR;
     for what in [
         again(None, None),

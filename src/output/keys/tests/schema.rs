@@ -41,7 +41,7 @@ fn words(key: &str) -> Option<Vec<&'static str>> {
         "connection.direction" => names!(Direction: Outgoing Incoming Unknown),
         "connection.cause" => names!(Cause: Refused GivenUp TimedOut Unreachable Aborted
             ResetByPeer ResetByUs ClosedByPeer ClosedByUs ClosedByBoth NeverAccepted Unknown),
-        "lost.reason" => names!(Reason: RingFull OutputFailed Undelivered Recursion Unreadable
+        "lost.reason" => names!(Reason: RingFull OutputFailed Recursion Unreadable
             ConsoleSlow ConsoleWrite LogSlow LogWrite OwnersFull TasksFull ListenersFull
             ConnectionsFull),
         "events.transport" | "check.transport" => vec!["tracepoint", "btf", "perf"],

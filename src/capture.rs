@@ -12,9 +12,10 @@ mod transport;
 
 pub use transport::Transport;
 
+use crate::bpf::layout::EV_CLOSE_SIZE;
 use crate::bpf::load::check_capabilities;
 use crate::bpf::maps::{Listener, Maps, lift_memlock};
-use crate::bpf::wire::{DecodeError, WIRE_CLOSE_LEN};
+use crate::bpf::wire::DecodeError;
 use crate::capture::loss::{Elsewhere, Losses};
 use crate::capture::samples::Sampler;
 use crate::error::{Error, Kind};
@@ -500,7 +501,7 @@ fn nor(first: Error, how: &str, second: Error) -> Error {
 }
 
 fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {
-    let mut buffer = [0; WIRE_CLOSE_LEN];
+    let mut buffer = [0; EV_CLOSE_SIZE];
     let Body::Sample { data, .. } = sample.body else {
         return Err(DecodeError::Kind);
     };

@@ -33,6 +33,7 @@ pub mod model;
 pub mod bpf_asm;
 pub mod bpf_insn;
 pub mod error;
+pub mod order;
 pub mod sys;
 
 /// The programs of bpf-asm/, assembled at build time.

@@ -1,5 +1,5 @@
 # Build, run and test socket-snoop. The work is done by the short scripts in scripts/.
-.PHONY: help run test test-kernels test-service bench soak fuzz release install uninstall check setup clean
+.PHONY: help run test test-kernels test-service bench soak fuzz release install uninstall keys check setup clean
 
 # Where things go: see scripts/install.
 DESTDIR =
@@ -16,6 +16,7 @@ help:
 	@echo 'make soak     watch memory, descriptors and losses under load for ten minutes (as root)'
 	@echo 'make release  build dist/socket-snoop-x86_64 and dist/socket-snoop-aarch64'
 	@echo 'make install  put the release binary and its service in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
+	@echo 'make keys     write the tables of JSON keys in the README, and schema/, anew'
 	@echo 'make check    formatting, lints, and whether THIRD-PARTY is current'
 	@echo 'make setup    install what the tests need from the packages of Debian'
 	@echo 'make clean    remove what was built'
@@ -50,6 +51,9 @@ install:
 
 uninstall:
 	@scripts/install --remove "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
+
+keys:
+	@scripts/keys
 
 check:
 	@scripts/check

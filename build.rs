@@ -13,13 +13,11 @@ mod bpf_asm;
 #[path = "src/bpf_insn.rs"]
 mod bpf_insn;
 #[allow(dead_code)]
-#[path = "src/bpf"]
-mod bpf {
-    pub mod link;
-}
+#[path = "src/bpf_link.rs"]
+mod bpf_link;
 
-use bpf::link::Item;
 use bpf_asm::{Export, Exported, Program, Type, Variant};
+use bpf_link::Item;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs, process};
@@ -33,8 +31,8 @@ fn main() {
         "src/bpf_asm",
         "src/bpf_insn.rs",
         "src/bpf_insn",
-        "src/bpf/link.rs",
-        "src/bpf/link",
+        "src/bpf_link.rs",
+        "src/bpf_link",
     ] {
         println!("cargo:rerun-if-changed={path}");
     }
@@ -53,7 +51,7 @@ fn run() -> Result<(), String> {
     names.retain(|name| name.ends_with(".s"));
     names.sort();
     let mut out = String::from(
-        "use crate::bpf_insn::Insn;\nuse crate::bpf::link::{FieldRef, Item, Template};\n",
+        "use crate::bpf_insn::Insn;\nuse crate::bpf_link::{FieldRef, Item, Template};\n",
     );
     let mut all = Vec::new();
     let mut exports: Vec<Export> = Vec::new();

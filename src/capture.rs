@@ -6,6 +6,7 @@
 
 pub mod attach;
 pub mod decoder;
+pub mod given;
 pub mod loss;
 pub mod samples;
 mod transport;
@@ -22,7 +23,8 @@ use crate::error::{Error, Kind};
 use crate::host::proc::Proc;
 use crate::host::timens;
 use crate::host::user::User;
-use crate::model::event::{Event, Known};
+use crate::model::ability::Abilities;
+use crate::model::event::Event;
 use crate::model::loss::{Lost, Reason};
 use crate::owner::processes::Processes;
 use crate::perf::feed::Feed;
@@ -30,7 +32,8 @@ use crate::perf::record::Body;
 use crate::perf::{Rings, Sample};
 use crate::sandbox::{self, Enforced, Mode, Needs, OutputAccess, Pinned};
 use crate::sys::{self, Errno, time};
-use attach::{Loaded, Part, Wants};
+use attach::Loaded;
+use given::Given;
 use std::os::fd::{BorrowedFd, RawFd};
 
 /// How often to look for what is missing and for CPUs that came up, in
@@ -54,7 +57,7 @@ pub struct Source {
     /// When CPUs were last looked for that came up.
     looked: u64,
     transport: Transport,
-    absent: Vec<(Part, Error)>,
+    given: Given,
     notes: Vec<String>,
     /// CPUs that were said to have no ring.
     ringless: Vec<u32>,
@@ -95,7 +98,7 @@ impl Source {
     pub fn open(
         buffer: Option<usize>,
         transport: Option<Transport>,
-        wants: Wants,
+        wants: Abilities,
     ) -> Result<Source, Error> {
         timens::align()?;
         let (mut source, why) = match transport {
@@ -105,23 +108,21 @@ impl Source {
         };
         if let Some(why) = source.rings.shortfall() {
             source.notes.push(format!("warning: {why}"));
-            source.absent.insert(0, (Part::Rings, why));
+            source.given.lack(Abilities::RINGS, why);
+        } else {
+            source.given.gain(Abilities::RINGS);
         }
         if let Some(why) = source.rings.without_news() {
             source.notes.push(format!(
                 "note: the owner of a socket may be a process that has ended: {why}"
             ));
         }
-        let unseen = source.absent.iter().any(|(part, _)| *part == Part::Accepts);
-        if unseen && !wants.reads && source.transport != Transport::Perf {
+        let unseen = source.given.why_not(Abilities::ACCEPTS).is_some();
+        let reads = wants.contains(Abilities::READS);
+        if unseen && !reads && source.transport != Transport::Perf {
             source.notes.push(UNSEEN_ACCEPTS.into());
         }
-        let others = source
-            .absent
-            .iter()
-            .filter(|(part, _)| *part != Part::Rings);
-        let others: Vec<_> = others.cloned().collect();
-        source.notes.extend(attach::short_of(&others));
+        source.notes.extend(source.given.short_of());
         let name = match source.transport {
             Transport::Tracepoint => return Ok(source),
             Transport::Btf => "by BTF",
@@ -137,7 +138,7 @@ impl Source {
         Ok(source)
     }
 
-    fn by_the_first(buffer: Option<usize>, wants: Wants) -> Result<Found, Error> {
+    fn by_the_first(buffer: Option<usize>, wants: Abilities) -> Result<Found, Error> {
         // Without the rights to any of them, one line tells of the best one.
         if Transport::LADDER
             .iter()
@@ -158,7 +159,7 @@ impl Source {
     fn by_programs(
         buffer: Option<usize>,
         ways: &[Transport],
-        wants: Wants,
+        wants: Abilities,
     ) -> Result<Found, Error> {
         check_capabilities(true, ways == [Transport::Tracepoint])?;
         let mut failed: Option<Error> = None;
@@ -171,10 +172,10 @@ impl Source {
             };
             match (loaded, failed) {
                 (Ok(mut loaded), failed) => {
-                    let absent = std::mem::take(&mut loaded.absent);
+                    let given = std::mem::take(&mut loaded.given);
                     let loaded = Box::new(loaded);
                     let way = Way::Programs { maps, loaded };
-                    return Ok((Source::new(rings, way, transport, absent), failed));
+                    return Ok((Source::new(rings, way, transport, given), failed));
                 }
                 (Err(error), None) => failed = Some(error),
                 (Err(second), Some(first)) => failed = Some(nor(first, "by BTF", second)),
@@ -183,18 +184,18 @@ impl Source {
         Err(failed.unwrap_or_else(|| Error::new(Kind::Usage, "no way to the events was asked for")))
     }
 
-    fn by_samples(buffer: Option<usize>, wants: Wants) -> Result<Source, Error> {
+    fn by_samples(buffer: Option<usize>, wants: Abilities) -> Result<Source, Error> {
         Transport::Perf.check_capabilities()?;
         let (sampler, rings) = Sampler::open(buffer)?;
         // A ring for a CPU that comes up later is to need no more rights than
         // it does where programs were tried before.
         let _ = lift_memlock();
-        let absent = sampler.absent(wants);
+        let given = sampler.given(wants);
         let way = Way::Samples(Box::new(sampler));
-        Ok(Source::new(rings, way, Transport::Perf, absent))
+        Ok(Source::new(rings, way, Transport::Perf, given))
     }
 
-    fn new(rings: Rings, way: Way, transport: Transport, absent: Vec<(Part, Error)>) -> Source {
+    fn new(rings: Rings, way: Way, transport: Transport, given: Given) -> Source {
         let processes = match (&way, rings.without_news()) {
             (_, Some(_)) => Processes::empty(true),
             // Programs tell the kernel's ids, whatever namespace this is.
@@ -208,7 +209,7 @@ impl Source {
             losses: Losses::default(),
             looked: time::monotonic(),
             transport,
-            absent,
+            given,
             notes: Vec::new(),
             ringless: Vec::new(),
         }
@@ -227,36 +228,9 @@ impl Source {
         self.transport
     }
 
-    /// What its programs read beyond what every host has.
-    pub fn known(&self) -> Known {
-        match &self.way {
-            Way::Programs { loaded, .. } => loaded.known,
-            Way::Samples(_) => Known::empty(),
-        }
-    }
-
-    /// Why the events don't tell what a connection has counted, where they don't.
-    pub fn without_counters(&self) -> Option<&Error> {
-        let mut absent = self.absent.iter();
-        let counters = absent.find(|(part, _)| *part == Part::Counters);
-        counters.map(|(_, why)| why)
-    }
-
-    /// Whether it tells when a socket is destroyed, because its counters can't
-    /// be read.
-    pub fn tells_destroys(&self) -> bool {
-        match &self.way {
-            Way::Programs { loaded, .. } => loaded.destroys,
-            Way::Samples(sampler) => sampler.tells_destroys(),
-        }
-    }
-
-    /// Whether it tells who first reads from a connection, as if it were the accept.
-    pub fn tells_reads(&self) -> bool {
-        match &self.way {
-            Way::Programs { loaded, .. } => loaded.reads,
-            Way::Samples(_) => false,
-        }
+    /// What this host gives, and what this run goes without.
+    pub fn given(&self) -> &Given {
+        &self.given
     }
 
     /// Tells the programs of listeners that were there before them.
@@ -277,11 +251,6 @@ impl Source {
     /// Whether a ring is filling up, and should be drained soon.
     pub fn is_filling(&self) -> bool {
         self.rings.is_filling()
-    }
-
-    /// What this run goes without, and why.
-    pub fn absent(&self) -> &[(Part, Error)] {
-        &self.absent
     }
 
     /// What a person should know since the last call, a line each.
@@ -377,7 +346,7 @@ impl Source {
                 return true;
             }
             let decoded = match way {
-                Way::Programs { loaded, .. } => decode(sample, loaded.known).map(Some),
+                Way::Programs { .. } => decode(sample, self.given.abilities()).map(Some),
                 Way::Samples(sampler) => sampler.decode(sample, processes),
             };
             match decoded {
@@ -500,11 +469,11 @@ fn nor(first: Error, how: &str, second: Error) -> Error {
     Error::new(first.kind(), format!("{first_said}; nor {how}: {second}"))
 }
 
-fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {
+fn decode(sample: Sample<'_>, abilities: Abilities) -> Result<Event, DecodeError> {
     let mut buffer = [0; EV_CLOSE_SIZE];
     let Body::Sample { data, .. } = sample.body else {
         return Err(DecodeError::Kind);
     };
     let bytes = data.flatten(&mut buffer);
-    Event::decode(sample.time, sample.cpu, bytes, known)
+    Event::decode(sample.time, sample.cpu, bytes, abilities)
 }

@@ -2,8 +2,8 @@
 //!
 //! Contract: nothing here asks the kernel for anything.
 
+pub mod ability;
 pub mod event;
-pub mod finding;
 pub mod loss;
 pub mod recent;
 pub mod tcp;

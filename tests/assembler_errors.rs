@@ -1,8 +1,8 @@
 //! Every mistake that the assembler knows, with its exact place and message.
 
-use socket_snoop::bpf::link::Item;
 use socket_snoop::bpf_asm::{AsmError, Export, Exported, Program, Type, Variant};
 use socket_snoop::bpf_asm::{assemble, assemble_for, fragment};
+use socket_snoop::bpf_link::Item;
 
 const HEAD: &str = ".program p\n.tracepoint g:e\n.license \"GPL\"\n";
 

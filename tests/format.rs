@@ -2,7 +2,7 @@
 //! the programs linked against all of them.
 
 use proptest::prelude::*;
-use socket_snoop::bpf::link::{Host, HostField, Template};
+use socket_snoop::bpf_link::{Host, HostField, Template};
 use socket_snoop::programs;
 use socket_snoop::tracepoint::{Format, FormatError};
 use std::fs;

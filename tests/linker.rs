@@ -5,9 +5,9 @@ mod common;
 use common::layouts::*;
 use common::verifier::{self, width};
 use socket_snoop::bpf::layout::{EV_CLOSE_SIZE, EV_SIZE};
-use socket_snoop::bpf::link::{Host, LinkError, Template, is_member};
 use socket_snoop::bpf_asm::{Program, assemble, fragment};
 use socket_snoop::bpf_insn::{CLASS, Insn, LDX, PSEUDO_MAP_FD};
+use socket_snoop::bpf_link::{Host, LinkError, Template, is_member};
 use socket_snoop::programs::{self, RETRANSMIT, STATE};
 
 /// Links a program for a host and checks the outcome: it is what every kernel takes, its loads from the record hit

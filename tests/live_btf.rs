@@ -110,7 +110,7 @@ fn retransmissions_are_told_the_same() {
     let own = both.same(&made.map(|(server, _)| server));
     for (server, kind) in made {
         let found = event::with(&own, server);
-        assert!(found.iter().any(|e| e["event"] == kind), "{found:#?}");
+        assert!(found.iter().any(|e| e["event.name"] == kind), "{found:#?}");
     }
 }
 

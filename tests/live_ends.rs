@@ -326,7 +326,7 @@ fn a_change_to_the_same_state() {
         let summary = event::summary(&objects);
         let shown = objects
             .iter()
-            .filter(|e| e["event"] != "connection")
+            .filter(|e| e["event.name"] != "connection")
             .count()
             - 1;
         assert_eq!(event::number(summary, "events.shown"), shown as u64);

@@ -34,7 +34,7 @@ fn settled(tracer: Tracer, servers: &[SocketAddr]) -> Vec<Value> {
             .any(|s| !event::with(std::slice::from_ref(e), *s).is_empty())
     };
     let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(own);
-    assert!(others.iter().any(|e| e["event"] == "summary"));
+    assert!(others.iter().any(|e| e["event.name"] == "summary"));
     own
 }
 

@@ -8,8 +8,8 @@ use common::net;
 use common::preflight::truth;
 use common::{Run, Tracer, binary, confine, eventually, kernel, live, skip};
 use nix::sys::signal::Signal;
-use socket_snoop::capture::attach::Wants;
 use socket_snoop::capture::{Source, Transport};
+use socket_snoop::model::ability::Abilities;
 use socket_snoop::model::event::{Event, What};
 use socket_snoop::model::tcp::State;
 use std::io::Write;
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// The events of connections with this server, without what sums them up.
 fn events_with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     let mut own = event::with(objects, server);
-    own.retain(|e| event::text(e, "event").starts_with("tcp_"));
+    own.retain(|e| event::text(e, "event.name").starts_with("tcp_"));
     own
 }
 
@@ -165,7 +165,7 @@ fn where_bpf_is_refused_it_is_taken() {
         let (of_client, of_server) = event::pair(&all, server);
         assert_eq!(event::transitions(&of_client), event::CLIENT);
         assert_eq!(event::transitions(&of_server), event::SERVER);
-        assert_eq!(event::summary(&all)["transport"], "perf");
+        assert_eq!(event::summary(&all)["events.transport"], "perf");
         assert_eq!(event::summary(&all)["lost.events"], 0);
     }
 }
@@ -210,7 +210,7 @@ fn two_thousand_connections_none_lost() {
     );
     let lives = event::lives(
         &all.iter()
-            .filter(|e| e["event"] == "tcp_state")
+            .filter(|e| e["event.name"] == "tcp_state")
             .filter(|e| servers.contains(&event::local(e)) || servers.contains(&event::peer(e)))
             .cloned()
             .collect::<Vec<_>>(),
@@ -267,7 +267,7 @@ fn owners_are_right_or_unknown() {
     if !live() {
         return;
     }
-    let open = Source::open(None, Some(Transport::Perf), Wants::default());
+    let open = Source::open(None, Some(Transport::Perf), Abilities::LOCK);
     let mut source = open.expect("perf samples");
     let (_listener, server, client) = short_lived();
     source.detach();
@@ -334,9 +334,9 @@ fn each_tracepoint_may_be_missing_alone() {
         let hide = move || {
             kernel::show_tracefs();
             confine::with_empty(place, move || {
-                let open = Source::open(None, Some(Transport::Perf), Wants::default());
+                let open = Source::open(None, Some(Transport::Perf), Abilities::LOCK);
                 let source = open.expect("perf samples");
-                let absent = source.absent().iter().map(|(_, why)| why.to_string());
+                let absent = source.given().lacks().map(|(_, why)| why.to_string());
                 let absent: Vec<_> = absent.filter(|why| why.contains(tracepoint)).collect();
                 (check(), absent)
             })

@@ -75,7 +75,7 @@ fn a_count_ends_it_at_exactly_that_many() {
             "classic" => event::event_lines(&lines).len(),
             _ => {
                 let mut all = event::objects(&lines);
-                all.retain(|e| e["event"] == "tcp_state");
+                all.retain(|e| e["event.name"] == "tcp_state");
                 all.len()
             }
         };

@@ -90,8 +90,8 @@ fn stop(mut child: Guard, said: JoinHandle<String>) -> String {
 /// Lines that tell of events or connections, and what is said to be missing for
 /// this reason.
 fn told(objects: &[Value], reason: &str) -> (u64, u64) {
-    let lines = |e: &&Value| e["event"] != "lost" && e["event"] != "summary";
-    let lost = |e: &&Value| e["event"] == "lost" && e["lost.reason"] == reason;
+    let lines = |e: &&Value| e["event.name"] != "lost" && e["event.name"] != "summary";
+    let lost = |e: &&Value| e["event.name"] == "lost" && e["lost.reason"] == reason;
     let lost = objects.iter().filter(lost);
     (
         objects.iter().filter(lines).count() as u64,

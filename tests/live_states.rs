@@ -41,7 +41,7 @@ fn check(all: &[Value], client: SocketAddr, server: SocketAddr) -> (Vec<Value>, 
             } else {
                 assert_eq!(event::local(e), local, "{e}");
             }
-            assert!(e["cpu"].is_u64(), "{e}");
+            assert!(e["cpu.logical_number"].is_u64(), "{e}");
             assert!(!e.as_object().unwrap().values().any(Value::is_null), "{e}");
             assert_eq!(e["socket.id"], life[0]["socket.id"]);
         }

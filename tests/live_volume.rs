@@ -55,7 +55,7 @@ type Counts = BTreeMap<(SocketAddr, SocketAddr), usize>;
 fn complete_lives(all: &[Value], servers: &[SocketAddr]) -> (Counts, Counts) {
     let own: Vec<Value> = all
         .iter()
-        .filter(|e| e["event"] == "tcp_state")
+        .filter(|e| e["event.name"] == "tcp_state")
         .filter(|e| servers.contains(&event::local(e)) || servers.contains(&event::peer(e)))
         .cloned()
         .collect();

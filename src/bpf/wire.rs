@@ -4,7 +4,8 @@
 //! the programs are, too; a test may ask for another.
 
 use super::layout::*;
-use crate::model::event::{COMM_LEN, Counters, Event, Known, Owner, OwnerSource, Sent, Task, What};
+use crate::model::ability::Abilities;
+use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What};
 use crate::model::tcp::{Endpoint, State, Wire};
 use crate::order::{Order, Value};
 use std::fmt;
@@ -76,7 +77,12 @@ fn number(source: OwnerSource) -> u8 {
 impl Event {
     /// Decodes what a program of this host sent. Trailing bytes (perf pads its
     /// records) are passed over.
-    pub fn decode(time: u64, cpu: u32, bytes: &[u8], known: Known) -> Result<Event, DecodeError> {
+    pub fn decode(
+        time: u64,
+        cpu: u32,
+        bytes: &[u8],
+        known: Abilities,
+    ) -> Result<Event, DecodeError> {
         Event::decode_from(Order::NATIVE, time, cpu, bytes, known)
     }
 
@@ -86,7 +92,7 @@ impl Event {
         time: u64,
         cpu: u32,
         bytes: &[u8],
-        known: Known,
+        known: Abilities,
     ) -> Result<Event, DecodeError> {
         if bytes.len() < EV_SIZE {
             return Err(DecodeError::Short);
@@ -110,7 +116,7 @@ impl Event {
                     err => Some(err.checked_neg().unwrap_or(i32::MAX)),
                 },
                 total: known
-                    .contains(Known::RETRANSMITS)
+                    .contains(Abilities::RETRANSMITS)
                     .then(|| EV_TOTAL.get(bytes, order)),
             },
             KIND_SYNACK => What::SynAck,
@@ -180,7 +186,7 @@ impl Event {
 
 impl Owner {
     /// Reads an owner as the programs keep it.
-    fn decode(order: Order, kept: &[u8; OW_SIZE], known: Known) -> Option<Owner> {
+    fn decode(order: Order, kept: &[u8; OW_SIZE], known: Abilities) -> Option<Owner> {
         let (tid, pid) = ids(OW_TASK.get(kept, order));
         let parent = OW_PARENT.get(kept, order);
         let cgroup = OW_CGROUP.get(kept, order);
@@ -193,8 +199,8 @@ impl Owner {
                 name: name(OW_COMM.get(kept, order)),
             },
             thread: [0; COMM_LEN],
-            parent: Some(parent).filter(|id| *id != 0 && known.contains(Known::PARENT)),
-            cgroup: Some(cgroup).filter(|id| *id != 0 && known.contains(Known::CGROUP)),
+            parent: Some(parent).filter(|id| *id != 0 && known.contains(Abilities::PARENT)),
+            cgroup: Some(cgroup).filter(|id| *id != 0 && known.contains(Abilities::CGROUP)),
         })
     }
 
@@ -218,38 +224,43 @@ impl Owner {
 const SOCK_DONE: u32 = 1 << 1;
 
 impl Counters {
-    fn decode(order: Order, bytes: &[u8], known: Known) -> Counters {
-        let if_known = |flag: Known| known.contains(flag).then_some(());
+    fn decode(order: Order, bytes: &[u8], known: Abilities) -> Counters {
+        let if_known = |flag: Abilities| known.contains(flag).then_some(());
         let fin = EV_SKFLAGS.get(bytes, order) & SOCK_DONE != 0;
         Counters {
-            error: if_known(Known::ERROR).map(|()| EV_SKERR.get(bytes, order).saturating_abs()),
+            error: if_known(Abilities::SOCKET_ERROR)
+                .map(|()| EV_SKERR.get(bytes, order).saturating_abs()),
             bytes_sent: None,
-            sent: if_known(Known::SENT).map(|()| Sent::decode(order, bytes, known)),
-            bytes_retransmitted: if_known(Known::BYTES_SENT).map(|()| EV_RETRANS.get(bytes, order)),
-            retransmits: if_known(Known::RETRANSMITS).map(|()| EV_ALL_RETRANS.get(bytes, order)),
-            bytes_received: if_known(Known::BYTES_RECEIVED)
+            sent: if_known(Abilities::SENT).map(|()| Sent::decode(order, bytes, known)),
+            bytes_retransmitted: if_known(Abilities::BYTES_SENT)
+                .map(|()| EV_RETRANS.get(bytes, order)),
+            retransmits: if_known(Abilities::RETRANSMITS)
+                .map(|()| EV_ALL_RETRANS.get(bytes, order)),
+            bytes_received: if_known(Abilities::BYTES_RECEIVED)
                 .map(|()| EV_RECEIVED.get(bytes, order).saturating_sub(fin.into())),
-            fin_received: if_known(Known::BYTES_RECEIVED).map(|()| fin),
-            segments_sent: if_known(Known::SEGMENTS_SENT).map(|()| EV_SEGS_OUT.get(bytes, order)),
-            segments_received: if_known(Known::SEGMENTS_RECEIVED)
+            fin_received: if_known(Abilities::BYTES_RECEIVED).map(|()| fin),
+            segments_sent: if_known(Abilities::SEGMENTS_SENT)
+                .map(|()| EV_SEGS_OUT.get(bytes, order)),
+            segments_received: if_known(Abilities::SEGMENTS_RECEIVED)
                 .map(|()| EV_SEGS_IN.get(bytes, order)),
             // In eighths of a microsecond; 0 before the first measurement.
-            rtt_us: if_known(Known::RTT)
+            rtt_us: if_known(Abilities::RTT)
                 .map(|()| EV_SRTT.get(bytes, order) >> 3)
                 .filter(|us| *us != 0),
             // All ones before the first measurement (tcp_init_sock()).
-            min_rtt_us: if_known(Known::MIN_RTT)
+            min_rtt_us: if_known(Abilities::MIN_RTT)
                 .map(|()| EV_MINRTT.get(bytes, order))
                 .filter(|us| *us != u32::MAX),
-            has_socket: if_known(Known::SOCKET)
+            has_socket: if_known(Abilities::SOCKET)
                 .map(|()| EV_FLAGS.get(bytes, order) & FLAG_SOCKET != 0),
-            time_wait_room: if_known(Known::TIME_WAIT).and_then(|()| time_wait_room(order, bytes)),
+            time_wait_room: if_known(Abilities::TIME_WAIT)
+                .and_then(|()| time_wait_room(order, bytes)),
         }
     }
 }
 
 impl Sent {
-    fn decode(order: Order, bytes: &[u8], known: Known) -> Sent {
+    fn decode(order: Order, bytes: &[u8], known: Abilities) -> Sent {
         let [una, next, written] =
             [EV_UNA, EV_NXT, EV_WRITTEN].map(|number| number.get(bytes, order));
         let [sent, again] = [EV_BYTES_SENT, EV_RETRANS].map(|number| number.get(bytes, order));
@@ -260,7 +271,7 @@ impl Sent {
             // Retransmissions count again in bytes_sent (net/ipv4/tcp_output.c,
             // __tcp_transmit_skb and __tcp_retransmit_skb).
             handed: known
-                .contains(Known::BYTES_SENT)
+                .contains(Abilities::BYTES_SENT)
                 .then(|| sent.saturating_sub(again)),
         }
     }

@@ -4,38 +4,12 @@
 //! is passed over. Either is closed in the file or macro that opened it.
 
 use super::lex::{Line, Read, Tok};
+use super::open::{Block, Kind, Open};
 use super::parse::{Parser, Symbol};
-use super::scope::{Block, Place};
-use crate::bpf::link::Item;
+use crate::bpf_link::Item;
 
 /// The ways to the events that programs are written for.
 const WAYS: [&str; 2] = ["tracefs", "btf"];
-
-/// A condition that is open.
-pub(super) struct Open {
-    pub(super) place: Place,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    /// `.ifdef`: [`Parser::blocks`] has it.
-    Host,
-    /// `.if`: whether it is read now, and whether this is its second part.
-    Here { read: bool, other: bool },
-    /// Either, within what is passed over.
-    Skipped,
-}
-
-impl Open {
-    /// What opened it, for messages.
-    pub(super) fn directive(&self) -> &'static str {
-        match self.kind {
-            Kind::Host => ".ifdef",
-            Kind::Here { .. } | Kind::Skipped => ".if",
-        }
-    }
-}
 
 impl Parser<'_> {
     /// Whether what stands here is passed over.

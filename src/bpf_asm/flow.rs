@@ -5,8 +5,8 @@
 
 use super::parse::Source;
 use super::program::{AsmError, Program};
-use crate::bpf::link::Item;
 use crate::bpf_insn::{CLASS, Insn, JMP};
+use crate::bpf_link::Item;
 
 /// Instructions of a peek by a helper.
 const PEEK: i64 = 6;

@@ -2,8 +2,8 @@
 
 use super::lex::{Line, Read, Tok, register};
 use super::parse::{Parser, Symbol};
-use crate::bpf::link::Item;
 use crate::bpf_insn::{Alu, Cmp, FP, HELPERS, Insn, Operand, Size};
+use crate::bpf_link::Item;
 
 /// The token's text if it names a register, existing or not.
 fn named_register(tok: Tok<'_>) -> Option<&str> {

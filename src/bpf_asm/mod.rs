@@ -1,4 +1,4 @@
-//! The assembler: the text of `bpf-asm/` to programs that [`crate::bpf::link`] completes on the host.
+//! The assembler: the text of `bpf-asm/` to programs that [`crate::bpf_link`] completes on the host.
 //!
 //! The dialect is described in `bpf-asm/README.md`. [`assemble`] takes a whole program with its directives and checks
 //! its flow for every mix of optional fields; [`fragment`] takes bare instructions, as in a listing. Neither opens
@@ -11,14 +11,15 @@ mod expr;
 mod flow;
 mod insn;
 mod lex;
+mod open;
 mod parse;
 mod program;
 mod scope;
 mod structure;
 mod transfer;
 
-use crate::bpf::link::{Host, HostField};
 use crate::bpf_insn::Insn;
+use crate::bpf_link::{Host, HostField};
 
 pub use parse::Variant;
 #[allow(unused_imports)] // build.rs doesn't name all of them

@@ -1,12 +1,11 @@
 //! A program as far as it has been read: lines, symbols, labels, and what is missing or left over at the end.
 //! What a line says is read in `directive.rs`, `condition.rs`, `structure.rs`, `expr.rs` and `insn.rs`.
 
-use super::condition::Open;
 use super::lex::{Line, Read, Tok, register};
+use super::open::{Block, Open, Place, Structure};
 use super::program::{AsmError, Field, Program};
-use super::scope::{Block, Labels, Place};
-use super::structure::Structure;
-use crate::bpf::link::Item;
+use super::scope::Labels;
+use crate::bpf_link::Item;
 use std::collections::HashMap;
 use std::rc::Rc;
 

@@ -1,6 +1,6 @@
 //! What the assembler makes: programs, what they export, and the mistakes in their text.
 
-use crate::bpf::link::{FieldRef, Item, Template};
+use crate::bpf_link::{FieldRef, Item, Template};
 use std::fmt;
 
 /// A mistake in the text.

@@ -5,18 +5,8 @@
 //! uses it; out of an included file none, and into either none.
 
 use super::lex::Read;
+use super::open::{Block, Place};
 use std::collections::HashMap;
-
-/// A place in a text: which line of those that were read, and the column.
-pub(super) type Place = (usize, usize);
-
-/// An open `.ifdef` (`present`) or its `.else`; `item` is its [`crate::bpf::link::Item::If`].
-#[derive(Clone, Copy, PartialEq)]
-pub(super) struct Block {
-    pub(super) field: u16,
-    pub(super) present: bool,
-    pub(super) item: usize,
-}
 
 /// A text that has labels of its own.
 struct Scope {

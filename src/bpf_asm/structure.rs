@@ -3,19 +3,9 @@
 //! Contract: a member's place is written beside it, and must be where the one before ends; so the text is the table.
 
 use super::lex::{Line, Read, Tok};
+use super::open::Structure;
 use super::parse::{Parser, Symbol};
 use super::program::{Export, Exported, Type};
-use super::scope::Place;
-
-/// An open `.struct`.
-pub(super) struct Structure {
-    name: String,
-    /// Where it stands: what is added to the places of its members.
-    base: i128,
-    /// Where the next member is, from its start.
-    next: u16,
-    pub(super) place: Place,
-}
 
 impl Parser<'_> {
     /// `u32`, `s32` or `u8[16]`.
@@ -167,12 +157,5 @@ impl Parser<'_> {
             what,
             about: about.to_string(),
         });
-    }
-}
-
-impl Structure {
-    fn grown(&self, bytes: u16, col: usize) -> Read<u16> {
-        let end = self.next.checked_add(bytes);
-        end.ok_or((col, "the structure is too long".into()))
     }
 }

@@ -5,7 +5,7 @@
 //! allowed to look is another error.
 
 use super::{Btf, BtfError, typedef};
-use crate::bpf::link::Template;
+use crate::bpf_link::Template;
 use crate::error::{Error, Kind};
 use crate::programs;
 use crate::sys::{Errno, tracefs};

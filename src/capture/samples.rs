@@ -5,12 +5,14 @@
 //! was on the CPU, with a name only where it is known, and the owner as far as
 //! the events tell.
 
-use crate::bpf::link::Template;
 use crate::bpf::wire::DecodeError;
-use crate::capture::attach::{Part, REQUIRED, Wants, too_old};
+use crate::bpf_link::Template;
+use crate::capture::attach::{REQUIRED, too_old};
 use crate::capture::decoder::Decoder;
+use crate::capture::given::Given;
 use crate::error::{Error, Kind};
 use crate::host::proc::Proc;
+use crate::model::ability::Abilities;
 use crate::model::event::Event;
 use crate::owner::learned::Owners;
 use crate::owner::processes::Processes;
@@ -24,10 +26,10 @@ use crate::tracepoint::TraceFs;
 
 /// The tracepoints that a run can do without; each by the program whose fields
 /// are read.
-const OPTIONAL: [(Part, &Template<'_>); 3] = [
-    (Part::SynAcks, &programs::SYNACK),
-    (Part::ResetsSent, &programs::RESET_SENT),
-    (Part::ResetsReceived, &programs::RESET_RECEIVED),
+const OPTIONAL: [(Abilities, &Template<'_>); 3] = [
+    (Abilities::SYNACKS, &programs::SYNACK),
+    (Abilities::RESETS_SENT, &programs::RESET_SENT),
+    (Abilities::RESETS_RECEIVED, &programs::RESET_RECEIVED),
 ];
 
 /// What turns samples into events.
@@ -38,10 +40,9 @@ pub struct Sampler {
     owners: Owners,
     /// For a record that wraps around its ring's end.
     buffer: Vec<u8>,
-    /// Of [`OPTIONAL`], what this host has not, and why.
-    absent: Vec<(Part, Error)>,
+    /// What this host has of [`OPTIONAL`] and [`Abilities::DESTROYS`], and why not.
+    given: Given,
     reset_reasons: Vec<(u32, String)>,
-    destroys: bool,
 }
 
 impl Sampler {
@@ -60,11 +61,13 @@ impl Sampler {
         for [template, _] in REQUIRED {
             add(template)?;
         }
-        let mut absent = Vec::new();
-        for (part, template) in OPTIONAL {
-            absent.extend(add(template).err().map(|why| (part, why)));
+        let mut given = Given::default();
+        for (ability, template) in OPTIONAL {
+            given.note(ability, add(template).err());
         }
-        let destroys = add(&programs::DESTROY).is_ok();
+        if add(&programs::DESTROY).is_ok() {
+            given.gain(Abilities::DESTROYS);
+        }
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
         // What becomes of tasks is recorded already.
         let tasks = Tasks::open();
@@ -74,52 +77,46 @@ impl Sampler {
             decoder,
             tasks,
             owners: Owners::default(),
-            absent,
+            given,
             reset_reasons: tracefs.symbols("tcp", "tcp_send_reset", "reason"),
-            destroys,
         };
         Ok((sampler, rings))
     }
 
-    /// What this way goes without, and why.
-    pub fn absent(&self, wants: Wants) -> Vec<(Part, Error)> {
-        let mut absent = self.absent.clone();
-        let sent = absent.iter().all(|(part, _)| *part != Part::ResetsSent);
-        for (part, lacks) in [
-            (Part::FailedRetransmissions, !self.decoder.tells_failures()),
-            (Part::ResetReasons, sent && !self.decoder.tells_reasons()),
-        ] {
-            if lacks {
-                absent.push((part, too_old(part)));
-            }
+    /// What this way gives, and what it goes without.
+    pub fn given(&self, wants: Abilities) -> Given {
+        let mut given = self.given.clone();
+        let old = |tells: bool, ability| (!tells).then(|| too_old(ability));
+        let ability = Abilities::FAILED_RETRANSMISSIONS;
+        given.note(ability, old(self.decoder.tells_failures(), ability));
+        if given.has(Abilities::RESETS_SENT) {
+            let ability = Abilities::RESET_REASONS;
+            given.note(ability, old(self.decoder.tells_reasons(), ability));
         }
-        let reads = wants.reads.then_some(Part::Reads);
-        for part in [
-            Part::Accepts,
-            Part::Netns,
-            Part::Parent,
-            Part::Cgroup,
-            Part::SocketError,
-            Part::Counters,
-        ]
-        .into_iter()
-        .chain(reads)
-        {
+        // How often it was passed by is asked of each tracepoint.
+        given.gain(Abilities::PASSES);
+        for ability in [
+            Abilities::ACCEPTS,
+            Abilities::NETNS,
+            Abilities::PARENT,
+            Abilities::CGROUP,
+            Abilities::SOCKET_ERROR,
+            Abilities::COUNTERS,
+            wants & Abilities::READS,
+        ] {
+            if ability.is_empty() {
+                continue;
+            }
             let why = "perf samples do not tell it";
             let error = Error::new(Kind::Unsupported, why).advise("allow bpf(2)");
-            absent.push((part, error));
+            given.lack(ability, error);
         }
-        absent
+        given
     }
 
     /// The names of the reasons of resets, by number.
     pub fn reset_reasons(&self) -> &[(u32, String)] {
         &self.reset_reasons
-    }
-
-    /// Whether they tell when a socket is destroyed.
-    pub fn tells_destroys(&self) -> bool {
-        self.destroys
     }
 
     /// The /proc of which files of tasks are read, until it is handed over.

@@ -3,13 +3,14 @@
 //! Contract: every piece may be absent, and so may /proc and /sys. What can't
 //! be read is unknown, with the reason.
 
-use crate::bpf::link::Template;
+use super::finding::{Finding, Section, Verdict};
 use crate::bpf::load::{self, Extras, Target};
+use crate::bpf_link::Template;
 use crate::btf::{Btf, PATH as BTF_PATH};
-use crate::capture::attach::{OPTIONAL, READS, REQUIRED, Wants};
+use crate::capture::attach::{OPTIONAL, READS, REQUIRED};
 use crate::error::{Error, Kind};
 use crate::host::lockdown;
-use crate::model::finding::{Finding, Section, Verdict};
+use crate::model::ability::Abilities;
 use crate::sys::{Errno, caps};
 use crate::tracepoint::{Origin, TraceFs};
 use nix::sys::utsname::uname;
@@ -20,7 +21,7 @@ use std::io::Read;
 const SYSCTL_LIMIT: u64 = 64;
 
 /// All of it, for a run that wants these programs.
-pub fn findings(wants: Wants) -> Vec<Finding> {
+pub fn findings(wants: Abilities) -> Vec<Finding> {
     let mut all = Host(Vec::new());
     all.kernel();
     all.capabilities();
@@ -38,9 +39,7 @@ pub fn findings(wants: Wants) -> Vec<Finding> {
     all.tracefs(&tracefs);
     let extras = Extras {
         members: btf.as_ref().ok(),
-        cgroup: true,
-        lock: !wants.owner_by_transitions,
-        ..Extras::NONE
+        may: Abilities::CGROUP | wants & Abilities::LOCK,
     };
     let optional = OPTIONAL.iter().map(|(_, pair)| pair);
     for [by_tracefs, by_btf] in REQUIRED.iter().chain(optional).chain([&READS]) {

@@ -6,6 +6,9 @@
 //! sockets by name; every command is answered before the next is read, so what
 //! happened in which order is known. It ends when the test lets go of it.
 
+// Each suite is a crate of its own and uses only a part of it.
+#![allow(dead_code)]
+
 #[path = "actor/part.rs"]
 mod part;
 #[path = "actor/steer.rs"]

@@ -2,7 +2,7 @@
 //! programs want.
 
 use nix::sys::memfd::MFdFlags;
-use socket_snoop::bpf::link::{Host, HostField, Template};
+use socket_snoop::bpf_link::{Host, HostField, Template};
 use socket_snoop::btf::{Btf, BtfTracepoint};
 use socket_snoop::programs;
 use std::fs::File;

@@ -57,7 +57,10 @@ pub fn number(event: &Value, key: &str) -> u64 {
 /// The last object, which must be the summary.
 pub fn summary(objects: &[Value]) -> &Value {
     let last = objects.last().expect("some output");
-    assert_eq!(last["event"], "summary", "the last object is the summary");
+    assert_eq!(
+        last["event.name"], "summary",
+        "the last object is the summary"
+    );
     last
 }
 
@@ -66,12 +69,18 @@ pub fn summary(objects: &[Value]) -> &Value {
 pub fn losses(objects: &[Value], reasons: &[&str]) -> u64 {
     let summary = summary(objects);
     let lost = number(summary, "lost.events");
-    let said: Vec<&Value> = objects.iter().filter(|e| e["event"] == "lost").collect();
+    let said: Vec<&Value> = objects
+        .iter()
+        .filter(|e| e["event.name"] == "lost")
+        .collect();
     let in_stream: u64 = said.iter().map(|e| number(e, "lost.count")).sum();
     assert_eq!(in_stream, lost, "{said:#?} {summary}");
     for e in said {
         assert!(reasons.contains(&text(e, "lost.reason")), "{e}");
-        assert!(e["cpu"].is_u64() || e["lost.reason"] == "recursion", "{e}");
+        assert!(
+            e["cpu.logical_number"].is_u64() || e["lost.reason"] == "recursion",
+            "{e}"
+        );
         nanos(e);
     }
     lost
@@ -105,7 +114,7 @@ fn is_with(event: &Value, server: SocketAddr) -> bool {
 pub fn with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     objects
         .iter()
-        .filter(|e| e["event"] != "connection" && is_with(e, server))
+        .filter(|e| e["event.name"] != "connection" && is_with(e, server))
         .cloned()
         .collect()
 }
@@ -114,7 +123,7 @@ pub fn with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
 pub fn records(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     objects
         .iter()
-        .filter(|e| e["event"] == "connection" && is_with(e, server))
+        .filter(|e| e["event.name"] == "connection" && is_with(e, server))
         .cloned()
         .collect()
 }
@@ -133,7 +142,7 @@ pub fn transition(event: &Value) -> String {
 pub fn lives(events: &[Value]) -> Vec<Vec<Value>> {
     let mut lives: Vec<Vec<Value>> = Vec::new();
     let mut current: HashMap<String, usize> = HashMap::new();
-    for event in events.iter().filter(|e| e["event"] == "tcp_state") {
+    for event in events.iter().filter(|e| e["event.name"] == "tcp_state") {
         let id = text(event, "socket.id").to_owned();
         let fresh = matches!(text(event, "tcp.state.old"), "CLOSE" | "LISTEN");
         let at = match current.get(&id) {

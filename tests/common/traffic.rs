@@ -21,7 +21,7 @@ pub type Until<'a> = &'a dyn Fn(SocketAddr, &str, usize);
 pub fn until(tracer: &Tracer, server: SocketAddr, kind: &str, count: usize) {
     tracer.until(|lines| {
         let own = event::with(&event::objects(lines), server);
-        own.iter().filter(|e| e["event"] == kind).count() >= count
+        own.iter().filter(|e| e["event.name"] == kind).count() >= count
     });
 }
 

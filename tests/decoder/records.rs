@@ -1,6 +1,6 @@
 //! The tracepoints' formats of eight kernels, and records made up for them.
 
-use socket_snoop::bpf::link::Template;
+use socket_snoop::bpf_link::Template;
 use socket_snoop::capture::decoder::Decoder;
 use socket_snoop::programs::{RESET_RECEIVED, RESET_SENT, RETRANSMIT, STATE, SYNACK};
 use socket_snoop::tracepoint::{Format, Tracepoint};

@@ -57,7 +57,7 @@ pub struct Told {
 
 impl Told {
     pub fn new(all: &[Value]) -> Told {
-        let records = all.iter().filter(|e| e["event"] == "connection");
+        let records = all.iter().filter(|e| e["event.name"] == "connection");
         let total = |key: &str| all.last().and_then(|e| e[key].as_u64()).unwrap_or(0);
         Told {
             lives: lives(all),
@@ -208,7 +208,7 @@ impl Told {
 fn lives(all: &[Value]) -> Vec<Vec<Value>> {
     let mut lives: Vec<Vec<Value>> = Vec::new();
     let mut current: HashMap<&str, usize> = HashMap::new();
-    for event in all.iter().filter(|e| e["event"] == "tcp_state") {
+    for event in all.iter().filter(|e| e["event.name"] == "tcp_state") {
         // What is done to a listener after its end (tcp_abort).
         if event::transition(event) == "CLOSE>CLOSE" {
             assert_eq!(event["owner.source"], "none", "{event}");

@@ -78,7 +78,7 @@ fn own(lines: &[String]) -> Vec<&str> {
         "\"10.77.0.",
         "\"::",
         "\"0.0.0.0\"",
-        "\"event\":\"summary\"",
+        "\"event.name\":\"summary\"",
     ];
     let lines = lines.iter().map(String::as_str);
     lines
@@ -161,7 +161,9 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> Played {
         run.until(|lines| Told::new(&event::objects(&own(lines))).is_complete(&all));
         let counted = counter.read();
         let lines = run.stop().ok().lines();
-        let said = lines.iter().filter(|l| l.contains("\"event\":\"lost\""));
+        let said = lines
+            .iter()
+            .filter(|l| l.contains("\"event.name\":\"lost\""));
         said.for_each(|line| say(&format!("{tracer}: {line}")));
         let told = Told::new(&event::objects(&own(&lines)));
         unseen = unseen.max(counted.saturating_sub(told.received + told.lost));

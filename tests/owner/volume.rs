@@ -148,7 +148,7 @@ pub fn faults(stage: &Stage, flags: &str) -> (String, u64) {
         let Some(pid) = pids.get(&ip) else { continue };
         let said = said.entry(ip).or_default();
         let mut right = member(line, "process.pid").parse() == Ok(*pid);
-        match member(line, "event") {
+        match member(line, "event.name") {
             "tcp_state" if member(line, "tcp.state.new") == "LISTEN" => {}
             "tcp_state" => said.events += 1,
             "connection" if right && is_twin(line) => said.twins += 1,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use socket_snoop::bpf::link::Template;
+use socket_snoop::bpf_link::Template;
 use socket_snoop::btf::{Btf, Kind};
 use socket_snoop::capture::decoder::Decoder;
 use socket_snoop::cli::{self, Command};

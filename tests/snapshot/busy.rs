@@ -98,7 +98,7 @@ fn round(stage: &Stage, args: &str) {
     // One socket for each pair of ends; on loopback the kernel uses ports again
     // while the one before is in TIME_WAIT (tcp_tw_reuse).
     let mut sockets: HashMap<(SocketAddr, SocketAddr), (&str, bool)> = HashMap::new();
-    for event in all.iter().filter(|e| e["event"] == "tcp_state") {
+    for event in all.iter().filter(|e| e["event.name"] == "tcp_state") {
         let key = (event::local(event), event::peer(event));
         assert_eq!(key.1.ip(), ip);
         let pid = whose(event).0;
@@ -122,7 +122,7 @@ fn round(stage: &Stage, args: &str) {
     }
     for end in &ends[..OLD] {
         let mine =
-            |e: &&event::Value| e["event"] == "tcp_state" && old(e) && event::local(e) == *end;
+            |e: &&event::Value| e["event.name"] == "tcp_state" && old(e) && event::local(e) == *end;
         let life: Vec<_> = all.iter().filter(mine).collect();
         assert_eq!(life.len(), 3, "{life:#?}");
         for event in life {

@@ -4,7 +4,6 @@
 //! have many descriptors, or namespaces: `PROGRAM hold KIND N`.
 
 #[path = "../common/actor.rs"]
-#[allow(dead_code)]
 mod actor;
 #[path = "../common/mod.rs"]
 mod common;

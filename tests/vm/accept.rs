@@ -62,7 +62,7 @@ pub fn who_and_when() -> Done {
     let server = listener.local_addr().unwrap();
     let of_server = |lines: &[String]| -> Vec<Value> {
         let mut own = event::with(&event::objects(lines), server);
-        own.retain(|e| event::local(e) == server && e["event"] == "tcp_state");
+        own.retain(|e| event::local(e) == server && e["event.name"] == "tcp_state");
         own
     };
     let entered = |lines: &[String], state: &str| {

@@ -50,7 +50,7 @@ pub fn every_loss_is_said() -> Done {
     );
     // Both ends' five, and the listener's own two.
     let mut own = event::with(&all, last);
-    own.retain(|e| e["event"] == "tcp_state");
+    own.retain(|e| e["event.name"] == "tcp_state");
     assert_eq!(own.len(), 12);
     Ok(())
 }

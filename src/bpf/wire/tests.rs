@@ -29,13 +29,13 @@ impl Laid {
         self
     }
 
-    fn decoded(&self, len: usize, known: Known) -> Result<Event, DecodeError> {
+    fn decoded(&self, len: usize, known: Abilities) -> Result<Event, DecodeError> {
         Event::decode_from(self.order, 1, 2, &self.bytes[..len], known)
     }
 
     /// What it is, where a host tells all.
     fn decode(&self) -> Event {
-        let event = self.decoded(EV_CLOSE_SIZE, Known::all());
+        let event = self.decoded(EV_CLOSE_SIZE, Abilities::all());
         event.expect("a valid event")
     }
 }
@@ -78,7 +78,7 @@ pub fn wire(socket: u64, old: State, new: State, ports: (u16, u16)) -> [u8; EV_C
 
 /// A state event at `time`.
 pub fn state(time: u64, socket: u64, old: State, new: State, ports: (u16, u16)) -> Event {
-    Event::decode(time, 0, &wire(socket, old, new, ports), Known::all()).expect("a valid event")
+    Event::decode(time, 0, &wire(socket, old, new, ports), Abilities::all()).expect("a valid event")
 }
 
 /// An owner with this process id.
@@ -226,7 +226,7 @@ fn every_kind_and_flag() {
                 .with(&EV_ERR, -16)
                 .with(&EV_REASON, 9)
                 .with(&EV_TOTAL, 5);
-            laid.decoded(EV_SIZE, Known::all()).expect("valid").what
+            laid.decoded(EV_SIZE, Abilities::all()).expect("valid").what
         };
         let state = Some(State::Established);
         let error = |error| What::Retransmit {
@@ -301,19 +301,22 @@ fn an_owner_comes_back_as_it_was() {
     for order in ORDERS {
         let decode = |bytes: &[u8; OW_SIZE], known| Owner::decode(order, bytes, known);
         let bytes = owner.encode(order, 5);
-        assert_eq!(decode(&bytes, Known::all()), Some(owner));
+        assert_eq!(decode(&bytes, Abilities::all()), Some(owner));
         let less = Owner {
             parent: None,
             cgroup: None,
             ..owner
         };
-        assert_eq!(decode(&bytes, Known::empty()), Some(less));
+        assert_eq!(decode(&bytes, Abilities::empty()), Some(less));
         // Not every program knows what the others know.
-        assert_eq!(decode(&less.encode(order, 5), Known::all()), Some(less));
-        assert_eq!(decode(&[0; OW_SIZE], Known::all()), None);
+        assert_eq!(decode(&less.encode(order, 5), Abilities::all()), Some(less));
+        assert_eq!(decode(&[0; OW_SIZE], Abilities::all()), None);
         let mut nobody = owner;
         nobody.task.uid = None;
-        assert_eq!(decode(&nobody.encode(order, 5), Known::all()), Some(nobody));
+        assert_eq!(
+            decode(&nobody.encode(order, 5), Abilities::all()),
+            Some(nobody)
+        );
     }
 }
 
@@ -334,7 +337,7 @@ fn counters_are_those_that_are_known() {
         let event = laid.decoded(EV_CLOSE_SIZE, known);
         event.expect("valid").counters
     };
-    let all = counters(&laid, Known::all());
+    let all = counters(&laid, Abilities::all());
     let mut sent = Sent {
         acked: 901,
         in_flight: 90,
@@ -343,11 +346,11 @@ fn counters_are_those_that_are_known() {
     };
     assert_eq!((all.bytes_sent, all.sent), (None, Some(sent)));
     sent.handed = None;
-    assert_eq!(counters(&laid, Known::SENT).sent, Some(sent));
+    assert_eq!(counters(&laid, Abilities::SENT).sent, Some(sent));
     assert_eq!((all.rtt_us, all.min_rtt_us), (None, None));
     assert_eq!(all.has_socket, Some(false));
     assert_eq!(all.fin_received, Some(false));
-    assert_eq!(counters(&laid, Known::empty()), Counters::default());
+    assert_eq!(counters(&laid, Abilities::empty()), Counters::default());
 
     let room = |laid: Laid| laid.decode().counters.time_wait_room;
     assert_eq!(room(laid.clone()), Some(true));
@@ -361,10 +364,10 @@ fn counters_are_those_that_are_known() {
     assert_eq!(error(i32::MIN), Some(i32::MAX));
 
     // Only the end has them.
-    let cut = laid.decoded(EV_SIZE, Known::all());
+    let cut = laid.decoded(EV_SIZE, Abilities::all());
     assert_eq!(cut, Err(DecodeError::Short));
     let open = laid.with(&EV_NEWSTATE, LAST_ACK);
-    let open = open.decoded(EV_SIZE, Known::all()).expect("valid");
+    let open = open.decoded(EV_SIZE, Abilities::all()).expect("valid");
     assert_eq!(open.counters, Counters::default());
 }
 
@@ -426,7 +429,7 @@ fn a_failed_retransmission_has_its_errno() {
         total,
     };
     assert_eq!(laid.decode().what, with(Some(7)));
-    let less = laid.decoded(EV_CLOSE_SIZE, Known::all() - Known::RETRANSMITS);
+    let less = laid.decoded(EV_CLOSE_SIZE, Abilities::all() - Abilities::RETRANSMITS);
     assert_eq!(less.expect("valid").what, with(None));
 }
 
@@ -434,12 +437,12 @@ fn a_failed_retransmission_has_its_errno() {
 fn refuses_what_is_no_event() {
     let laid = native(State::Close, State::Listen, (1, 2));
     assert_eq!(
-        laid.decoded(EV_SIZE - 1, Known::all()),
+        laid.decoded(EV_SIZE - 1, Abilities::all()),
         Err(DecodeError::Short)
     );
     let with = |member: &Field<u8>, value| {
         let laid = laid.clone().with(member, value);
-        laid.decoded(EV_CLOSE_SIZE, Known::all())
+        laid.decoded(EV_CLOSE_SIZE, Abilities::all())
     };
     assert_eq!(with(&EV_VERSION, VERSION - 1), Err(DecodeError::Version));
     assert_eq!(with(&EV_KIND, 8), Err(DecodeError::Kind));

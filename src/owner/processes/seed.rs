@@ -1,6 +1,7 @@
 //! The processes that are there at the start, by /proc/PID/stat.
 
-use super::{LIVING, NEVER, Process, Processes};
+use super::process::{NEVER, Process};
+use super::{LIVING, Processes};
 use crate::host::proc::{Name, Proc};
 use crate::model::event::COMM_LEN;
 use crate::sys::time;

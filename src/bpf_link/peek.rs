@@ -1,4 +1,4 @@
-//! Copies to the stack, in instructions. A private part of `bpf::link`.
+//! Copies to the stack, in instructions. A private part of `bpf_link`.
 //!
 //! Contract: each piece is loaded and stored as wide as both places are aligned; a call of the helper costs more than what
 //! it reads, so that members of a structure that lie close together are read by one.

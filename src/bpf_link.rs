@@ -9,7 +9,7 @@
 use crate::bpf_insn::{HELPERS, Insn, Size, text};
 use std::fmt::{self, Write as _};
 
-#[path = "link/peek.rs"]
+#[path = "bpf_link/peek.rs"]
 mod peek;
 
 use peek::{Peeked, copy, peek};

@@ -1,14 +1,14 @@
 //! The findings of `--check`, for a person or a program.
 //!
 //! Contract: a finding is one line in either format; whatever it holds of the
-//! host's is escaped here. The JSON keys are flat and constant text.
+//! host's is escaped here. The JSON keys are those of [`keys`].
 
-use super::escape;
-use super::json::Json;
-use super::keys::{key, number, plain};
-use crate::bpf::link::is_member;
-use crate::model::finding::{Finding, Section, Verdict};
+use super::finding::{Finding, Section, Verdict};
+use crate::bpf_link::is_member;
 use crate::model::text::{self, printable};
+use crate::output::json::Json;
+use crate::output::keys;
+use crate::output::members::{number, plain, string, strings};
 
 /// The columns of the names and of the verdicts.
 const NAME: usize = 34;
@@ -82,39 +82,20 @@ pub fn classic_result(out: &mut Vec<u8>, line: &str) {
     out.push(b'\n');
 }
 
-fn list(out: &mut Vec<u8>, name: &str, values: &[&str]) {
-    key(out, name);
-    out.push(b'[');
-    for (n, value) in values.iter().enumerate() {
-        if n > 0 {
-            out.push(b',');
-        }
-        escape::json_string(out, value.as_bytes());
-    }
-    out.push(b']');
-}
-
-fn string(out: &mut Vec<u8>, name: &str, value: &str) {
-    if !value.is_empty() {
-        key(out, name);
-        escape::json_string(out, value.as_bytes());
-    }
-}
-
 /// One object a finding. `wall` is the time to give, in nanoseconds since the
 /// epoch.
 pub fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
     let mut json = Json::default();
     for finding in findings {
         json.open(out, wall, "check");
-        plain(out, "check.section", finding.section.name());
-        string(out, "check.name", &finding.what);
-        plain(out, "check.verdict", finding.verdict.name());
-        string(out, "check.evidence", &finding.evidence);
-        string(out, "check.remedy", &finding.remedy);
+        plain(out, keys::CHECK_SECTION, finding.section.name());
+        string(out, keys::CHECK_NAME, finding.what.as_bytes());
+        plain(out, keys::CHECK_VERDICT, finding.verdict.name());
+        string(out, keys::CHECK_EVIDENCE, finding.evidence.as_bytes());
+        string(out, keys::CHECK_REMEDY, finding.remedy.as_bytes());
         if let Some((used, missing)) = &finding.fields {
-            list(out, "check.fields.used", used);
-            list(out, "check.fields.missing", missing);
+            strings(out, keys::CHECK_FIELDS_USED, used);
+            strings(out, keys::CHECK_FIELDS_MISSING, missing);
         }
         out.extend_from_slice(b"}\n");
     }
@@ -136,14 +117,18 @@ pub struct Conclusion<'a> {
 /// The last object.
 pub fn json_result(out: &mut Vec<u8>, wall: u64, conclusion: &Conclusion<'_>) {
     Json::default().open(out, wall, "check_result");
-    plain(out, "check.result", conclusion.result);
-    number(out, "check.exit_code", u64::from(conclusion.code));
+    plain(out, keys::CHECK_OUTCOME, conclusion.result);
+    number(out, keys::CHECK_EXIT_CODE, u64::from(conclusion.code));
     string(
         out,
-        "check.transport",
-        conclusion.transport.unwrap_or_default(),
+        keys::CHECK_TRANSPORT,
+        conclusion.transport.unwrap_or_default().as_bytes(),
     );
-    string(out, "check.error", conclusion.error.unwrap_or_default());
+    string(
+        out,
+        keys::CHECK_ERROR,
+        conclusion.error.unwrap_or_default().as_bytes(),
+    );
     out.extend_from_slice(b"}\n");
 }
 

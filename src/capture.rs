@@ -8,33 +8,33 @@ pub mod attach;
 pub mod decoder;
 pub mod given;
 pub mod loss;
+mod programs;
 pub mod samples;
 mod transport;
+mod way;
 
 pub use transport::Transport;
 
-use crate::bpf::layout::EV_CLOSE_SIZE;
 use crate::bpf::load::check_capabilities;
 use crate::bpf::maps::{Listener, Maps, lift_memlock};
-use crate::bpf::wire::DecodeError;
 use crate::capture::loss::{Elsewhere, Losses};
 use crate::capture::samples::Sampler;
 use crate::error::{Error, Kind};
-use crate::host::proc::Proc;
 use crate::host::timens;
 use crate::host::user::User;
 use crate::model::ability::Abilities;
 use crate::model::event::Event;
 use crate::model::loss::{Lost, Reason};
 use crate::owner::processes::Processes;
+use crate::perf::Rings;
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
-use crate::perf::{Rings, Sample};
 use crate::sandbox::{self, Enforced, Mode, Needs, OutputAccess, Pinned};
 use crate::sys::{self, Errno, time};
-use attach::Loaded;
 use given::Given;
+use programs::Programs;
 use std::os::fd::{BorrowedFd, RawFd};
+use way::Way;
 
 /// How often to look for what is missing and for CPUs that came up, in
 /// nanoseconds. Each look interrupts every CPU for a moment.
@@ -51,7 +51,7 @@ const UNSEEN_ACCEPTS: &str = "note: who accepts a connection is not seen here: -
 #[derive(Debug)]
 pub struct Source {
     rings: Rings,
-    way: Way,
+    way: Box<dyn Way>,
     processes: Processes,
     losses: Losses,
     /// When CPUs were last looked for that came up.
@@ -61,15 +61,6 @@ pub struct Source {
     notes: Vec<String>,
     /// CPUs that were said to have no ring.
     ringless: Vec<u32>,
-}
-
-/// What fills the rings.
-#[derive(Debug)]
-enum Way {
-    /// Programs.
-    Programs { maps: Maps, loaded: Box<Loaded> },
-    /// The tracepoints themselves.
-    Samples(Box<Sampler>),
 }
 
 /// How the doors are to be shut.
@@ -171,10 +162,9 @@ impl Source {
                 _ => attach::by_tracefs(&maps, &rings.cpus(), wants),
             };
             match (loaded, failed) {
-                (Ok(mut loaded), failed) => {
-                    let given = std::mem::take(&mut loaded.given);
-                    let loaded = Box::new(loaded);
-                    let way = Way::Programs { maps, loaded };
+                (Ok(loaded), failed) => {
+                    let given = loaded.given.clone();
+                    let way = Box::new(Programs::new(maps, loaded));
                     return Ok((Source::new(rings, way, transport, given), failed));
                 }
                 (Err(error), None) => failed = Some(error),
@@ -191,16 +181,18 @@ impl Source {
         // it does where programs were tried before.
         let _ = lift_memlock();
         let given = sampler.given(wants);
-        let way = Way::Samples(Box::new(sampler));
-        Ok(Source::new(rings, way, Transport::Perf, given))
+        Ok(Source::new(
+            rings,
+            Box::new(sampler),
+            Transport::Perf,
+            given,
+        ))
     }
 
-    fn new(rings: Rings, way: Way, transport: Transport, given: Given) -> Source {
-        let processes = match (&way, rings.without_news()) {
-            (_, Some(_)) => Processes::empty(true),
-            // Programs tell the kernel's ids, whatever namespace this is.
-            (Way::Programs { .. }, None) => Processes::open(Proc::open().as_ref(), true),
-            (Way::Samples(sampler), None) => Processes::open(sampler.proc(), false),
+    fn new(rings: Rings, way: Box<dyn Way>, transport: Transport, given: Given) -> Source {
+        let processes = match rings.without_news() {
+            Some(_) => Processes::empty(true),
+            None => way.processes(),
         };
         Source {
             processes,
@@ -217,10 +209,7 @@ impl Source {
 
     /// The names of the reasons of resets, by number, where they are known.
     pub fn reset_reasons(&self) -> Vec<(u32, String)> {
-        match &self.way {
-            Way::Programs { loaded, .. } => loaded.reset_reasons.clone(),
-            Way::Samples(sampler) => sampler.reset_reasons().to_vec(),
-        }
+        self.way.reset_reasons().to_vec()
     }
 
     /// The way that was taken.
@@ -235,17 +224,12 @@ impl Source {
 
     /// Tells the programs of listeners that were there before them.
     pub fn add_listener(&self, listener: &Listener) -> sys::Result<()> {
-        match &self.way {
-            Way::Programs { maps, .. } => maps.add_listener(listener),
-            Way::Samples(_) => Ok(()),
-        }
+        self.way.add_listener(listener)
     }
 
     /// Takes that back: the listener had gone already.
     pub fn forget_listener(&self, listener: &Listener) {
-        if let Way::Programs { maps, .. } = &self.way {
-            maps.forget_listener(listener);
-        }
+        self.way.forget_listener(listener);
     }
 
     /// Whether a ring is filling up, and should be drained soon.
@@ -282,8 +266,8 @@ impl Source {
             let log = doors.outputs.log.as_ref();
             user.become_it(log.map(|log| (log.file, log.folder)))?;
         }
-        if let (Way::Samples(sampler), true) = (&mut self.way, mode != Mode::Off) {
-            if let Err(errno) = sampler.hand_over() {
+        if mode != Mode::Off {
+            if let Err(errno) = self.way.hand_over() {
                 self.notes.push(format!(
                     "warning: names and users of tasks can't be read any more (fork: {errno})"
                 ));
@@ -292,18 +276,15 @@ impl Source {
         let open_ring = || self.rings.try_another();
         let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
             self.rings.may_grow().then_some(&open_ring);
-        let tell_losses = || match (&self.way, open_ring) {
-            (Way::Programs { maps, loaded }, _) => {
-                maps.tally().readable()?;
-                loaded.may_ask()?;
-                // What a ring that is opened later needs.
-                let later = open_ring.filter(|_| mode != Mode::Strict);
-                let ring = later.and_then(|_| self.rings.iter().next());
-                ring.map_or(Ok(()), |ring| maps.connect(ring))
+        // What a ring that is opened later needs.
+        let later = self.rings.iter().next();
+        let later = later.filter(|_| open_ring.is_some() && mode != Mode::Strict);
+        let tell_losses = || {
+            self.way.try_losses(later)?;
+            match open_ring {
+                Some(open_ring) if !self.way.tells_of_cpus() => open_ring(),
+                _ => Ok(()),
             }
-            // Only a ring tells of a CPU that came up.
-            (Way::Samples(_), Some(open_ring)) => open_ring(),
-            (Way::Samples(_), None) => Ok(()),
         };
         let needs = Needs {
             outputs: doors.outputs,
@@ -319,37 +300,22 @@ impl Source {
 
     /// Detaches: what is in the rings then is all there will be.
     pub fn detach(&mut self) {
-        match &mut self.way {
-            Way::Programs { maps, loaded } => loaded.detach(maps.tally()),
-            Way::Samples(_) => {
-                // A CPU that has gone has taken its tracepoints with it.
-                let _ = self.rings.switch(false);
-                self.rings.count_missing();
-            }
-        }
+        self.way.detach(&self.rings);
     }
 
     /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
     /// in the order of time, with the processes as they are then, until `sink`
     /// returns false. Returns whether events are left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event, &Processes) -> bool) -> bool {
-        if let Way::Samples(sampler) = &mut self.way {
-            sampler.look_ahead(&self.rings, until);
-        }
+        self.way.look_ahead(&self.rings, until);
         let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
         self.rings.drain(until, &mut |sample| {
             if let Body::News(news) = &sample.body {
                 processes.observe(sample.time, news);
-                if let Way::Samples(sampler) = way {
-                    sampler.observe(sample.time, news);
-                }
+                way.observe(sample.time, news);
                 return true;
             }
-            let decoded = match way {
-                Way::Programs { .. } => decode(sample, self.given.abilities()).map(Some),
-                Way::Samples(sampler) => sampler.decode(sample, processes),
-            };
-            match decoded {
+            match way.decode(sample, processes) {
                 Ok(Some(event)) => {
                     processes.ran(event.time, &event.on_cpu);
                     sink(&event, processes)
@@ -370,9 +336,9 @@ impl Source {
     pub fn losses(&mut self, wall: u64, tell: &mut dyn FnMut(Lost)) -> bool {
         let mut came = Vec::new();
         // By samples it says nothing of the ring: the kernel took none.
-        let by_programs = matches!(self.way, Way::Programs { .. });
+        let tells_of_cpus = self.way.tells_of_cpus();
         let mut note = |lost: Lost| {
-            if by_programs && lost.reason == Reason::OutputFailed {
+            if tells_of_cpus && lost.reason == Reason::OutputFailed {
                 came.extend(lost.cpu);
             }
             tell(lost);
@@ -381,16 +347,8 @@ impl Source {
             processes: self.processes.refused(),
             ..Elsewhere::default()
         };
-        let tally = match &self.way {
-            Way::Programs { maps, loaded } => {
-                elsewhere.skipped = loaded.skipped(maps.tally());
-                Some(maps.tally())
-            }
-            Way::Samples(sampler) => {
-                elsewhere.listeners = sampler.refused_listeners();
-                None
-            }
-        };
+        self.way.count(&mut elsewhere);
+        let tally = self.way.tally();
         self.losses
             .poll(&self.rings, tally, elsewhere, wall, &mut note);
         let told = came.len();
@@ -405,7 +363,7 @@ impl Source {
                 // Not up yet, which is no news to who looks once in a while; and
                 // no event is known to be missing.
                 Err(Errno::ENODEV) if at >= told => {}
-                Err(_) if at >= told && matches!(self.way, Way::Programs { .. }) => {}
+                Err(_) if at >= told && tells_of_cpus => {}
                 Err(_) if self.ringless.contains(&cpu) => {}
                 Err(errno) => {
                     self.ringless.push(cpu);
@@ -421,16 +379,16 @@ impl Source {
     /// The CPUs that may have come up since the last look, if it is time for
     /// one; by samples it is asked then, too, what is missing.
     fn look(&mut self) -> Vec<u32> {
-        let every = match self.way {
-            Way::Programs { .. } => LOOK_FOR_TASKS,
-            Way::Samples(_) => LOOK,
+        let every = match self.way.tells_of_cpus() {
+            true => LOOK_FOR_TASKS,
+            false => LOOK,
         };
         let now = time::monotonic();
         if now.saturating_sub(self.looked) < every {
             return Vec::new();
         }
         self.looked = now;
-        if let Way::Samples(_) = self.way {
+        if !self.way.tells_of_cpus() {
             self.rings.count_missing();
         }
         self.rings.without_ring()
@@ -438,11 +396,9 @@ impl Source {
 
     fn revive(&mut self, cpu: u32) -> sys::Result<()> {
         let ring = self.rings.revive(cpu)?;
-        match &self.way {
-            Way::Programs { maps, .. } => maps.connect(ring)?,
-            Way::Samples(_) => self.notes.push(format!(
-                "warning: CPU {cpu} has come up; up to a second of its events is missing"
-            )),
+        if let Some(missing) = self.way.connect(ring)? {
+            let note = format!("warning: CPU {cpu} has come up; {missing}");
+            self.notes.push(note);
         }
         Ok(())
     }
@@ -467,13 +423,4 @@ fn nor(first: Error, how: &str, second: Error) -> Error {
         false => &second,
     };
     Error::new(first.kind(), format!("{first_said}; nor {how}: {second}"))
-}
-
-fn decode(sample: Sample<'_>, abilities: Abilities) -> Result<Event, DecodeError> {
-    let mut buffer = [0; EV_CLOSE_SIZE];
-    let Body::Sample { data, .. } = sample.body else {
-        return Err(DecodeError::Kind);
-    };
-    let bytes = data.flatten(&mut buffer);
-    Event::decode(sample.time, sample.cpu, bytes, abilities)
 }

@@ -10,8 +10,9 @@ use crate::bpf_link::Template;
 use crate::capture::attach::{REQUIRED, too_old};
 use crate::capture::decoder::Decoder;
 use crate::capture::given::Given;
+use crate::capture::loss::Elsewhere;
+use crate::capture::way::Way;
 use crate::error::{Error, Kind};
-use crate::host::proc::Proc;
 use crate::model::ability::Abilities;
 use crate::model::event::Event;
 use crate::owner::learned::Owners;
@@ -19,7 +20,7 @@ use crate::owner::processes::Processes;
 use crate::owner::tasks::Tasks;
 use crate::perf::feed::Feed;
 use crate::perf::record::{Body, News};
-use crate::perf::{Rings, Sample};
+use crate::perf::{Ring, Rings, Sample};
 use crate::programs;
 use crate::sys;
 use crate::tracepoint::TraceFs;
@@ -34,7 +35,7 @@ const OPTIONAL: [(Abilities, &Template<'_>); 3] = [
 
 /// What turns samples into events.
 #[derive(Debug)]
-pub struct Sampler {
+pub(super) struct Sampler {
     decoder: Decoder,
     tasks: Tasks,
     owners: Owners,
@@ -48,7 +49,7 @@ pub struct Sampler {
 impl Sampler {
     /// Opens rings that the tracepoints sample into; see [`Rings::open`] for
     /// `buffer`. From now on no event is missed.
-    pub fn open(buffer: Option<usize>) -> Result<(Sampler, Rings), Error> {
+    pub(super) fn open(buffer: Option<usize>) -> Result<(Sampler, Rings), Error> {
         let tracefs = TraceFs::open()?;
         let mut decoder = Decoder::default();
         let mut ids = Vec::new();
@@ -84,7 +85,7 @@ impl Sampler {
     }
 
     /// What this way gives, and what it goes without.
-    pub fn given(&self, wants: Abilities) -> Given {
+    pub(super) fn given(&self, wants: Abilities) -> Given {
         let mut given = self.given.clone();
         let old = |tells: bool, ability| (!tells).then(|| too_old(ability));
         let ability = Abilities::FAILED_RETRANSMISSIONS;
@@ -113,40 +114,10 @@ impl Sampler {
         }
         given
     }
+}
 
-    /// The names of the reasons of resets, by number.
-    pub fn reset_reasons(&self) -> &[(u32, String)] {
-        &self.reset_reasons
-    }
-
-    /// The /proc of which files of tasks are read, until it is handed over.
-    pub fn proc(&self) -> Option<&Proc> {
-        self.tasks.proc()
-    }
-
-    /// From here on a helper reads the names of tasks.
-    pub fn hand_over(&mut self) -> sys::Result<()> {
-        self.tasks.hand_over()
-    }
-
-    /// To be called before the rings are drained up to then.
-    pub fn look_ahead(&mut self, rings: &Rings, until: u64) {
-        self.tasks.look_ahead(rings, until);
-    }
-
-    /// Takes what became of a task at `time`.
-    pub fn observe(&mut self, time: u64, news: &News) {
-        self.tasks.observe(time, news);
-    }
-
-    /// Listeners that found no room so far.
-    pub fn refused_listeners(&self) -> u64 {
-        self.owners.refusals()
-    }
-
-    /// The event of a sample, if it is one of TCP. `processes` are as they are
-    /// then.
-    pub fn decode(
+impl Way for Sampler {
+    fn decode(
         &mut self,
         sample: Sample<'_>,
         processes: &Processes,
@@ -165,5 +136,43 @@ impl Sampler {
         }
         event.owner = self.owners.observe(event, decoded.own_context, processes);
         Ok(Some(decoded.event))
+    }
+
+    fn reset_reasons(&self) -> &[(u32, String)] {
+        &self.reset_reasons
+    }
+
+    fn processes(&self) -> Processes {
+        Processes::open(self.tasks.proc(), false)
+    }
+
+    fn detach(&mut self, rings: &Rings) {
+        // A CPU that has gone has taken its tracepoints with it.
+        let _ = rings.switch(false);
+        rings.count_missing();
+    }
+
+    fn look_ahead(&mut self, rings: &Rings, until: u64) {
+        self.tasks.look_ahead(rings, until);
+    }
+
+    fn observe(&mut self, time: u64, news: &News) {
+        self.tasks.observe(time, news);
+    }
+
+    fn hand_over(&mut self) -> sys::Result<()> {
+        self.tasks.hand_over()
+    }
+
+    fn count(&self, elsewhere: &mut Elsewhere) {
+        elsewhere.listeners = self.owners.refusals();
+    }
+
+    fn tells_of_cpus(&self) -> bool {
+        false
+    }
+
+    fn connect(&self, _ring: &Ring) -> sys::Result<Option<&'static str>> {
+        Ok(Some("up to a second of its events is missing"))
     }
 }

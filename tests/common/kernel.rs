@@ -119,6 +119,25 @@ impl Counter {
         Counter(files)
     }
 
+    /// Starts to count those of one event whose fields are so, as the tracepoint's
+    /// `filter` file takes it.
+    pub fn filtered(event: &str, filter: &str) -> Counter {
+        const PERF_EVENT_IOC_SET_FILTER: u64 = 0x4008_2406;
+        let counter = Counter::new(&[event]);
+        let filter = std::ffi::CString::new(filter).expect("a text");
+        for file in &counter.0 {
+            let set = unsafe {
+                libc::ioctl(
+                    file.as_raw_fd(),
+                    PERF_EVENT_IOC_SET_FILTER as _,
+                    filter.as_ptr(),
+                )
+            };
+            assert!(set == 0, "{filter:?}: {}", Error::last_os_error());
+        }
+        counter
+    }
+
     /// The count so far.
     pub fn read(&self) -> u64 {
         let one = |mut file: &File| {
@@ -223,60 +242,71 @@ pub fn measure_programs() -> Result<File, Error> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// Accepts at most, where these many events were counted. They have no tracepoint
-/// that could be counted, but take room in the rings and can get lost, where a
-/// tracer has its program at their function's return. There are at least four
-/// changes of state for each.
-pub fn accepts_among(changes: u64) -> u64 {
-    let all = programs().unwrap_or_default();
-    match all.iter().any(|(_, name)| name == "socket_snoop_ac") {
-        true => changes / 4,
-        false => 0,
-    }
-}
-
-/// The ids of the BPF programs that a process holds, by its descriptors.
+/// The ids of the BPF programs that a process holds, by its descriptors, of which
+/// there may be one of the program and one of what attaches it.
 pub fn programs_of(pid: u32) -> Vec<u32> {
     let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo");
     let id = |text: String| {
         let line = text.lines().find_map(|l| l.strip_prefix("prog_id:"))?;
         line.trim().parse().ok()
     };
-    files
+    let mut ids: Vec<u32> = files
         .flatten()
         .filter_map(|file| fs::read_to_string(file.path()).ok())
         .filter_map(id)
-        .collect()
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// Name of a program, the nanoseconds it ran and how often.
 pub fn program_runs(id: u32) -> Result<(String, u64, u64), Error> {
-    let info = program_info(id)?;
-    // struct bpf_prog_info, include/uapi/linux/bpf.h.
-    let number = |at: usize| u64::from_ne_bytes(info[at..at + 8].try_into().unwrap());
-    Ok((program_name(&info), number(192), number(200)))
+    let info = Program::held(id)?.info()?;
+    Ok((program_name(&info), number(&info, 192), number(&info, 200)))
 }
 
-type ProgramInfo = [u8; 208];
+/// A program that is kept in the kernel, for it to be asked after its end.
+pub struct Program(File);
+
+impl Program {
+    /// That with this id.
+    pub fn held(id: u32) -> Result<Program, Error> {
+        const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+        let mut attr = [0; 8];
+        attr[0] = u64::from(id);
+        let fd = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr)?;
+        Ok(Program(unsafe { File::from_raw_fd(fd) }))
+    }
+
+    /// Its name, how often it ran while [`measure_programs`] lived, and how often
+    /// the kernel says that it left it out (Linux 5.12).
+    pub fn runs(&self) -> Result<(String, u64, u64), Error> {
+        let info = self.info()?;
+        Ok((program_name(&info), number(&info, 200), number(&info, 208)))
+    }
+
+    fn info(&self) -> Result<ProgramInfo, Error> {
+        const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+        let mut info = [0u8; 216];
+        let mut attr = [0; 8];
+        attr[0] = self.0.as_raw_fd() as u64 | (info.len() as u64) << 32;
+        attr[1] = info.as_mut_ptr() as u64;
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        Ok(info)
+    }
+}
+
+/// struct bpf_prog_info, include/uapi/linux/bpf.h.
+type ProgramInfo = [u8; 216];
+
+fn number(info: &ProgramInfo, at: usize) -> u64 {
+    u64::from_ne_bytes(info[at..at + 8].try_into().unwrap())
+}
 
 fn program_name(info: &ProgramInfo) -> String {
-    // struct bpf_prog_info, include/uapi/linux/bpf.h: name is at 64.
     let name = info[64..80].iter().copied().take_while(|&b| b != 0);
     String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned()
-}
-
-fn program_info(id: u32) -> Result<ProgramInfo, Error> {
-    const BPF_PROG_GET_FD_BY_ID: i32 = 13;
-    const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
-    let mut attr = [0; 8];
-    attr[0] = u64::from(id);
-    let file = unsafe { File::from_raw_fd(bpf(BPF_PROG_GET_FD_BY_ID, &mut attr)?) };
-    let mut info = [0u8; 208];
-    let mut attr = [0; 8];
-    attr[0] = file.as_raw_fd() as u64 | (info.len() as u64) << 32;
-    attr[1] = info.as_mut_ptr() as u64;
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok(info)
 }
 
 /// Id and name of every loaded BPF program, as `bpftool prog` lists them.
@@ -293,7 +323,7 @@ pub fn programs() -> Result<Vec<(u32, String)>, Error> {
             Err(e) => return Err(e),
         }
         // One that went away in the meantime is none of ours.
-        let Ok(info) = program_info(id) else {
+        let Ok(info) = Program::held(id).and_then(|program| program.info()) else {
             continue;
         };
         list.push((id, program_name(&info)));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::actor::Stage;
 use super::common::event::{self, number, text};
+use super::common::ledger::Ledger;
 use super::common::net::{converse, listen, own_ip};
 use super::common::{Run, TempDir, eventually};
 use super::whose;
@@ -68,8 +69,10 @@ fn round(stage: &Stage, args: &str) {
         let lines = text[..whole].lines();
         lines.map(str::to_owned).collect::<Vec<String>>()
     };
+    let ledger = Ledger::open();
     let tracer = Run::quiet(&format!("--format json --dst-ip {ip} {args}"));
     let tracer = tracer.stdout_to(&file).start();
+    let mut account = ledger.account(&tracer);
     let so_far = count.load(Ordering::Relaxed);
     assert!(eventually(
         || count.load(Ordering::Relaxed) > so_far + MANY / 10
@@ -90,8 +93,10 @@ fn round(stage: &Stage, args: &str) {
         closes.filter(old).count() == OLD
     };
     eventually(closed);
+    account.close();
     tracer.stop().ok();
     let all = event::objects(&lines());
+    account.balance(&all);
     let summary = event::summary(&all);
     let lost = number(summary, "lost.events");
 

@@ -14,10 +14,9 @@ use std::time::Duration;
 pub const NETS: [u8; 2] = [66, 67];
 
 /// Why lines of events can be missing; other losses are not of events.
-const REASONS: [&str; 7] = [
+const REASONS: [&str; 6] = [
     "ring_full",
     "output_failed",
-    "undelivered",
     "recursion",
     "unreadable",
     "log_write",

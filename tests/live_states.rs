@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::event::{self, CLIENT, SERVER, Value};
 use common::net::{self, Netns};
-use common::{Run, Tracer, live, skip};
+use common::{Run, Tracer, live, skip, wait};
 use nix::sys::signal::Signal;
 use nix::unistd::gettid;
 
@@ -195,7 +195,10 @@ fn times_are_the_kernels() {
     let connected = net::now();
     drop(client);
     net::drain(listener.accept().unwrap().0);
-    std::thread::sleep(Duration::from_millis(500));
+    wait::pass(
+        "the printing is later than the events",
+        Duration::from_millis(500),
+    );
     tracer.child.signal(Signal::SIGCONT);
     let all = collect(tracer, &[server]);
     let (of_client, of_server) = event::pair(&all, server);

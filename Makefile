@@ -1,5 +1,5 @@
 # Build, run and test socket-snoop. The work is done by the short scripts in scripts/.
-.PHONY: help run test test-kernels test-service bench soak fuzz release install uninstall keys check setup clean
+.PHONY: help run test test-kernels test-service test-ingest bench soak fuzz release install uninstall keys check setup clean
 
 # Where things go: see scripts/install.
 DESTDIR =
@@ -11,6 +11,7 @@ help:
 	@echo 'make test     build the release binaries and run all tests (live ones need root)'
 	@echo 'make test-kernels  run the suite on stock kernels in QEMU (ARGS=--ci for a few of them)'
 	@echo 'make test-service  run the service under systemd in QEMU'
+	@echo 'make test-ingest  read the JSON lines with DuckDB and ClickHouse, by their schema (from PyPI)'
 	@echo 'make fuzz     feed what is read from outside with any input (ARGS="--seconds 60")'
 	@echo 'make bench    measure what an event costs the kernel (as root)'
 	@echo 'make soak     watch memory, descriptors and losses under load for ten minutes (as root)'
@@ -32,6 +33,9 @@ test-kernels:
 
 test-service:
 	@scripts/vm-service $(ARGS)
+
+test-ingest:
+	@scripts/ingest
 
 fuzz:
 	@scripts/fuzz $(ARGS)

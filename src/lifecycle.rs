@@ -29,6 +29,7 @@ mod verdict;
 use crate::lifecycle::existing::Table;
 use crate::model::ability::Abilities;
 use crate::model::event::{Event, What};
+use crate::model::sort;
 use crate::model::tcp::State;
 use crate::model::text;
 use crate::owner::keeper::Moment;
@@ -434,7 +435,7 @@ impl Connections {
         let open = open.filter(|connection| connection.is_shown());
         let all = self.history.iter().chain(open);
         let mut all: Vec<&Connection> = all.filter(|c| c.transitions().next().is_some()).collect();
-        all.sort_unstable_by_key(|connection| connection.number);
+        sort::by_key(&mut all, |connection| connection.number);
         all
     }
 

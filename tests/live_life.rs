@@ -386,7 +386,7 @@ fn the_summary_adds_up() {
     }
     let process = &summary["busiest.processes"][0];
     assert_eq!(process["process.pid"], std::process::id(), "{summary}");
-    let peer = serde_json::json!([{ "connections": 6, "network.peer.address": ip }]);
+    let peer = serde_json::json!([{ "connections.count": 6, "network.peer.address": ip }]);
     assert_eq!(summary["busiest.peers"], peer);
     let said = "Connections: 6 opened, 5 established, 1 refused, 0 given up, 1 reset, 1 still open; 0 retransmissions, 0 events lost.";
     assert!(lines.iter().any(|l| l == said), "{lines:#?}");

@@ -35,7 +35,14 @@ impl Peeked {
 
 /// Members of the structure at `src` to the stack, by the helper: those that lie close together by one call.
 pub fn peek(insns: &mut Vec<Insn>, src: u8, wanted: &mut [Peeked]) {
-    wanted.sort_by_key(|p| p.from);
+    // A few, and in order already as they are written.
+    for end in 1..wanted.len() {
+        let mut at = end;
+        while at > 0 && wanted[at].from < wanted[at - 1].from {
+            wanted.swap(at, at - 1);
+            at -= 1;
+        }
+    }
     let mut rest: &[Peeked] = wanted;
     while let Some(first) = rest.first() {
         // The window keeps the alignment that the members have.

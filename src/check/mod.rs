@@ -8,9 +8,9 @@
 //! run would end with, or says at its start.
 
 mod features;
-mod finding;
+pub(crate) mod finding;
 mod host;
-mod preflight;
+pub(crate) mod preflight;
 
 use crate::capture::{Doors, Source, Transport};
 use crate::cli::Config;

@@ -192,7 +192,7 @@ pub(super) fn json_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals)
     };
     let item = |count: u64, write: &dyn Fn(&mut Vec<u8>)| {
         let mut item = Vec::new();
-        keys::BUSIEST_CONNECTIONS.first(&mut item);
+        keys::CONNECTIONS_COUNT.first(&mut item);
         text::number(&mut item, count);
         write(&mut item);
         item.push(b'}');

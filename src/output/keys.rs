@@ -8,8 +8,6 @@
 //! prefix of another one, so that all can be stored as nested objects together.
 
 #[cfg(test)]
-mod document;
-#[cfg(test)]
 mod tests;
 
 use std::marker::PhantomData;
@@ -58,7 +56,7 @@ pub(crate) enum Boolean {}
 #[derive(Debug)]
 pub(crate) enum Texts {}
 
-/// Objects in an array, of the keys that are in `busiest…` of it.
+/// Objects in an array.
 #[derive(Debug)]
 pub(crate) enum Objects {}
 
@@ -100,6 +98,12 @@ pub(crate) mod within {
         (SUMMARY, "summary"),
         (CHECK, "check"),
         (CHECK_RESULT, "check_result"),
+    ];
+
+    /// The objects in arrays, by the key of the array.
+    pub const INSIDE: [(u16, &str); 2] = [
+        (BUSIEST_PROCESS, "busiest.processes"),
+        (BUSIEST_PEER, "busiest.peers"),
     ];
 }
 
@@ -285,7 +289,7 @@ keys! {
         "the processes with the most connections, the busiest first";
     BUSIEST_PEERS Objects "busiest.peers", SUMMARY, 0,
         "the peers, likewise";
-    BUSIEST_CONNECTIONS Number "connections", BUSIEST, 0,
+    CONNECTIONS_COUNT Number "connections.count", BUSIEST, 0,
         "how many it had";
     BUSIEST_EXACT_PROCESSES Boolean "busiest.exact.processes", 0, SUMMARY,
         "`false` where these counts may be too high";

@@ -3,12 +3,13 @@
 use super::diag::AF_INET;
 use crate::bpf::maps::{LISTENER_KEY, Listener};
 use crate::model::event::{Owner, OwnerSource};
+use crate::model::sort;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Puts the listeners of one address together, in the order of their keys. They
 /// have an owner if all are known to be of the same process.
 pub(super) fn together(mut listeners: Vec<Listener>) -> Vec<Listener> {
-    listeners.sort_unstable_by_key(Listener::key);
+    sort::by_key(&mut listeners, Listener::key);
     listeners.dedup_by(|next, first| {
         let same = next.key() == first.key();
         if same {

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::schema;
+
 pub use serde_json::Value;
 
 /// Transitions of a client that closes first.
@@ -26,7 +28,7 @@ pub const SERVER: [&str; 5] = [
     "LAST_ACK>CLOSE",
 ];
 
-/// All lines as JSON objects.
+/// All lines as JSON objects, which must be as the schema says.
 pub fn objects<S: AsRef<str>>(lines: &[S]) -> Vec<Value> {
     lines
         .iter()
@@ -34,7 +36,7 @@ pub fn objects<S: AsRef<str>>(lines: &[S]) -> Vec<Value> {
             let line = line.as_ref();
             let value: Value =
                 serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON: {e}: {line:?}"));
-            assert!(value.is_object(), "not an object: {line:?}");
+            assert_eq!(schema::fault(&value), None, "{line:?}");
             value
         })
         .collect()

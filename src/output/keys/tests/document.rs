@@ -1,6 +1,7 @@
 //! The README's tables of keys, from the rows.
 
-use super::{Row, TABLE, within::*};
+use crate::output::keys::within::*;
+use crate::output::keys::{Row, TABLE};
 use std::fmt::Write;
 
 /// Places that stand together under one word, the widest first; then each alone.
@@ -9,11 +10,6 @@ const TOGETHER: [(u16, &str); 4] = [
     (CONNECTIONS, "connections"),
     (EVENTS, "events"),
     (RETRANSMISSIONS, "retransmissions"),
-];
-
-const INSIDE: [(u16, &str); 2] = [
-    (BUSIEST_PROCESS, "busiest.processes"),
-    (BUSIEST_PEER, "busiest.peers"),
 ];
 
 /// Where a key comes, in words.

@@ -1,4 +1,5 @@
-//! Assembles `bpf-asm/*.s` into `programs.rs`: one static template for each file, named after it.
+//! Assembles `bpf-asm/*.s` into `programs.rs`: one static template for each file, named after it, and one more for each
+//! further way to the events that it is written for. What the reader of the events has to know, too, becomes `layout.rs`.
 //!
 //! A mistake there fails the build with its file, line and column. The statics hold no path.
 
@@ -15,7 +16,7 @@ mod bpf_insn;
 #[path = "src/bpf_link.rs"]
 mod bpf_link;
 
-use bpf_asm::Program;
+use bpf_asm::{Export, Exported, Program, Type, Variant};
 use bpf_link::Item;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -53,16 +54,35 @@ fn run() -> Result<(), String> {
         "use crate::bpf_insn::Insn;\nuse crate::bpf_link::{FieldRef, Item, Template};\n",
     );
     let mut all = Vec::new();
+    let mut exports: Vec<Export> = Vec::new();
     for name in names {
         let read =
             |name: &str| fs::read_to_string(Path::new(DIR).join(name)).map_err(|e| e.to_string());
         let file = format!("{DIR}/{name}");
         let text = read(&name).map_err(|e| format!("can't read {file}: {e}"))?;
-        let program =
-            bpf_asm::assemble(&file, &text, &mut |name| read(name)).map_err(|e| e.to_string())?;
+        let big_endian = env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big");
+        let assemble = |way| {
+            let variant = Variant { way, big_endian };
+            bpf_asm::assemble_for(variant, &file, &text, &mut |name| read(name))
+                .map_err(|e| e.to_string())
+        };
         let stem = name.trim_end_matches(".s");
-        render(&mut out, stem, &program);
-        all.push(format!("&{}", stem.to_uppercase()));
+        let first = assemble(None)?;
+        let mut add = |name: String, program: &Program| {
+            render(&mut out, stem, &name.to_uppercase(), program);
+            all.push(format!("&{}", name.to_uppercase()));
+        };
+        add(stem.to_string(), &first);
+        for export in first.exports {
+            match exports.iter().find(|known| known.name == export.name) {
+                None => exports.push(export),
+                Some(known) if *known == export => {}
+                Some(_) => return Err(format!("{file}: another {}", export.name)),
+            }
+        }
+        for way in first.ways.iter().skip(1) {
+            add(format!("{stem}_{way}"), &assemble(Some(way))?);
+        }
     }
     let _ = writeln!(
         out,
@@ -70,12 +90,37 @@ fn run() -> Result<(), String> {
         all.join(", ")
     );
     let target = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?;
-    fs::write(Path::new(&target).join("programs.rs"), out)
-        .map_err(|e| format!("can't write programs.rs: {e}"))
+    for (name, text) in [("programs.rs", out), ("layout.rs", layout(&exports))] {
+        fs::write(Path::new(&target).join(name), text)
+            .map_err(|e| format!("can't write {name}: {e}"))?;
+    }
+    Ok(())
 }
 
-/// Adds the program as Rust text.
-fn render(out: &mut String, stem: &str, program: &Program) {
+/// What the reader of the events has to know, as Rust text.
+fn layout(exports: &[Export]) -> String {
+    let number = |kind: &Type| format!("{}{}", if kind.signed { 'i' } else { 'u' }, kind.unit * 8);
+    let mut out = String::new();
+    for Export { name, what, about } in exports {
+        let _ = writeln!(out, "/// {}.", if about.is_empty() { name } else { about });
+        let _ = match what {
+            Exported::Constant(kind, value) => {
+                writeln!(out, "pub const {name}: {} = {value};", number(kind))
+            }
+            Exported::Size(bytes) => writeln!(out, "pub const {name}: usize = {bytes};"),
+            Exported::Member(at, kind) => {
+                let one = number(kind);
+                let of = kind.count.map(|count| format!("[{one}; {count}]"));
+                let of = of.unwrap_or(one);
+                writeln!(out, "pub const {name}: Field<{of}> = Field::at({at});")
+            }
+        };
+    }
+    out
+}
+
+/// Adds the program as Rust text, from this file and under this name.
+fn render(out: &mut String, stem: &str, constant: &str, program: &Program) {
     let Program {
         name,
         group,
@@ -84,13 +129,14 @@ fn render(out: &mut String, stem: &str, program: &Program) {
         fields,
         maps,
         items,
+        ..
     } = program;
     let _ = write!(
         out,
         "\n/// `{name}` on `{group}:{event}`, from `{DIR}/{stem}.s`.\n\
          pub static {}: Template<'static> = Template {{\n    name: {name:?},\n    group: {group:?},\n    \
          event: {event:?},\n    license: {license:?},\n    fields: &[\n",
-        stem.to_uppercase()
+        constant
     );
     for field in fields {
         let (name, widths, optional) = (&field.name, &field.widths, field.optional);

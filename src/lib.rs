@@ -33,6 +33,7 @@ pub mod model;
 pub mod sandbox;
 
 pub mod bpf_insn;
+pub mod order;
 pub mod sys;
 
 /// The programs of bpf-asm/, assembled at build time.

@@ -4,7 +4,7 @@ mod common;
 
 use common::layouts::*;
 use common::verifier::{self, width};
-use socket_snoop::bpf::wire::{WIRE_CLOSE_LEN, WIRE_LEN};
+use socket_snoop::bpf::layout::{EV_CLOSE_SIZE, EV_SIZE};
 use socket_snoop::bpf_asm::{Program, assemble, fragment};
 use socket_snoop::bpf_insn::{CLASS, Insn, LDX, PSEUDO_MAP_FD};
 use socket_snoop::bpf_link::{Host, LinkError, Template, is_member};
@@ -18,9 +18,9 @@ fn acceptable(template: &Template<'_>, host: &Fields<'_>) -> Vec<Insn> {
         .unwrap_or_else(|e| panic!("{}: {e}", template.name));
     let sent = verifier::check(&insns);
     match template.name {
-        "socket_snoop_st" => assert_eq!(sent, [WIRE_LEN, WIRE_CLOSE_LEN]),
+        "socket_snoop_st" => assert_eq!(sent, [EV_SIZE, EV_CLOSE_SIZE]),
         "socket_snoop_ct" => assert!(sent.is_empty()),
-        _ => assert_eq!(sent, [WIRE_LEN]),
+        _ => assert_eq!(sent, [EV_SIZE]),
     }
     for (at, insn) in insns.iter().enumerate() {
         if insn.code & CLASS == LDX && insn.src == 6 {

@@ -4,7 +4,7 @@
 //! there are depends on the host's optional fields, so every mix of them is walked.
 
 use super::parse::Source;
-use super::{AsmError, Program};
+use super::program::{AsmError, Program};
 use crate::bpf_insn::{CLASS, Insn, JMP};
 use crate::bpf_link::Item;
 

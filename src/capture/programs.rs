@@ -5,9 +5,10 @@
 use super::attach::Loaded;
 use super::loss::Elsewhere;
 use super::way::Way;
+use crate::bpf::layout::EV_CLOSE_SIZE;
 use crate::bpf::maps::{Listener, Maps};
 use crate::bpf::tally::Tally;
-use crate::bpf::wire::{DecodeError, WIRE_CLOSE_LEN};
+use crate::bpf::wire::DecodeError;
 use crate::host::proc::Proc;
 use crate::model::event::Event;
 use crate::owner::processes::Processes;
@@ -35,7 +36,7 @@ impl Way for Programs {
         sample: Sample<'_>,
         _processes: &Processes,
     ) -> Result<Option<Event>, DecodeError> {
-        let mut buffer = [0; WIRE_CLOSE_LEN];
+        let mut buffer = [0; EV_CLOSE_SIZE];
         let Body::Sample { data, .. } = sample.body else {
             return Err(DecodeError::Kind);
         };

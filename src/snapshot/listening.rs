@@ -1,7 +1,8 @@
 //! Listeners by address, and whose the connections are that wait there.
 
 use super::diag::AF_INET;
-use crate::bpf::maps::{LISTENER_KEY, Listener};
+use crate::bpf::layout::LK_SIZE;
+use crate::bpf::maps::Listener;
 use crate::model::event::{Owner, OwnerSource};
 use crate::model::sort;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -28,7 +29,7 @@ pub(super) fn together(mut listeners: Vec<Listener>) -> Vec<Listener> {
 /// The owner of the listener that a connection waits to be accepted by: that of
 /// its address, else that of all addresses.
 pub(super) fn awaited(listeners: &[Listener], connection: &Listener) -> Option<Owner> {
-    let find = |key: &[u8; LISTENER_KEY]| {
+    let find = |key: &[u8; LK_SIZE]| {
         let place = listeners.binary_search_by_key(key, Listener::key).ok()?;
         listeners.get(place)
     };

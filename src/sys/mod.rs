@@ -12,6 +12,7 @@ pub mod child;
 pub mod errno;
 pub mod landlock;
 pub mod limits;
+mod mapping;
 pub mod memory;
 pub mod netlink;
 pub mod perf_event;

@@ -25,7 +25,7 @@ use std::{env, process};
 
 use serde_json::Value;
 
-use super::common::net::Netns;
+use super::common::net::{self, Netns};
 use super::common::{Guard, TempDir};
 use part::Part;
 
@@ -75,7 +75,9 @@ impl Stage {
 
     /// A new process of this name.
     pub fn actor(&self, name: &str) -> Actor {
+        let forking = net::forking();
         let child = self.command().spawn().expect("start an actor");
+        drop(forking);
         self.named(Guard(child), name)
     }
 

@@ -25,6 +25,7 @@ use nix::unistd::{ForkResult, Uid, getppid, gettid};
 use serde_json::{Value, json};
 
 use super::steer::steer;
+use crate::common::wait;
 
 type Sockets = Arc<Mutex<HashMap<String, Arc<OwnedFd>>>>;
 
@@ -244,7 +245,7 @@ impl Part {
                 // socket of this kind makes it look again.
                 for _ in 0..20 {
                     let _ = UnixDatagram::pair();
-                    thread::sleep(Duration::from_millis(5));
+                    wait::pace(Duration::from_millis(5));
                 }
             }
             ["volley", from, to, count, bytes] => {

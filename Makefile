@@ -1,5 +1,5 @@
 # Build, run and test socket-snoop. The work is done by the short scripts in scripts/.
-.PHONY: help run test test-kernels test-service bench soak fuzz release install uninstall check setup clean
+.PHONY: help run test test-kernels test-service test-ingest bench soak fuzz release install uninstall keys check setup clean
 
 # Where things go: see scripts/install.
 DESTDIR =
@@ -11,11 +11,13 @@ help:
 	@echo 'make test     build the release binaries and run all tests (live ones need root)'
 	@echo 'make test-kernels  run the suite on stock kernels in QEMU (ARGS=--ci for a few of them)'
 	@echo 'make test-service  run the service under systemd in QEMU'
+	@echo 'make test-ingest  read the JSON lines with DuckDB and ClickHouse, by their schema (from PyPI)'
 	@echo 'make fuzz     feed what is read from outside with any input (ARGS="--seconds 60")'
 	@echo 'make bench    measure what an event costs the kernel (as root)'
 	@echo 'make soak     watch memory, descriptors and losses under load for ten minutes (as root)'
 	@echo 'make release  build dist/socket-snoop-x86_64 and dist/socket-snoop-aarch64'
 	@echo 'make install  put the release binary and its service in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
+	@echo 'make keys     write the tables of JSON keys in the README, and schema/, anew'
 	@echo 'make check    formatting, lints, and whether THIRD-PARTY is current'
 	@echo 'make setup    install what the tests need from the packages of Debian'
 	@echo 'make clean    remove what was built'
@@ -31,6 +33,9 @@ test-kernels:
 
 test-service:
 	@scripts/vm-service $(ARGS)
+
+test-ingest:
+	@scripts/ingest
 
 fuzz:
 	@scripts/fuzz $(ARGS)
@@ -50,6 +55,9 @@ install:
 
 uninstall:
 	@scripts/install --remove "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
+
+keys:
+	@scripts/keys
 
 check:
 	@scripts/check

@@ -1,26 +1,29 @@
-//! Assembles `bpf-asm/*.s` and packs them into one piece, `programs.bin`; `programs.rs` names them, each after its file.
+//! Assembles `bpf-asm/*.s` and packs the programs into one piece, `programs.bin`: one for each file, and one more for
+//! each further way to the events that it is written for. `programs.rs` names them, each after its file. What the
+//! reader of the events has to know, too, becomes `layout.rs`.
 //!
 //! A mistake there fails the build with its file, line and column, as does a piece of which another program would be
 //! unpacked. What is made holds no path.
 
-// Talking to cargo is printing.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking to cargo is printing"
+)]
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the library")]
 #[path = "src/bpf_asm/mod.rs"]
 mod bpf_asm;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the library")]
 #[path = "src/bpf_insn.rs"]
 mod bpf_insn;
-#[allow(dead_code)]
-#[path = "src/bpf"]
-mod bpf {
-    pub mod link;
-    pub mod packed;
-}
+#[allow(dead_code, reason = "shared with the library")]
+#[path = "src/bpf_link.rs"]
+mod bpf_link;
 
-use bpf::link::Template;
-use bpf::packed::Packed;
+use bpf_asm::{Export, Exported, Type, Variant};
+use bpf_link::packed::Packed;
+use bpf_link::{Item, Template};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs, process};
@@ -34,10 +37,8 @@ fn main() {
         "src/bpf_asm",
         "src/bpf_insn.rs",
         "src/bpf_insn",
-        "src/bpf/link.rs",
-        "src/bpf/link",
-        "src/bpf/packed.rs",
-        "src/bpf/packed",
+        "src/bpf_link.rs",
+        "src/bpf_link",
     ] {
         println!("cargo:rerun-if-changed={path}");
     }
@@ -55,28 +56,50 @@ fn run() -> Result<(), String> {
         .collect();
     names.retain(|name| name.ends_with(".s"));
     names.sort();
+    let mut templates: Vec<Template> = Vec::new();
     let mut out = String::new();
-    let mut templates = Vec::new();
-    for (n, name) in names.iter().enumerate() {
+    let mut exports: Vec<Export> = Vec::new();
+    for name in names {
         let read =
             |name: &str| fs::read_to_string(Path::new(DIR).join(name)).map_err(|e| e.to_string());
-        let text = read(name).map_err(|e| format!("can't read {DIR}/{name}: {e}"))?;
-        let template = bpf_asm::assemble(name, &text, &mut |name| read(name))
-            .map_err(|e| format!("{DIR}/{e}"))?;
-        let constant = name.trim_end_matches(".s").to_uppercase();
-        let Template {
-            name: loaded,
-            group,
-            event,
-            ..
-        } = &template;
-        let _ = writeln!(
-            out,
-            "/// `{loaded}` on `{group}:{event}`, from `{DIR}/{name}`.\npub const {constant}: Name = Name({n});"
-        );
-        templates.push(template);
+        let file = format!("{DIR}/{name}");
+        let text = read(&name).map_err(|e| format!("can't read {file}: {e}"))?;
+        let big_endian = env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big");
+        let assemble = |way| {
+            let variant = Variant { way, big_endian };
+            bpf_asm::assemble_for(variant, &name, &text, &mut |name| read(name))
+                .map_err(|e| format!("{DIR}/{e}"))
+        };
+        let stem = name.trim_end_matches(".s");
+        let first = assemble(None)?;
+        let mut add = |constant: String, template: Template| {
+            let Template {
+                name: loaded,
+                group,
+                event,
+                ..
+            } = &template;
+            let number = templates.len();
+            let _ = writeln!(
+                out,
+                "/// `{loaded}` on `{group}:{event}`, from `{DIR}/{name}`.\npub const {}: Name = Name({number});",
+                constant.to_uppercase()
+            );
+            templates.push(template);
+        };
+        add(stem.to_string(), first.template);
+        for export in first.exports {
+            match exports.iter().find(|known| known.name == export.name) {
+                None => exports.push(export),
+                Some(known) if *known == export => {}
+                Some(_) => return Err(format!("{file}: another {}", export.name)),
+            }
+        }
+        for way in first.ways.iter().skip(1) {
+            add(format!("{stem}_{way}"), assemble(Some(way))?.template);
+        }
     }
-    let count = names.len();
+    let count = templates.len();
     let all: Vec<String> = (0..count).map(|n| format!("Name({n})")).collect();
     let _ = writeln!(
         out,
@@ -86,15 +109,40 @@ fn run() -> Result<(), String> {
     let packed = bpf_asm::pack(&templates);
     verify(&packed, &templates)?;
     let target = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?;
-    let write = |name: &str, bytes: &[u8]| {
+    for (name, bytes) in [
+        ("programs.rs", out.into_bytes()),
+        ("programs.bin", packed),
+        ("layout.rs", layout(&exports).into_bytes()),
+    ] {
         fs::write(Path::new(&target).join(name), bytes)
-            .map_err(|e| format!("can't write {name}: {e}"))
-    };
-    write("programs.rs", out.as_bytes())?;
-    write("programs.bin", &packed)
+            .map_err(|e| format!("can't write {name}: {e}"))?;
+    }
+    Ok(())
 }
 
-/// Unpacks what was packed, and compares; the text's numbers are others.
+/// What the reader of the events has to know, as Rust text.
+fn layout(exports: &[Export]) -> String {
+    let number = |kind: &Type| format!("{}{}", if kind.signed { 'i' } else { 'u' }, kind.unit * 8);
+    let mut out = String::new();
+    for Export { name, what, about } in exports {
+        let _ = writeln!(out, "/// {}.", if about.is_empty() { name } else { about });
+        let _ = match what {
+            Exported::Constant(kind, value) => {
+                writeln!(out, "pub const {name}: {} = {value};", number(kind))
+            }
+            Exported::Size(bytes) => writeln!(out, "pub const {name}: usize = {bytes};"),
+            Exported::Member(at, kind) => {
+                let one = number(kind);
+                let of = kind.count.map(|count| format!("[{one}; {count}]"));
+                let of = of.unwrap_or(one);
+                writeln!(out, "pub const {name}: Field<{of}> = Field::at({at});")
+            }
+        };
+    }
+    out
+}
+
+/// Unpacks what was packed, and compares. The text's numbers are others, and a field with two names is one.
 fn verify(packed: &[u8], templates: &[Template]) -> Result<(), String> {
     let read = Packed::read(packed).ok_or("what was packed can't be unpacked")?;
     let line = |of: &Template, n: u32| {
@@ -113,6 +161,7 @@ fn verify(packed: &[u8], templates: &[Template]) -> Result<(), String> {
                     .collect::<Vec<_>>()
             };
             let bare = |of: &Template| Template {
+                items: of.items.iter().map(|item| once(of, *item)).collect(),
                 lines: Vec::new(),
                 labels: Vec::new(),
                 text: Default::default(),
@@ -128,4 +177,18 @@ fn verify(packed: &[u8], templates: &[Template]) -> Result<(), String> {
         true => Ok(()),
         false => Err("there are more programs than were packed".into()),
     }
+}
+
+/// The item with the first number that its field has.
+fn once(of: &Template, mut item: Item) -> Item {
+    if let Item::Load { field, .. }
+    | Item::Copy { field, .. }
+    | Item::Peek { field, .. }
+    | Item::If { field, .. } = &mut item
+    {
+        let named = &of.fields[usize::from(*field)];
+        let first = of.fields.iter().position(|other| other == named);
+        *field = first.map_or(*field, |first| first as u16);
+    }
+    item
 }

@@ -4,9 +4,9 @@
 ;
 ; Registers                            Stack
 ;   r6  the context: the arguments,      r10-224 … r10-85   the event, see event.inc
-;   r7  struct sock; then in renew.inc   r10-4   … r10-1    send.inc, keep.inc: the key of the map lost
-;       the listener, in send.inc        r10-232 … r10-225  a value in between
-;       the output's error
+;   r7  struct sock; then the            r10-4   … r10-1    count_here: the key of the map lost
+;       listener, in output the          r10-232 … r10-225  a value in between
+;       output's error
 ;   r8  struct tcp_sock, the same
 ;   r9  what is remembered of it
 ;   r0 to r5  scratch
@@ -14,36 +14,75 @@
 .program    socket_snoop_ac
 .tracepoint fexit:inet_csk_accept
 .license    "Dual MIT/GPL"
+.ways       btf
 
-.field arg0.ptr                     u64     ; struct sock *: the listener
-.field ret.ptr                      u64     ; struct sock *
+.field listener = arg0.ptr          u64     ; struct sock *
+.field child    = ret.ptr           u64     ; struct sock *
 .field sock.__sk_common.skc_state   u8
+.field tcp_sock.tsorted_sent_queue.next   u64 optional
 
 .include "event.inc"
-.include "owners.inc"
+.include "socket.inc"
+.include "owner.inc"
+.include "accepted.inc"
 
-.equ CURRENT_TASK 158                       ; bpf_get_current_task_btf (Linux 5.11)
-
-    r6 = r1
-    r7 = *(u64 *)(r6 + ret.ptr)
+    begin
+    r7 = *(u64 *)(r6 + child)
     if r7 == 0 goto out
     r1 = *(u8 *)(r7 + sock.__sk_common.skc_state)
     if r1 == CLOSE goto out                 ; it ended in the queue: nothing would forget it
 
-.include "socket_btf.inc"
-
-    *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY
+    socket_ends
+    family_flag
     r1 = map owners ll
     r2 = r10
     r2 += EV_SOCKET
     call bpf_map_lookup_elem
     r9 = r0
+    accepted_event
 
-.include "accepted.inc"
-.include "renew.inc"
+    ; Who accepts is the listener's owner from now on: where it was opened by another process, or before the start. It is
+    ; remembered by the place of the listener's queue, where its children find it, and by its address.
+.ifdef tcp_sock.tsorted_sent_queue.next
+    r7 = *(u64 *)(r6 + listener)
+    if r7 == 0 goto renewed
+    r1 = r7
+    call bpf_skc_to_tcp_sock
+    if r0 == 0 goto renewed
+    r8 = r0
+    r1 = *(u8 *)(r7 + sock.__sk_common.skc_state)
+    if r1 != LISTEN goto renewed            ; it has been closed meanwhile: nothing would forget it
+    listener_queue
+    call bpf_map_lookup_elem
+    if r0 == 0 goto renew
+    r1 = *(u32 *)(r0 + OW_TASK + PID)
+    r2 = *(u32 *)(r10 + EV_OWNER + OW_TASK + PID)
+    if r1 == r2 goto renewed
+renew:
+    *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_CACHED
+    listener_queue
+    r3 = r10
+    r3 += EV_OWNER
+    r4 = BPF_ANY
+    call bpf_map_update_elem
+    r9 = r0
+    *(u64 *)(r10 + TMP) = r7
+    r1 = map owners ll
+    r2 = r10
+    r2 += TMP
+    r3 = r10
+    r3 += EV_OWNER
+    r4 = BPF_ANY
+    call bpf_map_update_elem
+    *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_ACCEPT
+    if r9 == 0 goto renewed
+    listener_lost
+renewed:
+.endif
+
     *(u32 *)(r10 + EV_SKERR) = 0
     r5 = EV_SIZE
-.include "send.inc"
+    output
 stranger:
 out:
     r0 = 0                                  ; nothing else is taken (v6.12 kernel/bpf/verifier.c, check_return_code)

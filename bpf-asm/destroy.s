@@ -3,27 +3,27 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the record          r10-224 … r10-85   the event, see event.inc
-;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc: the key of the map lost
-;       the output's error               r10-232 … r10-225  netns.inc: a value in between
+;   r6  the context                      r10-224 … r10-85   the event, see event.inc
+;   r7  the socket; then in output       r10-4   … r10-1    count_here: the key of the map lost
+;       the output's error               r10-232 … r10-225  a value in between
 ;   r0 to r5  scratch
 
 .program    socket_snoop_ds
 .tracepoint tcp:tcp_destroy_sock
 .license    "Dual MIT/GPL"
+.ways       tracefs
 
 .field skaddr       u64
 .field sock_cookie  u64
 
 .include "event.inc"
+.include "socket.inc"
+.include "owner.inc"
+.include "short.inc"
 
-.equ CURRENT_TASK 35                        ; bpf_get_current_task
-
-    r6 = r1
-.include "ran.inc"
+    begin
     r7 = *(u64 *)(r6 + skaddr)
-
-.include "endless.inc"
+    socket_alone
 
     r1 = *(u64 *)(r6 + sock_cookie)
     *(u64 *)(r10 + EV_LOCAL) = r1           ; instead of an address
@@ -31,4 +31,6 @@
     *(u16 *)(r10 + EV_FLAGS) = 0
     *(u8 *)(r10 + EV_KIND) = KIND_DESTROY
 
-.include "short.inc"
+    short_event
+out:
+    pass

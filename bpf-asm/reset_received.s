@@ -2,30 +2,36 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the record          r10-224 … r10-85   the event, see event.inc
-;   r7  the socket; then in send.inc     r10-4   … r10-1    send.inc: the key of the map lost
-;       the output's error               r10-232 … r10-225  netns.inc: a value in between
+;   r6  the context                      r10-224 … r10-85   the event, see event.inc
+;   r7  the socket; then in output       r10-4   … r10-1    count_here: the key of the map lost
+;       the output's error               r10-232 … r10-225  a value in between
 ;   r0 to r5  scratch
 
 .program    socket_snoop_rr
 .tracepoint tcp:tcp_receive_reset
 .license    "Dual MIT/GPL"
+.ways       tracefs btf
 
-.field skaddr  u64
+.if tracefs
+.field socket = skaddr    u64
+.else
+.field socket = arg0.ptr  u64               ; struct sock *sk
+.endif
 
 .include "event.inc"
+.include "socket.inc"
+.include "owner.inc"
+.include "short.inc"
 
-.equ CURRENT_TASK 35                        ; bpf_get_current_task
-
-    r6 = r1
-.include "ran.inc"
-    r7 = *(u64 *)(r6 + skaddr)
+    begin
+    r7 = *(u64 *)(r6 + socket)
     if r7 == 0 goto out
-
-.include "endless.inc"
+    socket_alone
 
     *(u32 *)(r10 + EV_REASON) = 0
     *(u16 *)(r10 + EV_FLAGS) = 0
     *(u8 *)(r10 + EV_KIND) = KIND_RST_RCVD
 
-.include "short.inc"
+    short_event
+out:
+    pass

@@ -1,12 +1,11 @@
-//! What runs in the kernel: programs filled for this host and loaded, the maps
+//! What runs in the kernel: programs completed for this host and loaded, the maps
 //! that they share, and what they send and count.
 //!
 //! Contract: nothing here attaches a program; that is `capture`'s.
 
-pub mod link;
+pub mod layout;
 pub mod load;
 pub mod maps;
-pub mod packed;
 pub mod passes;
 pub mod tally;
 pub mod wire;

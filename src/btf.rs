@@ -16,7 +16,7 @@ pub use file::BtfError;
 pub use kernel::PATH;
 pub use types::Kind;
 
-use crate::bpf::link::HostField;
+use crate::bpf_link::HostField;
 use crate::host::symbols;
 use file::{Reader, Window};
 use names::{Names, Places};

@@ -6,31 +6,35 @@
 
 pub mod attach;
 pub mod decoder;
+pub mod given;
 pub mod loss;
+mod programs;
 pub mod samples;
 mod transport;
+mod way;
 
 pub use transport::Transport;
 
 use crate::bpf::load::check_capabilities;
 use crate::bpf::maps::{Listener, Maps, lift_memlock};
-use crate::bpf::wire::{DecodeError, WIRE_CLOSE_LEN};
 use crate::capture::loss::{Elsewhere, Losses};
 use crate::capture::samples::Sampler;
 use crate::error::{Error, Kind};
-use crate::host::proc::Proc;
 use crate::host::timens;
 use crate::host::user::User;
-use crate::model::event::{Event, Known};
+use crate::model::ability::Abilities;
+use crate::model::event::Event;
 use crate::model::loss::{Lost, Reason};
 use crate::owner::processes::Processes;
+use crate::perf::Rings;
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
-use crate::perf::{Rings, Sample};
 use crate::sandbox::{self, Enforced, Mode, Needs, OutputAccess, Pinned};
 use crate::sys::{self, Errno, time};
-use attach::{Loaded, Part, Wants};
+use given::Given;
+use programs::Programs;
 use std::os::fd::{BorrowedFd, RawFd};
+use way::Way;
 
 /// How often to look for what is missing and for CPUs that came up, in
 /// nanoseconds. Each look interrupts every CPU for a moment.
@@ -47,25 +51,16 @@ const UNSEEN_ACCEPTS: &str = "note: who accepts a connection is not seen here: -
 #[derive(Debug)]
 pub struct Source {
     rings: Rings,
-    way: Way,
+    way: Box<dyn Way>,
     processes: Processes,
     losses: Losses,
     /// When CPUs were last looked for that came up.
     looked: u64,
     transport: Transport,
-    absent: Vec<(Part, Error)>,
+    given: Given,
     notes: Vec<String>,
     /// CPUs that were said to have no ring.
     ringless: Vec<u32>,
-}
-
-/// What fills the rings.
-#[derive(Debug)]
-enum Way {
-    /// Programs.
-    Programs { maps: Maps, loaded: Box<Loaded> },
-    /// The tracepoints themselves.
-    Samples(Box<Sampler>),
 }
 
 /// How the doors are to be shut.
@@ -94,7 +89,7 @@ impl Source {
     pub fn open(
         buffer: Option<usize>,
         transport: Option<Transport>,
-        wants: Wants,
+        wants: Abilities,
     ) -> Result<Source, Error> {
         timens::align()?;
         let (mut source, why) = match transport {
@@ -104,23 +99,21 @@ impl Source {
         };
         if let Some(why) = source.rings.shortfall() {
             source.notes.push(format!("warning: {why}"));
-            source.absent.insert(0, (Part::Rings, why));
+            source.given.lack(Abilities::RINGS, why);
+        } else {
+            source.given.gain(Abilities::RINGS);
         }
         if let Some(why) = source.rings.without_news() {
             source.notes.push(format!(
                 "note: the owner of a socket may be a process that has ended: {why}"
             ));
         }
-        let unseen = source.absent.iter().any(|(part, _)| *part == Part::Accepts);
-        if unseen && !wants.reads && source.transport != Transport::Perf {
+        let unseen = source.given.why_not(Abilities::ACCEPTS).is_some();
+        let reads = wants.contains(Abilities::READS);
+        if unseen && !reads && source.transport != Transport::Perf {
             source.notes.push(UNSEEN_ACCEPTS.into());
         }
-        let others = source
-            .absent
-            .iter()
-            .filter(|(part, _)| *part != Part::Rings);
-        let others: Vec<_> = others.cloned().collect();
-        source.notes.extend(attach::short_of(&others));
+        source.notes.extend(source.given.short_of());
         let name = match source.transport {
             Transport::Tracepoint => return Ok(source),
             Transport::Btf => "by BTF",
@@ -136,7 +129,7 @@ impl Source {
         Ok(source)
     }
 
-    fn by_the_first(buffer: Option<usize>, wants: Wants) -> Result<Found, Error> {
+    fn by_the_first(buffer: Option<usize>, wants: Abilities) -> Result<Found, Error> {
         // Without the rights to any of them, one line tells of the best one.
         if Transport::LADDER
             .iter()
@@ -157,7 +150,7 @@ impl Source {
     fn by_programs(
         buffer: Option<usize>,
         ways: &[Transport],
-        wants: Wants,
+        wants: Abilities,
     ) -> Result<Found, Error> {
         check_capabilities(true, ways == [Transport::Tracepoint])?;
         let mut failed: Option<Error> = None;
@@ -169,11 +162,10 @@ impl Source {
                 _ => attach::by_tracefs(&maps, &rings.cpus(), wants),
             };
             match (loaded, failed) {
-                (Ok(mut loaded), failed) => {
-                    let absent = std::mem::take(&mut loaded.absent);
-                    let loaded = Box::new(loaded);
-                    let way = Way::Programs { maps, loaded };
-                    return Ok((Source::new(rings, way, transport, absent), failed));
+                (Ok(loaded), failed) => {
+                    let given = loaded.given.clone();
+                    let way = Box::new(Programs::new(maps, loaded));
+                    return Ok((Source::new(rings, way, transport, given), failed));
                 }
                 (Err(error), None) => failed = Some(error),
                 (Err(second), Some(first)) => failed = Some(nor(first, "by BTF", second)),
@@ -182,23 +174,25 @@ impl Source {
         Err(failed.unwrap_or_else(|| Error::new(Kind::Usage, "no way to the events was asked for")))
     }
 
-    fn by_samples(buffer: Option<usize>, wants: Wants) -> Result<Source, Error> {
+    fn by_samples(buffer: Option<usize>, wants: Abilities) -> Result<Source, Error> {
         Transport::Perf.check_capabilities()?;
         let (sampler, rings) = Sampler::open(buffer)?;
         // A ring for a CPU that comes up later is to need no more rights than
         // it does where programs were tried before.
         let _ = lift_memlock();
-        let absent = sampler.absent(wants);
-        let way = Way::Samples(Box::new(sampler));
-        Ok(Source::new(rings, way, Transport::Perf, absent))
+        let given = sampler.given(wants);
+        Ok(Source::new(
+            rings,
+            Box::new(sampler),
+            Transport::Perf,
+            given,
+        ))
     }
 
-    fn new(rings: Rings, way: Way, transport: Transport, absent: Vec<(Part, Error)>) -> Source {
-        let processes = match (&way, rings.without_news()) {
-            (_, Some(_)) => Processes::empty(true),
-            // Programs tell the kernel's ids, whatever namespace this is.
-            (Way::Programs { .. }, None) => Processes::open(Proc::open().as_ref(), true),
-            (Way::Samples(sampler), None) => Processes::open(sampler.proc(), false),
+    fn new(rings: Rings, way: Box<dyn Way>, transport: Transport, given: Given) -> Source {
+        let processes = match rings.without_news() {
+            Some(_) => Processes::empty(true),
+            None => way.processes(),
         };
         Source {
             processes,
@@ -207,7 +201,7 @@ impl Source {
             losses: Losses::default(),
             looked: time::monotonic(),
             transport,
-            absent,
+            given,
             notes: Vec::new(),
             ringless: Vec::new(),
         }
@@ -215,10 +209,7 @@ impl Source {
 
     /// The names of the reasons of resets, by number, where they are known.
     pub fn reset_reasons(&self) -> Vec<(u32, String)> {
-        match &self.way {
-            Way::Programs { loaded, .. } => loaded.reset_reasons.clone(),
-            Way::Samples(sampler) => sampler.reset_reasons().to_vec(),
-        }
+        self.way.reset_reasons().to_vec()
     }
 
     /// The way that was taken.
@@ -226,61 +217,24 @@ impl Source {
         self.transport
     }
 
-    /// What its programs read beyond what every host has.
-    pub fn known(&self) -> Known {
-        match &self.way {
-            Way::Programs { loaded, .. } => loaded.known,
-            Way::Samples(_) => Known::empty(),
-        }
-    }
-
-    /// Why the events don't tell what a connection has counted, where they don't.
-    pub fn without_counters(&self) -> Option<&Error> {
-        let mut absent = self.absent.iter();
-        let counters = absent.find(|(part, _)| *part == Part::Counters);
-        counters.map(|(_, why)| why)
-    }
-
-    /// Whether it tells when a socket is destroyed, because its counters can't
-    /// be read.
-    pub fn tells_destroys(&self) -> bool {
-        match &self.way {
-            Way::Programs { loaded, .. } => loaded.destroys,
-            Way::Samples(sampler) => sampler.tells_destroys(),
-        }
-    }
-
-    /// Whether it tells who first reads from a connection, as if it were the accept.
-    pub fn tells_reads(&self) -> bool {
-        match &self.way {
-            Way::Programs { loaded, .. } => loaded.reads,
-            Way::Samples(_) => false,
-        }
+    /// What this host gives, and what this run goes without.
+    pub fn given(&self) -> &Given {
+        &self.given
     }
 
     /// Tells the programs of listeners that were there before them.
     pub fn add_listener(&self, listener: &Listener) -> sys::Result<()> {
-        match &self.way {
-            Way::Programs { maps, .. } => maps.add_listener(listener),
-            Way::Samples(_) => Ok(()),
-        }
+        self.way.add_listener(listener)
     }
 
     /// Takes that back: the listener had gone already.
     pub fn forget_listener(&self, listener: &Listener) {
-        if let Way::Programs { maps, .. } = &self.way {
-            maps.forget_listener(listener);
-        }
+        self.way.forget_listener(listener);
     }
 
     /// Whether a ring is filling up, and should be drained soon.
     pub fn is_filling(&self) -> bool {
         self.rings.is_filling()
-    }
-
-    /// What this run goes without, and why.
-    pub fn absent(&self) -> &[(Part, Error)] {
-        &self.absent
     }
 
     /// What a person should know since the last call, a line each.
@@ -312,8 +266,8 @@ impl Source {
             let log = doors.outputs.log.as_ref();
             user.become_it(log.map(|log| (log.file, log.folder)))?;
         }
-        if let (Way::Samples(sampler), true) = (&mut self.way, mode != Mode::Off) {
-            if let Err(errno) = sampler.hand_over() {
+        if mode != Mode::Off {
+            if let Err(errno) = self.way.hand_over() {
                 self.notes.push(format!(
                     "warning: names and users of tasks can't be read any more (fork: {errno})"
                 ));
@@ -322,18 +276,15 @@ impl Source {
         let open_ring = || self.rings.try_another();
         let open_ring: Option<&dyn Fn() -> sys::Result<()>> =
             self.rings.may_grow().then_some(&open_ring);
-        let tell_losses = || match (&self.way, open_ring) {
-            (Way::Programs { maps, loaded }, _) => {
-                maps.tally().readable()?;
-                loaded.may_ask()?;
-                // What a ring that is opened later needs.
-                let later = open_ring.filter(|_| mode != Mode::Strict);
-                let ring = later.and_then(|_| self.rings.iter().next());
-                ring.map_or(Ok(()), |ring| maps.connect(ring))
+        // What a ring that is opened later needs.
+        let later = self.rings.iter().next();
+        let later = later.filter(|_| open_ring.is_some() && mode != Mode::Strict);
+        let tell_losses = || {
+            self.way.try_losses(later)?;
+            match open_ring {
+                Some(open_ring) if !self.way.tells_of_cpus() => open_ring(),
+                _ => Ok(()),
             }
-            // Only a ring tells of a CPU that came up.
-            (Way::Samples(_), Some(open_ring)) => open_ring(),
-            (Way::Samples(_), None) => Ok(()),
         };
         let needs = Needs {
             outputs: doors.outputs,
@@ -349,37 +300,22 @@ impl Source {
 
     /// Detaches: what is in the rings then is all there will be.
     pub fn detach(&mut self) {
-        match &mut self.way {
-            Way::Programs { maps, loaded } => loaded.detach(maps.tally()),
-            Way::Samples(_) => {
-                // A CPU that has gone has taken its tracepoints with it.
-                let _ = self.rings.switch(false);
-                self.rings.count_missing();
-            }
-        }
+        self.way.detach(&self.rings);
     }
 
     /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
     /// in the order of time, with the processes as they are then, until `sink`
     /// returns false. Returns whether events are left.
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event, &Processes) -> bool) -> bool {
-        if let Way::Samples(sampler) = &mut self.way {
-            sampler.look_ahead(&self.rings, until);
-        }
+        self.way.look_ahead(&self.rings, until);
         let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
         self.rings.drain(until, &mut |sample| {
             if let Body::News(news) = &sample.body {
                 processes.observe(sample.time, news);
-                if let Way::Samples(sampler) = way {
-                    sampler.observe(sample.time, news);
-                }
+                way.observe(sample.time, news);
                 return true;
             }
-            let decoded = match way {
-                Way::Programs { loaded, .. } => decode(sample, loaded.known).map(Some),
-                Way::Samples(sampler) => sampler.decode(sample, processes),
-            };
-            match decoded {
+            match way.decode(sample, processes) {
                 Ok(Some(event)) => {
                     processes.ran(event.time, &event.on_cpu);
                     sink(&event, processes)
@@ -400,9 +336,9 @@ impl Source {
     pub fn losses(&mut self, wall: u64, tell: &mut dyn FnMut(Lost)) -> bool {
         let mut came = Vec::new();
         // By samples it says nothing of the ring: the kernel took none.
-        let by_programs = matches!(self.way, Way::Programs { .. });
+        let tells_of_cpus = self.way.tells_of_cpus();
         let mut note = |lost: Lost| {
-            if by_programs && lost.reason == Reason::OutputFailed {
+            if tells_of_cpus && lost.reason == Reason::OutputFailed {
                 came.extend(lost.cpu);
             }
             tell(lost);
@@ -411,16 +347,8 @@ impl Source {
             processes: self.processes.refused(),
             ..Elsewhere::default()
         };
-        let tally = match &self.way {
-            Way::Programs { maps, loaded } => {
-                elsewhere.skipped = loaded.skipped(maps.tally());
-                Some(maps.tally())
-            }
-            Way::Samples(sampler) => {
-                elsewhere.listeners = sampler.refused_listeners();
-                None
-            }
-        };
+        self.way.count(&mut elsewhere);
+        let tally = self.way.tally();
         self.losses
             .poll(&self.rings, tally, elsewhere, wall, &mut note);
         let told = came.len();
@@ -435,7 +363,7 @@ impl Source {
                 // Not up yet, which is no news to who looks once in a while; and
                 // no event is known to be missing.
                 Err(Errno::ENODEV) if at >= told => {}
-                Err(_) if at >= told && matches!(self.way, Way::Programs { .. }) => {}
+                Err(_) if at >= told && tells_of_cpus => {}
                 Err(_) if self.ringless.contains(&cpu) => {}
                 Err(errno) => {
                     self.ringless.push(cpu);
@@ -451,16 +379,16 @@ impl Source {
     /// The CPUs that may have come up since the last look, if it is time for
     /// one; by samples it is asked then, too, what is missing.
     fn look(&mut self) -> Vec<u32> {
-        let every = match self.way {
-            Way::Programs { .. } => LOOK_FOR_TASKS,
-            Way::Samples(_) => LOOK,
+        let every = match self.way.tells_of_cpus() {
+            true => LOOK_FOR_TASKS,
+            false => LOOK,
         };
         let now = time::monotonic();
         if now.saturating_sub(self.looked) < every {
             return Vec::new();
         }
         self.looked = now;
-        if let Way::Samples(_) = self.way {
+        if !self.way.tells_of_cpus() {
             self.rings.count_missing();
         }
         self.rings.without_ring()
@@ -468,11 +396,9 @@ impl Source {
 
     fn revive(&mut self, cpu: u32) -> sys::Result<()> {
         let ring = self.rings.revive(cpu)?;
-        match &self.way {
-            Way::Programs { maps, .. } => maps.connect(ring)?,
-            Way::Samples(_) => self.notes.push(format!(
-                "warning: CPU {cpu} has come up; up to a second of its events is missing"
-            )),
+        if let Some(missing) = self.way.connect(ring)? {
+            let note = format!("warning: CPU {cpu} has come up; {missing}");
+            self.notes.push(note);
         }
         Ok(())
     }
@@ -497,13 +423,4 @@ fn nor(first: Error, how: &str, second: Error) -> Error {
         false => &second,
     };
     Error::new(first.kind(), format!("{first_said}; nor {how}: {second}"))
-}
-
-fn decode(sample: Sample<'_>, known: Known) -> Result<Event, DecodeError> {
-    let mut buffer = [0; WIRE_CLOSE_LEN];
-    let Body::Sample { data, .. } = sample.body else {
-        return Err(DecodeError::Kind);
-    };
-    let bytes = data.flatten(&mut buffer);
-    Event::decode(sample.time, sample.cpu, bytes, known)
 }

@@ -3,9 +3,9 @@
 //! Contract: every value is checked here; what comes out can be used as it is.
 
 use crate::capture::Transport;
-use crate::capture::attach::Wants;
 use crate::error::{Error, Kind};
 use crate::filter::Filter;
+use crate::model::ability::Abilities;
 use crate::model::text::printable;
 use crate::output::{FormatName, Shape};
 use crate::sandbox;
@@ -218,7 +218,7 @@ pub struct Config {
     /// allowed.
     pub priority: Option<bool>,
     /// Which programs are wanted, and how.
-    pub wants: Wants,
+    pub wants: Abilities,
 }
 
 /// What the command line asks for.
@@ -381,6 +381,9 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         }
         (false, None, _) => LogChoice::Default,
     };
+    let mut wants = Abilities::ACCEPTS;
+    wants.set(Abilities::READS, args.accept_owner);
+    wants.set(Abilities::LOCK, !args.owner_by);
     let config = Box::new(Config {
         filter: Filter {
             pid: args.pid,
@@ -411,12 +414,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         sandbox: args.sandbox,
         user: args.user,
         priority: args.priority,
-        wants: Wants {
-            accepts: true,
-            reads: args.accept_owner,
-            owner_by_transitions: args.owner_by,
-            count_passes: false,
-        },
+        wants,
     });
     Ok(match args.check {
         true => Command::Check(config),

@@ -1,38 +1,38 @@
 //! socket-snoop: live TCP connection tracing from one static binary.
 //!
 //! The library is the program's rooms, made public for its tests; it promises
-//! no stable interface. Modules know only those below them in this list.
-
-pub mod session;
+//! no stable interface. A module knows only those on the floors below its own
+//! in this list; tests/house.rs says so.
 
 pub mod check;
+pub mod session;
+
 pub mod cli;
 
 pub mod output;
-
-pub mod filter;
 pub mod snapshot;
 
-pub mod lifecycle;
-
 pub mod capture;
+pub mod lifecycle;
 
 pub mod owner;
 
 pub mod bpf;
 
 pub mod btf;
-pub mod perf;
 pub mod tracepoint;
 
+pub mod bpf_asm;
+pub mod filter;
 pub mod host;
-pub mod sandbox;
-
-pub mod model;
-
+pub mod perf;
 pub mod programs;
 
-pub mod bpf_asm;
-pub mod bpf_insn;
+pub mod bpf_link;
 pub mod error;
+pub mod model;
+pub mod sandbox;
+
+pub mod bpf_insn;
+pub mod order;
 pub mod sys;

@@ -14,23 +14,29 @@ pub mod adopt;
 pub mod cause;
 pub mod connection;
 mod embryo;
+mod ended;
 pub mod existing;
 mod farewell;
 mod history;
+mod parting;
 pub mod resent;
+mod scanned;
 mod sent;
 pub mod totals;
 mod turned;
 mod verdict;
 
 use crate::lifecycle::existing::Table;
-use crate::model::event::{Counters, Event, What};
+use crate::model::ability::Abilities;
+use crate::model::event::{Event, What};
+use crate::model::sort;
 use crate::model::tcp::State;
 use crate::model::text;
 use crate::owner::keeper::Moment;
 use cause::{Reason, acknowledged, time_wait};
 use connection::{Connection, Seen};
 use embryo::Embryos;
+pub use ended::Ended;
 use farewell::Farewells;
 use history::History;
 use resent::Counts;
@@ -60,51 +66,12 @@ impl SocketId {
     }
 }
 
-/// What this host tells of every connection.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tells {
-    /// Whether the task on the CPU has the socket: without it, who closed a
-    /// connection that was never accepted can't be told.
-    pub lock: bool,
-    /// The accept itself.
-    pub accepts: bool,
-    /// Resets that are sent.
-    pub resets: bool,
-    /// Resets that are received.
-    pub resets_received: bool,
-    /// SYN+ACKs that are sent again.
-    pub synacks: bool,
-    /// Retransmissions that failed.
-    pub failed: bool,
-    /// What a connection has counted, by a message that comes after its end.
-    pub farewells: bool,
-}
-
-/// The end of a connection.
-#[derive(Debug)]
-pub struct Ended {
-    slot: u32,
-    number: u64,
-    /// When its record is due, on the event clock.
-    due: u64,
-    /// When it ended, in nanoseconds since the epoch.
-    pub wall: u64,
-    /// What it had counted.
-    pub counters: Counters,
-    /// Whether the kernel entered TIME_WAIT, where that can be told.
-    pub time_wait: Option<bool>,
-    /// What was sent again.
-    pub resent: Counts,
-    /// Whether the peer's end was seen, too: `false`, or not known.
-    pub end_seen: Option<bool>,
-}
-
 /// All connections.
 #[derive(Debug)]
 pub struct Connections {
     run: u64,
     room: usize,
-    tells: Tells,
+    tells: Abilities,
     /// What reasons of resets say, by their numbers.
     reasons: Vec<(u32, Reason)>,
     /// Sockets so far: the last number given.
@@ -147,7 +114,7 @@ impl Connections {
     /// An empty table with room for so many connections (at least one) that have
     /// not ended, and for `history` (at least one) that have. `run` tells this run
     /// from others: nanoseconds since the epoch.
-    pub fn new(room: usize, history: usize, run: u64, tells: Tells) -> Connections {
+    pub fn new(room: usize, history: usize, run: u64, tells: Abilities) -> Connections {
         Connections {
             run: run / 1_000_000,
             room: room.clamp(1, u32::MAX as usize),
@@ -176,8 +143,8 @@ impl Connections {
         self.reasons = names.iter().filter_map(known).collect();
     }
 
-    /// What this host tells.
-    pub fn tells(&self) -> Tells {
+    /// What this host tells of every connection.
+    pub fn tells(&self) -> Abilities {
         self.tells
     }
 
@@ -299,7 +266,7 @@ impl Connections {
             Some(State::FinWait2) => event.counters.fin_received == Some(true),
             _ => false,
         };
-        let now = orderly || !self.tells.resets;
+        let now = orderly || !self.tells.contains(Abilities::RESETS_SENT);
         let ended = Ended {
             slot,
             number: connection.number,
@@ -313,7 +280,7 @@ impl Connections {
             resent: Counts::default(),
             end_seen: None,
         };
-        match self.tells.farewells {
+        match self.tells.contains(Abilities::DESTROYS) {
             true => self.farewells.hold(ended, event),
             false => self.queue(ended),
         }
@@ -341,7 +308,7 @@ impl Connections {
         match event.what {
             What::Accepted if !ended => {
                 connection.learn(event);
-                connection.accepted(event.time, self.tells.accepts);
+                connection.accepted(event.time, self.tells.contains(Abilities::ACCEPTS));
             }
             What::ResetReceived if !ended => connection.seen |= Seen::RESET_RECEIVED,
             What::ResetSent { reason } => {
@@ -468,7 +435,7 @@ impl Connections {
         let open = open.filter(|connection| connection.is_shown());
         let all = self.history.iter().chain(open);
         let mut all: Vec<&Connection> = all.filter(|c| c.transitions().next().is_some()).collect();
-        all.sort_unstable_by_key(|connection| connection.number);
+        sort::by_key(&mut all, |connection| connection.number);
         all
     }
 

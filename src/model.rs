@@ -2,9 +2,10 @@
 //!
 //! Contract: nothing here asks the kernel for anything.
 
+pub mod ability;
 pub mod event;
-pub mod finding;
 pub mod loss;
 pub mod recent;
+pub(crate) mod sort;
 pub mod tcp;
 pub mod text;

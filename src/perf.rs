@@ -26,6 +26,7 @@ use cursor::{Cursor, Part, count_samples};
 use feed::{Feed, open_error, shortfall};
 use gap::Gap;
 use news::{NewsRing, NewsRings};
+pub use record::Sample;
 use record::{Body, News, Topic};
 pub use ring::Ring;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,17 +41,6 @@ const DEFAULT_MIN: usize = 128 << 10;
 
 /// Records handed out before what they used goes back to the kernel.
 const BATCH: usize = 1024;
-
-/// One sample, or what became of a task.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample<'a> {
-    /// The CPU it happened on.
-    pub cpu: u32,
-    /// Nanoseconds of CLOCK_MONOTONIC.
-    pub time: u64,
-    /// What it is.
-    pub body: Body<'a>,
-}
 
 /// The rings of all online CPUs.
 #[derive(Debug)]
@@ -108,7 +98,7 @@ impl Rings {
         })?;
         for ring in &mut rings {
             ring.sources = feed
-                .open_sources(ring, size)
+                .open_sources(ring.cpu(), ring.as_fd(), size)
                 .map_err(|errno| open_error(ring.cpu(), errno))?;
         }
         Ok(Rings {
@@ -222,7 +212,7 @@ impl Rings {
         let news = self.news.of_cpu(cpu);
         let event = self.feed.open_ring(cpu, self.size)?;
         let mut new = Ring::new(cpu, event, self.size)?;
-        new.sources = self.feed.open_sources(&new, self.size)?;
+        new.sources = self.feed.open_sources(new.cpu(), new.as_fd(), self.size)?;
         new.switch(true)?;
         // Of what became of the CPU's tasks before, nothing is known.
         self.news.replace(cpu, news.unwrap_or_default());
@@ -287,7 +277,10 @@ impl Rings {
         let event = self.feed.open_ring(cpu, self.size)?;
         let ring = Ring::new(cpu, event, self.size)?;
         self.news.of_cpu(cpu)?;
-        self.feed.clone().open_sources(&ring, self.size).map(drop)
+        self.feed
+            .clone()
+            .open_sources(ring.cpu(), ring.as_fd(), self.size)
+            .map(drop)
     }
 
     /// Whether a CPU may come up later: one that is not there now, or one that

@@ -1,10 +1,10 @@
 //! The programs of bpf-asm/, assembled and packed at build time.
 //!
-//! Contract: [`Programs::unpack`] takes about a tenth of a millisecond, and what it holds some 80 KiB: who wants
+//! Contract: [`Assembled::unpack`] takes about a tenth of a millisecond, and what it holds some 80 KiB: who wants
 //! programs unpacks them, and lets go of them when they are loaded.
 
-use crate::bpf::link::Template;
-use crate::bpf::packed::Packed;
+use crate::bpf_link::Template;
+use crate::bpf_link::packed::Packed;
 use crate::error::{Error, Kind};
 
 /// Which program: each has a constant that is named after its file.
@@ -17,12 +17,12 @@ static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/programs.bin"))
 
 /// All programs, unpacked.
 #[derive(Debug)]
-pub struct Programs(Packed);
+pub struct Assembled(Packed);
 
-impl Programs {
+impl Assembled {
     /// Unpacks them.
-    pub fn unpack() -> Result<Programs, Error> {
-        Packed::read(PACKED).map(Programs).ok_or_else(damaged)
+    pub fn unpack() -> Result<Assembled, Error> {
+        Packed::read(PACKED).map(Assembled).ok_or_else(damaged)
     }
 
     /// A program.
@@ -30,7 +30,7 @@ impl Programs {
         self.0.template(name.0).ok_or_else(damaged)
     }
 
-    /// What they know of each other's fields: all of them, once.
+    /// All of them.
     pub fn all(&self) -> impl Iterator<Item = Template> + '_ {
         ALL.iter().filter_map(|name| self.get(*name).ok())
     }

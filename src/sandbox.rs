@@ -15,6 +15,7 @@ use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
 use crate::sys::{self, Errno, landlock, seccomp, time};
 use calls::Opening;
+pub use calls::Pinned;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{FileStat, fstat};
 use std::ffi::CStr;
@@ -59,15 +60,6 @@ pub struct OutputAccess<'a> {
     pub log: Option<LogAccess<'a>>,
     /// Sockets that are sent to.
     pub send: Vec<RawFd>,
-}
-
-/// The log's names, in memory that can't be changed any more.
-#[derive(Clone, Copy, Debug)]
-pub struct Pinned {
-    /// Its name.
-    pub name: &'static CStr,
-    /// What it is renamed to.
-    pub older: Option<&'static CStr>,
 }
 
 /// What has to work after the doors are shut.

@@ -42,9 +42,6 @@ const IDLE: u64 = 100 * MILLI;
 const EAGER: u64 = 10 * MILLI;
 /// How long the first moments last.
 const EAGER_FOR: u64 = 1000 * MILLI;
-/// Samples younger than this wait for the next drain: a CPU may still be
-/// writing an older one.
-const SETTLE: u64 = MILLI;
 /// When to come back for samples that were held back.
 const SETTLED: u64 = 2 * MILLI;
 
@@ -278,7 +275,7 @@ fn watch_until(
         room.leave(now, time::monotonic());
         let now = time::monotonic();
         let stop = signals.stop() || now >= until;
-        let settled = now.saturating_sub(SETTLE);
+        let settled = now.saturating_sub(start::SETTLE);
         search.read(view);
         held = source.drain(settled, &mut |event, processes| {
             search.note(event);

@@ -26,6 +26,7 @@ mod trial;
 use crate::bpf::maps::{LISTENERS, Listener};
 use crate::lifecycle::existing::{Existing, Seen};
 use crate::model::event::{COMM_LEN, Owner, OwnerSource, Task};
+use crate::model::sort;
 use crate::model::tcp::{Endpoint, State};
 use crate::sys::caps::{self, Caps};
 use crate::sys::netlink::{DATAGRAM, Diag};
@@ -379,7 +380,7 @@ impl Scan<'_> {
 
     fn finish(mut self) -> Stock {
         // Neighbours have the same owner then.
-        self.wanted.sort_unstable_by_key(|wanted| wanted.process);
+        sort::by_key(&mut self.wanted, |wanted| wanted.process);
         for wanted in &self.wanted {
             self.stock.shared += u64::from(wanted.shared);
             let Some(process) = self.processes.get(wanted.process as usize) else {

@@ -5,7 +5,7 @@
 //! field come from the host's `format` file; the C type text there is not
 //! used (it lies at times). What the file says is checked before it is used.
 
-use crate::bpf::link::HostField;
+use crate::bpf_link::HostField;
 use crate::error::{Error, Kind};
 use crate::host::lockdown;
 use crate::host::symbols;

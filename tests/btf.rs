@@ -7,7 +7,7 @@ use common::btf::*;
 use common::programs::{all, program};
 use socket_snoop::btf::{self, Btf, Kind};
 use socket_snoop::host::symbols;
-use socket_snoop::programs::{self, Programs};
+use socket_snoop::programs::{self, Assembled};
 use std::fs;
 
 #[test]
@@ -192,7 +192,7 @@ fn the_kernels_own_reasons() {
     assert_eq!(printed.is_empty(), !format.contains(" reason;"));
     let held = Btf::parse(bytes).expect("the kernel's BTF");
     assert_eq!(held.reset_reasons(), printed);
-    let read = Btf::of_kernel(&Programs::unpack().expect("whole")).expect("the kernel's BTF");
+    let read = Btf::of_kernel(&Assembled::unpack().expect("whole")).expect("the kernel's BTF");
     assert_eq!(read.reset_reasons(), printed);
 }
 
@@ -321,7 +321,7 @@ fn the_kernels_own_file() {
     );
     assert!(link(&btf).iter().all(|n| (60..1000).contains(n)));
     // As a run reads it.
-    let read = Btf::of_kernel(&Programs::unpack().expect("whole")).expect("the kernel's BTF");
+    let read = Btf::of_kernel(&Assembled::unpack().expect("whole")).expect("the kernel's BTF");
     for field in &program(programs::STATE_BTF).fields {
         assert_eq!(btf.field(&field.name), read.field(&field.name));
     }

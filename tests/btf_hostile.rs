@@ -6,7 +6,7 @@ mod common;
 use common::btf::{Builder, STRUCT, TYPEDEF, at, file, kernel};
 use common::programs::all;
 use proptest::prelude::*;
-use socket_snoop::bpf::link::HostField;
+use socket_snoop::bpf_link::HostField;
 use socket_snoop::btf::{Btf, BtfError, Kind};
 use socket_snoop::sys::Errno;
 

@@ -7,7 +7,7 @@ mod assembled;
 
 use assembled::program;
 use proptest::prelude::*;
-use socket_snoop::bpf::link::{Host, HostField};
+use socket_snoop::bpf_link::{Host, HostField};
 use socket_snoop::programs;
 use socket_snoop::tracepoint::{Format, FormatError};
 use std::fs;

@@ -5,10 +5,10 @@ mod common;
 use common::layouts::*;
 use common::programs::{all as all_programs, program};
 use common::verifier::{self, width};
-use socket_snoop::bpf::link::{Host, LinkError, Template, is_member};
-use socket_snoop::bpf::wire::{WIRE_CLOSE_LEN, WIRE_LEN};
-use socket_snoop::bpf_asm::{assemble, fragment};
+use socket_snoop::bpf::layout::{EV_CLOSE_SIZE, EV_SIZE};
+use socket_snoop::bpf_asm::{Program, assemble, fragment};
 use socket_snoop::bpf_insn::{CLASS, Insn, LDX, PSEUDO_MAP_FD};
+use socket_snoop::bpf_link::{Host, LinkError, Template, is_member};
 use socket_snoop::programs::{self, Name};
 
 /// Links a program for a host and checks the outcome: it is what every kernel takes, its loads from the record hit
@@ -19,9 +19,9 @@ fn acceptable(template: &Template, host: &Fields<'_>) -> Vec<Insn> {
         .unwrap_or_else(|e| panic!("{}: {e}", template.name));
     let sent = verifier::check(&insns);
     match template.name.as_str() {
-        "socket_snoop_st" => assert_eq!(sent, [WIRE_LEN, WIRE_CLOSE_LEN]),
+        "socket_snoop_st" => assert_eq!(sent, [EV_SIZE, EV_CLOSE_SIZE]),
         "socket_snoop_ct" => assert!(sent.is_empty()),
-        _ => assert_eq!(sent, [WIRE_LEN]),
+        _ => assert_eq!(sent, [EV_SIZE]),
     }
     for (at, insn) in insns.iter().enumerate() {
         if insn.code & CLASS == LDX && insn.src == 6 {
@@ -300,7 +300,7 @@ fn a_map_that_was_not_made() {
     );
 }
 
-fn small(body: &str) -> Template {
+fn small(body: &str) -> Program {
     let text = format!(".program p\n.tracepoint g:e\n.license \"GPL\"\n{body}\n");
     assemble("small.s", &text, &mut |_| Err("none".into())).unwrap_or_else(|e| panic!("{e}"))
 }

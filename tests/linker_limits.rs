@@ -1,7 +1,7 @@
 //! Linking templates that no assembler would make: jumps at the limits, and nonsense.
 
-use socket_snoop::bpf::link::{Field, Host, HostField, Item, LinkError, Template};
 use socket_snoop::bpf_insn::{Insn, Size};
+use socket_snoop::bpf_link::{Field, Host, HostField, Item, LinkError, Template};
 
 /// A host with these fields (name, offset, size) and no maps.
 struct Fields<'a>(&'a [(&'a str, u16, u16)]);

@@ -264,7 +264,10 @@ fn a_way_that_works_brings_events() {
         net::converse(&listener);
         let came = tracer.until(|lines| {
             let own = event::with(&event::objects(lines), server);
-            own.iter().filter(|e| e["event"] == "tcp_state").count() >= 9
+            own.iter()
+                .filter(|e| e["event.name"] == "tcp_state")
+                .count()
+                >= 9
         });
         assert!(came, "nothing by {name}");
         tracer.stop().ok();

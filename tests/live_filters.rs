@@ -34,7 +34,7 @@ fn settled(tracer: Tracer, servers: &[SocketAddr]) -> Vec<Value> {
             .any(|s| !event::with(std::slice::from_ref(e), *s).is_empty())
     };
     let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(own);
-    assert!(others.iter().any(|e| e["event"] == "summary"));
+    assert!(others.iter().any(|e| e["event.name"] == "summary"));
     own
 }
 
@@ -212,8 +212,9 @@ fn by_process() {
     let beside = Tracer::json("");
     net::converse(&listener);
     let script = format!("exec 3<>/dev/tcp/{}/{}", server.ip(), server.port());
-    let other = Command::new("bash").args(["-c", &script]).status();
-    if !other.is_ok_and(|status| status.success()) {
+    let mut other = Command::new("bash");
+    other.args(["-c", &script]);
+    if !net::output(other).is_ok_and(|out| out.status.success()) {
         return skip("no bash to make another process's connection");
     }
     net::drain(listener.accept().unwrap().0);

@@ -5,12 +5,13 @@ mod common;
 
 use common::busy::{BusyMap, NOBODYS, sent_again, unanswered};
 use common::life::joined;
-use common::{eventually, live, net};
+use common::{eventually, live, net, wait};
 use socket_snoop::bpf::maps::Maps;
 use socket_snoop::bpf::passes;
-use socket_snoop::capture::attach::{self, Wants};
+use socket_snoop::capture::attach;
 use socket_snoop::capture::{Source, Transport};
-use socket_snoop::model::event::{Event, Known, What};
+use socket_snoop::model::ability::Abilities;
+use socket_snoop::model::event::{Event, What};
 use socket_snoop::model::loss::Reason;
 use socket_snoop::perf::Rings;
 use socket_snoop::perf::feed::Feed;
@@ -18,7 +19,6 @@ use socket_snoop::perf::record::Body;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
 
 /// Tests here count all events of the host: one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -27,10 +27,8 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn open(count_passes: bool) -> Source {
-    let wants = Wants {
-        count_passes,
-        ..Wants::default()
-    };
+    let mut wants = Abilities::LOCK;
+    wants.set(Abilities::PASSES, count_passes);
     Source::open(Some(4 << 20), Some(Transport::Tracepoint), wants).expect("a source")
 }
 
@@ -64,7 +62,7 @@ fn what_bpf_keeps_from_the_programs_is_counted() {
     let busy = BusyMap::start(0).expect("bpf(2)");
     let sockets = unanswered(&here, 0, 200);
     assert!(eventually(|| sent_again(&here) >= before + 200));
-    thread::sleep(Duration::from_millis(100));
+    wait::settled("what was sent again", || sent_again(&here));
     let made = sent_again(&here) - before;
     let (again, kept) = outcome(&mut counting);
     drop(busy);
@@ -125,7 +123,7 @@ fn a_ring_that_is_replaced_loses_nothing() {
     let mut rings = Rings::open(Some(1 << 20), Feed::Programs).expect("rings");
     let maps = Maps::create(&rings).expect("maps");
     let cpus = rings.cpus();
-    let loaded = attach::by_tracefs(&maps, &cpus, Wants::default()).expect("programs");
+    let loaded = attach::by_tracefs(&maps, &cpus, Abilities::LOCK).expect("programs");
     let listener = net::listen(net::own_ip());
     let server = listener.local_addr().unwrap();
     let worker = thread::spawn(move || {
@@ -138,7 +136,7 @@ fn a_ring_that_is_replaced_loses_nothing() {
         let mut buffer = [0; 256];
         if let Body::Sample { data, .. } = sample.body {
             let bytes = data.flatten(&mut buffer);
-            let event = Event::decode(sample.time, sample.cpu, bytes, Known::empty());
+            let event = Event::decode(sample.time, sample.cpu, bytes, Abilities::empty());
             let event = event.expect("an event");
             let state = matches!(event.what, What::State { .. });
             let ends = [&event.local, &event.peer];

@@ -96,7 +96,7 @@ fn a_synack_sent_again_is_the_connections() {
     let server = listener.local_addr().unwrap();
     lose(&there, "10.77.0.1");
     let connecting = here.run(move || thread::spawn(move || TcpStream::connect(server).unwrap()));
-    let sent_again = |e: &Value| e["event"] == "tcp_retransmit" && event::local(e) == server;
+    let sent_again = |e: &Value| e["event.name"] == "tcp_retransmit" && event::local(e) == server;
     tracer.until(|lines| event::objects(lines).iter().any(sent_again));
     there.ip("neigh del 10.77.0.1 dev v0");
     let mut client = connecting.join().unwrap();
@@ -126,17 +126,16 @@ fn a_synack_sent_again_is_the_connections() {
             whose.0 == "none" || whose.0 == "listener" && whose.1 == own,
             "{e}"
         );
-        assert_eq!(e["tcp.state"], "SYN_RECV", "{e}");
+        assert_eq!(e["tcp.state.current"], "SYN_RECV", "{e}");
     }
 }
 
 /// Whether the kernel lists a socket with these ends in this state.
 fn listed(state: &str, (local, peer): (SocketAddr, SocketAddr)) -> bool {
-    let out = Command::new("ss")
-        .args(["-Htan", "state", state])
-        .args(["src", &local.to_string(), "dst", &peer.to_string()])
-        .output()
-        .expect("run ss");
+    let mut ss = Command::new("ss");
+    ss.args(["-Htan", "state", state])
+        .args(["src", &local.to_string(), "dst", &peer.to_string()]);
+    let out = net::output(ss).expect("run ss");
     assert!(out.status.success(), "{out:?}");
     !out.stdout.is_empty()
 }
@@ -226,7 +225,7 @@ fn time_wait_is_what_the_kernel_lists() {
         assert_eq!((of(local).count(), of(server).count()), (2, 2), "{said:#?}");
         for e in of(local) {
             // Our own reset is known a moment after the change only.
-            let early = e["event"] == "tcp_state" && expected == Some(false);
+            let early = e["event.name"] == "tcp_state" && expected == Some(false);
             if early && e.get("tcp.time_wait").is_none() {
                 continue;
             }
@@ -340,7 +339,7 @@ fn json_with_records_only() {
     let all = event::objects(&tracer.finish(common::PATIENCE).ok().lines());
     assert!(started.elapsed() < common::PATIENCE, "{all:#?}");
     assert_eq!(all.len(), 4, "{all:#?}");
-    assert!(all[..3].iter().all(|r| r["event"] == "connection"));
+    assert!(all[..3].iter().all(|r| r["event.name"] == "connection"));
     let summary = event::summary(&all);
     assert_eq!(summary["events.shown"], 0);
     assert_eq!(summary["connections.shown"], 3);
@@ -381,13 +380,13 @@ fn the_summary_adds_up() {
         ("connections.reset", 1),
         ("connections.open", 1),
         ("connections.shown", 5),
-        ("tcp.retransmits", 0),
+        ("tcp.retransmits.total", 0),
     ] {
         assert_eq!(event::number(summary, key), count, "{key} {summary}");
     }
     let process = &summary["busiest.processes"][0];
     assert_eq!(process["process.pid"], std::process::id(), "{summary}");
-    let peer = serde_json::json!([{ "connections": 6, "network.peer.address": ip }]);
+    let peer = serde_json::json!([{ "connections.count": 6, "network.peer.address": ip }]);
     assert_eq!(summary["busiest.peers"], peer);
     let said = "Connections: 6 opened, 5 established, 1 refused, 0 given up, 1 reset, 1 still open; 0 retransmissions, 0 events lost.";
     assert!(lines.iter().any(|l| l == said), "{lines:#?}");

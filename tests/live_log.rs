@@ -92,7 +92,10 @@ fn the_log_can_hold_json() {
     let run = Run::new("--log-format json --log-file").arg(&log);
     let out = one_connection(run);
     let events = event::objects(&read(&log));
-    let states = events.iter().filter(|e| e["event"] == "tcp_state").count();
+    let states = events
+        .iter()
+        .filter(|e| e["event.name"] == "tcp_state")
+        .count();
     assert!(states >= 10);
     assert!(
         event::event_lines(&out.lines()).len() >= 10,
@@ -104,7 +107,7 @@ fn the_log_can_hold_json() {
     let run = Run::new("--format json --log-file").arg(&log);
     let out = one_connection(run);
     let mut shown = event::objects(&out.lines());
-    let records = |e: &Value| e["event"] == "connection" || e["event"] == "summary";
+    let records = |e: &Value| e["event.name"] == "connection" || e["event.name"] == "summary";
     shown.retain(|e| !records(e));
     assert_eq!(event::event_lines(&read(&log)).len(), shown.len());
 }

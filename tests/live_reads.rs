@@ -42,7 +42,7 @@ fn acceptor() {
 fn changes(lines: &[String], server: SocketAddr, client: SocketAddr) -> Vec<Value> {
     let mut all = event::with(&event::objects(lines), server);
     all.retain(|e| {
-        e["event"] == "tcp_state" && event::local(e) == server && event::peer(e) == client
+        e["event.name"] == "tcp_state" && event::local(e) == server && event::peer(e) == client
     });
     all
 }

@@ -26,7 +26,7 @@ fn joined() -> Option<(Netns, Netns)> {
 
 fn of_kind(all: &[Value], server: SocketAddr, kind: &str) -> Vec<Value> {
     let mut own = event::with(all, server);
-    own.retain(|e| e["event"] == kind);
+    own.retain(|e| e["event.name"] == kind);
     own
 }
 
@@ -76,7 +76,7 @@ fn a_syn_that_nobody_answers() {
         assert!(!again.is_empty(), "no retransmission to {server}");
         let first = &event::with(&all, server)[0];
         for e in &again {
-            assert_eq!(e["tcp.state"], "SYN_SENT", "{e}");
+            assert_eq!(e["tcp.state.current"], "SYN_SENT", "{e}");
             assert_eq!(e["socket.id"], first["socket.id"], "{e}");
             assert_eq!(event::peer(e), server);
             assert_ne!(event::local(e).port(), 0, "{e}");
@@ -113,7 +113,10 @@ fn data_that_gets_lost() {
     net::drain(accepted);
     tracer.until(|lines| {
         let own = event::with(&event::objects(lines), server);
-        own.iter().filter(|e| e["event"] == "tcp_state").count() >= 10
+        own.iter()
+            .filter(|e| e["event.name"] == "tcp_state")
+            .count()
+            >= 10
     });
     let all = event::objects(&tracer.stop().ok().lines());
     let again = of_kind(&all, server, "tcp_retransmit");
@@ -121,7 +124,7 @@ fn data_that_gets_lost() {
     let (of_client, of_server) = event::pair(&all, server);
     assert_eq!(event::transitions(&of_client), event::CLIENT);
     assert_eq!(event::transitions(&of_server), event::SERVER);
-    assert_eq!(again[0]["tcp.state"], "ESTABLISHED");
+    assert_eq!(again[0]["tcp.state.current"], "ESTABLISHED");
     assert_eq!(event::local(&again[0]), address);
     assert_eq!(again[0]["socket.id"], of_client[0]["socket.id"]);
 }
@@ -159,7 +162,7 @@ fn failed(
     assert!(!again.is_empty(), "no failed retransmission: {all:#?}");
     for e in &again {
         assert_eq!(e["error.type"], name, "{e}");
-        assert_eq!(e["tcp.state"], "ESTABLISHED", "{e}");
+        assert_eq!(e["tcp.state.current"], "ESTABLISHED", "{e}");
     }
     let mut own = event::lines_with(&lines, server);
     own.retain(|l| l.kind == "Retransmit Failed");

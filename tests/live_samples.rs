@@ -1,14 +1,30 @@
 //! Live: plain perf samples and the programs, side by side, tell the same.
+//!
+//! The test runner is this program's own, since it also plays the server whose
+//! listener is told of: while a child of a listener's process lives, such as a
+//! program that another test runs, it could have the listener, and no owner is
+//! told.
 
+#[path = "common/actor.rs"]
+mod actor;
 mod common;
 
+use actor::Stage;
 use common::event::{self, Value};
 use common::life::{connected, joined, lose, to_end};
-use common::{Tracer, kernel, live, net, traffic};
+use common::suite::{self, Test};
+use common::{Tracer, kernel, net, traffic};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+
+const TESTS: [(&str, Test<Stage>); 4] = [
+    ("causes_are_told_the_same", causes),
+    ("connections_are_told_the_same", connections),
+    ("retransmissions_are_told_the_same", retransmissions),
+    ("synacks_are_told_the_same", synacks),
+];
 
 /// Both ways side by side, with everything shown.
 struct Both {
@@ -32,13 +48,14 @@ impl Both {
         }
     }
 
-    /// Stops them. Nothing may be lost but what the kernel did not sample.
-    fn stop(self) -> Told {
-        // Longer than anything waits to be read.
-        thread::sleep(Duration::from_millis(300));
+    /// Stops them, once all sockets with these servers are closed: what comes while
+    /// one of them stops would be seen by one only. Nothing may be lost but what
+    /// the kernel did not sample.
+    fn stop(self, servers: &[SocketAddr]) -> Told {
+        traffic::closed(&self.programs, servers);
         let by = |tracer: Tracer, name| {
             let all = event::objects(&tracer.stop().ok().lines());
-            assert_eq!(event::summary(&all)["transport"], name);
+            assert_eq!(event::summary(&all)["events.transport"], name);
             (event::losses(&all, &["output_failed"]), all)
         };
         let (lost, perf) = by(self.perf, "perf");
@@ -105,7 +122,8 @@ fn sorted(events: &[Value]) -> Vec<(String, &Value)> {
 /// What of an event must be known by either way.
 fn needed(key: &str) -> bool {
     let ends = key.starts_with("network.") && key != "network.namespace";
-    ends || key.starts_with("tcp.state") || ["event", "error.type", "cpu"].contains(&key)
+    ends || key.starts_with("tcp.state")
+        || ["event.name", "error.type", "cpu.logical_number"].contains(&key)
 }
 
 /// What samples say is what programs say. They may know less of a task that is
@@ -118,7 +136,11 @@ fn compare(perf: &[Value], programs: &[Value]) -> u64 {
     for (end, theirs) in sorted(programs) {
         let is_it = |(of, e): &(String, &Value)| {
             let same = |key: &str| e.get(key) == theirs.get(key);
-            *of == end && ["event", "tcp.state.new", "cpu"].into_iter().all(same) && near(e, theirs)
+            *of == end
+                && ["event.name", "tcp.state.new", "cpu.logical_number"]
+                    .into_iter()
+                    .all(same)
+                && near(e, theirs)
         };
         let Some((_, ours)) = ours.next_if(is_it) else {
             assert_eq!(theirs["on_cpu.pid"], 0, "{theirs} is not among {perf:#?}");
@@ -144,43 +166,37 @@ fn near(a: &Value, b: &Value) -> bool {
     event::nanos(a).abs_diff(event::nanos(b)) < 50_000_000
 }
 
-#[test]
-fn connections_are_told_the_same() {
-    if !live() {
-        return;
-    }
+fn connections(_: &Stage) {
     let both = Both::start();
     let until = |server, kind: &str, count| traffic::until(&both.programs, server, kind, count);
     let servers = traffic::connections(&until);
-    let own = both.stop().same(&servers);
+    let own = both.stop(&servers).same(&servers);
     traffic::check_connections(&own, &servers);
 }
 
-#[test]
-fn retransmissions_are_told_the_same() {
+fn retransmissions(_: &Stage) {
     let Some((here, there)) = joined() else {
         return;
     };
     let both = Both::start();
     let until = |server, kind: &str, count| traffic::until(&both.programs, server, kind, count);
     let made = traffic::retransmissions(&here, &there, &until);
-    let own = both.stop().same(&made.map(|(server, _)| server));
-    assert!(own.iter().any(|e| e["event"] == "tcp_state"));
+    let servers = made.map(|(server, _)| server);
+    let own = both.stop(&servers).same(&servers);
+    assert!(own.iter().any(|e| e["event.name"] == "tcp_state"));
 }
 
 /// A timer sends them again, for a connection without a socket: the listener's
 /// owner is known all the same.
-#[test]
-fn synacks_are_told_the_same() {
+fn synacks(stage: &Stage) {
     let Some((here, there)) = joined() else {
         return;
     };
     let both = Both::start();
-    let ip: IpAddr = "10.77.0.2".parse().unwrap();
-    let listener = there.run(move || net::listen(ip));
-    let server = listener.local_addr().unwrap();
+    let mut serving = stage.actor_in(&there, "server");
+    let server = serving.listen("l", "10.77.0.2:0".parse().unwrap());
     lose(&there, "10.77.0.1");
-    let sent_again = |e: &Value| e["event"] == "tcp_retransmit" && event::local(e) == server;
+    let sent_again = |e: &Value| e["event.name"] == "tcp_retransmit" && event::local(e) == server;
     let until = |done: &dyn Fn(&[Value]) -> bool| {
         for tracer in [&both.perf, &both.programs] {
             tracer.until(|lines| done(&event::objects(lines)));
@@ -192,13 +208,15 @@ fn synacks_are_told_the_same() {
         until(&|all| all.iter().any(sent_again));
         there.ip("neigh del 10.77.0.1 dev v0");
         let client = connecting.join().unwrap();
-        let mut accepted = listener.accept().unwrap().0;
+        serving.ask("accept l accepted");
         client.shutdown(Shutdown::Write).unwrap();
-        to_end(&mut accepted);
-        drop((accepted, client));
+        serving.ask("receive accepted all");
+        serving.ask("close accepted");
+        drop(client);
         until(&|all| event::records(all, server).len() >= 2);
     });
-    let told = both.stop();
+    // Its listener is open.
+    let told = both.stop(&[]);
     let own = told.same(&[server]);
     let again: Vec<&Value> = own.iter().filter(|e| sent_again(e)).collect();
     assert!(!again.is_empty(), "{own:#?}");
@@ -207,12 +225,9 @@ fn synacks_are_told_the_same() {
     let count = event::number(record, "tcp.retransmits.synack");
     assert_eq!(count, again.len() as u64, "{record}");
     for e in again {
-        assert_eq!(e["tcp.state"], "SYN_RECV", "{e}");
+        assert_eq!(e["tcp.state.current"], "SYN_RECV", "{e}");
         assert_eq!(e["socket.id"], record["socket.id"], "{e}");
-        assert_eq!(
-            event::number(e, "process.pid"),
-            u64::from(std::process::id())
-        );
+        assert_eq!(e["process.pid"], serving.who.pid, "{e}");
         assert_eq!(e["owner.source"], "listener", "{e}");
     }
 }
@@ -224,11 +239,7 @@ fn reset(end: impl FnOnce(TcpStream, &mut TcpStream)) -> SocketAddr {
     server
 }
 
-#[test]
-fn causes_are_told_the_same() {
-    if !live() {
-        return;
-    }
+fn causes(_: &Stage) {
     let both = Both::start();
     let fails = |accepted: &mut TcpStream| {
         accepted.read(&mut [0]).expect_err("the reset has come");
@@ -249,9 +260,10 @@ fn causes_are_told_the_same() {
         to_end(accepted);
         net::abort(client);
     });
-    let closed = net::listen(net::own_ip());
-    net::converse(&closed);
-    let closed = closed.local_addr().unwrap();
+    let listener = net::listen(net::own_ip());
+    net::converse(&listener);
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
     let cases = [
         (refused, vec!["refused"]),
         (unread, vec!["reset_by_us", "reset_by_peer"]),
@@ -266,7 +278,7 @@ fn causes_are_told_the_same() {
             });
         }
     }
-    let told = both.stop();
+    let told = both.stop(&cases.each_ref().map(|(server, _)| *server));
     let format = kernel::tracefs("events/tcp/tcp_send_reset/format");
     let mut known = 0;
     for (server, causes) in &cases {
@@ -288,4 +300,10 @@ fn causes_are_told_the_same() {
         }
     }
     assert!(known >= 5, "of 9 ends, {known} are known");
+}
+
+fn main() -> ExitCode {
+    actor::play();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    suite::run(&TESTS, &args, Stage::new)
 }

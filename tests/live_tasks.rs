@@ -6,8 +6,8 @@ mod common;
 use common::event::{self, Value};
 use common::{Guard, TempDir, Tracer, eventually, live, net, skip};
 use nix::sys::prctl;
-use socket_snoop::capture::attach::Wants;
 use socket_snoop::capture::{Source, Transport};
+use socket_snoop::model::ability::Abilities;
 use socket_snoop::owner::processes::{Descendants, Processes};
 use socket_snoop::sys::time;
 use std::collections::{BTreeMap, HashMap};
@@ -88,7 +88,7 @@ fn a_flood_of_names_costs_no_event_and_no_owner() {
         }
         drop(flood);
         let of = |lines: &[Value]| -> Vec<Value> {
-            let states = lines.iter().filter(|e| e["event"] == "tcp_state");
+            let states = lines.iter().filter(|e| e["event.name"] == "tcp_state");
             states
                 .filter(|e| {
                     [event::local(e), event::peer(e)]
@@ -118,11 +118,11 @@ fn a_flood_of_names_costs_no_event_and_no_owner() {
             assert!(!["one", "another"].contains(&name), "{transport}: {e}");
         }
         // What was lost is said, and it is no event.
-        let lost = all.iter().filter(|e| e["event"] == "lost");
+        let lost = all.iter().filter(|e| e["event.name"] == "lost");
         for e in lost {
             assert_eq!(e["lost.reason"], "tasks_full", "{transport}: {e}");
             assert!(
-                event::number(e, "lost.count") > 0 && e["cpu"].is_u64(),
+                event::number(e, "lost.count") > 0 && e["cpu.logical_number"].is_u64(),
                 "{e}"
             );
         }
@@ -169,7 +169,7 @@ fn at_the_end<T>(
     happen: impl FnOnce() -> T,
     mut ask: impl FnMut(&Processes, &T),
 ) {
-    let mut source = Source::open(None, Some(transport), Wants::default()).expect("a source");
+    let mut source = Source::open(None, Some(transport), Abilities::LOCK).expect("a source");
     let made = happen();
     let listener = net::listen(net::own_ip());
     let server = listener.local_addr().unwrap();
@@ -348,7 +348,10 @@ fn a_user_before_another_program_is_not_the_one_after() {
             );
             tracer.until(|lines| {
                 let own = event::with(&event::objects(lines), server);
-                own.iter().filter(|e| e["event"] == "tcp_state").count() >= 11
+                own.iter()
+                    .filter(|e| e["event.name"] == "tcp_state")
+                    .count()
+                    >= 11
             });
             event::with(&event::objects(&tracer.lines()), server)
         };
@@ -387,7 +390,7 @@ fn what_ends_closes_its_connections_itself() {
         return;
     };
     for transport in [Transport::Tracepoint, Transport::Perf] {
-        let mut source = Source::open(None, Some(transport), Wants::default()).expect("a source");
+        let mut source = Source::open(None, Some(transport), Abilities::LOCK).expect("a source");
         let listener = net::listen(net::own_ip());
         let server = listener.local_addr().unwrap();
         let script = format!(

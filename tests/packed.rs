@@ -6,9 +6,9 @@ mod common;
 use common::programs::all;
 use lz4_flex::block::{compress, decompress};
 use proptest::prelude::*;
-use socket_snoop::bpf::link::Item;
-use socket_snoop::bpf::packed::{Packed, lz4};
 use socket_snoop::bpf_asm::lz4 as packer;
+use socket_snoop::bpf_link::Item;
+use socket_snoop::bpf_link::packed::{Packed, lz4};
 use std::fs;
 use std::path::Path;
 
@@ -142,5 +142,5 @@ fn items_keep_their_places() {
     }
     files.sort_unstable();
     files.dedup();
-    assert!(files.len() > 20, "{files:?}");
+    assert!(files.len() >= 10, "{files:?}");
 }

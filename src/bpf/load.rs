@@ -5,12 +5,12 @@
 
 mod verifier;
 
-use crate::bpf::link::{HIDDEN, Host, HostField, Template, is_member};
 use crate::bpf::maps::{Maps, bpf_error, with_memlock};
 use crate::bpf_insn::{Alu, Insn, Operand};
+use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
 use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
-use crate::model::event::Known;
+use crate::model::ability::Abilities;
 use crate::sys::bpf::{self, ProgType};
 use crate::sys::caps::{self, Caps};
 use crate::sys::{self, Errno};
@@ -134,28 +134,16 @@ const BY_LOCK: [&str; 2] = ["sock.sk_lock.owned", "tcp_sock.tsorted_sent_queue.n
 pub struct Extras<'a> {
     /// The members of kernel structures, where BTF tells their places.
     pub members: Option<&'a Btf>,
-    /// The helper bpf_get_current_cgroup_id (CONFIG_CGROUPS).
-    pub cgroup: bool,
-    /// Whether the socket's lock tells if the task on the CPU is its owner;
-    /// else the transitions do that are always the owner's own doing.
-    pub lock: bool,
-    /// Whether the address of a process's first thread is kept with an owner, by
-    /// which the others find its user. Where members are read by plain loads,
-    /// an address from a map can't be followed.
-    pub leaders: bool,
-    /// Whether a program on a tracepoint's record counts its runs; see
-    /// [`crate::bpf::passes`].
-    pub count_runs: bool,
+    /// Of [`Abilities::CGROUP`], [`Abilities::LOCK`], [`Abilities::USERS`] and
+    /// [`Abilities::PASSES`], what may be used.
+    pub may: Abilities,
 }
 
 impl Extras<'_> {
     /// Nothing.
     pub const NONE: Extras<'static> = Extras {
         members: None,
-        cgroup: false,
-        lock: false,
-        leaders: false,
-        count_runs: false,
+        may: Abilities::empty(),
     };
 }
 
@@ -185,14 +173,16 @@ impl Target<'_> {
     fn member(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
         if let Some(helper) = name.strip_prefix("helper.") {
             let has = match helper {
-                "cgroup_id" => extras.cgroup,
-                "leaders" => extras.leaders && extras.members.is_some(),
-                "count_runs" => extras.count_runs && matches!(self, Target::Record(_)),
+                "cgroup_id" => extras.may.contains(Abilities::CGROUP),
+                "leaders" => extras.may.contains(Abilities::USERS) && extras.members.is_some(),
+                "count_runs" => {
+                    extras.may.contains(Abilities::PASSES) && matches!(self, Target::Record(_))
+                }
                 _ => false,
             };
             return has.then_some(HostField { offset: 0, size: 8 });
         }
-        if BY_LOCK.contains(&name) && !extras.lock {
+        if BY_LOCK.contains(&name) && !extras.may.contains(Abilities::LOCK) {
             return None;
         }
         let btf = extras.members?;
@@ -229,7 +219,7 @@ impl Host for ThisHost<'_> {
 #[derive(Debug)]
 pub struct Program {
     fd: OwnedFd,
-    known: Known,
+    reads: Abilities,
     without: Vec<String>,
     /// The tracepoint whose runs it counts, where it does.
     counts: Option<String>,
@@ -254,7 +244,7 @@ impl Program {
             maps,
             extras,
         };
-        let known = known(template, &host);
+        let reads = reads(template, &host);
         let insns = template.link(&host).map_err(|e| {
             let on = format!("{}:{}", template.group, template.event);
             Error::new(
@@ -271,7 +261,7 @@ impl Program {
             && host.field(COUNTS_RUNS).is_some();
         let loaded = |fd| Program {
             fd,
-            known,
+            reads,
             without,
             counts: counts.then(|| template.event.clone()),
         };
@@ -321,8 +311,8 @@ impl Program {
     }
 
     /// What it reads beyond what every host has.
-    pub fn known(&self) -> Known {
-        self.known
+    pub fn reads(&self) -> Abilities {
+        self.reads
     }
 
     /// Attaches a program that was loaded for what BTF describes; `what` is
@@ -363,33 +353,33 @@ impl Program {
 
 /// What must be there for each part of an event, which may be told by several
 /// mixes of members; see bpf-asm/.
-const PARTS: [(Known, &[&str]); 18] = [
-    (Known::LOCK, &["sock.sk_lock.owned"]),
+const PARTS: [(Abilities, &[&str]); 18] = [
+    (Abilities::LOCK, &["sock.sk_lock.owned"]),
     (
-        Known::NETNS,
+        Abilities::NETNS,
         &["sock.__sk_common.skc_net.net", "net.ns.inum"],
     ),
     (
-        Known::PARENT,
+        Abilities::PARENT,
         &["task_struct.real_parent", "task_struct.tgid"],
     ),
-    (Known::CGROUP, &["helper.cgroup_id"]),
-    (Known::ERROR, &["sock.sk_err"]),
+    (Abilities::CGROUP, &["helper.cgroup_id"]),
+    (Abilities::SOCKET_ERROR, &["sock.sk_err"]),
     (
-        Known::BYTES_SENT,
+        Abilities::BYTES_SENT,
         &["tcp_sock.bytes_sent", "tcp_sock.bytes_retrans"],
     ),
     (
-        Known::BYTES_RECEIVED,
+        Abilities::BYTES_RECEIVED,
         &["tcp_sock.bytes_received", "sock.__sk_common.skc_flags"],
     ),
-    (Known::SEGMENTS_SENT, &["tcp_sock.segs_out"]),
-    (Known::SEGMENTS_RECEIVED, &["tcp_sock.segs_in"]),
-    (Known::RTT, &["tcp_sock.srtt_us"]),
-    (Known::MIN_RTT, &["tcp_sock.rtt_min.s.v"]),
-    (Known::SOCKET, &["sock.sk_socket"]),
+    (Abilities::SEGMENTS_SENT, &["tcp_sock.segs_out"]),
+    (Abilities::SEGMENTS_RECEIVED, &["tcp_sock.segs_in"]),
+    (Abilities::RTT, &["tcp_sock.srtt_us"]),
+    (Abilities::MIN_RTT, &["tcp_sock.rtt_min.s.v"]),
+    (Abilities::SOCKET, &["sock.sk_socket"]),
     (
-        Known::SENT,
+        Abilities::SENT,
         &[
             "tcp_sock.bytes_acked",
             "tcp_sock.snd_una",
@@ -397,9 +387,9 @@ const PARTS: [(Known, &[&str]); 18] = [
             "tcp_sock.write_seq",
         ],
     ),
-    (Known::RETRANSMITS, &["tcp_sock.total_retrans"]),
+    (Abilities::RETRANSMITS, &["tcp_sock.total_retrans"]),
     (
-        Known::USERS,
+        Abilities::USERS,
         &[
             "helper.leaders",
             "task_struct.tgid",
@@ -408,7 +398,7 @@ const PARTS: [(Known, &[&str]); 18] = [
         ],
     ),
     (
-        Known::TIME_WAIT,
+        Abilities::TIME_WAIT,
         &[
             "sock.__sk_common.skc_net.net",
             "net.ipv4.tcp_death_row.tw_refcount.refs.counter",
@@ -416,7 +406,7 @@ const PARTS: [(Known, &[&str]); 18] = [
         ],
     ),
     (
-        Known::TIME_WAIT,
+        Abilities::TIME_WAIT,
         &[
             "sock.__sk_common.skc_net.net",
             "net.ipv4.tcp_death_row.tw_count.counter",
@@ -424,7 +414,7 @@ const PARTS: [(Known, &[&str]); 18] = [
         ],
     ),
     (
-        Known::TIME_WAIT,
+        Abilities::TIME_WAIT,
         &[
             "sock.__sk_common.skc_net.net",
             "net.ipv4.tcp_death_row",
@@ -434,7 +424,7 @@ const PARTS: [(Known, &[&str]); 18] = [
     ),
 ];
 
-fn known(template: &Template, host: &dyn Host) -> Known {
+fn reads(template: &Template, host: &dyn Host) -> Abilities {
     let has = |name: &&str| {
         let field = template.fields.iter().find(|field| field.name == *name);
         field.is_some_and(|field| {
@@ -443,5 +433,5 @@ fn known(template: &Template, host: &dyn Host) -> Known {
         })
     };
     let parts = PARTS.iter().filter(|(_, names)| names.iter().all(has));
-    parts.fold(Known::empty(), |all, (part, _)| all | *part)
+    parts.fold(Abilities::empty(), |all, (part, _)| all | *part)
 }

@@ -2,11 +2,12 @@
 //!
 //! Contract: layouts of keys and values stand in bpf-asm/; nothing is pinned.
 
+use crate::bpf::layout::*;
 use crate::bpf::tally::Tally;
-use crate::bpf::wire::OWNER_LEN;
 use crate::error::{Error, Kind};
 use crate::model::event::Owner;
 use crate::model::tcp::Endpoint;
+use crate::order::{Order, Value};
 use crate::perf::{Ring, Rings};
 use crate::sys::bpf::{Map, MapType, Update};
 use crate::sys::{self, Errno, caps, memory};
@@ -23,14 +24,6 @@ const MEMORY_PER_OWNER: u64 = 8192;
 pub const LISTENERS: u32 = 8192;
 /// One for so many owners.
 const OWNERS_PER_LISTENER: u32 = OWNERS / LISTENERS;
-/// A key of the map `listeners`, in bytes; see bpf-asm/owner.inc.
-pub const LISTENER_KEY: usize = 32;
-/// An owner in the maps, in bytes: behind it stands the address of its process's
-/// first thread, which only the programs know.
-const KEPT_LEN: usize = OWNER_LEN + 8;
-/// A value of the map `listeners`, in bytes.
-const LISTENER_LEN: usize = KEPT_LEN + 8;
-
 /// The maps that the programs share.
 #[derive(Debug)]
 pub struct Maps {
@@ -63,46 +56,61 @@ pub struct Listener {
 
 impl Listener {
     /// Its key in the map.
-    pub fn key(&self) -> [u8; LISTENER_KEY] {
+    pub fn key(&self) -> [u8; LK_SIZE] {
+        self.key_in(Order::NATIVE)
+    }
+
+    fn key_in(&self, order: Order) -> [u8; LK_SIZE] {
         let address = match self.local.addr {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        let mut key = [0; LISTENER_KEY];
-        key[..4].copy_from_slice(&self.netns.to_le_bytes());
-        key[4..6].copy_from_slice(&self.local.port.to_le_bytes());
-        key[6..8].copy_from_slice(&self.family.to_le_bytes());
-        key[8..24].copy_from_slice(&address.octets());
-        key[24..28].copy_from_slice(&self.device.to_le_bytes());
+        let mut key = [0; LK_SIZE];
+        LK_NETNS.put(&mut key, self.netns, order);
+        LK_PORT.put(&mut key, self.local.port, order);
+        LK_FAMILY.put(&mut key, self.family, order);
+        LK_ADDRESS.put(&mut key, address.octets(), order);
+        LK_DEVICE.put(&mut key, self.device, order);
         key
     }
 }
 
 /// A value of the map `listeners`.
 #[derive(Clone, Copy, Debug)]
-struct Listening([u8; LISTENER_LEN]);
+struct Listening {
+    bytes: [u8; LI_SIZE],
+    order: Order,
+}
 
 impl Listening {
-    fn word(&self, at: usize) -> u32 {
-        let bytes = self.0[at..].first_chunk();
-        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    fn new(order: Order) -> Listening {
+        Listening {
+            bytes: [0; LI_SIZE],
+            order,
+        }
     }
 
     fn pid(&self) -> u32 {
-        self.word(4)
+        (OW_TASK.get(&self.bytes[LI_OWNER.at..], self.order) >> 32) as u32
     }
 
     fn count(&self) -> u32 {
-        self.word(KEPT_LEN)
+        LI_COUNT.get(&self.bytes, self.order)
     }
 
     fn disagrees(&self) -> bool {
-        self.word(KEPT_LEN + 4) != 0
+        LI_DISAGREE.get(&self.bytes, self.order) != 0
+    }
+
+    /// Sets the owner; the address of its process's first thread is known to the programs alone.
+    fn set_owner(&mut self, owner: &Owner, netns: u32) {
+        let owner = owner.encode(self.order, netns);
+        owner.write(&mut self.bytes[LI_OWNER.at..], self.order);
     }
 
     fn set(&mut self, count: u32, disagree: bool) {
-        self.0[KEPT_LEN..KEPT_LEN + 4].copy_from_slice(&count.to_le_bytes());
-        self.0[KEPT_LEN + 4..].copy_from_slice(&u32::from(disagree).to_le_bytes());
+        LI_COUNT.put(&mut self.bytes, count, self.order);
+        LI_DISAGREE.put(&mut self.bytes, disagree.into(), self.order);
     }
 }
 
@@ -169,13 +177,13 @@ impl Maps {
         let create = |kind, name, sizes, entries| {
             with_memlock(|| Map::create(kind, name, sizes, entries, 0)).map_err(failed(name))
         };
-        let listener = (LISTENER_KEY as u32, LISTENER_LEN as u32);
+        let listener = (LK_SIZE as u32, LI_SIZE as u32);
         let owners = owners_for(memory::total());
         let listeners = owners / OWNERS_PER_LISTENER;
         let maps = Maps {
             events: create(MapType::PerfEventArray, "events", (4, 4), cpu_ids)?,
             lost: with_memlock(|| Tally::create("lost", cpu_ids)).map_err(failed("lost"))?,
-            owners: create(MapType::Hash, "owners", (8, KEPT_LEN as u32), owners)?,
+            owners: create(MapType::Hash, "owners", (8, OW_KEPT as u32), owners)?,
             listeners: create(MapType::Hash, "listeners", listener, listeners)?,
         };
         for ring in rings.iter() {
@@ -214,19 +222,19 @@ impl Maps {
     /// known to be of one process.
     pub fn add_listener(&self, listener: &Listener) -> sys::Result<()> {
         let key = listener.key();
-        let mut value = Listening([0; LISTENER_LEN]);
+        let mut value = Listening::new(Order::NATIVE);
         if let Some(owner) = listener.owner {
-            value.0[..OWNER_LEN].copy_from_slice(&owner.encode(listener.netns));
+            value.set_owner(&owner, listener.netns);
         }
         value.set(listener.count, listener.owner.is_none());
-        match self.listeners.update(&key, &value.0, Update::Add) {
+        match self.listeners.update(&key, &value.bytes, Update::Add) {
             Err(Errno::EEXIST) => {}
             other => return other,
         }
-        let mut there = Listening([0; LISTENER_LEN]);
-        match self.listeners.lookup(&key, &mut there.0) {
+        let mut there = Listening::new(Order::NATIVE);
+        match self.listeners.lookup(&key, &mut there.bytes) {
             // It has gone again.
-            Err(Errno::ENOENT) => return self.listeners.update(&key, &value.0, Update::Add),
+            Err(Errno::ENOENT) => return self.listeners.update(&key, &value.bytes, Update::Add),
             other => other?,
         }
         let alike = listener.owner.is_some() && there.pid() == value.pid();
@@ -236,7 +244,7 @@ impl Maps {
         // A program may count at the same time, which would be lost here: the
         // worst of it is that children are nobody's.
         there.set(there.count().max(listener.count), true);
-        match self.listeners.update(&key, &there.0, Update::Replace) {
+        match self.listeners.update(&key, &there.bytes, Update::Replace) {
             Err(Errno::ENOENT) => Ok(()),
             other => other,
         }
@@ -246,8 +254,8 @@ impl Maps {
     /// had gone before the programs knew of it.
     pub fn forget_listener(&self, listener: &Listener) {
         let key = listener.key();
-        let mut there = Listening([0; LISTENER_LEN]);
-        let found = self.listeners.lookup(&key, &mut there.0);
+        let mut there = Listening::new(Order::NATIVE);
+        let found = self.listeners.lookup(&key, &mut there.bytes);
         if found.is_ok() && there.count() <= 1 {
             // Where it has gone, there is nothing to take back.
             let _ = self.listeners.remove(&key);
@@ -258,7 +266,8 @@ impl Maps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bpf::tally::tests::equ;
+    use crate::bpf::wire::tests::owner;
+    use crate::model::event::OwnerSource;
 
     #[test]
     fn owners_take_a_small_part_of_memory() {
@@ -269,20 +278,56 @@ mod tests {
         assert_eq!(owners_for(0), 1024);
     }
 
-    /// The layouts stand in bpf-asm/, too.
+    fn listener() -> Listener {
+        Listener {
+            netns: 0x0102_0304,
+            family: 10,
+            local: Endpoint {
+                addr: "10.0.0.1".parse().expect("an address"),
+                port: 0x0506,
+            },
+            device: 7,
+            owner: None,
+            count: 2,
+            shared: false,
+        }
+    }
+
     #[test]
-    fn sizes_are_those_of_the_programs() {
-        let all = concat!(
-            include_str!("../../bpf-asm/event.inc"),
-            include_str!("../../bpf-asm/owner.inc")
-        );
-        let equ = |name: &str| equ(all, name);
-        assert_eq!(LISTENER_LEN, equ("LI_SIZE"));
-        assert_eq!(OWNER_LEN, equ("OW_SIZE"));
-        assert_eq!(KEPT_LEN, equ("OW_KEPT"));
-        // The device is the last of the key, with as many bytes behind it.
-        let device = all.lines().find(|line| line.starts_with(".equ LK_DEVICE"));
-        assert!(device.is_some_and(|line| line.contains("LK + 24 ")));
-        assert_eq!(LISTENER_KEY, 24 + 8);
+    fn a_key_in_either_order() {
+        let address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+        let device = |bytes: [u8; 4]| [&bytes[..], &[0; 4]].concat();
+        let little = [
+            &[4, 3, 2, 1, 6, 5, 10, 0],
+            &address[..],
+            &device([7, 0, 0, 0]),
+        ]
+        .concat();
+        assert_eq!(listener().key_in(Order::Little)[..], little);
+        let big = [
+            &[1, 2, 3, 4, 5, 6, 0, 10],
+            &address[..],
+            &device([0, 0, 0, 7]),
+        ]
+        .concat();
+        assert_eq!(listener().key_in(Order::Big)[..], big);
+    }
+
+    #[test]
+    fn a_value_in_either_order() {
+        for order in [Order::Little, Order::Big] {
+            let mut value = Listening::new(order);
+            value.set_owner(&owner(0x0102, OwnerSource::Snapshot), 9);
+            value.set(3, true);
+            assert_eq!((value.pid(), value.count()), (0x0102, 3));
+            assert!(value.disagrees());
+            // The process id is the high half of a number.
+            let pid = match order {
+                Order::Little => [2, 1, 0, 0],
+                Order::Big => [0, 0, 1, 2],
+            };
+            let high = if order == Order::Little { 4 } else { 0 };
+            assert_eq!(value.bytes[high..high + 4], pid);
+        }
     }
 }

@@ -7,10 +7,10 @@
 //! count their runs. In one pass it comes after them: a tracepoint calls its
 //! users in the order in which they came (kernel/tracepoint.c, func_add).
 
-use crate::bpf::link::Template;
 use crate::bpf::load::{Extras, Program, Target};
 use crate::bpf::maps::Maps;
 use crate::bpf::tally::{Counts, Tally};
+use crate::bpf_link::Template;
 use crate::error::Error;
 use crate::tracepoint::Attached;
 use nix::sys::utsname::uname;

@@ -5,14 +5,14 @@
 //! so lose what it asks for (v6.12 include/linux/bpf.h,
 //! bpf_disable_instrumentation). Only kernels before 5.5 have to be asked.
 
+use super::layout::*;
 use crate::sys::bpf::{MMAPABLE, Map, MapType};
 use crate::sys::table::Table;
 use crate::sys::{Errno, Result};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// A CPU's value in the map, in numbers of 64 bits and in bytes.
-const WORDS: usize = 8;
-const LEN: usize = WORDS * 8;
+const WORDS: usize = LOST_SIZE / 8;
 
 /// What the programs have counted on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Tally {
 impl Tally {
     /// Creates the map for so many possible CPUs.
     pub fn create(name: &str, cpus: u32) -> Result<Tally> {
-        let create = |flags| Map::create(MapType::Array, name, (4, LEN as u32), cpus, flags);
+        let create = |flags| Map::create(MapType::Array, name, (4, LOST_SIZE as u32), cpus, flags);
         let (map, table) = match create(MMAPABLE) {
             Ok(map) => {
                 let table = Table::new(map.as_fd(), WORDS * cpus as usize)?;
@@ -72,7 +72,7 @@ impl Tally {
             // One after the other, which says what is looked at first.
             return Ok(std::array::from_fn(|word| table.get(first + word)));
         }
-        let mut bytes = [0; LEN];
+        let mut bytes = [0; LOST_SIZE];
         self.map.lookup(&cpu.to_ne_bytes(), &mut bytes)?;
         let mut value = [0; WORDS];
         for (word, bytes) in value.iter_mut().zip(bytes.chunks_exact(8)) {
@@ -89,16 +89,15 @@ impl Tally {
             Some(_) => first,
             None => self.value(cpu).unwrap_or_default(),
         };
-        let [tried, _, _, _, passed, ..] = first;
-        let [_, ring_full, other, owners, _, ran, listeners, _] = then;
+        let of = |value: &[u64; WORDS], field: Field<u64>| value[field.at / 8];
         Counts {
-            tried,
-            ring_full,
-            other,
-            owners,
-            listeners,
-            passed,
-            ran,
+            tried: of(&first, LOST_TRIED),
+            ring_full: of(&then, LOST_FULL),
+            other: of(&then, LOST_OTHER),
+            owners: of(&then, LOST_OWNER),
+            listeners: of(&then, LOST_LISTENER),
+            passed: of(&first, LOST_PASSED),
+            ran: of(&then, LOST_RAN),
         }
     }
 }
@@ -106,31 +105,5 @@ impl Tally {
 impl AsFd for Tally {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.map.as_fd()
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A constant of the programs, in a text of theirs.
-    pub fn equ(text: &str, name: &str) -> usize {
-        let lines = text.lines().filter_map(|line| line.strip_prefix(".equ "));
-        let mut words = lines.map(|line| line.split_ascii_whitespace());
-        let mut found = words.find(|words| words.clone().next() == Some(name));
-        let value = found.as_mut().and_then(|words| words.nth(1));
-        value.and_then(|n| n.parse().ok()).expect("a number")
-    }
-
-    #[test]
-    fn the_value_is_that_of_the_programs() {
-        let equ = |name: &str| equ(include_str!("../../bpf-asm/lost.inc"), name);
-        assert_eq!(equ("LOST_SIZE"), LEN);
-        let words = [
-            "TRIED", "FULL", "OTHER", "OWNER", "PASSED", "RAN", "LISTENER",
-        ];
-        for (word, name) in words.iter().enumerate() {
-            assert_eq!(equ(&format!("LOST_{name}")), word * 8);
-        }
     }
 }

@@ -1,39 +1,17 @@
 //! The wire event: what a program of bpf-asm/ sent, checked and decoded.
 //!
-//! The layout stands in bpf-asm/event.inc; the constants here repeat it and a
-//! test holds the two together.
+//! Contract: where what stands is known from [`super::layout`] alone. Numbers are in the byte order of the host, of which
+//! the programs are, too; a test may ask for another.
 
-use crate::model::event::{COMM_LEN, Counters, Event, Known, Owner, OwnerSource, Sent, Task, What};
+use super::layout::*;
+use crate::model::ability::Abilities;
+use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What};
 use crate::model::tcp::{Endpoint, State, Wire};
+use crate::order::{Order, Value};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Size of the wire event in bytes.
-pub const WIRE_LEN: usize = 140;
-/// Size of the wire event of a change to CLOSE, with the socket's counters.
-pub const WIRE_CLOSE_LEN: usize = 220;
-/// Version of the wire event.
-pub const WIRE_VERSION: u8 = 3;
-
-const KIND_STATE: u8 = 1;
-const KIND_RETRANSMIT: u8 = 2;
-const KIND_SYNACK: u8 = 3;
-const KIND_RESET_SENT: u8 = 4;
-const KIND_RESET_RECEIVED: u8 = 5;
-const KIND_ACCEPT: u8 = 6;
-const KIND_DESTROY: u8 = 7;
-const FLAG_ERR: u16 = 1;
-const FLAG_FAMILY: u16 = 2;
-const FLAG_REASON: u16 = 4;
-const FLAG_SOCKET: u16 = 8;
-/// Where the owner stands in the wire event, in bytes.
-const OWNER: usize = 88;
-/// Size of an owner there, and in the kernel's maps, in bytes.
-pub const OWNER_LEN: usize = 48;
 const AF_INET: u16 = libc::AF_INET as u16;
-
-#[cfg(not(target_endian = "little"))]
-compile_error!("the wire event is little-endian, as are the hosts it is made for");
 
 /// Why bytes are no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,70 +37,96 @@ impl fmt::Display for DecodeError {
     }
 }
 
-fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    if let Some(found) = bytes.get(at..at + N) {
-        out.copy_from_slice(found);
-    }
-    out
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(take(bytes, at))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(take(bytes, at))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(take(bytes, at))
-}
-
 /// A task's name, without what an older one may have left behind its end.
-fn name(bytes: &[u8], at: usize) -> [u8; COMM_LEN] {
-    let mut name: [u8; COMM_LEN] = take(bytes, at);
+fn name(mut name: [u8; COMM_LEN]) -> [u8; COMM_LEN] {
     let end = name.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
     name[end..].fill(0);
     name
 }
 
+/// The thread and process id of [`EV_TASK`] and [`OW_TASK`].
+fn ids(task: u64) -> (u32, u32) {
+    (task as u32, (task >> 32) as u32)
+}
+
+/// How a program knows an owner, by its number.
+fn source(number: u8) -> Option<OwnerSource> {
+    Some(match number {
+        SOURCE_TASK => OwnerSource::Task,
+        SOURCE_CACHED => OwnerSource::Cached,
+        SOURCE_LISTENER => OwnerSource::Listener,
+        SOURCE_ACCEPT => OwnerSource::Accept,
+        SOURCE_SNAPSHOT => OwnerSource::Snapshot,
+        SOURCE_TAKEN => OwnerSource::ListenerAccepted,
+        _ => return None,
+    })
+}
+
+/// The number of it.
+fn number(source: OwnerSource) -> u8 {
+    match source {
+        OwnerSource::Task => SOURCE_TASK,
+        OwnerSource::Cached => SOURCE_CACHED,
+        OwnerSource::Listener => SOURCE_LISTENER,
+        OwnerSource::Accept => SOURCE_ACCEPT,
+        OwnerSource::Snapshot | OwnerSource::Descendant => SOURCE_SNAPSHOT,
+        OwnerSource::ListenerAccepted => SOURCE_TAKEN,
+    }
+}
+
 impl Event {
-    /// Decodes what a program sent. Trailing bytes (perf pads its records) are
-    /// passed over.
-    pub fn decode(time: u64, cpu: u32, bytes: &[u8], known: Known) -> Result<Event, DecodeError> {
-        if bytes.len() < WIRE_LEN {
+    /// Decodes what a program of this host sent. Trailing bytes (perf pads its
+    /// records) are passed over.
+    pub fn decode(
+        time: u64,
+        cpu: u32,
+        bytes: &[u8],
+        known: Abilities,
+    ) -> Result<Event, DecodeError> {
+        Event::decode_from(Order::NATIVE, time, cpu, bytes, known)
+    }
+
+    /// Decodes what a program of a host with this byte order sent.
+    pub(crate) fn decode_from(
+        order: Order,
+        time: u64,
+        cpu: u32,
+        bytes: &[u8],
+        known: Abilities,
+    ) -> Result<Event, DecodeError> {
+        if bytes.len() < EV_SIZE {
             return Err(DecodeError::Short);
         }
-        if bytes[72] != WIRE_VERSION {
+        if EV_VERSION.get(bytes, order) != VERSION {
             return Err(DecodeError::Version);
         }
-        let flags = u16_at(bytes, 82);
-        let state = |at: usize| State::from_number(bytes[at]).ok_or(DecodeError::State);
-        let what = match bytes[73] {
+        let flags = EV_FLAGS.get(bytes, order);
+        let [old, new] = [EV_OLDSTATE, EV_NEWSTATE].map(|state| state.get(bytes, order));
+        let state = |number| State::from_number(number).ok_or(DecodeError::State);
+        let what = match EV_KIND.get(bytes, order) {
             KIND_STATE => What::State {
-                old: state(74)?,
-                new: state(75)?,
+                old: state(old)?,
+                new: state(new)?,
             },
-            KIND_RETRANSMIT => What::Retransmit {
-                state: State::from_number(bytes[75]),
-                error: match u32_at(bytes, 68) as i32 {
+            KIND_RETRANS => What::Retransmit {
+                state: State::from_number(new),
+                error: match EV_ERR.get(bytes, order) {
                     0 => None,
                     _ if flags & FLAG_ERR == 0 => None,
                     err => Some(err.checked_neg().unwrap_or(i32::MAX)),
                 },
                 total: known
-                    .contains(Known::RETRANSMITS)
-                    .then(|| u32_at(bytes, 64)),
+                    .contains(Abilities::RETRANSMITS)
+                    .then(|| EV_TOTAL.get(bytes, order)),
             },
             KIND_SYNACK => What::SynAck,
-            KIND_RESET_SENT => What::ResetSent {
-                reason: (flags & FLAG_REASON != 0).then(|| u32_at(bytes, 84)),
+            KIND_RST_SENT => What::ResetSent {
+                reason: (flags & FLAG_REASON != 0).then(|| EV_REASON.get(bytes, order)),
             },
-            KIND_RESET_RECEIVED => What::ResetReceived,
+            KIND_RST_RCVD => What::ResetReceived,
             KIND_ACCEPT => What::Accepted,
             KIND_DESTROY => What::Destroyed {
-                cookie: u64_at(bytes, 16),
+                cookie: u64::read(&EV_LOCAL.get(bytes, order), order),
             },
             _ => return Err(DecodeError::Kind),
         };
@@ -133,23 +137,26 @@ impl Event {
                 ..
             }
         );
-        if closed && bytes.len() < WIRE_CLOSE_LEN {
+        if closed && bytes.len() < EV_CLOSE_SIZE {
             return Err(DecodeError::Short);
         }
-        let family = (flags & FLAG_FAMILY != 0).then(|| u16_at(bytes, 80));
-        let (wire, local, peer) = addresses(family, take(bytes, 16), take(bytes, 32));
+        let family = (flags & FLAG_FAMILY != 0).then(|| EV_FAMILY.get(bytes, order));
+        let (local, peer) = (EV_LOCAL.get(bytes, order), EV_PEER.get(bytes, order));
+        let (wire, local, peer) = addresses(family, local, peer);
+        let (tid, pid) = ids(EV_TASK.get(bytes, order));
         let on_cpu = Task {
-            tid: u32_at(bytes, 8),
-            pid: u32_at(bytes, 12),
+            tid,
+            pid,
             uid: None,
-            name: name(bytes, 48),
+            name: name(EV_COMM.get(bytes, order)),
         };
-        let owner = Owner::decode(&bytes[OWNER..OWNER + OWNER_LEN], known);
+        let kept = EV_OWNER.get(bytes, order);
+        let owner = Owner::decode(order, &kept, known);
         let learned = |owner: &Owner| owner.source == OwnerSource::Task || what == What::Accepted;
         Ok(Event {
             time,
             cpu,
-            socket: u64_at(bytes, 0),
+            socket: EV_SOCKET.get(bytes, order),
             on_cpu,
             owner: owner.map(|owner| match learned(&owner) {
                 true => Owner {
@@ -158,19 +165,19 @@ impl Event {
                 },
                 false => owner,
             }),
-            netns: Some(u32_at(bytes, OWNER + 40)).filter(|n| *n != 0),
+            netns: Some(OW_NETNS.get(&kept, order)).filter(|n| *n != 0),
             what,
             local: Endpoint {
                 addr: local,
-                port: u16_at(bytes, 76),
+                port: EV_LOCAL_PORT.get(bytes, order),
             },
             peer: Endpoint {
                 addr: peer,
-                port: u16_at(bytes, 78),
+                port: EV_PEER_PORT.get(bytes, order),
             },
             wire,
             counters: match closed {
-                true => Counters::decode(bytes, known),
+                true => Counters::decode(order, bytes, known),
                 false => Counters::default(),
             },
         })
@@ -178,34 +185,36 @@ impl Event {
 }
 
 impl Owner {
-    /// Reads an owner as the programs keep it; see bpf-asm/event.inc.
-    fn decode(bytes: &[u8], known: Known) -> Option<Owner> {
+    /// Reads an owner as the programs keep it.
+    fn decode(order: Order, kept: &[u8; OW_SIZE], known: Abilities) -> Option<Owner> {
+        let (tid, pid) = ids(OW_TASK.get(kept, order));
+        let parent = OW_PARENT.get(kept, order);
+        let cgroup = OW_CGROUP.get(kept, order);
         Some(Owner {
-            source: OwnerSource::from_number(bytes[44])?,
+            source: source(OW_SOURCE.get(kept, order) as u8)?,
             task: Task {
-                tid: u32_at(bytes, 0),
-                pid: u32_at(bytes, 4),
-                uid: Some(u32_at(bytes, 32)).filter(|uid| *uid != u32::MAX),
-                name: name(bytes, 16),
+                tid,
+                pid,
+                uid: Some(OW_UID.get(kept, order)).filter(|uid| *uid != u32::MAX),
+                name: name(OW_COMM.get(kept, order)),
             },
             thread: [0; COMM_LEN],
-            parent: Some(u32_at(bytes, 36)).filter(|id| *id != 0 && known.contains(Known::PARENT)),
-            cgroup: Some(u64_at(bytes, 8)).filter(|id| *id != 0 && known.contains(Known::CGROUP)),
+            parent: Some(parent).filter(|id| *id != 0 && known.contains(Abilities::PARENT)),
+            cgroup: Some(cgroup).filter(|id| *id != 0 && known.contains(Abilities::CGROUP)),
         })
     }
 
     /// The bytes of an owner in the kernel's maps.
-    pub fn encode(&self, netns: u32) -> [u8; OWNER_LEN] {
-        let mut out = [0; OWNER_LEN];
-        let mut put = |at: usize, part: &[u8]| out[at..at + part.len()].copy_from_slice(part);
-        put(0, &self.task.tid.to_le_bytes());
-        put(4, &self.task.pid.to_le_bytes());
-        put(8, &self.cgroup.unwrap_or(0).to_le_bytes());
-        put(16, &self.task.name);
-        put(32, &self.task.uid.unwrap_or(u32::MAX).to_le_bytes());
-        put(36, &self.parent.unwrap_or(0).to_le_bytes());
-        put(40, &netns.to_le_bytes());
-        put(44, &[self.source as u8]);
+    pub(crate) fn encode(&self, order: Order, netns: u32) -> [u8; OW_SIZE] {
+        let mut out = [0; OW_SIZE];
+        let task = u64::from(self.task.pid) << 32 | u64::from(self.task.tid);
+        OW_TASK.put(&mut out, task, order);
+        OW_CGROUP.put(&mut out, self.cgroup.unwrap_or(0), order);
+        OW_COMM.put(&mut out, self.task.name, order);
+        OW_UID.put(&mut out, self.task.uid.unwrap_or(u32::MAX), order);
+        OW_PARENT.put(&mut out, self.parent.unwrap_or(0), order);
+        OW_NETNS.put(&mut out, netns, order);
+        OW_SOURCE.put(&mut out, number(self.source).into(), order);
         out
     }
 }
@@ -215,49 +224,55 @@ impl Owner {
 const SOCK_DONE: u32 = 1 << 1;
 
 impl Counters {
-    fn decode(bytes: &[u8], known: Known) -> Counters {
-        let if_known = |flag: Known| known.contains(flag).then_some(());
-        let long = |at| u64_at(bytes, at);
-        let word = |at| u32_at(bytes, at);
+    fn decode(order: Order, bytes: &[u8], known: Abilities) -> Counters {
+        let if_known = |flag: Abilities| known.contains(flag).then_some(());
+        let fin = EV_SKFLAGS.get(bytes, order) & SOCK_DONE != 0;
         Counters {
-            error: if_known(Known::ERROR).map(|()| (word(136) as i32).saturating_abs()),
+            error: if_known(Abilities::SOCKET_ERROR)
+                .map(|()| EV_SKERR.get(bytes, order).saturating_abs()),
             bytes_sent: None,
-            sent: if_known(Known::SENT).map(|()| Sent::decode(bytes, known)),
-            bytes_retransmitted: if_known(Known::BYTES_SENT).map(|()| long(152)),
-            retransmits: if_known(Known::RETRANSMITS).map(|()| word(184)),
-            bytes_received: if_known(Known::BYTES_RECEIVED).map(|()| {
-                let fin = u64::from(word(168) & SOCK_DONE != 0);
-                long(160).saturating_sub(fin)
-            }),
-            fin_received: if_known(Known::BYTES_RECEIVED).map(|()| word(168) & SOCK_DONE != 0),
-            segments_sent: if_known(Known::SEGMENTS_SENT).map(|()| word(140)),
-            segments_received: if_known(Known::SEGMENTS_RECEIVED).map(|()| word(180)),
+            sent: if_known(Abilities::SENT).map(|()| Sent::decode(order, bytes, known)),
+            bytes_retransmitted: if_known(Abilities::BYTES_SENT)
+                .map(|()| EV_RETRANS.get(bytes, order)),
+            retransmits: if_known(Abilities::RETRANSMITS)
+                .map(|()| EV_ALL_RETRANS.get(bytes, order)),
+            bytes_received: if_known(Abilities::BYTES_RECEIVED)
+                .map(|()| EV_RECEIVED.get(bytes, order).saturating_sub(fin.into())),
+            fin_received: if_known(Abilities::BYTES_RECEIVED).map(|()| fin),
+            segments_sent: if_known(Abilities::SEGMENTS_SENT)
+                .map(|()| EV_SEGS_OUT.get(bytes, order)),
+            segments_received: if_known(Abilities::SEGMENTS_RECEIVED)
+                .map(|()| EV_SEGS_IN.get(bytes, order)),
             // In eighths of a microsecond; 0 before the first measurement.
-            rtt_us: if_known(Known::RTT)
-                .map(|()| word(172) >> 3)
+            rtt_us: if_known(Abilities::RTT)
+                .map(|()| EV_SRTT.get(bytes, order) >> 3)
                 .filter(|us| *us != 0),
             // All ones before the first measurement (tcp_init_sock()).
-            min_rtt_us: if_known(Known::MIN_RTT)
-                .map(|()| word(176))
+            min_rtt_us: if_known(Abilities::MIN_RTT)
+                .map(|()| EV_MINRTT.get(bytes, order))
                 .filter(|us| *us != u32::MAX),
-            has_socket: if_known(Known::SOCKET).map(|()| u16_at(bytes, 82) & FLAG_SOCKET != 0),
-            time_wait_room: if_known(Known::TIME_WAIT).and_then(|()| time_wait_room(bytes)),
+            has_socket: if_known(Abilities::SOCKET)
+                .map(|()| EV_FLAGS.get(bytes, order) & FLAG_SOCKET != 0),
+            time_wait_room: if_known(Abilities::TIME_WAIT)
+                .and_then(|()| time_wait_room(order, bytes)),
         }
     }
 }
 
 impl Sent {
-    fn decode(bytes: &[u8], known: Known) -> Sent {
-        let [una, next, written] = [188, 200, 204].map(|at| u32_at(bytes, at));
+    fn decode(order: Order, bytes: &[u8], known: Abilities) -> Sent {
+        let [una, next, written] =
+            [EV_UNA, EV_NXT, EV_WRITTEN].map(|number| number.get(bytes, order));
+        let [sent, again] = [EV_BYTES_SENT, EV_RETRANS].map(|number| number.get(bytes, order));
         Sent {
-            acked: u64_at(bytes, 192),
+            acked: EV_ACKED.get(bytes, order),
             in_flight: next.wrapping_sub(una),
             unsent: written.wrapping_sub(next),
             // Retransmissions count again in bytes_sent (net/ipv4/tcp_output.c,
             // __tcp_transmit_skb and __tcp_retransmit_skb).
             handed: known
-                .contains(Known::BYTES_SENT)
-                .then(|| u64_at(bytes, 144).saturating_sub(u64_at(bytes, 152))),
+                .contains(Abilities::BYTES_SENT)
+                .then(|| sent.saturating_sub(again)),
         }
     }
 }
@@ -265,18 +280,18 @@ impl Sent {
 /// Whether there was room for one more time-wait socket after this change; `None`
 /// where it leads to none. This one is counted if it became one: the last that
 /// had room finds the table full.
-fn time_wait_room(bytes: &[u8]) -> Option<bool> {
-    let old = State::from_number(bytes[74])?;
+fn time_wait_room(order: Order, bytes: &[u8]) -> Option<bool> {
+    let old = State::from_number(EV_OLDSTATE.get(bytes, order))?;
     if !matches!(old, State::FinWait2 | State::Closing) {
         return None;
     }
-    let [counted, limit, refs] = [208, 212, 216].map(|at| u32_at(bytes, at));
-    let count = match refs {
-        0 => counted,
+    let count = match EV_TW_REFS.get(bytes, order) {
+        0 => EV_TW_COUNT.get(bytes, order),
         refs => refs - 1,
     };
     // A negative limit means one thing or the other, by the kernel's age.
-    i32::try_from(limit).ok().map(|_| count < limit)
+    let limit = u32::try_from(EV_TW_LIMIT.get(bytes, order)).ok()?;
+    Some(count < limit)
 }
 
 /// The v6 fields hold every address, a v4 one as ::ffff:a.b.c.d

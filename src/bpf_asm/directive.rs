@@ -1,11 +1,8 @@
 //! The directives: what starts with a dot.
 
 use super::lex::{Line, Mistake, Read, Tok};
-use super::parse::{Block, Parser, Symbol};
-use crate::bpf::link::{Field, Item};
-
-/// Files within files: more is a circle.
-const DEPTH: usize = 8;
+use super::parse::{Parser, Symbol};
+use crate::bpf_link::Field;
 
 impl Parser<'_> {
     /// Obeys a directive; gives the name and text of the file to include, if it names one.
@@ -32,12 +29,7 @@ impl Parser<'_> {
                     return Err(line.wanted("a file name in double quotes"));
                 };
                 line.next();
-                if self.depth == DEPTH {
-                    return Err((
-                        col,
-                        format!("\"{name}\" is included {DEPTH} files deep: is it a circle?"),
-                    ));
-                }
+                self.check_depth(name, col)?;
                 let text = (self.include)(name)
                     .map_err(|why| (col, format!("can't include \"{name}\": {why}")))?;
                 return Ok(Some((name.to_string(), text)));
@@ -88,111 +80,44 @@ impl Parser<'_> {
                 self.program.maps.push(name.to_string());
                 self.maps_used.push(false);
             }
-            ".ifdef" => {
-                let col = line.col();
-                let name = line.word("a field's name")?;
-                let Symbol::Field(field) = *self.symbol(name, col)? else {
-                    return Err((col, format!("'{name}' is not a field")));
-                };
-                if !self.program.fields[field as usize].optional {
-                    return Err((
-                        col,
-                        format!("field '{name}' is not optional: it is always there"),
-                    ));
-                }
-                if self.blocks.iter().any(|b| b.field == field) {
-                    return Err((col, format!(".ifdef {name} within a block of '{name}'")));
-                }
-                self.used[field as usize] = true;
-                self.opened.push(self.place(at));
-                self.open(field, true, at);
-            }
-            ".else" => {
-                let Some(block) = self.blocks.pop().filter(|b| b.present) else {
-                    return Err((at, ".else without an open .ifdef".into()));
-                };
-                self.close(block);
-                self.open(block.field, false, at);
-            }
-            ".endif" => {
-                let block = self
-                    .blocks
-                    .pop()
-                    .ok_or((at, ".endif without an open .ifdef".to_string()))?;
-                self.close(block);
-                self.opened.pop();
-            }
+            ".const" => self.constant_of(line)?,
+            ".struct" => self.structure(line, at)?,
+            ".at" => self.member(line, at)?,
+            ".size" => self.size(line, at)?,
+            ".skip" => self.skip(line, at)?,
+            ".ends" => self.end_structure(at)?,
+            ".ways" => self.ways(line, at)?,
+            ".if" => self.begin_if(line, at)?,
+            ".ifdef" => self.begin_ifdef(line, at)?,
+            ".else" => self.begin_else(at)?,
+            ".endif" => self.end_if(at)?,
+            ".endm" => return Err((at, ".endm without an open .macro".into())),
             _ => return Err((at, format!("unknown directive '{directive}'"))),
         }
         Ok(None)
     }
 
-    fn open(&mut self, field: u16, present: bool, col: usize) {
-        self.blocks.push(Block {
-            field,
-            present,
-            item: self.program.items.len(),
-        });
-        self.push(
-            Item::If {
-                field,
-                present,
-                end: 0,
-            },
-            col,
-        );
-    }
-
-    fn close(&mut self, block: Block) {
-        let now = self.program.items.len() as u32;
-        if let Some(Item::If { end, .. }) = self.program.items.get_mut(block.item) {
-            *end = now;
-        }
-    }
-
-    /// `.field NAME TYPE [TYPE…] [optional]`, a type being `u32`, `s32` or `u8[16]`.
+    /// `.field NAME [= FIELD] TYPE [TYPE…] [optional]`, a type being `u32`, `s32` or `u8[16]`. The same may be said again.
     fn field(&mut self, line: &mut Line<'_>) -> Read<()> {
         let name_col = line.col();
         let name = line.word("a field's name")?;
+        let means = match line.take(Tok::Op("=")) {
+            true => line.word("the field that it stands for")?,
+            false => name,
+        };
         let mut field = Field {
-            name: name.to_string(),
+            name: means.to_string(),
             widths: Vec::new(),
             optional: false,
         };
         while let Tok::Word(word) = line.peek() {
             let col = line.col();
-            line.next();
             if word == "optional" && !field.widths.is_empty() {
+                line.next();
                 field.optional = true;
                 break;
             }
-            let unit = match word {
-                "u8" | "s8" => 1,
-                "u16" | "s16" => 2,
-                "u32" | "s32" => 4,
-                "u64" | "s64" => 8,
-                _ => {
-                    return Err((
-                        col,
-                        format!("unknown type '{word}': it must be u8 to u64 or s8 to s64"),
-                    ));
-                }
-            };
-            let mut width = unit;
-            if line.take(Tok::Op("[")) {
-                let count = self.expr(line)?;
-                line.expect("]")?;
-                width = u16::try_from(count)
-                    .ok()
-                    .filter(|n| (1..=4096).contains(n))
-                    .map_or(0, |n| n * unit);
-                if width == 0 {
-                    return Err((
-                        col,
-                        format!("array of {count} elements: it must be 1 to 4096"),
-                    ));
-                }
-            }
+            let width = self.type_of(line)?.size();
             if field.widths.contains(&width) {
                 return Err((col, format!("field '{name}' has the size {width} twice")));
             }
@@ -201,11 +126,13 @@ impl Parser<'_> {
         if field.widths.is_empty() {
             return Err(line.wanted("a type"));
         }
-        self.define(
-            name,
-            Symbol::Field(self.program.fields.len() as u16),
-            name_col,
-        )?;
+        if let Ok(Symbol::Field(before)) = self.symbol(name, name_col) {
+            if self.program.fields[*before as usize] == field {
+                return Ok(());
+            }
+        }
+        let index = self.program.fields.len() as u16;
+        self.define(name, Symbol::Field(index), name_col)?;
         self.program.fields.push(field);
         self.used.push(false);
         Ok(())

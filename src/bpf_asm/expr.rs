@@ -1,6 +1,6 @@
 //! Numbers: what can be computed at build time. Values keep to 64 bits, signed or not.
 
-use super::lex::{Line, Read, Tok};
+use super::lex::{Line, Read, Tok, register};
 use super::parse::{Parser, Symbol};
 
 impl Parser<'_> {
@@ -83,7 +83,7 @@ impl Parser<'_> {
                 line.next();
                 Ok(number)
             }
-            Tok::Word(name) if super::insn::register(name).is_none() => {
+            Tok::Word(name) if register(name).is_none() => {
                 line.next();
                 match self.symbol(name, col)? {
                     Symbol::Number(value) => Ok(*value),

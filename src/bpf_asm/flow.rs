@@ -3,10 +3,10 @@
 //! The verifier refuses the first two (v6.12 kernel/bpf/cfg.c and verifier.c, `check_cfg`), and which instructions
 //! there are depends on the host's optional fields, so every mix of them is walked.
 
-use super::AsmError;
-use super::parse::Source;
-use crate::bpf::link::{Item, Template};
+use super::program::AsmError;
+use super::source::Source;
 use crate::bpf_insn::{CLASS, Insn, JMP};
+use crate::bpf_link::{Item, Template};
 
 /// Instructions of a peek by a helper.
 const PEEK: i64 = 6;

@@ -1,23 +1,9 @@
 //! The instructions: tokens to items.
 
-use super::lex::{Line, Read, Tok};
-use super::parse::{Parser, Pending, Symbol};
-use crate::bpf::link::Item;
+use super::lex::{Line, Read, Tok, register};
+use super::parse::{Parser, Symbol};
 use crate::bpf_insn::{Alu, Cmp, FP, HELPERS, Insn, Operand, Size};
-
-/// A register by its name: whether it is a 64-bit one, and its number, which may be one that does not exist.
-pub(super) fn register(word: &str) -> Option<(bool, Option<u8>)> {
-    let (wide, digits) = match word.split_at_checked(1)? {
-        ("r", digits) => (true, digits),
-        ("w", digits) => (false, digits),
-        _ => return None,
-    };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let canonical = digits == "0" || !digits.starts_with('0');
-    Some((wide, digits.parse().ok().filter(|n| canonical && *n <= FP)))
-}
+use crate::bpf_link::Item;
 
 /// The token's text if it names a register, existing or not.
 fn named_register(tok: Tok<'_>) -> Option<&str> {
@@ -283,14 +269,8 @@ impl Parser<'_> {
         let col = line.col();
         if let Tok::Word(label) = line.peek() {
             line.next();
-            let item = self.program.items.len();
-            let blocks = self.blocks.clone();
-            self.pending.push(Pending {
-                item,
-                label: label.to_string(),
-                place: self.place(col),
-                blocks,
-            });
+            let (item, place) = (self.program.items.len(), self.place(col));
+            self.labels.jump(item, label, &self.blocks, place);
             self.push(Item::Jump { insn, target: 0 }, at);
             return Ok(());
         }

@@ -3,6 +3,8 @@
 //! A mistake is a [`Mistake`]: the column in characters from 1, and what is wrong. The file and the line are added by
 //! who knows them.
 
+use crate::bpf_insn::FP;
+
 /// A column and a message.
 pub(super) type Mistake = (usize, String);
 /// The result of everything that reads a line.
@@ -178,4 +180,18 @@ fn number(text: &str) -> Option<i128> {
         None => text.parse(),
     };
     value.ok().map(i128::from)
+}
+
+/// A register by its name: whether it is a 64-bit one, and its number, which may be one that does not exist.
+pub(super) fn register(word: &str) -> Option<(bool, Option<u8>)> {
+    let (wide, digits) = match word.split_at_checked(1)? {
+        ("r", digits) => (true, digits),
+        ("w", digits) => (false, digits),
+        _ => return None,
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let canonical = digits == "0" || !digits.starts_with('0');
+    Some((wide, digits.parse().ok().filter(|n| canonical && *n <= FP)))
 }

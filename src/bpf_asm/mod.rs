@@ -1,68 +1,36 @@
-//! The assembler: the text of `bpf-asm/` to programs that [`crate::bpf::link`] completes on the host, and to the one
-//! piece that the binary carries them as ([`crate::bpf::packed`]).
+//! The assembler: the text of `bpf-asm/` to programs that [`crate::bpf_link`] completes on the host.
 //!
 //! The dialect is described in `bpf-asm/README.md`. [`assemble`] takes a whole program with its directives and checks
 //! its flow for every mix of optional fields; [`fragment`] takes bare instructions, as in a listing. Neither opens
 //! files nor panics, whatever the text. A mistake is one [`AsmError`] with file, line, column and the line shown.
 //! Shared with build.rs; nothing of it is in the binary.
 
+mod condition;
 mod directive;
 mod expr;
 mod flow;
 mod insn;
 mod lex;
 pub mod lz4;
+mod open;
 mod pack;
 mod parse;
+mod program;
+mod scope;
+mod source;
+mod structure;
 mod transfer;
 
-pub use pack::pack;
-
-use crate::bpf::link::{Host, HostField, Template};
 use crate::bpf_insn::Insn;
-use std::fmt;
+use crate::bpf_link::{Host, HostField};
 
-/// A mistake in the text.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AsmError {
-    /// The file, as it was named by who asked for it.
-    pub file: String,
-    /// The line, from 1; 0 if it is about the whole file.
-    pub line: usize,
-    /// The column in characters, from 1; 0 if it is about the whole file.
-    pub col: usize,
-    /// What is wrong.
-    pub message: String,
-    /// The line's text.
-    pub text: String,
-}
+pub use pack::pack;
+pub use parse::Variant;
+#[allow(unused_imports, reason = "build.rs does not name all of them")]
+pub use program::{AsmError, Export, Exported, Program, Type};
 
-/// `file:line:col: message`, then the line and a caret under the column.
-impl fmt::Display for AsmError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AsmError {
-            file,
-            line,
-            col,
-            message,
-            text,
-        } = self;
-        if *line == 0 {
-            return write!(f, "{file}: {message}");
-        }
-        let pad: String = text
-            .chars()
-            .take(col - 1)
-            .map(|c| if c == '\t' { c } else { ' ' })
-            .collect();
-        write!(f, "{file}:{line}:{col}: {message}\n    {text}\n    {pad}^")
-    }
-}
-
-impl std::error::Error for AsmError {}
-
-/// Assembles the program `text` of the file named `file`. `include` gives the text of the file that an `.include`
-/// names, or why it can't.
+/// Assembles the program `text` of the file named `file`, for the first of its ways and a host like this one.
+/// `include` gives the text of the file that an `.include` names, or why it can't.
 ///
 /// # Errors
 /// The first mistake.
@@ -70,8 +38,21 @@ pub fn assemble(
     file: &str,
     text: &str,
     include: &mut dyn FnMut(&str) -> Result<String, String>,
-) -> Result<Template, AsmError> {
-    let mut parser = parse::Parser::new(include, false);
+) -> Result<Program, AsmError> {
+    assemble_for(Variant::default(), file, text, include)
+}
+
+/// Assembles it for what `variant` says.
+///
+/// # Errors
+/// As [`assemble`].
+pub fn assemble_for(
+    variant: Variant<'_>,
+    file: &str,
+    text: &str,
+    include: &mut dyn FnMut(&str) -> Result<String, String>,
+) -> Result<Program, AsmError> {
+    let mut parser = parse::Parser::new(include, variant, false);
     parser.file(file, text)?;
     let (program, source) = parser.finish(file)?;
     flow::check(&program, &source)?;
@@ -95,7 +76,7 @@ pub fn fragment(text: &str) -> Result<Vec<Insn>, AsmError> {
     }
     let file = "fragment";
     let mut include = |_: &str| Err("a fragment can't include files".to_string());
-    let mut parser = parse::Parser::new(&mut include, true);
+    let mut parser = parse::Parser::new(&mut include, Variant::default(), true);
     parser.file(file, text)?;
     let (program, source) = parser.finish(file)?;
     flow::check_distances(&program, &source)?;

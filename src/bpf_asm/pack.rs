@@ -1,12 +1,12 @@
-//! Packs assembled programs into one piece; what it looks like is told by `src/bpf/packed.rs`, which reads it.
+//! Packs assembled programs into one piece; what it looks like is told by `src/bpf_link/packed.rs`, which reads it.
 //!
 //! Contract: it is for build.rs, which wants a panic where a program can't be packed: a text with a NUL in it, more than
 //! 65536 fields or maps.
 
 use super::lz4;
-use crate::bpf::link::{Field, Item, Template};
-use crate::bpf::packed::kind;
 use crate::bpf_insn::Insn;
+use crate::bpf_link::packed::kind;
+use crate::bpf_link::{Field, Item, Template};
 use std::collections::{BTreeSet, HashMap};
 
 fn number(out: &mut Vec<u8>, mut value: u64) {

@@ -1,65 +1,36 @@
 //! A program as far as it has been read: lines, symbols, labels, and what is missing or left over at the end.
-//! What a line says is read in `directive.rs`, `expr.rs` and `insn.rs`.
+//! What a line says is read in `directive.rs`, `condition.rs`, `structure.rs`, `expr.rs` and `insn.rs`.
 
-use super::AsmError;
-use super::lex::{Line, Read, Tok, statement};
-use crate::bpf::link::{self, Field, Item, Lines, Template};
+use super::lex::{Line, Read, Tok, register};
+use super::open::{Block, Open, Place, Structure};
+use super::program::{AsmError, Program};
+use super::scope::Labels;
+use super::source::Source;
+use crate::bpf_link::{Field, Item};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Items of a program: far beyond what any kernel takes.
 const MOST: usize = 1 << 20;
 
-/// A place in a text: which line of [`Source::lines`], and the column.
-pub(super) type Place = (usize, usize);
+/// Files and macros within each other: more is a circle.
+const DEPTH: usize = 8;
 
-/// Where everything came from.
-#[derive(Default)]
-pub(super) struct Source {
-    /// Every line read: file, number, text.
-    lines: Vec<(String, usize, String)>,
-    /// The place of each item.
-    pub(super) items: Vec<Place>,
-    /// The labels: the item that each stands before, its name and its place.
-    labels: Vec<(usize, String, Place)>,
+/// What a text is assembled for.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant<'a> {
+    /// The way to the events, of those that it names (`.ways`); the first of them if `None`.
+    pub way: Option<&'a str>,
+    /// Whether the host's numbers begin with the highest byte.
+    pub big_endian: bool,
 }
 
-impl Source {
-    /// Tells the program where its items and labels stand.
-    fn tell<'s>(&'s self, program: &mut Template) {
-        let mut all = Lines::default();
-        // A file that is included twice is one text.
-        let mut known = HashMap::new();
-        let mut add = |(line, col): Place, label: Option<&'s str>| {
-            let (file, number, text) = self.lines.get(line)?;
-            let text = label.unwrap_or_else(|| statement(text, col));
-            let number = u32::try_from(*number).ok()?;
-            if let Some(line) = known.get(&(file, number, text)) {
-                return Some(*line);
-            }
-            let line = all.add(link::Place { file, number, text })?;
-            known.insert((file, number, text), line);
-            Some(line)
-        };
-        let items = self.items.iter().map_while(|place| add(*place, None));
-        program.lines = items.collect();
-        let labels = self.labels.iter().map_while(|(item, name, place)| {
-            let item = u32::try_from(*item).ok()?;
-            Some((item, add(*place, Some(name.as_str()))?))
-        });
-        program.labels = labels.collect();
-        program.text = Arc::new(all);
-    }
-
-    /// An error at a place.
-    pub(super) fn error(&self, (line, col): Place, message: String) -> AsmError {
-        let (file, line, text) = self.lines.get(line).cloned().unwrap_or_default();
-        AsmError {
-            file,
-            line,
-            col,
-            message,
-            text,
+impl Default for Variant<'_> {
+    /// The first way, on a host like this one.
+    fn default() -> Self {
+        Variant {
+            way: None,
+            big_endian: cfg!(target_endian = "big"),
         }
     }
 }
@@ -69,11 +40,7 @@ pub(super) enum Symbol {
     Number(i128),
     Field(u16),
     Map(u16),
-    Label {
-        item: usize,
-        blocks: Vec<Block>,
-        used: bool,
-    },
+    Macro(Rc<Macro>),
 }
 
 impl Symbol {
@@ -83,25 +50,32 @@ impl Symbol {
             Symbol::Number(_) => "a constant",
             Symbol::Field(_) => "a field",
             Symbol::Map(_) => "a map",
-            Symbol::Label { .. } => "a label",
+            Symbol::Macro(_) => "a macro",
         }
     }
 }
 
-/// An open `.ifdef` (`present`) or its `.else`; `item` is its [`Item::If`].
-#[derive(Clone, Copy, PartialEq)]
-pub(super) struct Block {
-    pub(super) field: u16,
-    pub(super) present: bool,
-    pub(super) item: usize,
+/// A text that is kept to be put where it is named.
+pub(super) struct Macro {
+    /// Its lines: file, number, text.
+    lines: Vec<(String, usize, String)>,
+    /// The labels outside that it may jump to.
+    exits: Vec<String>,
 }
 
-/// A jump whose label may come later.
-pub(super) struct Pending {
-    pub(super) item: usize,
-    pub(super) label: String,
-    pub(super) place: Place,
-    pub(super) blocks: Vec<Block>,
+/// A macro that is being read.
+pub(super) struct Recording {
+    name: String,
+    place: Place,
+    kept: Macro,
+}
+
+/// What stands between a line and the next.
+enum Nested {
+    /// The name and text of an included file.
+    File(String, String),
+    /// A macro, and what its name is.
+    Macro(Rc<Macro>, String),
 }
 
 /// A program as far as it has been read.
@@ -109,71 +83,132 @@ pub(super) struct Parser<'i> {
     pub(super) include: &'i mut dyn FnMut(&str) -> Result<String, String>,
     /// Bare instructions: distances allowed, declarations not.
     pub(super) bare: bool,
+    /// What the text is assembled for.
+    pub(super) variant: Variant<'i>,
     pub(super) depth: usize,
     line: usize,
     source: Source,
-    pub(super) program: Template,
+    pub(super) program: Program,
     symbols: HashMap<String, (Symbol, Place)>,
     pub(super) used: Vec<bool>,
     pub(super) maps_used: Vec<bool>,
+    pub(super) labels: Labels,
     pub(super) blocks: Vec<Block>,
-    pub(super) opened: Vec<Place>,
-    pub(super) pending: Vec<Pending>,
+    /// Conditions that are open, and how many of them were so before this file or macro.
+    pub(super) opened: Vec<Open>,
+    pub(super) opened_before: usize,
+    pub(super) structure: Option<Structure>,
+    pub(super) recording: Option<Recording>,
 }
 
 impl<'i> Parser<'i> {
     pub(super) fn new(
         include: &'i mut dyn FnMut(&str) -> Result<String, String>,
+        variant: Variant<'i>,
         bare: bool,
     ) -> Parser<'i> {
         Parser {
             include,
             bare,
+            variant,
             depth: 0,
             line: 0,
             source: Source::default(),
-            program: Template::default(),
+            program: Program::default(),
             symbols: HashMap::new(),
             used: Vec::new(),
             maps_used: Vec::new(),
+            labels: Labels::new(),
             blocks: Vec::new(),
             opened: Vec::new(),
-            pending: Vec::new(),
+            opened_before: 0,
+            structure: None,
+            recording: None,
         }
     }
 
     /// Reads a file to its end.
     pub(super) fn file(&mut self, file: &str, text: &str) -> Result<(), AsmError> {
-        for (number, text) in text.lines().enumerate() {
+        let lines = text.lines().enumerate();
+        self.lines(&mut lines.map(|(number, text)| (file, number + 1, text)))
+    }
+
+    /// Reads lines as (file, number, text), to the end of the file or macro.
+    fn lines(
+        &mut self,
+        lines: &mut dyn Iterator<Item = (&str, usize, &str)>,
+    ) -> Result<(), AsmError> {
+        let outside = std::mem::replace(&mut self.opened_before, self.opened.len());
+        for (file, number, text) in lines {
             self.line = self.source.lines.len();
             self.source
                 .lines
-                .push((file.to_string(), number + 1, text.to_string()));
+                .push((file.to_string(), number, text.to_string()));
             let place = self.line;
-            let included = self
-                .one_line(text)
-                .map_err(|(col, message)| self.source.error((place, col), message))?;
-            if let Some((name, text)) = included {
-                self.depth += 1;
-                self.file(&name, &text)?;
-                self.depth -= 1;
+            if place > MOST {
+                let message = format!("the program has more than {MOST} lines");
+                return Err(self.source.error((place, 1), message));
             }
+            let nested = self
+                .one_line(file, number, text)
+                .map_err(|(col, message)| self.source.error((place, col), message))?;
+            self.depth += 1;
+            match nested {
+                None => {}
+                Some(Nested::File(name, text)) => {
+                    self.labels.enter(&format!("the file {name}"), &[]);
+                    self.file(&name, &text)?;
+                    self.labels.leave();
+                }
+                Some(Nested::Macro(kept, name)) => {
+                    self.labels.enter(&format!("the macro {name}"), &kept.exits);
+                    let lines = kept.lines.iter();
+                    let mut lines = lines.map(|(f, n, text)| (f.as_str(), *n, text.as_str()));
+                    self.lines(&mut lines)?;
+                    self.labels.leave();
+                }
+            }
+            self.depth -= 1;
         }
+        if let Some(open) = self
+            .opened
+            .get(self.opened_before..)
+            .and_then(<[Open]>::last)
+        {
+            let message = format!("{} without its .endif", open.directive());
+            return Err(self.source.error(open.place, message));
+        }
+        if let Some(Recording { place, .. }) = self.recording {
+            let message = ".macro without its .endm".to_string();
+            return Err(self.source.error(place, message));
+        }
+        self.opened_before = outside;
         Ok(())
     }
 
-    /// Reads a line; gives the name and text of the file it includes, if it does.
-    fn one_line(&mut self, text: &str) -> Read<Option<(String, String)>> {
+    /// Reads a line; gives what stands between it and the next.
+    fn one_line(&mut self, file: &str, number: usize, text: &str) -> Read<Option<Nested>> {
         let mut line = Line::new(text)?;
+        if let Some(recording) = &mut self.recording {
+            match line.peek() {
+                Tok::Word(".endm") => self.end_macro(&mut line)?,
+                Tok::Word(".macro") => return Err((line.col(), ".macro within another".into())),
+                _ => {
+                    let kept = (file.to_string(), number, text.to_string());
+                    recording.kept.lines.push(kept);
+                }
+            }
+            return Ok(None);
+        }
+        if self.is_skipped() {
+            self.skipped(&mut line)?;
+            return Ok(None);
+        }
         while let (Tok::Word(name), Tok::Op(":")) = (line.peek(), line.peek_second()) {
-            let label = Symbol::Label {
-                item: self.program.items.len(),
-                blocks: self.blocks.clone(),
-                used: false,
-            };
-            self.define(name, label, line.col())?;
-            let place = self.place(line.col());
-            let item = self.program.items.len();
+            let col = line.col();
+            self.check_new(name, col)?;
+            let (item, place) = (self.program.items.len(), self.place(col));
+            self.labels.define(name, item, &self.blocks, place);
             self.source.labels.push((item, name.to_string(), place));
             line.next();
             line.next();
@@ -181,8 +216,17 @@ impl<'i> Parser<'i> {
         let mut included = None;
         match line.peek() {
             Tok::End => {}
+            Tok::Word(".macro") => self.begin_macro(&mut line)?,
             Tok::Word(directive) if directive.starts_with('.') => {
-                included = self.directive(directive, &mut line)?
+                let file = self.directive(directive, &mut line)?;
+                included = file.map(|(name, text)| Nested::File(name, text));
+            }
+            Tok::Word(name) if self.macro_of(name).is_some() => {
+                let col = line.col();
+                line.next();
+                self.check_depth(name, col)?;
+                let kept = self.macro_of(name);
+                included = kept.map(|kept| Nested::Macro(kept, name.to_string()));
             }
             _ => {
                 let col = line.col();
@@ -199,6 +243,66 @@ impl<'i> Parser<'i> {
         Ok(included)
     }
 
+    fn macro_of(&self, name: &str) -> Option<Rc<Macro>> {
+        match self.symbols.get(name) {
+            Some((Symbol::Macro(kept), _)) => Some(kept.clone()),
+            _ => None,
+        }
+    }
+
+    /// `.macro NAME [to LABEL…]`
+    fn begin_macro(&mut self, line: &mut Line<'_>) -> Read<()> {
+        let place = self.place(line.col());
+        line.next();
+        let col = line.col();
+        let name = line.word("the macro's name")?;
+        self.check_new(name, col)?;
+        let mut exits = Vec::new();
+        if line.take(Tok::Word("to")) {
+            exits.push(line.word("a label")?.to_string());
+            while let Tok::Word(label) = line.peek() {
+                exits.push(label.to_string());
+                line.next();
+            }
+        }
+        let lines = Vec::new();
+        self.recording = Some(Recording {
+            name: name.to_string(),
+            place,
+            kept: Macro { lines, exits },
+        });
+        Ok(())
+    }
+
+    fn end_macro(&mut self, line: &mut Line<'_>) -> Read<()> {
+        line.next();
+        line.finish()?;
+        if let Some(Recording { name, place, kept }) = self.recording.take() {
+            self.symbols
+                .insert(name, (Symbol::Macro(Rc::new(kept)), place));
+        }
+        Ok(())
+    }
+
+    /// Refuses what is nested too deep.
+    pub(super) fn check_depth(&self, name: &str, col: usize) -> Read<()> {
+        if self.depth < DEPTH {
+            return Ok(());
+        }
+        Err((
+            col,
+            format!("\"{name}\" is included {DEPTH} files deep: is it a circle?"),
+        ))
+    }
+
+    /// The text of this line.
+    pub(super) fn text(&self) -> &str {
+        self.source
+            .lines
+            .get(self.line)
+            .map_or("", |line| line.2.as_str())
+    }
+
     /// Adds an item that stands at column `col` of this line.
     pub(super) fn push(&mut self, item: Item, col: usize) {
         self.program.items.push(item);
@@ -212,25 +316,31 @@ impl<'i> Parser<'i> {
 
     /// Gives `name` its meaning.
     pub(super) fn define(&mut self, name: &str, symbol: Symbol, col: usize) -> Read<()> {
-        let reserved = [
-            "ll", "map", "lock", "goto", "if", "call", "exit", "memcpy", "peek", "via",
-        ]
-        .contains(&name);
-        if reserved || name.starts_with('.') || super::insn::register(name).is_some() {
-            return Err((col, format!("'{name}' can't be used as a name")));
-        }
-        if let Some((before, (line, _))) = self.symbols.get(name) {
-            let (file, number, _) = &self.source.lines[*line];
-            return Err((
-                col,
-                format!(
-                    "duplicate symbol '{name}': {} at {file}:{number}",
-                    before.kind()
-                ),
-            ));
-        }
+        self.check_new(name, col)?;
         self.symbols
             .insert(name.to_string(), (symbol, (self.line, col)));
+        Ok(())
+    }
+
+    /// Whether `name` can be given a meaning.
+    fn check_new(&self, name: &str, col: usize) -> Read<()> {
+        let reserved = [
+            "ll", "map", "lock", "goto", "if", "call", "exit", "memcpy", "peek", "via", "to",
+        ]
+        .contains(&name);
+        if reserved || name.starts_with('.') || register(name).is_some() {
+            return Err((col, format!("'{name}' can't be used as a name")));
+        }
+        let label = self.labels.place(name).map(|place| ("a label", place));
+        let symbol = self.symbols.get(name);
+        let before = symbol.map(|(symbol, place)| (symbol.kind(), *place));
+        if let Some((kind, (line, _))) = before.or(label) {
+            let (file, number, _) = &self.source.lines[line];
+            return Err((
+                col,
+                format!("duplicate symbol '{name}': {kind} at {file}:{number}"),
+            ));
+        }
         Ok(())
     }
 
@@ -265,7 +375,7 @@ impl<'i> Parser<'i> {
     }
 
     /// Resolves the labels and looks for what is missing or left over.
-    pub(super) fn finish(mut self, file: &str) -> Result<(Template, Source), AsmError> {
+    pub(super) fn finish(mut self, file: &str) -> Result<(Program, Source), AsmError> {
         let whole = |what: &str| AsmError {
             file: file.to_string(),
             line: 0,
@@ -273,41 +383,37 @@ impl<'i> Parser<'i> {
             message: format!("the program has no {what}"),
             text: String::new(),
         };
-        if let Some(place) = self.opened.last() {
-            return Err(self
-                .source
-                .error(*place, ".ifdef without its .endif".into()));
+        if let Some(open) = &self.structure {
+            let message = ".struct without its .ends".into();
+            return Err(self.source.error(open.place, message));
         }
-        for Pending {
-            item,
-            label,
-            place,
-            blocks,
-        } in std::mem::take(&mut self.pending)
-        {
-            let resolved = self.resolve(&label, &blocks, place.1);
-            let goal =
-                resolved.map_err(|(col, message)| self.source.error((place.0, col), message))?;
-            if let Some(Item::Jump { target, .. }) = self.program.items.get_mut(item) {
+        let symbols = &self.symbols;
+        let other = |name: &str| symbols.get(name).map(|(symbol, _)| symbol.kind());
+        let items = &mut self.program.items;
+        let mut set = |item: usize, goal: u32| {
+            if let Some(Item::Jump { target, .. }) = items.get_mut(item) {
                 *target = goal;
             }
-        }
+        };
+        let resolved = self.labels.resolve(&other, &mut set);
+        resolved.map_err(|(place, message)| self.source.error(place, message))?;
         let unused = |symbol: &Symbol| match symbol {
-            Symbol::Label { used, .. } => !used,
             Symbol::Field(field) => !self.used[*field as usize],
             Symbol::Map(map) => !self.maps_used[*map as usize],
-            Symbol::Number(_) => false,
+            Symbol::Number(_) | Symbol::Macro(_) => false,
         };
-        let first = self
-            .symbols
-            .iter()
-            .filter(|(_, (symbol, _))| unused(symbol))
-            .min_by_key(|(_, (_, place))| *place);
-        if let Some((name, (symbol, place))) = first {
+        let symbols = self.symbols.iter();
+        let left = symbols.filter(|(_, (symbol, _))| unused(symbol));
+        let left = left.map(|(name, (symbol, place))| {
             let kind = symbol.kind().trim_start_matches("a ");
+            (*place, name.as_str(), kind)
+        });
+        let label = self.labels.unused();
+        let label = label.map(|(place, name)| (place, name, "label"));
+        if let Some((place, name, kind)) = left.chain(label).min() {
             return Err(self
                 .source
-                .error(*place, format!("{kind} '{name}' is never used")));
+                .error(place, format!("{kind} '{name}' is never used")));
         }
         let p = &self.program;
         for (value, what) in [
@@ -324,22 +430,5 @@ impl<'i> Parser<'i> {
         }
         self.source.tell(&mut self.program);
         Ok((self.program, self.source))
-    }
-
-    fn resolve(&mut self, name: &str, from: &[Block], col: usize) -> Read<u32> {
-        match self.symbols.get_mut(name).map(|s| &mut s.0) {
-            Some(Symbol::Label { item, blocks, used }) => {
-                if !from.starts_with(blocks) {
-                    return Err((
-                        col,
-                        format!("jump into the block of label '{name}' from outside of it"),
-                    ));
-                }
-                *used = true;
-                Ok(*item as u32)
-            }
-            Some(other) => Err((col, format!("'{name}' is {}, not a label", other.kind()))),
-            None => Err((col, format!("unknown label '{name}'"))),
-        }
     }
 }

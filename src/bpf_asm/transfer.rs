@@ -3,8 +3,8 @@
 use super::insn::Place;
 use super::lex::{Line, Read};
 use super::parse::Parser;
-use crate::bpf::link::Item;
 use crate::bpf_insn::FP;
+use crate::bpf_link::Item;
 
 /// What `memcpy` and `peek` begin with: places with their columns.
 struct Transfer {

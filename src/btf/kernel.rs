@@ -6,7 +6,7 @@
 
 use super::{Btf, BtfError, typedef};
 use crate::error::{Error, Kind};
-use crate::programs::Programs;
+use crate::programs::Assembled;
 use crate::sys::{Errno, tracefs};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -23,7 +23,7 @@ impl Btf {
     /// Reads the BTF of the running kernel; where sysfs is not mounted, by a
     /// mount that nobody else sees. What the programs want of it is looked for
     /// at once; each name beyond costs a search of some milliseconds.
-    pub fn of_kernel(programs: &Programs) -> Result<Btf, Error> {
+    pub fn of_kernel(programs: &Assembled) -> Result<Btf, Error> {
         let wanted = wanted(programs);
         let mut names = wanted.iter().map(String::as_str);
         let file = open()?;
@@ -42,7 +42,7 @@ impl Btf {
 }
 
 /// The names that these programs may ask for.
-fn wanted(programs: &Programs) -> Vec<String> {
+fn wanted(programs: &Assembled) -> Vec<String> {
     // Whether a helper is there; see src/bpf/load.rs.
     let helper = ["bpf_func_id", "BPF_FUNC_get_current_task_btf"];
     let others = helper.into_iter().chain([RESET_REASONS]);

@@ -3,111 +3,21 @@
 //!
 //! Contract: state changes and retransmissions must be had; every other program,
 //! and every member of a kernel structure, may be missing alone, which costs
-//! detail and is told as a [`Part`] with its reason.
+//! detail and is told with its reason.
 
-use crate::bpf::link::Template;
 use crate::bpf::load::{Extras, Program, Target};
 use crate::bpf::maps::Maps;
 use crate::bpf::passes::{self, Passes};
 use crate::bpf::tally::Tally;
+use crate::bpf_link::Template;
 use crate::btf::Btf;
+use crate::capture::given::Given;
 use crate::error::{Error, Kind};
-use crate::model::event::Known;
-use crate::programs::{self, Name, Programs};
+use crate::model::ability::Abilities;
+use crate::programs::{self, Assembled, Name};
 use crate::sys;
 use crate::tracepoint::{Attached, TraceFs};
 use std::os::fd::AsFd;
-
-/// What may be missing alone: a run goes on without it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Rings as large as they are wanted.
-    Rings,
-    /// Retransmissions that could not be sent.
-    FailedRetransmissions,
-    /// Retransmissions of SYN+ACKs.
-    SynAcks,
-    /// Resets sent.
-    ResetsSent,
-    /// Why they were sent.
-    ResetReasons,
-    /// Resets received.
-    ResetsReceived,
-    /// The process that accepts a connection, when it does.
-    Accepts,
-    /// The first read of a socket.
-    Reads,
-    /// Owners by the socket's lock, where the task on the CPU holds it.
-    OwnerByLock,
-    /// The network namespace of a socket.
-    Netns,
-    /// The owner's parent.
-    Parent,
-    /// The owner's cgroup.
-    Cgroup,
-    /// The error that ended a connection.
-    SocketError,
-    /// Bytes, segments and round-trip times of a connection.
-    Counters,
-    /// How many events the kernel keeps from the programs.
-    Skips,
-}
-
-impl Part {
-    /// What it is, to a person.
-    pub fn name(self) -> &'static str {
-        match self {
-            Part::Rings => "rings as large as wanted",
-            Part::FailedRetransmissions => "failed retransmissions",
-            Part::SynAcks => "retransmitted SYN+ACKs",
-            Part::ResetsSent => "resets sent",
-            Part::ResetReasons => "the reasons of resets",
-            Part::ResetsReceived => "resets received",
-            Part::Accepts => "who accepts",
-            Part::Reads => "first reads",
-            Part::OwnerByLock => "owners by the socket's lock",
-            Part::Netns => "network namespaces",
-            Part::Parent => "owners' parents",
-            Part::Cgroup => "cgroups",
-            Part::SocketError => "the socket's error",
-            Part::Counters => "bytes, segments and RTT",
-            Part::Skips => "a count of events that are passed by",
-        }
-    }
-}
-
-/// What is missing only because a limit was reached, a line for each limit:
-/// nobody would look for it.
-pub fn short_of(absent: &[(Part, Error)]) -> Vec<String> {
-    let mut lines: Vec<(String, String)> = Vec::new();
-    for (part, why) in absent.iter().filter(|(_, why)| why.is_limit()) {
-        let why = why.to_string();
-        match lines
-            .iter_mut()
-            .find(|(_, other)| other.ends_with(why.rsplit("; ").next().unwrap_or("")))
-        {
-            Some((parts, _)) => *parts += &format!(", {}", part.name()),
-            None => lines.push((part.name().into(), why)),
-        }
-    }
-    let line = |(parts, why)| format!("warning: going on without {parts}: {why}");
-    lines.into_iter().map(line).collect()
-}
-
-/// How the programs are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wants {
-    /// Tell of accepts themselves.
-    pub accepts: bool,
-    /// Learn the owner of an accepted socket at its first read, too.
-    pub reads: bool,
-    /// Believe the task on the CPU only in the transitions that are always the
-    /// owner's own doing, as on hosts without BTF.
-    pub owner_by_transitions: bool,
-    /// Count the events that the kernel keeps from the programs, also where it
-    /// does so itself.
-    pub count_passes: bool,
-}
 
 /// What is in the kernel.
 #[derive(Debug, Default)]
@@ -120,17 +30,10 @@ pub struct Loaded {
     /// waits until no task can be in the function's trampoline (v6.12
     /// kernel/trace/ftrace.c, ftrace_shutdown: synchronize_rcu_tasks).
     pub accepts: Option<Attached>,
-    /// Whether they tell who first reads from a connection.
-    pub reads: bool,
-    /// What they read beyond what every host has.
-    pub known: Known,
-    /// What they go without, and why.
-    pub absent: Vec<(Part, Error)>,
+    /// What they give, and what they go without.
+    pub given: Given,
     /// The names of the reasons of resets, where tracefs or BTF tells.
     pub reset_reasons: Vec<(u32, String)>,
-    /// Whether they tell when a socket is destroyed: then the kernel's own
-    /// message about it has the counters that they can't read.
-    pub destroys: bool,
     /// What counts the events that the kernel keeps from them, where it does not
     /// do so itself.
     pub passes: Option<Passes>,
@@ -146,14 +49,14 @@ pub const REQUIRED: [Pair; 2] = [
 ];
 
 /// The programs that a run can do without.
-pub const OPTIONAL: [(Part, Pair); 3] = [
-    (Part::SynAcks, [programs::SYNACK, programs::SYNACK_BTF]),
+pub const OPTIONAL: [(Abilities, Pair); 3] = [
+    (Abilities::SYNACKS, [programs::SYNACK, programs::SYNACK_BTF]),
     (
-        Part::ResetsSent,
+        Abilities::RESETS_SENT,
         [programs::RESET_SENT, programs::RESET_SENT_BTF],
     ),
     (
-        Part::ResetsReceived,
+        Abilities::RESETS_RECEIVED,
         [programs::RESET_RECEIVED, programs::RESET_RECEIVED_BTF],
     ),
 ];
@@ -174,9 +77,9 @@ const ARGUMENTS: usize = 1;
 type Attach<'a> = dyn Fn(Name, Extras<'_>) -> Result<(Program, Attached), Error> + 'a;
 
 /// By the tracepoints of tracefs; `cpus` are those online.
-pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Error> {
+pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Abilities) -> Result<Loaded, Error> {
     let tracefs = TraceFs::open()?;
-    let programs = Programs::unpack()?;
+    let programs = Assembled::unpack()?;
     let btf = Btf::of_kernel(&programs);
     let attach = |name, extras: Extras<'_>| {
         let template = programs.get(name)?;
@@ -185,54 +88,61 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Wants) -> Result<Loaded, Err
         let attached = tracepoint.attach(program.as_fd(), cpus)?;
         Ok((program, attached))
     };
-    let count_runs = wants.count_passes || !passes::kernel_counts();
+    let counts = match passes::kernel_counts() {
+        true => wants & Abilities::PASSES,
+        false => Abilities::PASSES,
+    };
     let mut loaded = all(
         &programs,
         &attach,
         RECORD,
         btf.as_ref(),
         maps,
-        wants,
-        count_runs,
+        (wants, counts),
     )?;
     loaded.reset_reasons = tracefs.symbols("tcp", "tcp_send_reset", "reason");
     if let (true, Ok(btf)) = (loaded.reset_reasons.is_empty(), &btf) {
         loaded.reset_reasons = btf.reset_reasons();
     }
-    if loaded
-        .absent
-        .iter()
-        .any(|(part, _)| *part == Part::Counters)
-    {
+    if !loaded.given.has(Abilities::COUNTERS) {
         let bare = Extras {
-            count_runs,
-            ..Extras::NONE
+            members: None,
+            may: counts,
         };
         if let Ok(program) = attach(programs::DESTROY, bare) {
             loaded.push(program);
-            loaded.destroys = true;
+            loaded.given.gain(Abilities::DESTROYS);
         }
     }
-    if count_runs {
-        let counting = loaded.programs.iter();
-        let counting: Vec<&str> = counting.filter_map(Program::counts_runs_on).collect();
-        match programs
-            .get(programs::COUNT)
-            .and_then(|count| Passes::count(&count, maps, &counting))
-        {
-            Ok(passes) => loaded.passes = Some(passes),
-            Err(why) => loaded.absent.push((Part::Skips, why)),
+    match counts.is_empty() {
+        true => loaded.given.gain(Abilities::PASSES),
+        false => {
+            let counting = loaded.programs.iter();
+            let counting: Vec<&str> = counting.filter_map(Program::counts_runs_on).collect();
+            let count = programs.get(programs::COUNT);
+            let passes = count.and_then(|count| Passes::count(&count, maps, &counting));
+            let (passes, failed) = passes.map_or_else(|why| (None, Some(why)), |p| (Some(p), None));
+            loaded.given.note(Abilities::PASSES, failed);
+            loaded.passes = passes;
         }
     }
     Ok(loaded)
 }
 
 /// By BTF.
-pub fn by_btf(maps: &Maps, wants: Wants) -> Result<Loaded, Error> {
-    let programs = Programs::unpack()?;
+pub fn by_btf(maps: &Maps, wants: Abilities) -> Result<Loaded, Error> {
+    let programs = Assembled::unpack()?;
     let btf = Btf::of_kernel(&programs)?;
     let attach = |name, extras: Extras<'_>| to_arguments(&btf, &programs.get(name)?, maps, extras);
-    let mut loaded = all(&programs, &attach, ARGUMENTS, Ok(&btf), maps, wants, false)?;
+    let mut loaded = all(
+        &programs,
+        &attach,
+        ARGUMENTS,
+        Ok(&btf),
+        maps,
+        (wants, Abilities::empty()),
+    )?;
+    loaded.given.gain(Abilities::PASSES);
     loaded.reset_reasons = btf.reset_reasons();
     Ok(loaded)
 }
@@ -258,16 +168,24 @@ fn to_arguments(
 }
 
 fn all(
-    programs: &Programs,
+    programs: &Assembled,
     attach: &Attach<'_>,
     which: usize,
     btf: Result<&Btf, &Error>,
     maps: &Maps,
-    wants: Wants,
-    count_runs: bool,
+    (wants, counts): (Abilities, Abilities),
 ) -> Result<Loaded, Error> {
+    let mut may = counts | wants & Abilities::LOCK;
+    if which == RECORD {
+        may |= Abilities::USERS;
+    }
     // What the verifier does not take costs detail, not the run.
-    let mut mixes = [(btf.ok(), true), (None, true), (None, false)].into_iter();
+    let mut mixes = [
+        (btf.ok(), Abilities::CGROUP),
+        (None, Abilities::CGROUP),
+        (None, Abilities::empty()),
+    ]
+    .into_iter();
     let mut refused = None;
     let (extras, first) = loop {
         let Some((members, cgroup)) = mixes.next() else {
@@ -276,10 +194,7 @@ fn all(
         };
         let extras = Extras {
             members,
-            cgroup,
-            lock: !wants.owner_by_transitions,
-            leaders: which == RECORD,
-            count_runs,
+            may: may | cgroup,
         };
         match attach(REQUIRED[0][which], extras) {
             Ok(first) => break (extras, first),
@@ -287,44 +202,46 @@ fn all(
             Err(why) => return Err(refused.unwrap_or(why)),
         }
     };
-    let mut loaded = Loaded {
-        known: first.0.known(),
-        ..Loaded::default()
-    };
+    let mut loaded = Loaded::default();
+    loaded.given.gain(first.0.reads());
     loaded.push(first);
     for pair in &REQUIRED[1..] {
         loaded.push(attach(pair[which], extras)?);
     }
-    for (part, pair) in OPTIONAL {
+    for (ability, pair) in OPTIONAL {
         match attach(pair[which], extras) {
-            Ok(program) => loaded.push(program),
-            Err(why) => loaded.absent.push((part, why)),
+            Ok(program) => {
+                loaded.push(program);
+                loaded.given.gain(ability);
+            }
+            Err(why) => loaded.given.lack(ability, why),
         }
     }
     let why = refused.as_ref().or(btf.err());
     let unseen = match (extras.members, why) {
-        _ if !wants.accepts => None,
-        (Some(btf), _) => match accepts(&programs.get(programs::ACCEPT)?, btf, maps, extras) {
+        _ if !wants.contains(Abilities::ACCEPTS) => None,
+        (Some(btf), _) => match accepts(programs, btf, maps, extras) {
             Ok((program, attached)) => {
                 loaded.programs.push(program);
                 loaded.accepts = Some(attached);
+                loaded.given.gain(Abilities::ACCEPTS);
                 None
             }
             Err(why) => Some(why),
         },
         (None, why) => why.cloned(),
     };
-    if wants.reads {
+    if wants.contains(Abilities::READS) {
         match reads(programs, attach, which, maps, extras) {
             Ok(program) => {
                 loaded.push(program);
-                loaded.reads = true;
+                loaded.given.gain(Abilities::READS);
             }
-            Err(why) => loaded.absent.push((Part::Reads, why)),
+            Err(why) => loaded.given.lack(Abilities::READS, why),
         }
     }
-    loaded.absent.extend(unseen.map(|why| {
-        let so = match loaded.reads {
+    if let Some(why) = unseen {
+        let so = match loaded.given.has(Abilities::READS) {
             true => FROM_THE_FIRST_READ,
             false => BY_ACCEPT_OWNER,
         };
@@ -332,8 +249,8 @@ fn all(
             true => why,
             false => Error::new(why.kind(), why.why()).advise(so),
         };
-        (Part::Accepts, why)
-    }));
+        loaded.given.lack(Abilities::ACCEPTS, why);
+    }
     loaded.untold(wants, why);
     Ok(loaded)
 }
@@ -342,11 +259,12 @@ fn all(
 /// the host knows: it needs function tracing, and on some that refuse it the
 /// tracepoints' programs work all the same.
 fn accepts(
-    template: &Template,
+    programs: &Assembled,
     btf: &Btf,
     maps: &Maps,
     extras: Extras<'_>,
 ) -> Result<(Program, Attached), Error> {
+    let template = &programs.get(programs::ACCEPT)?;
     let what = format!("the return of {}", template.event);
     let attach = || {
         let function = btf.function(&template.event).ok_or_else(|| {
@@ -363,14 +281,14 @@ fn accepts(
 /// The program of first reads. It is cheapest by the tracepoint's arguments, which
 /// is taken by tracefs, too, where the socket's lock tells who reads.
 fn reads(
-    programs: &Programs,
+    programs: &Assembled,
     attach: &Attach<'_>,
     which: usize,
     maps: &Maps,
     extras: Extras<'_>,
 ) -> Result<(Program, Attached), Error> {
     let by_arguments = match extras.members {
-        Some(btf) if which == RECORD && extras.lock => {
+        Some(btf) if which == RECORD && extras.may.contains(Abilities::LOCK) => {
             to_arguments(btf, &programs.get(READS[ARGUMENTS])?, maps, extras)
         }
         _ => return attach(READS[which], extras),
@@ -381,10 +299,10 @@ fn reads(
     }
 }
 
-/// Why a host goes without a part that the records of its tracepoints lack.
-pub fn too_old(part: Part) -> Error {
-    let (what, version) = match part {
-        Part::ResetReasons => ("why a reset was sent", "6.10"),
+/// Why a host goes without an ability that the records of its tracepoints lack.
+pub fn too_old(ability: Abilities) -> Error {
+    let (what, version) = match ability {
+        Abilities::RESET_REASONS => ("why a reset was sent", "6.10"),
         _ => ("which retransmissions failed", "6.17"),
     };
     let what = format!("this kernel does not tell {what}");
@@ -430,39 +348,30 @@ impl Loaded {
 
     /// Notes what the programs that are loaded can't tell. `why` is the reason
     /// that no member of a kernel structure is read, if there is one.
-    fn untold(&mut self, wants: Wants, why: Option<&Error>) {
+    fn untold(&mut self, wants: Abilities, why: Option<&Error>) {
         // By either way, see bpf-asm/.
         let lacks = |names: [&str; 2]| {
             let mut programs = self.programs.iter();
             programs.any(|p| names.iter().any(|name| p.is_without(name)))
         };
-        let mut absent = Vec::new();
-        if lacks(["err", "arg2.int"]) {
-            let part = Part::FailedRetransmissions;
-            absent.push((part, too_old(part)));
+        let old = |lacks: bool, ability| lacks.then(|| too_old(ability));
+        let ability = Abilities::FAILED_RETRANSMISSIONS;
+        let failed = old(lacks(["err", "arg2.int"]), ability);
+        self.given.note(ability, failed);
+        if self.given.has(Abilities::RESETS_SENT) {
+            let ability = Abilities::RESET_REASONS;
+            let failed = old(lacks(["reason", "arg2.enum"]), ability);
+            self.given.note(ability, failed);
         }
-        let sent = self
-            .absent
-            .iter()
-            .all(|(part, _)| *part != Part::ResetsSent);
-        if sent && lacks(["reason", "arg2.enum"]) {
-            absent.push((Part::ResetReasons, too_old(Part::ResetReasons)));
-        }
-        let counters = Known::BYTES_SENT
-            | Known::BYTES_RECEIVED
-            | Known::SEGMENTS_SENT
-            | Known::SEGMENTS_RECEIVED
-            | Known::RTT
-            | Known::MIN_RTT;
-        for (part, known, what) in [
-            (Part::OwnerByLock, Known::LOCK, "sock.sk_lock.owned"),
-            (Part::Netns, Known::NETNS, "the network namespace of a sock"),
-            (Part::Parent, Known::PARENT, "task_struct.real_parent"),
-            (Part::SocketError, Known::ERROR, "sock.sk_err"),
-            (Part::Counters, counters, "all counters of tcp_sock"),
+        for (ability, what) in [
+            (Abilities::LOCK, "sock.sk_lock.owned"),
+            (Abilities::NETNS, "the network namespace of a sock"),
+            (Abilities::PARENT, "task_struct.real_parent"),
+            (Abilities::SOCKET_ERROR, "sock.sk_err"),
+            (Abilities::COUNTERS, "all counters of tcp_sock"),
         ] {
-            if self.known.contains(known) || part == Part::OwnerByLock && wants.owner_by_transitions
-            {
+            let wanted = ability != Abilities::LOCK || wants.contains(ability);
+            if self.given.has(ability) || !wanted {
                 continue;
             }
             let error = match why {
@@ -472,40 +381,12 @@ impl Loaded {
                     format!("the BTF of this kernel does not tell where to find {what}"),
                 ),
             };
-            absent.push((part, error));
+            self.given.lack(ability, error);
         }
-        if !self.known.contains(Known::CGROUP) {
+        if !self.given.has(Abilities::CGROUP) {
             let what = "this kernel knows no cgroups (CONFIG_CGROUPS)";
-            absent.push((Part::Cgroup, Error::new(Kind::Unsupported, what)));
+            let error = Error::new(Kind::Unsupported, what);
+            self.given.lack(Abilities::CGROUP, error);
         }
-        self.absent.append(&mut absent);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::Errno;
-
-    #[test]
-    fn only_limits_are_said_and_each_once() {
-        let error = |why: &str| Error::new(Kind::Runtime, why);
-        let all = [
-            (Part::SynAcks, error("a").or_limit(Errno::EMFILE)),
-            (Part::Netns, error("this kernel has none")),
-            (Part::ResetsSent, error("b").or_limit(Errno::EMFILE)),
-            (Part::Accepts, error("c").or_limit(Errno::ENOMEM)),
-            (Part::Reads, error("d").or_limit(Errno::EPERM)),
-        ];
-        let said = short_of(&all);
-        let [files, memory] = &said[..] else {
-            panic!("{said:?}");
-        };
-        let start = "warning: going on without retransmitted SYN+ACKs, resets sent: a; raise";
-        assert!(files.starts_with(start), "{files}");
-        assert!(
-            memory.starts_with("warning: going on without who accepts: c; "),
-            "{memory}"
-        );
     }
 }

@@ -5,8 +5,8 @@
 //! from the programs of bpf-asm/ on the same tracepoints, so that both ways
 //! accept the same kernels. Whatever the record holds, nothing panics.
 
-use crate::bpf::link::{HostField, LinkError, Template, is_member};
 use crate::bpf::wire::{DecodeError, addresses};
+use crate::bpf_link::{HostField, LinkError, Template, is_member};
 use crate::error::{Error, Kind};
 use crate::model::event::{Counters, Event, Task, What};
 use crate::model::tcp::{Endpoint, State, Wire};

@@ -6,51 +6,53 @@
 //! the events tell.
 
 use crate::bpf::wire::DecodeError;
-use crate::capture::attach::{Part, REQUIRED, Wants, too_old};
+use crate::capture::attach::{REQUIRED, too_old};
 use crate::capture::decoder::Decoder;
+use crate::capture::given::Given;
+use crate::capture::loss::Elsewhere;
+use crate::capture::way::Way;
 use crate::error::{Error, Kind};
-use crate::host::proc::Proc;
+use crate::model::ability::Abilities;
 use crate::model::event::Event;
 use crate::owner::learned::Owners;
 use crate::owner::processes::Processes;
 use crate::owner::tasks::Tasks;
 use crate::perf::feed::Feed;
 use crate::perf::record::{Body, News};
-use crate::perf::{Rings, Sample};
-use crate::programs::{self, Name, Programs};
+use crate::perf::{Ring, Rings, Sample};
+use crate::programs::{self, Assembled, Name};
 use crate::sys;
 use crate::tracepoint::TraceFs;
 
 /// The tracepoints that a run can do without; each by the program whose fields
 /// are read.
-const OPTIONAL: [(Part, Name); 3] = [
-    (Part::SynAcks, programs::SYNACK),
-    (Part::ResetsSent, programs::RESET_SENT),
-    (Part::ResetsReceived, programs::RESET_RECEIVED),
+const OPTIONAL: [(Abilities, Name); 3] = [
+    (Abilities::SYNACKS, programs::SYNACK),
+    (Abilities::RESETS_SENT, programs::RESET_SENT),
+    (Abilities::RESETS_RECEIVED, programs::RESET_RECEIVED),
 ];
 
 /// What turns samples into events.
 #[derive(Debug)]
-pub struct Sampler {
+pub(super) struct Sampler {
     decoder: Decoder,
     tasks: Tasks,
     owners: Owners,
     /// For a record that wraps around its ring's end.
     buffer: Vec<u8>,
-    /// Of [`OPTIONAL`], what this host has not, and why.
-    absent: Vec<(Part, Error)>,
+    /// What this host has of [`OPTIONAL`] and [`Abilities::DESTROYS`], and why not.
+    given: Given,
     reset_reasons: Vec<(u32, String)>,
-    destroys: bool,
 }
 
 impl Sampler {
     /// Opens rings that the tracepoints sample into; see [`Rings::open`] for
     /// `buffer`. From now on no event is missed.
-    pub fn open(buffer: Option<usize>) -> Result<(Sampler, Rings), Error> {
+    pub(super) fn open(buffer: Option<usize>) -> Result<(Sampler, Rings), Error> {
         let tracefs = TraceFs::open()?;
         let mut decoder = Decoder::default();
         let mut ids = Vec::new();
-        let programs = Programs::unpack()?;
+        let programs = Assembled::unpack()?;
         let mut add = |name| {
             let template = programs.get(name)?;
             let tracepoint = tracefs.event(&template.group, &template.event)?;
@@ -61,11 +63,13 @@ impl Sampler {
         for [template, _] in REQUIRED {
             add(template)?;
         }
-        let mut absent = Vec::new();
-        for (part, template) in OPTIONAL {
-            absent.extend(add(template).err().map(|why| (part, why)));
+        let mut given = Given::default();
+        for (ability, template) in OPTIONAL {
+            given.note(ability, add(template).err());
         }
-        let destroys = add(programs::DESTROY).is_ok();
+        if add(programs::DESTROY).is_ok() {
+            given.gain(Abilities::DESTROYS);
+        }
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
         // What becomes of tasks is recorded already.
         let tasks = Tasks::open();
@@ -75,82 +79,46 @@ impl Sampler {
             decoder,
             tasks,
             owners: Owners::default(),
-            absent,
+            given,
             reset_reasons: tracefs.symbols("tcp", "tcp_send_reset", "reason"),
-            destroys,
         };
         Ok((sampler, rings))
     }
 
-    /// What this way goes without, and why.
-    pub fn absent(&self, wants: Wants) -> Vec<(Part, Error)> {
-        let mut absent = self.absent.clone();
-        let sent = absent.iter().all(|(part, _)| *part != Part::ResetsSent);
-        for (part, lacks) in [
-            (Part::FailedRetransmissions, !self.decoder.tells_failures()),
-            (Part::ResetReasons, sent && !self.decoder.tells_reasons()),
-        ] {
-            if lacks {
-                absent.push((part, too_old(part)));
-            }
+    /// What this way gives, and what it goes without.
+    pub(super) fn given(&self, wants: Abilities) -> Given {
+        let mut given = self.given.clone();
+        let old = |tells: bool, ability| (!tells).then(|| too_old(ability));
+        let ability = Abilities::FAILED_RETRANSMISSIONS;
+        given.note(ability, old(self.decoder.tells_failures(), ability));
+        if given.has(Abilities::RESETS_SENT) {
+            let ability = Abilities::RESET_REASONS;
+            given.note(ability, old(self.decoder.tells_reasons(), ability));
         }
-        let reads = wants.reads.then_some(Part::Reads);
-        for part in [
-            Part::Accepts,
-            Part::Netns,
-            Part::Parent,
-            Part::Cgroup,
-            Part::SocketError,
-            Part::Counters,
-        ]
-        .into_iter()
-        .chain(reads)
-        {
+        // How often it was passed by is asked of each tracepoint.
+        given.gain(Abilities::PASSES);
+        for ability in [
+            Abilities::ACCEPTS,
+            Abilities::NETNS,
+            Abilities::PARENT,
+            Abilities::CGROUP,
+            Abilities::SOCKET_ERROR,
+            Abilities::COUNTERS,
+            wants & Abilities::READS,
+        ] {
+            if ability.is_empty() {
+                continue;
+            }
             let why = "perf samples do not tell it";
             let error = Error::new(Kind::Unsupported, why).advise("allow bpf(2)");
-            absent.push((part, error));
+            given.lack(ability, error);
         }
-        absent
+        given
     }
+}
 
-    /// The names of the reasons of resets, by number.
-    pub fn reset_reasons(&self) -> &[(u32, String)] {
-        &self.reset_reasons
-    }
-
-    /// Whether they tell when a socket is destroyed.
-    pub fn tells_destroys(&self) -> bool {
-        self.destroys
-    }
-
-    /// The /proc of which files of tasks are read, until it is handed over.
-    pub fn proc(&self) -> Option<&Proc> {
-        self.tasks.proc()
-    }
-
-    /// From here on a helper reads the names of tasks.
-    pub fn hand_over(&mut self) -> sys::Result<()> {
-        self.tasks.hand_over()
-    }
-
-    /// To be called before the rings are drained up to then.
-    pub fn look_ahead(&mut self, rings: &Rings, until: u64) {
-        self.tasks.look_ahead(rings, until);
-    }
-
-    /// Takes what became of a task at `time`.
-    pub fn observe(&mut self, time: u64, news: &News) {
-        self.tasks.observe(time, news);
-    }
-
-    /// Listeners that found no room so far.
-    pub fn refused_listeners(&self) -> u64 {
-        self.owners.refusals()
-    }
-
-    /// The event of a sample, if it is one of TCP. `processes` are as they are
-    /// then.
-    pub fn decode(
+impl Way for Sampler {
+    fn decode(
         &mut self,
         sample: Sample<'_>,
         processes: &Processes,
@@ -169,5 +137,43 @@ impl Sampler {
         }
         event.owner = self.owners.observe(event, decoded.own_context, processes);
         Ok(Some(decoded.event))
+    }
+
+    fn reset_reasons(&self) -> &[(u32, String)] {
+        &self.reset_reasons
+    }
+
+    fn processes(&self) -> Processes {
+        Processes::open(self.tasks.proc(), false)
+    }
+
+    fn detach(&mut self, rings: &Rings) {
+        // A CPU that has gone has taken its tracepoints with it.
+        let _ = rings.switch(false);
+        rings.count_missing();
+    }
+
+    fn look_ahead(&mut self, rings: &Rings, until: u64) {
+        self.tasks.look_ahead(rings, until);
+    }
+
+    fn observe(&mut self, time: u64, news: &News) {
+        self.tasks.observe(time, news);
+    }
+
+    fn hand_over(&mut self) -> sys::Result<()> {
+        self.tasks.hand_over()
+    }
+
+    fn count(&self, elsewhere: &mut Elsewhere) {
+        elsewhere.listeners = self.owners.refusals();
+    }
+
+    fn tells_of_cpus(&self) -> bool {
+        false
+    }
+
+    fn connect(&self, _ring: &Ring) -> sys::Result<Option<&'static str>> {
+        Ok(Some("up to a second of its events is missing"))
     }
 }

@@ -1,15 +1,14 @@
 //! What a run will do: one row for each feature.
 //!
 //! Contract: a row asks the [`Source`] that was really opened. A feature that
-//! may be absent alone is a [`Part`]: the source says why it is. What exists at
+//! may be absent alone is a of its own ability: the source says why it is. What exists at
 //! the start is no matter of the source: it is tried in the same way as a run
 //! looks for it.
 
-use crate::capture::attach::Part;
+use super::finding::{Finding, Section, Verdict};
 use crate::capture::{Source, Transport};
 use crate::error::{Error, Kind};
-use crate::model::event::Known;
-use crate::model::finding::{Finding, Section, Verdict};
+use crate::model::ability::Abilities;
 use crate::snapshot::{self, Lack, Limits, Purpose, Stock};
 
 /// What a connection has counted.
@@ -35,40 +34,44 @@ const FEATURES: [Feature; 14] = [
     },
     Feature {
         name: "failed retransmissions",
-        probe: |source| part(source, Part::FailedRetransmissions, "told apart"),
+        probe: |source| one(source, Abilities::FAILED_RETRANSMISSIONS, "told apart"),
     },
     Feature {
         name: "retransmitted SYN+ACKs",
-        probe: |source| part(source, Part::SynAcks, "told"),
+        probe: |source| one(source, Abilities::SYNACKS, "told"),
     },
     Feature {
         name: "owner",
         probe: |source| {
             let how = match source.transport() {
                 Transport::Perf => "by the context of the events",
-                _ if source.known().contains(Known::LOCK) => "by the socket's lock",
+                _ if source.given().has(Abilities::LOCK) => "by the socket's lock",
                 _ => "by transitions, as asked for",
             };
-            all(source, &[Part::OwnerByLock, Part::Reads], how)
+            all(source, &[Abilities::LOCK, Abilities::READS], how)
         },
     },
     Feature {
         name: "who accepts",
-        probe: |source| part(source, Part::Accepts, "told at once"),
+        probe: |source| one(source, Abilities::ACCEPTS, "told at once"),
     },
     Feature {
         name: "owner's parent and cgroup",
-        probe: |source| all(source, &[Part::Parent, Part::Cgroup], "told"),
+        probe: |source| all(source, &[Abilities::PARENT, Abilities::CGROUP], "told"),
     },
     Feature {
         name: "network namespace",
-        probe: |source| part(source, Part::Netns, "told"),
+        probe: |source| one(source, Abilities::NETNS, "told"),
     },
     Feature {
         name: "cause of an end",
         probe: |source| {
-            let parts = [Part::SocketError, Part::ResetsSent, Part::ResetsReceived];
-            all(source, &parts, "by the socket's error and resets")
+            let needed = [
+                Abilities::SOCKET_ERROR,
+                Abilities::RESETS_SENT,
+                Abilities::RESETS_RECEIVED,
+            ];
+            all(source, &needed, "by the socket's error and resets")
         },
     },
     Feature {
@@ -77,7 +80,13 @@ const FEATURES: [Feature; 14] = [
     },
     Feature {
         name: "reset reason",
-        probe: |source| all(source, &[Part::ResetsSent, Part::ResetReasons], "told"),
+        probe: |source| {
+            all(
+                source,
+                &[Abilities::RESETS_SENT, Abilities::RESET_REASONS],
+                "told",
+            )
+        },
     },
     Feature {
         name: "filters",
@@ -85,33 +94,36 @@ const FEATURES: [Feature; 14] = [
     },
     Feature {
         name: "lost events",
-        probe: |source| part(source, Part::Skips, "counted"),
+        probe: |source| one(source, Abilities::PASSES, "counted"),
     },
     Feature {
         name: "rings",
         probe: |source| {
             let (cpus, size) = (source.cpus(), source.ring_size() / 1024);
-            part(source, Part::Rings, &format!("{cpus} of {size} KiB"))
+            one(source, Abilities::RINGS, &format!("{cpus} of {size} KiB"))
         },
     },
 ];
 
-/// What only members of kernel structures tell, without a [`Part`] of its own.
-const DETAILS: [(Known, &str); 5] = [
-    (Known::SOCKET, "whether a connection was accepted"),
+/// What only members of kernel structures tell, without a row of its own.
+const DETAILS: [(Abilities, &str); 5] = [
+    (Abilities::SOCKET, "whether a connection was accepted"),
     (
-        Known::SENT,
+        Abilities::SENT,
         "bytes that never went out apart from those sent",
     ),
-    (Known::RETRANSMITS, "all segments that were sent again"),
-    (Known::TIME_WAIT, "whether there was room for TIME_WAIT"),
-    (Known::USERS, "the user of an owner that is not on the CPU"),
+    (Abilities::RETRANSMITS, "all segments that were sent again"),
+    (Abilities::TIME_WAIT, "whether there was room for TIME_WAIT"),
+    (
+        Abilities::USERS,
+        "the user of an owner that is not on the CPU",
+    ),
 ];
 
 fn details(source: &Source) -> Result<String, Error> {
     let absent = DETAILS
         .iter()
-        .filter(|(known, _)| !source.known().contains(*known));
+        .filter(|(ability, _)| !source.given().has(*ability));
     let absent: Vec<&str> = absent.map(|(_, what)| *what).collect();
     if absent.is_empty() {
         return Ok("told".into());
@@ -121,15 +133,15 @@ fn details(source: &Source) -> Result<String, Error> {
         .advise("they take tracefs and a kernel whose BTF has them"))
 }
 
-fn part(source: &Source, part: Part, evidence: &str) -> Result<String, Error> {
-    match source.absent().iter().find(|(absent, _)| *absent == part) {
-        Some((_, error)) => Err(error.clone()),
+fn one(source: &Source, ability: Abilities, evidence: &str) -> Result<String, Error> {
+    match source.given().why_not(ability) {
+        Some(error) => Err(error.clone()),
         None => Ok(evidence.into()),
     }
 }
 
-fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error> {
-    let mut answers = parts.iter().map(|p| part(source, *p, evidence));
+fn all(source: &Source, abilities: &[Abilities], evidence: &str) -> Result<String, Error> {
+    let mut answers = abilities.iter().map(|a| one(source, *a, evidence));
     answers.find(Result::is_err).unwrap_or(Ok(evidence.into()))
 }
 
@@ -138,7 +150,7 @@ fn all(source: &Source, parts: &[Part], evidence: &str) -> Result<String, Error>
 pub fn tried(source: &Source, wanted: bool, room: usize) -> [Finding; 2] {
     let purpose = Purpose {
         list: wanted,
-        hear: source.tells_destroys(),
+        hear: source.given().has(Abilities::DESTROYS),
     };
     let stock = match purpose.list || purpose.hear {
         true => snapshot::try_out(purpose, room, Limits::from_now()),
@@ -158,7 +170,7 @@ pub fn tried(source: &Source, wanted: bool, room: usize) -> [Finding; 2] {
 fn counters(source: &Source, stock: &Stock) -> Finding {
     let yes = |how: &str| Finding::new(Section::Feature, COUNTERS, Verdict::Yes, how);
     let heard = stock.broadcasts.as_ref().map_or(0, |b| b.namespaces());
-    match source.without_counters() {
+    match source.given().why_not(Abilities::COUNTERS) {
         None => yes("read at the end of a connection"),
         Some(why) if heard == 0 => Finding::failed(Section::Feature, COUNTERS, Verdict::No, why),
         Some(_) => yes(&format!(

@@ -3,14 +3,15 @@
 //! Contract: every piece may be absent, and so may /proc and /sys. What can't
 //! be read is unknown, with the reason.
 
-use crate::bpf::link::Template;
+use super::finding::{Finding, Section, Verdict};
 use crate::bpf::load::{self, Extras, Target};
+use crate::bpf_link::Template;
 use crate::btf::{Btf, PATH as BTF_PATH};
-use crate::capture::attach::{OPTIONAL, READS, REQUIRED, Wants};
+use crate::capture::attach::{OPTIONAL, READS, REQUIRED};
 use crate::error::{Error, Kind};
 use crate::host::lockdown;
-use crate::model::finding::{Finding, Section, Verdict};
-use crate::programs::Programs;
+use crate::model::ability::Abilities;
+use crate::programs::Assembled;
 use crate::sys::{Errno, caps};
 use crate::tracepoint::{Origin, TraceFs};
 use nix::sys::utsname::uname;
@@ -21,7 +22,7 @@ use std::io::Read;
 const SYSCTL_LIMIT: u64 = 64;
 
 /// All of it, for a run that wants these programs.
-pub fn findings(wants: Wants) -> Vec<Finding> {
+pub fn findings(wants: Abilities) -> Vec<Finding> {
     let mut all = Host(Vec::new());
     all.kernel();
     all.capabilities();
@@ -35,7 +36,7 @@ pub fn findings(wants: Wants) -> Vec<Finding> {
         all.sysctl(sysctl);
     }
     let tracefs = TraceFs::open();
-    let programs = Programs::unpack();
+    let programs = Assembled::unpack();
     let btf = match &programs {
         Ok(programs) => Btf::of_kernel(programs),
         Err(why) => Err(why.clone()),
@@ -43,9 +44,7 @@ pub fn findings(wants: Wants) -> Vec<Finding> {
     all.tracefs(&tracefs);
     let extras = Extras {
         members: btf.as_ref().ok(),
-        cgroup: true,
-        lock: !wants.owner_by_transitions,
-        ..Extras::NONE
+        may: Abilities::CGROUP | wants & Abilities::LOCK,
     };
     let optional = OPTIONAL.iter().map(|(_, pair)| pair);
     for pair in REQUIRED.iter().chain(optional).chain([&READS]) {

@@ -8,17 +8,19 @@
 //! run would end with, or says at its start.
 
 mod features;
+pub(crate) mod finding;
 mod host;
+pub(crate) mod preflight;
 
-use crate::capture::attach::Wants;
 use crate::capture::{Doors, Source, Transport};
 use crate::cli::Config;
 use crate::error::Error;
 use crate::host::priority;
 use crate::host::user;
-use crate::model::finding::{Finding, Section, Verdict};
+use crate::model::ability::Abilities;
 use crate::output::FormatName;
-use crate::output::preflight;
+use finding::{Finding, Section, Verdict};
+
 use crate::sandbox::OutputAccess;
 use crate::sys::{limits, time};
 
@@ -100,11 +102,8 @@ pub fn look(config: &Config) -> Report {
 
 /// What a run wants but for the accepts: whether a host tells them is known by
 /// then, and the kernel lets go of their program slowly.
-fn without_accepts(config: &Config) -> Wants {
-    Wants {
-        accepts: false,
-        ..config.wants
-    }
+fn without_accepts(config: &Config) -> Abilities {
+    config.wants - Abilities::ACCEPTS
 }
 
 /// Precedence over other processes, by taking it.

@@ -13,6 +13,7 @@
 mod openers;
 
 use crate::model::event::Owner;
+use crate::model::sort;
 use crate::model::tcp::{Endpoint, State};
 use openers::Openers;
 use std::collections::HashMap;
@@ -200,7 +201,7 @@ impl Table {
 
     fn sort(&mut self) {
         if !self.sorted {
-            self.index.sort_unstable();
+            sort::by_key(&mut self.index, |entry| *entry);
             self.sorted = true;
         }
     }

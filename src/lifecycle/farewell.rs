@@ -6,12 +6,10 @@
 //! which the last event of the socket tells; either may come first. Messages
 //! about sockets without such an event are let go after a while.
 
-use super::cause::fin_received;
-use super::connection::Seen;
-use super::{Connections, Ended};
+use super::ended::Ended;
 #[cfg(test)]
 use crate::model::event::What;
-use crate::model::event::{Counters, Destroyed, Event, Task};
+use crate::model::event::{Destroyed, Event, Task};
 use std::collections::{HashMap, VecDeque};
 
 /// How long an end waits, in nanoseconds: a process may have to close the socket
@@ -36,12 +34,12 @@ struct Waiting {
 
 /// An end that the kernel's message has come for.
 #[derive(Debug)]
-struct Farewell {
-    ended: Ended,
-    destroyed: Destroyed,
+pub(super) struct Farewell {
+    pub(super) ended: Ended,
+    pub(super) destroyed: Destroyed,
     /// The task on the CPU, if it was the same at the change to CLOSE and when
     /// the socket was destroyed.
-    on_cpu: Option<Task>,
+    pub(super) on_cpu: Option<Task>,
 }
 
 /// All of them.
@@ -94,13 +92,13 @@ impl Farewells {
     }
 
     /// Whether only the kernel's message is missing of one.
-    fn expects(&self) -> bool {
+    pub(super) fn expects(&self) -> bool {
         !self.cookies.is_empty()
     }
 
     /// Takes the last event of the socket of the connection in a slot. Returns
     /// its end if the message was there already.
-    fn last_event(&mut self, slot: u32, cookie: u64, event: &Event) -> Option<Farewell> {
+    pub(super) fn last_event(&mut self, slot: u32, cookie: u64, event: &Event) -> Option<Farewell> {
         let waiting = self.waiting.get_mut(&slot)?;
         waiting.cookie = Some(cookie);
         waiting.same_task = waiting.on_cpu.tid == event.on_cpu.tid;
@@ -110,14 +108,14 @@ impl Farewells {
     }
 
     /// Lets go of the message about a socket that isn't known.
-    fn forget(&mut self, cookie: u64) {
+    pub(super) fn forget(&mut self, cookie: u64) {
         for early in &mut self.early {
             early.remove(&cookie);
         }
     }
 
     /// Takes the kernel's message. Returns the end that waited for it.
-    fn message(&mut self, destroyed: &Destroyed) -> Option<Farewell> {
+    pub(super) fn message(&mut self, destroyed: &Destroyed) -> Option<Farewell> {
         let Some(slot) = self.cookies.remove(&destroyed.cookie) else {
             if self.early[0].len() < EARLY {
                 self.early[0].insert(destroyed.cookie, *destroyed);
@@ -171,90 +169,20 @@ impl Farewells {
     }
 }
 
-impl Connections {
-    /// How much there is of anything: what memory it takes.
-    pub fn held(&self) -> usize {
-        let slots = self.slots.len() + self.free.len() + self.history.iter().count();
-        slots + self.by_socket.len() + self.ended.len() + self.farewells.held()
-    }
-
-    /// From now on the kernel has a last word on every connection.
-    pub fn expect_farewells(&mut self) {
-        self.tells.farewells = true;
-    }
-
-    /// Takes the last event of a socket.
-    pub(super) fn destroyed(&mut self, slot: Option<u32>, cookie: u64, event: &Event) {
-        let is_ended = |slot: &u32| self.slots[*slot as usize].seen.contains(Seen::ENDED);
-        let Some(slot) = slot.filter(is_ended) else {
-            return self.farewells.forget(cookie);
-        };
-        if let Some(farewell) = self.farewells.last_event(slot, cookie, event) {
-            self.farewell(farewell);
-        }
-    }
-
-    /// Takes the kernel's last word on a socket.
-    pub fn last_word(&mut self, destroyed: &Destroyed) {
-        if let Some(farewell) = self.farewells.message(destroyed) {
-            self.farewell(farewell);
-        }
-    }
-
-    /// Whether the kernel's last word on a connection is about to come.
-    pub fn expects_last_word(&self) -> bool {
-        self.farewells.expects()
-    }
-
-    fn farewell(&mut self, farewell: Farewell) {
-        let (mut ended, said) = (farewell.ended, farewell.destroyed);
-        let connection = &self.slots[ended.slot as usize];
-        let owner = connection.owner().map(|owner| owner.task.pid);
-        // The idle task owns nothing.
-        let not_its_own = |task: Task| task.tid == 0 || owner.is_some_and(|pid| pid != task.pid);
-        let orphan = match farewell.on_cpu {
-            Some(task) if not_its_own(task) => Some(true),
-            Some(_) => None,
-            None => Some(false),
-        };
-        let unread = self.tells.resets.then_some(said.unread);
-        let facts = self.facts(ended.slot, &ended.counters);
-        let reset = facts.reset_sent.is_some() || facts.reset_received;
-        let fin = fin_received(facts.from, reset, unread, orphan);
-        // connect() that fails, and connect() to AF_UNSPEC, clear all counters
-        // (v6.12 net/ipv4/tcp.c, tcp_disconnect()); what sent nothing has none.
-        if said.counters.segments_sent != Some(0) {
-            let received = said.counters.bytes_received.zip(fin);
-            ended.counters = Counters {
-                error: ended.counters.error,
-                bytes_received: received.map(|(bytes, fin)| bytes.saturating_sub(fin.into())),
-                fin_received: fin,
-                has_socket: ended.counters.has_socket,
-                time_wait_room: ended.counters.time_wait_room,
-                ..said.counters
-            };
-        }
-        self.queue(ended);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bpf::wire::tests::wire;
-    use crate::lifecycle::Tells;
-    use crate::model::event::{Known, Sent};
+    use crate::lifecycle::Connections;
+    use crate::model::ability::Abilities;
+    use crate::model::event::{Counters, Sent};
     use crate::model::tcp::State;
 
-    const TELLS: Tells = Tells {
-        lock: false,
-        accepts: false,
-        resets: true,
-        resets_received: true,
-        synacks: true,
-        failed: true,
-        farewells: true,
-    };
+    const TELLS: Abilities = Abilities::RESETS_SENT
+        .union(Abilities::RESETS_RECEIVED)
+        .union(Abilities::SYNACKS)
+        .union(Abilities::FAILED_RETRANSMISSIONS)
+        .union(Abilities::DESTROYS);
 
     fn said(cookie: u64, sent: u64) -> Destroyed {
         Destroyed {
@@ -276,7 +204,7 @@ mod tests {
     /// A change as it is told without BTF.
     fn state(time: u64, socket: u64, old: State, new: State, ports: (u16, u16)) -> Event {
         let bytes = wire(socket, old, new, ports);
-        Event::decode(time, 0, &bytes, Known::empty()).expect("a valid event")
+        Event::decode(time, 0, &bytes, Abilities::empty()).expect("a valid event")
     }
 
     fn last(time: u64, socket: u64, cookie: u64) -> Event {

@@ -5,15 +5,12 @@ use super::*;
 use crate::bpf::wire::tests::state;
 
 const MS: u64 = 1_000_000;
-const ALL: Tells = Tells {
-    lock: true,
-    accepts: true,
-    resets: true,
-    resets_received: true,
-    synacks: true,
-    failed: true,
-    farewells: false,
-};
+const ALL: Abilities = Abilities::LOCK
+    .union(Abilities::ACCEPTS)
+    .union(Abilities::RESETS_SENT)
+    .union(Abilities::RESETS_RECEIVED)
+    .union(Abilities::SYNACKS)
+    .union(Abilities::FAILED_RETRANSMISSIONS);
 
 fn feed(table: &mut Connections, event: &Event) -> u64 {
     let seen = table.observe(event, event.time).expect("room");
@@ -238,7 +235,7 @@ fn transitions_beyond_the_bound_are_counted() {
 }
 
 /// A child that a reset of ours ended, after its CLOSE.
-fn reset_child(tells: Tells, has_socket: Option<bool>, accepted: bool) -> Option<cause::Cause> {
+fn reset_child(tells: Abilities, has_socket: Option<bool>, accepted: bool) -> Option<cause::Cause> {
     let mut table = Connections::new(4, 4, 0, tells);
     let path = [
         (State::Listen, State::SynRecv),
@@ -277,10 +274,7 @@ fn never_accepted_is_only_what_is_known_not_to_have_been() {
     assert_eq!(cause(None, false), Some(Unknown));
     assert_eq!(cause(None, true), Some(ResetByUs));
     // Who told of no resets tells of none here.
-    let silent = Tells {
-        resets: false,
-        ..ALL
-    };
+    let silent = ALL - Abilities::RESETS_SENT;
     assert_eq!(reset_child(silent, None, false), Some(Unknown));
 }
 

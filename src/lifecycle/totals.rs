@@ -9,6 +9,7 @@
 use super::cause::Cause;
 use super::connection::Connection;
 use crate::model::event::COMM_LEN;
+use crate::model::sort;
 use std::net::IpAddr;
 
 /// Keys that are counted at once.
@@ -57,7 +58,7 @@ impl<K: Copy + PartialEq> Busiest<K> {
     /// The most frequent keys with their counts, the first one most.
     pub fn top(&self) -> Vec<(K, u64)> {
         let mut all = self.counts.clone();
-        all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        sort::few_by_key(&mut all, |(_, count)| std::cmp::Reverse(*count));
         all.truncate(TOP);
         all
     }

@@ -13,6 +13,7 @@ use super::cause::{Cause, Facts, acknowledged, cause};
 use super::connection::{Connection, Direction, Seen};
 use super::resent::Life;
 use super::{Connections, Ended, sent};
+use crate::model::ability::Abilities;
 use crate::model::event::Counters;
 use crate::model::tcp::State;
 
@@ -49,7 +50,7 @@ impl Connections {
             .sent
             .and_then(|sent| sent::bytes(facts.from, direction, &sent));
         let synacks_seen = direction == Direction::Outgoing
-            || tells.synacks && !self.embryos.miss(connection.first());
+            || tells.contains(Abilities::SYNACKS) && !self.embryos.miss(connection.first());
         ended.resent = connection.resent.counts(&Life {
             whole: connection.began() && synacks_seen,
             established: connection.is_open(),
@@ -83,20 +84,22 @@ impl Connections {
         let again = connection.resent.any() || counters.retransmits.is_some_and(|n| n > 0);
         Facts {
             from,
-            queued: queued(from, connection, counters, tells.lock),
+            queued: queued(from, connection, counters, tells.contains(Abilities::LOCK)),
             has_port: connection.local().port != 0,
             error: counters.error,
             acknowledged: acknowledged(counters),
             in_flight: counters.sent.map(|sent| sent.in_flight > 0),
             fin_received: counters.fin_received,
             reset_sent: connection.reset(),
-            tells_sent: tells.resets,
+            tells_sent: tells.contains(Abilities::RESETS_SENT),
             reason: reason.map(|(_, says)| *says),
             reset_received: connection.seen.contains(Seen::RESET_RECEIVED),
-            tells_received: tells.resets_received,
+            tells_received: tells.contains(Abilities::RESETS_RECEIVED),
             retransmitted: match again {
                 true => Some(true),
-                false => tells.failed.then_some(false),
+                false => tells
+                    .contains(Abilities::FAILED_RETRANSMISSIONS)
+                    .then_some(false),
             },
         }
     }

@@ -1,7 +1,6 @@
 //! An event: what happened to a socket, however it was obtained.
 
 use crate::model::tcp::{Endpoint, State, Wire};
-use bitflags::bitflags;
 
 /// TASK_COMM_LEN: a task's name with its terminating NUL, in bytes.
 pub const COMM_LEN: usize = 16;
@@ -233,46 +232,6 @@ pub struct Event {
     pub wire: Wire,
     /// What it had counted, at a change to CLOSE.
     pub counters: Counters,
-}
-
-bitflags! {
-    /// What the programs could be made to read on this host, beyond what every
-    /// host has; the rest of the wire event is zero and means nothing.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Known: u16 {
-        /// `sk_lock.owned`: whether the task on the CPU holds the socket.
-        const LOCK = 1 << 0;
-        /// The network namespace.
-        const NETNS = 1 << 1;
-        /// The owner's parent.
-        const PARENT = 1 << 2;
-        /// The owner's cgroup.
-        const CGROUP = 1 << 3;
-        /// `sk_err`
-        const ERROR = 1 << 4;
-        /// `bytes_sent` and `bytes_retrans`
-        const BYTES_SENT = 1 << 5;
-        /// `bytes_received` and `sk_flags`
-        const BYTES_RECEIVED = 1 << 6;
-        /// `segs_out`
-        const SEGMENTS_SENT = 1 << 7;
-        /// `segs_in`
-        const SEGMENTS_RECEIVED = 1 << 8;
-        /// `srtt_us`
-        const RTT = 1 << 9;
-        /// `rtt_min`
-        const MIN_RTT = 1 << 10;
-        /// `sk_socket`
-        const SOCKET = 1 << 11;
-        /// `bytes_acked`, `snd_una`, `snd_nxt` and `write_seq`
-        const SENT = 1 << 12;
-        /// `total_retrans`
-        const RETRANSMITS = 1 << 13;
-        /// The kernel's count of time-wait sockets and its limit
-        const TIME_WAIT = 1 << 14;
-        /// The user of an owner that is not on the CPU, at the first and last event.
-        const USERS = 1 << 15;
-    }
 }
 
 impl Event {

@@ -7,8 +7,6 @@ pub enum Reason {
     RingFull,
     /// The program could not send the event, such as on a CPU without a ring.
     OutputFailed,
-    /// The kernel took it for the ring and it never came.
-    Undelivered,
     /// The kernel did not run the program because another one was active.
     Recursion,
     /// A record that could not be read.
@@ -46,7 +44,6 @@ impl Reason {
         match self {
             Reason::RingFull => "ring_full",
             Reason::OutputFailed => "output_failed",
-            Reason::Undelivered => "undelivered",
             Reason::Recursion => "recursion",
             Reason::Unreadable => "unreadable",
             Reason::ConsoleSlow => "console_slow",

@@ -1,7 +1,8 @@
 //! The log line, as the original's README shows it.
 
+use super::format::{Format, Reasons, Record, Shape, Shown, errno_name};
 use super::words::{elsewhere, owner};
-use super::{Format, Reasons, Record, Shape, Shown, connection, errno_name, escape};
+use super::{connection, escape};
 use crate::model::event::What;
 use crate::model::loss::Lost;
 use crate::model::tcp::State;

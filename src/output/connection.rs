@@ -2,9 +2,12 @@
 //!
 //! Contract: as for the formats it serves: what isn't known is left out.
 
-use super::keys::{boolean, ends, key, number, owner, plain};
-use super::{Reasons, Record, Shape, Summary, escape, words};
+use super::format::{Reasons, Record, Shape, Summary};
+use super::keys::{self, Boolean, Key, Objects};
+use super::members::{address, boolean, ends, id, number, owner, plain, string, time};
+use super::{escape, words};
 use crate::lifecycle::totals::{Busiest, Totals};
+use crate::model::ability::Abilities;
 use crate::model::text::{self, Stamps};
 
 const NANOS: u64 = 1_000_000_000;
@@ -82,24 +85,22 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
         connection.peer(),
         connection.wire(),
     );
-    key(out, "socket.id");
-    out.push(b'"');
-    record.id.render(out);
-    out.push(b'"');
+    id(out, record.id);
     owner(out, connection.owner().as_ref(), connection.netns());
-    plain(out, "connection.direction", connection.direction().name());
+    plain(
+        out,
+        keys::CONNECTION_DIRECTION,
+        connection.direction().name(),
+    );
     if let Some(start) = connection.start() {
-        key(out, "connection.start");
-        out.push(b'"');
-        stamps.rfc3339(out, start);
-        out.push(b'"');
+        time(out, keys::CONNECTION_START, stamps, start);
     }
     if let Some(duration) = connection.duration() {
-        number(out, "connection.duration_ns", duration);
+        number(out, keys::CONNECTION_DURATION_NS, duration);
     }
     let states = connection.states();
     if !states.is_empty() {
-        key(out, "connection.states_ns");
+        keys::CONNECTION_STATES_NS.next(out);
         for (at, (state, nanos)) in states.iter().enumerate() {
             out.extend_from_slice(if at == 0 { b"{\"" } else { b",\"" });
             out.extend_from_slice(state.name().as_bytes());
@@ -109,49 +110,56 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
         out.push(b'}');
     }
     let (sent_again, tells) = (&record.ended.resent, record.tells);
-    let failed = tells.failed.then_some(sent_again.failed);
+    let failed = tells
+        .contains(Abilities::FAILED_RETRANSMISSIONS)
+        .then_some(sent_again.failed);
     for (name, value) in [
-        ("tcp.connect_ns", connection.connect_time()),
-        ("tcp.accept_delay_ns", connection.accept_delay()),
-        ("tcp.retransmits.all", sent_again.all),
-        ("tcp.retransmits.syn", sent_again.syn.map(u64::from)),
+        (keys::TCP_CONNECT_NS, connection.connect_time()),
+        (keys::TCP_ACCEPT_DELAY_NS, connection.accept_delay()),
+        (keys::TCP_RETRANSMITS_TOTAL, sent_again.all),
+        (keys::TCP_RETRANSMITS_SYN, sent_again.syn.map(u64::from)),
         (
-            "tcp.retransmits.synack",
-            sent_again.synack.filter(|_| tells.synacks).map(u64::from),
+            keys::TCP_RETRANSMITS_SYNACK,
+            sent_again
+                .synack
+                .filter(|_| tells.contains(Abilities::SYNACKS))
+                .map(u64::from),
         ),
-        ("tcp.retransmits.data", sent_again.data.map(u64::from)),
+        (keys::TCP_RETRANSMITS_DATA, sent_again.data.map(u64::from)),
         (
-            "tcp.retransmits.data_events",
+            keys::TCP_RETRANSMITS_DATA_EVENTS,
             sent_again.data_events.map(u64::from),
         ),
-        ("tcp.retransmits.failed", failed.map(u64::from)),
-        ("tcp.bytes.retransmitted", counters.bytes_retransmitted),
-        ("tcp.bytes.sent", counters.bytes_sent),
-        ("tcp.bytes.received", counters.bytes_received),
-        ("tcp.segments.sent", counters.segments_sent.map(u64::from)),
+        (keys::TCP_RETRANSMITS_FAILED, failed.map(u64::from)),
+        (keys::TCP_BYTES_RETRANSMITTED, counters.bytes_retransmitted),
+        (keys::TCP_BYTES_SENT, counters.bytes_sent),
+        (keys::TCP_BYTES_RECEIVED, counters.bytes_received),
         (
-            "tcp.segments.received",
+            keys::TCP_SEGMENTS_SENT,
+            counters.segments_sent.map(u64::from),
+        ),
+        (
+            keys::TCP_SEGMENTS_RECEIVED,
             counters.segments_received.map(u64::from),
         ),
-        ("tcp.rtt_us", counters.rtt_us.map(u64::from)),
-        ("tcp.min_rtt_us", counters.min_rtt_us.map(u64::from)),
+        (keys::TCP_RTT_US, counters.rtt_us.map(u64::from)),
+        (keys::TCP_MIN_RTT_US, counters.min_rtt_us.map(u64::from)),
     ] {
         if let Some(value) = value {
             number(out, name, value);
         }
     }
     if let Some(cause) = connection.cause() {
-        plain(out, "connection.cause", cause.name());
+        plain(out, keys::CONNECTION_CAUSE, cause.name());
     }
     if let Some(seen) = record.ended.end_seen {
-        boolean(out, "connection.end_seen", seen);
+        boolean(out, keys::CONNECTION_END_SEEN, seen);
     }
     if let Some(time_wait) = record.ended.time_wait {
-        boolean(out, "tcp.time_wait", time_wait);
+        boolean(out, keys::TCP_TIME_WAIT, time_wait);
     }
     if let Some(reason) = reason_name(record, reasons) {
-        key(out, "tcp.reset.reason");
-        escape::json_string(out, reason.as_bytes());
+        string(out, keys::TCP_RESET_REASON, reason.as_bytes());
     }
 }
 
@@ -163,27 +171,28 @@ fn comm(name: &[u8]) -> &[u8] {
 /// The totals in the JSON summary.
 pub(super) fn json_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals) {
     for (name, value) in [
-        ("connections.opened", totals.opened),
-        ("connections.established", totals.established),
-        ("connections.refused", totals.refused),
-        ("connections.given_up", totals.given_up),
-        ("connections.reset", totals.reset),
-        ("connections.open", totals.open),
+        (keys::CONNECTIONS_OPENED, totals.opened),
+        (keys::CONNECTIONS_ESTABLISHED, totals.established),
+        (keys::CONNECTIONS_REFUSED, totals.refused),
+        (keys::CONNECTIONS_GIVEN_UP, totals.given_up),
+        (keys::CONNECTIONS_RESET, totals.reset),
+        (keys::CONNECTIONS_OPEN, totals.open),
         summary.retransmits.keyed(),
     ] {
         number(out, name, value);
     }
-    let mut list = |name: &str, exact: bool, items: Vec<Vec<u8>>| {
-        key(out, name);
+    let mut list = |key: Key<Objects>, exact: Option<Key<Boolean>>, items: Vec<Vec<u8>>| {
+        key.next(out);
         out.push(b'[');
         out.extend_from_slice(&items.join(&b","[..]));
         out.push(b']');
-        if !exact {
-            boolean(out, &format!("{name}.exact"), false);
+        if let Some(exact) = exact {
+            boolean(out, exact, false);
         }
     };
     let item = |count: u64, write: &dyn Fn(&mut Vec<u8>)| {
-        let mut item = b"{\"connections\":".to_vec();
+        let mut item = Vec::new();
+        keys::CONNECTIONS_COUNT.first(&mut item);
         text::number(&mut item, count);
         write(&mut item);
         item.push(b'}');
@@ -191,27 +200,25 @@ pub(super) fn json_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals)
     };
     let processes = totals.processes.top().into_iter().map(|((pid, name), n)| {
         item(n, &|out| {
-            number(out, "process.pid", u64::from(pid));
-            if !comm(&name).is_empty() {
-                key(out, "process.name");
-                escape::json_string(out, comm(&name));
-            }
+            number(out, keys::PROCESS_PID, u64::from(pid));
+            string(out, keys::PROCESS_NAME, comm(&name));
         })
     });
     list(
-        "busiest.processes",
-        totals.processes.is_exact(),
+        keys::BUSIEST_PROCESSES,
+        (!totals.processes.is_exact()).then_some(keys::BUSIEST_EXACT_PROCESSES),
         processes.collect(),
     );
-    let peers = totals.peers.top().into_iter().map(|(addr, n)| {
-        item(n, &|out| {
-            key(out, "network.peer.address");
-            out.push(b'"');
-            text::address(out, addr);
-            out.push(b'"');
-        })
-    });
-    list("busiest.peers", totals.peers.is_exact(), peers.collect());
+    let peers = totals
+        .peers
+        .top()
+        .into_iter()
+        .map(|(addr, n)| item(n, &|out| address(out, keys::NETWORK_PEER_ADDRESS, addr)));
+    list(
+        keys::BUSIEST_PEERS,
+        (!totals.peers.is_exact()).then_some(keys::BUSIEST_EXACT_PEERS),
+        peers.collect(),
+    );
 }
 
 /// The totals in front of the report's connections.

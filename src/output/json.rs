@@ -1,9 +1,11 @@
 //! One JSON object a line; OpenTelemetry's names where it has one.
 //!
-//! Contract: keys are flat and constant text; what isn't known is left out.
+//! Contract: objects are flat, their keys those of [`keys`]; what isn't known is
+//! left out.
 
-use super::keys::{boolean, ends, key, number, owner, plain};
-use super::{Format, Reasons, Record, Shown, Summary, connection, errno_name, escape};
+use super::format::{Format, Reasons, Record, Shown, Summary, errno_name};
+use super::members::{boolean, ends, id, number, owner, plain, string};
+use super::{connection, keys};
 use crate::lifecycle::totals::Totals;
 use crate::model::event::What;
 use crate::model::loss::Lost;
@@ -17,28 +19,29 @@ pub struct Json {
 }
 
 impl Json {
-    pub(super) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
-        out.extend_from_slice(b"{\"time\":\"");
+    pub(crate) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
+        keys::TIME.first(out);
+        out.push(b'"');
         self.stamps.rfc3339(out, wall);
         out.push(b'"');
-        plain(out, "event", event);
+        plain(out, keys::EVENT_NAME, event);
     }
 
     /// The last object of a run.
     pub fn summary(&mut self, out: &mut Vec<u8>, wall: u64, summary: &Summary, totals: &Totals) {
         self.open(out, wall, "summary");
-        plain(out, "transport", summary.transport);
-        number(out, "events.received", summary.received);
-        number(out, "events.shown", summary.shown);
-        number(out, "connections.seen", summary.connections);
-        number(out, "connections.not_held", summary.not_held);
-        number(out, "connections.birth_missed", summary.birth_missed);
-        number(out, "connections.untouched", summary.untouched);
-        number(out, "lost.events", summary.lost);
-        number(out, "lost.console_lines", summary.lost_console_lines);
-        number(out, "lost.connections", summary.homeless);
-        number(out, "lost.log_lines", summary.lost_log_lines);
-        number(out, "connections.shown", summary.records);
+        plain(out, keys::EVENTS_TRANSPORT, summary.transport);
+        number(out, keys::EVENTS_RECEIVED, summary.received);
+        number(out, keys::EVENTS_SHOWN, summary.shown);
+        number(out, keys::CONNECTIONS_SEEN, summary.connections);
+        number(out, keys::CONNECTIONS_NOT_HELD, summary.not_held);
+        number(out, keys::CONNECTIONS_BIRTH_MISSED, summary.birth_missed);
+        number(out, keys::CONNECTIONS_UNTOUCHED, summary.untouched);
+        number(out, keys::LOST_EVENTS, summary.lost);
+        number(out, keys::LOST_CONSOLE_LINES, summary.lost_console_lines);
+        number(out, keys::LOST_CONNECTIONS, summary.homeless);
+        number(out, keys::LOST_LOG_LINES, summary.lost_log_lines);
+        number(out, keys::CONNECTIONS_SHOWN, summary.records);
         connection::json_totals(out, summary, totals);
         out.extend_from_slice(b"}\n");
     }
@@ -60,46 +63,40 @@ impl Format for Json {
         ends(out, &event.local, &event.peer, event.wire);
         match event.what {
             What::State { old, new } => {
-                plain(out, "tcp.state.old", old.name());
-                plain(out, "tcp.state.new", new.name());
+                plain(out, keys::TCP_STATE_OLD, old.name());
+                plain(out, keys::TCP_STATE_NEW, new.name());
                 if let Some(time_wait) = shown.time_wait {
-                    boolean(out, "tcp.time_wait", time_wait);
+                    boolean(out, keys::TCP_TIME_WAIT, time_wait);
                 }
             }
             What::Retransmit { state, error, .. } => {
                 if let Some(state) = state {
-                    plain(out, "tcp.state", state.name());
+                    plain(out, keys::TCP_STATE_CURRENT, state.name());
                 }
                 if let Some(errno) = error {
-                    plain(out, "error.type", &errno_name(errno));
+                    plain(out, keys::ERROR_TYPE, &errno_name(errno));
                 }
             }
-            What::SynAck => plain(out, "tcp.state", State::SynRecv.name()),
+            What::SynAck => plain(out, keys::TCP_STATE_CURRENT, State::SynRecv.name()),
             What::ResetSent { .. }
             | What::ResetReceived
             | What::Accepted
             | What::Destroyed { .. } => {}
         }
         if let Some(segments) = shown.segments {
-            number(out, "tcp.retransmit.segments", u64::from(segments));
+            number(out, keys::TCP_RETRANSMIT_SEGMENTS, u64::from(segments));
         }
-        if let Some(id) = shown.id {
-            key(out, "socket.id");
-            out.push(b'"');
-            id.render(out);
-            out.push(b'"');
+        if let Some(shown) = shown.id {
+            id(out, shown);
         }
         owner(out, event.owner.as_ref(), event.netns);
         let named = !event.on_cpu.comm().is_empty();
         // A task without an id that has no name is one that isn't known.
         if named || event.on_cpu.pid != 0 {
-            number(out, "on_cpu.pid", u64::from(event.on_cpu.pid));
+            number(out, keys::ON_CPU_PID, u64::from(event.on_cpu.pid));
         }
-        if named {
-            key(out, "on_cpu.name");
-            escape::json_string(out, event.on_cpu.comm());
-        }
-        number(out, "cpu", u64::from(event.cpu));
+        string(out, keys::ON_CPU_NAME, event.on_cpu.comm());
+        number(out, keys::CPU_LOGICAL_NUMBER, u64::from(event.cpu));
         out.extend_from_slice(b"}\n");
     }
 
@@ -111,10 +108,10 @@ impl Format for Json {
 
     fn lost(&mut self, out: &mut Vec<u8>, lost: &Lost) {
         self.open(out, lost.wall, "lost");
-        number(out, "lost.count", lost.count);
-        plain(out, "lost.reason", lost.reason.name());
+        number(out, keys::LOST_COUNT, lost.count);
+        plain(out, keys::LOST_REASON, lost.reason.name());
         if let Some(cpu) = lost.cpu {
-            number(out, "cpu", u64::from(cpu));
+            number(out, keys::CPU_LOGICAL_NUMBER, u64::from(cpu));
         }
         out.extend_from_slice(b"}\n");
     }

@@ -1,6 +1,7 @@
 //! The connection report at the end of a run.
 
-use super::{Shape, Summary, connection, words};
+use super::format::{Shape, Summary};
+use super::{connection, words};
 use crate::lifecycle::Connections;
 use crate::lifecycle::cause::Cause;
 use crate::lifecycle::connection::{Connection, Direction};

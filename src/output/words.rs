@@ -2,7 +2,8 @@
 //!
 //! Contract: a word is a space, its name, and a value without spaces or in quotes.
 
-use super::{Shape, escape};
+use super::escape;
+use super::format::Shape;
 use crate::model::event::Owner;
 use crate::model::text;
 

@@ -6,13 +6,13 @@
 //! said on standard error.
 
 use super::classic::Classic;
+use super::format::{Format, FormatName, Reasons, Record, Shape, Shown, Summary};
 use super::json::Json;
 use super::log::Log;
 use super::report;
 use super::sink::Sink;
 use super::stream::{Flushed, LIMIT, Lines, Stream};
 use super::waits::{OUTPUTS, Ready, Waits};
-use super::{Format, FormatName, Reasons, Record, Shape, Shown, Summary};
 use crate::error::{Error, Kind};
 use crate::lifecycle::Connections;
 use crate::model::loss::{Lost, Reason};

@@ -9,6 +9,7 @@
 //! living descendants, so that these are known to be its own. Memory is bounded.
 
 mod learn;
+mod process;
 mod seed;
 mod tree;
 
@@ -16,8 +17,9 @@ use crate::host::proc::Name;
 use crate::model::recent::Recent;
 pub use crate::owner::lineage::Descendants;
 use crate::owner::lineage::Lineage;
+use process::{Index, NEVER, Process};
 use std::collections::HashMap;
-use tree::{Index, Tree};
+use tree::Tree;
 
 /// Living processes known at a time.
 pub const LIVING: usize = 65536;
@@ -32,42 +34,6 @@ const EXITED: usize = 4096;
 const PARTED: usize = 1024;
 /// Processes looked at for one question about descendants.
 const STEPS: usize = 1024;
-
-const NEVER: u64 = u64::MAX;
-
-/// A process.
-#[derive(Clone, Copy, Debug)]
-struct Process {
-    pid: u32,
-    /// When it was born, or first seen.
-    born: u64,
-    /// From when on this id is known to have been this process.
-    known_from: u64,
-    /// Older records are in what is known of it.
-    news_from: u64,
-    /// Records until then may be.
-    read_until: u64,
-    /// When it was last seen to live by something that leaves no doubt.
-    seen: u64,
-    /// Its living threads, where they could be counted.
-    threads: Option<u32>,
-    living: bool,
-    /// A thread of it has ended and it isn't known whether it was the last.
-    doubtful: bool,
-    /// It was taken for ended, and ran.
-    revived: bool,
-    kernel: bool,
-    /// The name of its first thread, from `named` on.
-    name: Name,
-    /// [`NEVER`] where the name isn't known.
-    named: u64,
-    /// When it last ran another program; 0 where it has not.
-    execed: u64,
-    /// When it last made a process.
-    forked: u64,
-    /// The process that had its id before, where that is kept.
-    older: Option<Index>,
-}
 
 /// All processes.
 #[derive(Debug)]

@@ -3,9 +3,8 @@
 //! Contract: whatever the bytes are, the reading ends, and every one of them is
 //! used up: what makes no sense is counted.
 
-use super::Sample;
 use super::gap::Gap;
-use super::record::{self, Body, News, Record};
+use super::record::{self, Body, News, Record, Sample};
 use super::span::Span;
 use crate::sys::perf_event::SampleType;
 use crate::sys::ring::Drain;

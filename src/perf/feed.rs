@@ -1,10 +1,9 @@
 //! What fills a CPU's ring, and how its events are opened.
 
-use super::Ring;
 use crate::error::{Error, Kind};
 use crate::sys::perf_event::{self, Attr, AttrFlags, ReadFormat, SampleType};
 use crate::sys::{Errno, Result, time};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Unread bytes at which poll wakes up: few wake-ups, and far from a full ring.
 const WATERMARK: usize = 64 << 10;
@@ -150,7 +149,12 @@ impl Feed {
 
     /// Lets the tracepoints of a CPU sample into its mapped ring, once they are
     /// enabled.
-    pub(super) fn open_sources(&mut self, ring: &Ring, size: usize) -> Result<Vec<OwnedFd>> {
+    pub(super) fn open_sources(
+        &mut self,
+        cpu: u32,
+        ring: BorrowedFd<'_>,
+        size: usize,
+    ) -> Result<Vec<OwnedFd>> {
         let Feed::Tracepoints {
             ids,
             mut counts_lost,
@@ -161,14 +165,14 @@ impl Feed {
         };
         let mut sources = Vec::new();
         for id in ids {
-            let mut opened = perf_event::open(&self.of_source(id, counts_lost, size), ring.cpu());
+            let mut opened = perf_event::open(&self.of_source(id, counts_lost, size), cpu);
             if let (Err(Errno::EINVAL), true) = (&opened, counts_lost) {
                 counts_lost = false;
-                opened = perf_event::open(&self.of_source(id, counts_lost, size), ring.cpu());
+                opened = perf_event::open(&self.of_source(id, counts_lost, size), cpu);
                 self.set_counts_lost(false);
             }
             let source = opened?;
-            perf_event::set_output(source.as_fd(), ring.as_fd())?;
+            perf_event::set_output(source.as_fd(), ring)?;
             sources.push(source);
         }
         Ok(sources)

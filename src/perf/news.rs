@@ -8,6 +8,7 @@
 use super::cursor::Part;
 use super::gap::Gap;
 use super::record::Topic;
+use crate::model::sort;
 use crate::sys::perf_event::{self, Attr, AttrFlags, ReadFormat, SampleType};
 use crate::sys::ring::{RingMap, page_size};
 use crate::sys::{Errno, Result, time};
@@ -189,7 +190,7 @@ impl NewsRings {
             }
         }
         // One sum a CPU.
-        self.gone.sort_unstable();
+        sort::by_key(&mut self.gone, |gone| *gone);
         self.gone.dedup_by(|next, sum| {
             let same = next.0 == sum.0;
             sum.1 += if same { next.1 } else { 0 };

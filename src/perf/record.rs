@@ -196,6 +196,17 @@ fn news<'a>(record: Span<'a>, kind: u32) -> Option<Record<'a>> {
     Some(Record::Timed { time, body })
 }
 
+/// One sample, or what became of a task.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// The CPU it happened on.
+    pub cpu: u32,
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    /// What it is.
+    pub body: Body<'a>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

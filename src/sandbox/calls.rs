@@ -5,11 +5,20 @@
 //! the comment that says who makes it; SECURITY.md lists them all, too. What has
 //! no line can't be done: open, socket, execve, ptrace, clone, mount, and all else.
 
-use super::Pinned;
 use super::filter::{Call, Check, Rule};
 use crate::sys::{bpf, perf_event, send};
 use Check::{At, Bits, Clear, Is, OneOf, Sealed};
+use std::ffi::CStr;
 use std::os::fd::RawFd;
+
+/// The log's names, in memory that can't be changed any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Pinned {
+    /// Its name.
+    pub name: &'static CStr,
+    /// What it is renamed to.
+    pub older: Option<&'static CStr>,
+}
 
 /// How files in a folder may be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 use crate::bpf::maps::{LISTENERS, Listener};
 use crate::capture::Source;
+use crate::model::ability::Abilities;
 use crate::model::event::{Event, What};
 use crate::model::tcp::{Endpoint, State};
 use crate::output::notice::notice;
@@ -103,7 +104,7 @@ impl Search {
         };
         view.connections.begin_scan(now);
         let order = Order {
-            by_netns: source.known().contains(crate::model::event::Known::NETNS),
+            by_netns: source.given().has(Abilities::NETNS),
             room: u32::try_from(room).unwrap_or(u32::MAX),
             limits: Limits::from_now(),
         };

@@ -7,10 +7,10 @@
 //! every event from before the end of the search is dealt with. The opening line
 //! is ready, and nothing is opened after that.
 
-use super::SETTLE;
 use super::search::Search;
 use crate::capture::Source;
 use crate::error::Error;
+use crate::model::ability::Abilities;
 use crate::output::notice::notice;
 use crate::session::view::View;
 use crate::snapshot;
@@ -19,6 +19,10 @@ use crate::snapshot::helper::Helper;
 use crate::sys::signal::Signals;
 use crate::sys::{self, time};
 use std::time::Duration;
+
+/// Samples younger than this wait for the next drain: a CPU may still be
+/// writing an older one.
+pub(super) const SETTLE: u64 = 1_000_000;
 
 const MILLI: u64 = 1_000_000;
 
@@ -129,7 +133,7 @@ pub(super) fn start(
         signals,
         opening: Some(opening),
     };
-    let broadcasts = match start.source.tells_destroys() {
+    let broadcasts = match start.source.given().has(Abilities::DESTROYS) {
         true => snapshot::hear(begun + HEAR, &mut || start.breathe(&mut search)),
         false => Broadcasts::default(),
     };
@@ -140,7 +144,7 @@ pub(super) fn start(
     if !search.is_over() {
         notice("note: the search for what was open before the start goes on");
     }
-    if let Some(why) = start.source.without_counters() {
+    if let Some(why) = start.source.given().why_not(Abilities::COUNTERS) {
         notice(&counters(why, &broadcasts));
     }
     start.say_opening();

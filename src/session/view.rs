@@ -5,13 +5,13 @@
 //! connection that may still be reset after its end, which comes a moment later.
 
 use crate::capture::Source;
-use crate::capture::attach::Part;
 use crate::cli::Config;
 use crate::error::Error;
 use crate::filter::{Filter, Verdict};
 use crate::host::clock::WallClock;
-use crate::lifecycle::{Connections, SocketId, Tells};
-use crate::model::event::{Event, Known, Owner, OwnerSource, What};
+use crate::lifecycle::{Connections, SocketId};
+use crate::model::ability::Abilities;
+use crate::model::event::{Event, Owner, OwnerSource, What};
 use crate::model::loss::{Lost, Reason};
 use crate::model::recent::Recent;
 use crate::model::tcp::State;
@@ -74,17 +74,13 @@ fn put(output: &mut Output, summary: &mut Summary, left: Option<&mut u64>, shown
 impl View {
     /// An empty one; `source` says what its events will tell.
     pub fn new(config: &Config, output: Output, source: &Source) -> View {
-        let tells = |part| source.absent().iter().all(|(absent, _)| *absent != part);
-        let tells = Tells {
-            lock: source.known().contains(Known::LOCK),
-            // A first read looks like an accept.
-            accepts: tells(Part::Accepts) && !source.tells_reads(),
-            resets: tells(Part::ResetsSent),
-            resets_received: tells(Part::ResetsReceived),
-            synacks: tells(Part::SynAcks),
-            failed: tells(Part::FailedRetransmissions),
-            farewells: false,
-        };
+        let given = source.given();
+        // The kernel's last words are expected once they can be heard.
+        let mut tells = given.abilities() - Abilities::DESTROYS;
+        // A first read looks like an accept.
+        if given.has(Abilities::READS) {
+            tells -= Abilities::ACCEPTS;
+        }
         let mut connections = Connections::new(
             config.connections_max,
             config.history,
@@ -93,13 +89,13 @@ impl View {
         );
         connections.name_reasons(&source.reset_reasons());
         // Where members can be read, the event itself says what is no port yet.
-        let by_members = Known::ERROR | Known::BYTES_SENT;
+        let by_members = Abilities::SOCKET_ERROR | Abilities::BYTES_SENT;
         View {
             output,
             connections,
             listeners: Listeners::default(),
-            sockets: source.known().contains(Known::SOCKET),
-            ports: match source.known().intersects(by_members) {
+            sockets: given.has(Abilities::SOCKET),
+            ports: match given.abilities().intersects(by_members) {
                 true => None,
                 false => Some(Recent::new(PORTS)),
             },
@@ -146,7 +142,9 @@ impl View {
         } else {
             self.connections.note(event);
             let tells = self.connections.tells();
-            if let (What::Accepted, true, Some(owner)) = (event.what, tells.accepts, &event.owner) {
+            if let (What::Accepted, true, Some(owner)) =
+                (event.what, tells.contains(Abilities::ACCEPTS), &event.owner)
+            {
                 self.listeners.accepted(event, owner, kin);
             }
         }

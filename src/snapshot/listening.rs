@@ -1,14 +1,16 @@
 //! Listeners by address, and whose the connections are that wait there.
 
 use super::diag::AF_INET;
-use crate::bpf::maps::{LISTENER_KEY, Listener};
+use crate::bpf::layout::LK_SIZE;
+use crate::bpf::maps::Listener;
 use crate::model::event::{Owner, OwnerSource};
+use crate::model::sort;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Puts the listeners of one address together, in the order of their keys. They
 /// have an owner if all are known to be of the same process.
 pub(super) fn together(mut listeners: Vec<Listener>) -> Vec<Listener> {
-    listeners.sort_unstable_by_key(Listener::key);
+    sort::by_key(&mut listeners, Listener::key);
     listeners.dedup_by(|next, first| {
         let same = next.key() == first.key();
         if same {
@@ -27,7 +29,7 @@ pub(super) fn together(mut listeners: Vec<Listener>) -> Vec<Listener> {
 /// The owner of the listener that a connection waits to be accepted by: that of
 /// its address, else that of all addresses.
 pub(super) fn awaited(listeners: &[Listener], connection: &Listener) -> Option<Owner> {
-    let find = |key: &[u8; LISTENER_KEY]| {
+    let find = |key: &[u8; LK_SIZE]| {
         let place = listeners.binary_search_by_key(key, Listener::key).ok()?;
         listeners.get(place)
     };

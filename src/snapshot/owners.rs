@@ -6,6 +6,7 @@
 
 use super::scan::{self, Folder};
 use super::{Left, NOBODY, Scan, Stopped};
+use crate::model::sort;
 use crate::sys::{Errno, time};
 
 /// Descriptors looked at before the sink goes on with its own work.
@@ -23,9 +24,9 @@ impl Scan<'_> {
         if self.wanted.is_empty() {
             return Ok(());
         }
-        self.wanted.sort_unstable_by_key(|wanted| wanted.inode);
+        sort::by_key(&mut self.wanted, |wanted| wanted.inode);
         let mut all = self.by_size(proc)?;
-        all.sort_unstable();
+        sort::by_key(&mut all, |sized| *sized);
         let mut all = all.into_iter();
         while let Some((size, pid)) = all.next() {
             if !self.look_into(proc, pid)? {

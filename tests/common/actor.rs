@@ -6,6 +6,9 @@
 //! sockets by name; every command is answered before the next is read, so what
 //! happened in which order is known. It ends when the test lets go of it.
 
+// Each suite is a crate of its own and uses only a part of it.
+#![allow(dead_code, reason = "no test uses all of it")]
+
 #[path = "actor/part.rs"]
 mod part;
 #[path = "actor/steer.rs"]
@@ -22,7 +25,7 @@ use std::{env, process};
 
 use serde_json::Value;
 
-use super::common::net::Netns;
+use super::common::net::{self, Netns};
 use super::common::{Guard, TempDir};
 use part::Part;
 
@@ -72,7 +75,9 @@ impl Stage {
 
     /// A new process of this name.
     pub fn actor(&self, name: &str) -> Actor {
+        let forking = net::forking();
         let child = self.command().spawn().expect("start an actor");
+        drop(forking);
         self.named(Guard(child), name)
     }
 

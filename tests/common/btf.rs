@@ -3,7 +3,7 @@
 
 use super::programs::program;
 use nix::sys::memfd::MFdFlags;
-use socket_snoop::bpf::link::{Host, HostField};
+use socket_snoop::bpf_link::{Host, HostField};
 use socket_snoop::btf::{Btf, BtfTracepoint};
 use socket_snoop::programs;
 use std::fs::File;

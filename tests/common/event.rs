@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::schema;
+
 pub use serde_json::Value;
 
 /// Transitions of a client that closes first.
@@ -26,7 +28,7 @@ pub const SERVER: [&str; 5] = [
     "LAST_ACK>CLOSE",
 ];
 
-/// All lines as JSON objects.
+/// All lines as JSON objects, which must be as the schema says.
 pub fn objects<S: AsRef<str>>(lines: &[S]) -> Vec<Value> {
     lines
         .iter()
@@ -34,10 +36,20 @@ pub fn objects<S: AsRef<str>>(lines: &[S]) -> Vec<Value> {
             let line = line.as_ref();
             let value: Value =
                 serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON: {e}: {line:?}"));
-            assert!(value.is_object(), "not an object: {line:?}");
+            assert_eq!(schema::fault(&value), None, "{line:?}");
             value
         })
         .collect()
+}
+
+/// Of many lines only those that say what was lost, and the summary: reading all
+/// takes a test long.
+pub fn sums(lines: &str) -> Vec<Value> {
+    let of_sums = |line: &&str| {
+        let is = |event: &str| line.contains(&format!("\"event.name\":\"{event}\""));
+        is("lost") || is("summary")
+    };
+    objects(&lines.lines().filter(of_sums).collect::<Vec<_>>())
 }
 
 /// A member that must be there and be a string.
@@ -57,7 +69,10 @@ pub fn number(event: &Value, key: &str) -> u64 {
 /// The last object, which must be the summary.
 pub fn summary(objects: &[Value]) -> &Value {
     let last = objects.last().expect("some output");
-    assert_eq!(last["event"], "summary", "the last object is the summary");
+    assert_eq!(
+        last["event.name"], "summary",
+        "the last object is the summary"
+    );
     last
 }
 
@@ -66,12 +81,18 @@ pub fn summary(objects: &[Value]) -> &Value {
 pub fn losses(objects: &[Value], reasons: &[&str]) -> u64 {
     let summary = summary(objects);
     let lost = number(summary, "lost.events");
-    let said: Vec<&Value> = objects.iter().filter(|e| e["event"] == "lost").collect();
+    let said: Vec<&Value> = objects
+        .iter()
+        .filter(|e| e["event.name"] == "lost")
+        .collect();
     let in_stream: u64 = said.iter().map(|e| number(e, "lost.count")).sum();
     assert_eq!(in_stream, lost, "{said:#?} {summary}");
     for e in said {
         assert!(reasons.contains(&text(e, "lost.reason")), "{e}");
-        assert!(e["cpu"].is_u64() || e["lost.reason"] == "recursion", "{e}");
+        assert!(
+            e["cpu.logical_number"].is_u64() || e["lost.reason"] == "recursion",
+            "{e}"
+        );
         nanos(e);
     }
     lost
@@ -105,7 +126,7 @@ fn is_with(event: &Value, server: SocketAddr) -> bool {
 pub fn with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     objects
         .iter()
-        .filter(|e| e["event"] != "connection" && is_with(e, server))
+        .filter(|e| e["event.name"] != "connection" && is_with(e, server))
         .cloned()
         .collect()
 }
@@ -114,7 +135,7 @@ pub fn with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
 pub fn records(objects: &[Value], server: SocketAddr) -> Vec<Value> {
     objects
         .iter()
-        .filter(|e| e["event"] == "connection" && is_with(e, server))
+        .filter(|e| e["event.name"] == "connection" && is_with(e, server))
         .cloned()
         .collect()
 }
@@ -133,7 +154,7 @@ pub fn transition(event: &Value) -> String {
 pub fn lives(events: &[Value]) -> Vec<Vec<Value>> {
     let mut lives: Vec<Vec<Value>> = Vec::new();
     let mut current: HashMap<String, usize> = HashMap::new();
-    for event in events.iter().filter(|e| e["event"] == "tcp_state") {
+    for event in events.iter().filter(|e| e["event.name"] == "tcp_state") {
         let id = text(event, "socket.id").to_owned();
         let fresh = matches!(text(event, "tcp.state.old"), "CLOSE" | "LISTEN");
         let at = match current.get(&id) {

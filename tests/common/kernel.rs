@@ -6,7 +6,7 @@
 //! The system calls here get pointers to live, zero-initialised memory of the
 //! size they are told; the mapped ring is unmapped with the size it was mapped
 //! with and is only read through atomics and raw reads inside its bounds.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "makes system calls")]
 
 use std::fs::{self, File};
 use std::io::{Error, Read};
@@ -63,6 +63,7 @@ fn open(id: u64, cpu: i32, sample: bool) -> File {
         attr[2] = 1;
         attr[3] = PERF_SAMPLE_RAW;
     }
+    // SAFETY: the attributes live as long as the call.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
@@ -74,6 +75,7 @@ fn open(id: u64, cpu: i32, sample: bool) -> File {
         )
     };
     assert!(fd >= 0, "perf_event_open: {}", Error::last_os_error());
+    // SAFETY: a new descriptor that nothing else owns.
     unsafe { File::from_raw_fd(fd as i32) }
 }
 
@@ -119,6 +121,26 @@ impl Counter {
         Counter(files)
     }
 
+    /// Starts to count those of one event whose fields are so, as the tracepoint's
+    /// `filter` file takes it.
+    pub fn filtered(event: &str, filter: &str) -> Counter {
+        const PERF_EVENT_IOC_SET_FILTER: u64 = 0x4008_2406;
+        let counter = Counter::new(&[event]);
+        let filter = std::ffi::CString::new(filter).expect("a text");
+        for file in &counter.0 {
+            // SAFETY: the filter lives as long as the call.
+            let set = unsafe {
+                libc::ioctl(
+                    file.as_raw_fd(),
+                    PERF_EVENT_IOC_SET_FILTER as _,
+                    filter.as_ptr(),
+                )
+            };
+            assert!(set == 0, "{filter:?}: {}", Error::last_os_error());
+        }
+        counter
+    }
+
     /// The count so far.
     pub fn read(&self) -> u64 {
         let one = |mut file: &File| {
@@ -148,6 +170,7 @@ impl Sampler {
         let id = id_of(event);
         let ring = |cpu| {
             let file = open(id, cpu, true);
+            // SAFETY: a new mapping, placed by the kernel.
             let base = unsafe {
                 libc::mmap(
                     std::ptr::null_mut(),
@@ -180,12 +203,14 @@ impl Ring {
         const DATA_TAIL: usize = 1032;
         const PERF_RECORD_LOST: u32 = 2;
         const PERF_RECORD_SAMPLE: u32 = 9;
+        // SAFETY: an aligned word of the control page.
         let at = |offset| unsafe { &*self.base.add(offset).cast::<AtomicU64>() };
         let head = at(DATA_HEAD).load(Ordering::Acquire);
         let mut samples = 0;
         while self.tail < head {
             // Records are 8-byte aligned, so their header never straddles.
             let offset = PAGE + (self.tail as usize & (RING - 1));
+            // SAFETY: an aligned word within the mapping.
             let header = unsafe { self.base.add(offset).cast::<u64>().read() };
             let kind = header as u32;
             assert_ne!(kind, PERF_RECORD_LOST, "the sampler's own ring was full");
@@ -201,12 +226,14 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        // SAFETY: base and length are of the mapping made in `new`.
         unsafe { libc::munmap(self.base.cast(), PAGE + RING) };
     }
 }
 
 fn bpf(command: i32, attr: &mut [u64; 8]) -> Result<i32, Error> {
     let size = size_of_val(attr);
+    // SAFETY: the attributes live as long as the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size) };
     if result < 0 {
         return Err(Error::last_os_error());
@@ -220,63 +247,76 @@ pub fn measure_programs() -> Result<File, Error> {
     const BPF_ENABLE_STATS: i32 = 32;
     // Type BPF_STATS_RUN_TIME is 0.
     let fd = bpf(BPF_ENABLE_STATS, &mut [0; 8])?;
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// Accepts at most, where these many events were counted. They have no tracepoint
-/// that could be counted, but take room in the rings and can get lost, where a
-/// tracer has its program at their function's return. There are at least four
-/// changes of state for each.
-pub fn accepts_among(changes: u64) -> u64 {
-    let all = programs().unwrap_or_default();
-    match all.iter().any(|(_, name)| name == "socket_snoop_ac") {
-        true => changes / 4,
-        false => 0,
-    }
-}
-
-/// The ids of the BPF programs that a process holds, by its descriptors.
+/// The ids of the BPF programs that a process holds, by its descriptors, of which
+/// there may be one of the program and one of what attaches it.
 pub fn programs_of(pid: u32) -> Vec<u32> {
     let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo");
     let id = |text: String| {
         let line = text.lines().find_map(|l| l.strip_prefix("prog_id:"))?;
         line.trim().parse().ok()
     };
-    files
+    let mut ids: Vec<u32> = files
         .flatten()
         .filter_map(|file| fs::read_to_string(file.path()).ok())
         .filter_map(id)
-        .collect()
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// Name of a program, the nanoseconds it ran and how often.
 pub fn program_runs(id: u32) -> Result<(String, u64, u64), Error> {
-    let info = program_info(id)?;
-    // struct bpf_prog_info, include/uapi/linux/bpf.h.
-    let number = |at: usize| u64::from_ne_bytes(info[at..at + 8].try_into().unwrap());
-    Ok((program_name(&info), number(192), number(200)))
+    let info = Program::held(id)?.info()?;
+    Ok((program_name(&info), number(&info, 192), number(&info, 200)))
 }
 
-type ProgramInfo = [u8; 208];
+/// A program that is kept in the kernel, for it to be asked after its end.
+pub struct Program(File);
+
+impl Program {
+    /// That with this id.
+    pub fn held(id: u32) -> Result<Program, Error> {
+        const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+        let mut attr = [0; 8];
+        attr[0] = u64::from(id);
+        let fd = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr)?;
+        // SAFETY: a new descriptor that nothing else owns.
+        Ok(Program(unsafe { File::from_raw_fd(fd) }))
+    }
+
+    /// Its name, how often it ran while [`measure_programs`] lived, and how often
+    /// the kernel says that it left it out (Linux 5.12).
+    pub fn runs(&self) -> Result<(String, u64, u64), Error> {
+        let info = self.info()?;
+        Ok((program_name(&info), number(&info, 200), number(&info, 208)))
+    }
+
+    fn info(&self) -> Result<ProgramInfo, Error> {
+        const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+        let mut info = [0u8; 216];
+        let mut attr = [0; 8];
+        attr[0] = self.0.as_raw_fd() as u64 | (info.len() as u64) << 32;
+        attr[1] = info.as_mut_ptr() as u64;
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        Ok(info)
+    }
+}
+
+/// struct bpf_prog_info, include/uapi/linux/bpf.h.
+type ProgramInfo = [u8; 216];
+
+fn number(info: &ProgramInfo, at: usize) -> u64 {
+    u64::from_ne_bytes(info[at..at + 8].try_into().unwrap())
+}
 
 fn program_name(info: &ProgramInfo) -> String {
-    // struct bpf_prog_info, include/uapi/linux/bpf.h: name is at 64.
     let name = info[64..80].iter().copied().take_while(|&b| b != 0);
     String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned()
-}
-
-fn program_info(id: u32) -> Result<ProgramInfo, Error> {
-    const BPF_PROG_GET_FD_BY_ID: i32 = 13;
-    const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
-    let mut attr = [0; 8];
-    attr[0] = u64::from(id);
-    let file = unsafe { File::from_raw_fd(bpf(BPF_PROG_GET_FD_BY_ID, &mut attr)?) };
-    let mut info = [0u8; 208];
-    let mut attr = [0; 8];
-    attr[0] = file.as_raw_fd() as u64 | (info.len() as u64) << 32;
-    attr[1] = info.as_mut_ptr() as u64;
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok(info)
 }
 
 /// Id and name of every loaded BPF program, as `bpftool prog` lists them.
@@ -293,7 +333,7 @@ pub fn programs() -> Result<Vec<(u32, String)>, Error> {
             Err(e) => return Err(e),
         }
         // One that went away in the meantime is none of ours.
-        let Ok(info) = program_info(id) else {
+        let Ok(info) = Program::held(id).and_then(|program| program.info()) else {
             continue;
         };
         list.push((id, program_name(&info)));

@@ -1,7 +1,7 @@
 //! The layouts that kernels have had of what the programs read, and hosts made
 //! of them.
 
-use socket_snoop::bpf::link::{Host, HostField};
+use socket_snoop::bpf_link::{Host, HostField};
 use socket_snoop::programs::{self, Name};
 
 /// Maps as the programs name them; their descriptors count from 3.

@@ -29,14 +29,14 @@ impl Report {
         assert_eq!(out.stderr, "", "{out:?}");
         let mut findings = event::objects(&out.lines());
         let result = findings.pop().expect("a result");
-        assert_eq!(result["event"], "check_result");
+        assert_eq!(result["event.name"], "check_result");
         let code = event::number(&result, "check.exit_code");
         assert_eq!(out.code, i32::try_from(code).ok(), "{result}");
         let name = ["all", "degraded", "cannot_run"][usize::try_from(code).unwrap()];
         assert_eq!(result["check.result"], name);
         for finding in &findings {
             event::nanos(finding);
-            assert_eq!(finding["event"], "check", "{finding}");
+            assert_eq!(finding["event.name"], "check", "{finding}");
             assert!(!finding.as_object().unwrap().values().any(Value::is_null));
         }
         let report = Report { findings, result };

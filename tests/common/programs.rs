@@ -1,11 +1,11 @@
 //! The programs, unpacked once.
 
-use socket_snoop::bpf::link::Template;
-use socket_snoop::programs::{self, Name, Programs};
+use socket_snoop::bpf_link::Template;
+use socket_snoop::programs::{self, Assembled, Name};
 use std::sync::LazyLock;
 
 static ALL: LazyLock<Vec<(Name, Template)>> = LazyLock::new(|| {
-    let all = Programs::unpack().expect("they are whole");
+    let all = Assembled::unpack().expect("they are whole");
     let get = |name| (name, all.get(name).expect("there"));
     programs::ALL.map(get).into()
 });

@@ -232,6 +232,32 @@ impl Life {
         self
     }
 
+    /// The processes that may ever be told to have it.
+    pub fn everyone(&self) -> Vec<u64> {
+        let mut all = Vec::new();
+        for (_, whose, _) in &self.path {
+            match whose {
+                Whose::By(who)
+                | Whose::Within(who)
+                | Whose::Collected(who)
+                | Whose::Old(who)
+                | Whose::Heir(who)
+                | Whose::HeirOfAcceptor(who)
+                | Whose::Now(who) => all.push(who.pid),
+                Whose::Passive(users) => all.extend(users.iter().map(|who| who.pid)),
+                Whose::Child(who) => all.extend(who.iter().map(|who| who.pid)),
+                Whose::Chosen(who, rival) => {
+                    all.push(who.pid);
+                    all.extend(rival.iter().map(|who| who.pid));
+                }
+                Whose::Nobody | Whose::Unsure => {}
+            }
+        }
+        all.extend(self.accepted.iter().map(|(_, who)| who.pid));
+        all.extend(self.renewed.iter().map(|who| who.pid));
+        all
+    }
+
     /// Whether this is what was told of it.
     pub fn is(&self, life: &[Value]) -> bool {
         let last = life.last().expect("an event");

@@ -49,21 +49,14 @@ pub enum Tasks {
 pub struct Told {
     lives: Vec<Vec<Value>>,
     records: Vec<Value>,
-    /// Events that it received.
-    pub received: u64,
-    /// Events that it said it lost.
-    pub lost: u64,
 }
 
 impl Told {
     pub fn new(all: &[Value]) -> Told {
-        let records = all.iter().filter(|e| e["event"] == "connection");
-        let total = |key: &str| all.last().and_then(|e| e[key].as_u64()).unwrap_or(0);
+        let records = all.iter().filter(|e| e["event.name"] == "connection");
         Told {
             lives: lives(all),
             records: records.cloned().collect(),
-            received: total("events.received"),
-            lost: total("lost.events"),
         }
     }
 
@@ -89,6 +82,19 @@ impl Told {
         };
         let gap = life.iter().any(&mut skipped);
         gap || path.any(|(_, _, optional)| !optional) || told.next().is_some()
+    }
+
+    /// Owners that a life can't have, whatever is missing of it.
+    pub fn strangers(&self, expected: &Life) -> String {
+        let everyone = expected.everyone();
+        let mut faults = String::new();
+        for told in self.lives.iter().filter(|l| expected.is(l)) {
+            let owners = told.iter().filter_map(|e| e["process.pid"].as_u64());
+            if owners.into_iter().any(|pid| !everyone.contains(&pid)) {
+                let _ = writeln!(faults, "  {}: a stranger's:\n{}", expected.name, dump(told));
+            }
+        }
+        faults
     }
 
     /// What is wrong with what was said of a life.
@@ -208,7 +214,7 @@ impl Told {
 fn lives(all: &[Value]) -> Vec<Vec<Value>> {
     let mut lives: Vec<Vec<Value>> = Vec::new();
     let mut current: HashMap<&str, usize> = HashMap::new();
-    for event in all.iter().filter(|e| e["event"] == "tcp_state") {
+    for event in all.iter().filter(|e| e["event.name"] == "tcp_state") {
         // What is done to a listener after its end (tcp_abort).
         if event::transition(event) == "CLOSE>CLOSE" {
             assert_eq!(event["owner.source"], "none", "{event}");

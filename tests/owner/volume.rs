@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::actor::{Actor, Stage};
+use crate::common::event;
+use crate::common::ledger::Ledger;
 use crate::common::net::own_ip;
 use crate::common::{Run, TempDir, eventually};
 
@@ -78,14 +80,25 @@ fn each() -> usize {
     each
 }
 
-/// Plays, and says what is wrong with what a tracer with these flags said, and
-/// how many events it said it lost.
-pub fn faults(stage: &Stage, flags: &str) -> (String, u64) {
+/// What is wrong with what a tracer said.
+pub struct Faults {
+    /// All of it, for a person.
+    pub all: String,
+    /// Whether an owner was wrong: no loss excuses that.
+    pub wrong: bool,
+    /// Events that the kernel kept from it.
+    pub kernels: u64,
+}
+
+/// Plays, and says what is wrong with what a tracer with these flags said.
+pub fn faults(stage: &Stage, flags: &str) -> Faults {
+    let ledger = Ledger::open();
     let dir = TempDir::new();
     let shown = dir.join("shown");
     // With half-filled events, too: up to Linux 6.12 a child's first one.
     let run = Run::quiet("--format json --all --buffer 32M").stdout_to(&shown);
     let tracer = flags.split_ascii_whitespace().fold(run, Run::arg).start();
+    let mut account = ledger.account(&tracer);
     let mut servers: Vec<(Actor, SocketAddr)> = (0..SERVERS)
         .map(|_| {
             let mut server = stage.actor("server");
@@ -133,10 +146,12 @@ pub fn faults(stage: &Stage, flags: &str) -> (String, u64) {
         }),
         "a connection that does not end"
     );
+    account.close();
     tracer.stop().ok();
 
     let text = std::fs::read_to_string(&shown).unwrap();
-    let (mut faults, mut wrong) = (String::new(), 0);
+    let balance = account.balance(&event::sums(&text));
+    let (mut faults, mut wrong, mut strangers) = (String::new(), 0, 0);
     let mut pids: HashMap<IpAddr, u64> = HashMap::new();
     pids.extend(servers.iter().map(|(server, at)| (at.ip(), server.who.pid)));
     pids.extend(clients.iter().map(|(client, ip)| (*ip, client.who.pid)));
@@ -147,8 +162,10 @@ pub fn faults(stage: &Stage, flags: &str) -> (String, u64) {
         };
         let Some(pid) = pids.get(&ip) else { continue };
         let said = said.entry(ip).or_default();
-        let mut right = member(line, "process.pid").parse() == Ok(*pid);
-        match member(line, "event") {
+        let owner = member(line, "process.pid");
+        let mut right = owner.parse() == Ok(*pid);
+        strangers += usize::from(!right && !owner.is_empty());
+        match member(line, "event.name") {
             "tcp_state" if member(line, "tcp.state.new") == "LISTEN" => {}
             "tcp_state" => said.events += 1,
             "connection" if right && is_twin(line) => said.twins += 1,
@@ -174,8 +191,6 @@ pub fn faults(stage: &Stage, flags: &str) -> (String, u64) {
         true => each,
         false => of_server,
     };
-    let last = text.lines().last().expect("a summary");
-    let lost: u64 = member(last, "lost.events").parse().unwrap();
     let mut missing = String::new();
     let (mut gone, mut more) = (0, false);
     for ip in pids.keys() {
@@ -198,8 +213,12 @@ pub fn faults(stage: &Stage, flags: &str) -> (String, u64) {
     }
     // What is said to be lost is not missing; a connection without its end has no
     // record.
-    if more || gone == 0 || gone as u64 > lost {
+    if more || gone == 0 || gone as u64 > balance.passed_by {
         faults += &missing;
     }
-    (faults, lost)
+    Faults {
+        all: faults,
+        wrong: strangers > 0,
+        kernels: balance.kernels(),
+    }
 }

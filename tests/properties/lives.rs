@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use socket_snoop::lifecycle::existing::{Existing, Seen};
-use socket_snoop::lifecycle::{Connections, SocketId, Tells};
+use socket_snoop::lifecycle::{Connections, SocketId};
+use socket_snoop::model::ability::Abilities;
 use socket_snoop::model::event::{
     COMM_LEN, Counters, Destroyed, Event, Owner, OwnerSource, Sent, Task, What,
 };
@@ -293,15 +294,18 @@ pub fn lives(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
     let capacity = usize::from(bytes.byte() % 16 + 1);
     let flags = bytes.byte();
-    let tells = Tells {
-        lock: flags & 1 != 0,
-        accepts: flags & 2 != 0,
-        resets: flags & 4 != 0,
-        synacks: flags & 8 != 0,
-        failed: flags & 16 != 0,
-        farewells: flags & 32 != 0,
-        resets_received: flags & 64 != 0,
-    };
+    let mut tells = Abilities::empty();
+    for (bit, ability) in [
+        (1, Abilities::LOCK),
+        (2, Abilities::ACCEPTS),
+        (4, Abilities::RESETS_SENT),
+        (8, Abilities::SYNACKS),
+        (16, Abilities::FAILED_RETRANSMISSIONS),
+        (32, Abilities::DESTROYS),
+        (64, Abilities::RESETS_RECEIVED),
+    ] {
+        tells.set(ability, flags & bit != 0);
+    }
     let shape = Shape {
         on_cpu: flags & 64 != 0,
         connections: true,

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use socket_snoop::model::event::{Event, Known};
+use socket_snoop::model::ability::Abilities;
+use socket_snoop::model::event::Event;
 use socket_snoop::perf::cursor::{Cursor, Part, count_samples};
 use socket_snoop::perf::record::{self, Body, News, Record};
 use socket_snoop::perf::span::Span;
@@ -31,7 +32,7 @@ fn said(time: u64, body: Body<'_>) -> Said {
             let mut buffer = vec![0; data.len()];
             let data = data.flatten(&mut buffer).to_vec();
             // Whatever a program sent, or is said to have sent.
-            let _ = Event::decode(time, 0, &data, Known::all());
+            let _ = Event::decode(time, 0, &data, Abilities::all());
             Said::Sample(time, data)
         }
         Body::News(news) => Said::News(time, news),

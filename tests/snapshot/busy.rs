@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::actor::Stage;
 use super::common::event::{self, number, text};
+use super::common::ledger::Ledger;
 use super::common::net::{converse, listen, own_ip};
-use super::common::{Run, TempDir, eventually};
+use super::common::{Run, TempDir, eventually, wait};
 use super::whose;
 
 /// Connections that come and go in each round.
@@ -52,7 +53,7 @@ fn round(stage: &Stage, args: &str) {
                 let listener = listen(ip);
                 while !stop.load(Ordering::Relaxed) || count.load(Ordering::Relaxed) < MANY {
                     converse(&listener);
-                    thread::sleep(PAUSE);
+                    wait::pace(PAUSE);
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -68,8 +69,10 @@ fn round(stage: &Stage, args: &str) {
         let lines = text[..whole].lines();
         lines.map(str::to_owned).collect::<Vec<String>>()
     };
+    let ledger = Ledger::open();
     let tracer = Run::quiet(&format!("--format json --dst-ip {ip} {args}"));
     let tracer = tracer.stdout_to(&file).start();
+    let mut account = ledger.account(&tracer);
     let so_far = count.load(Ordering::Relaxed);
     assert!(eventually(
         || count.load(Ordering::Relaxed) > so_far + MANY / 10
@@ -90,15 +93,17 @@ fn round(stage: &Stage, args: &str) {
         closes.filter(old).count() == OLD
     };
     eventually(closed);
+    account.close();
     tracer.stop().ok();
     let all = event::objects(&lines());
+    account.balance(&all);
     let summary = event::summary(&all);
     let lost = number(summary, "lost.events");
 
     // One socket for each pair of ends; on loopback the kernel uses ports again
     // while the one before is in TIME_WAIT (tcp_tw_reuse).
     let mut sockets: HashMap<(SocketAddr, SocketAddr), (&str, bool)> = HashMap::new();
-    for event in all.iter().filter(|e| e["event"] == "tcp_state") {
+    for event in all.iter().filter(|e| e["event.name"] == "tcp_state") {
         let key = (event::local(event), event::peer(event));
         assert_eq!(key.1.ip(), ip);
         let pid = whose(event).0;
@@ -122,7 +127,7 @@ fn round(stage: &Stage, args: &str) {
     }
     for end in &ends[..OLD] {
         let mine =
-            |e: &&event::Value| e["event"] == "tcp_state" && old(e) && event::local(e) == *end;
+            |e: &&event::Value| e["event.name"] == "tcp_state" && old(e) && event::local(e) == *end;
         let life: Vec<_> = all.iter().filter(mine).collect();
         assert_eq!(life.len(), 3, "{life:#?}");
         for event in life {

@@ -84,7 +84,7 @@ pub fn two_namespaces(stage: &Stage) {
     let all = told(tracer, at, 4);
     let firsts = event::with(&all, at).into_iter();
     let firsts: Vec<_> = firsts
-        .filter(|e| e["event"] == "tcp_state" && event::transition(e) == "LISTEN>SYN_RECV")
+        .filter(|e| e["event.name"] == "tcp_state" && event::transition(e) == "LISTEN>SYN_RECV")
         .map(|e| whose(&e))
         .collect();
     // One after the other.

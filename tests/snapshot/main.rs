@@ -4,7 +4,6 @@
 //! test runs at a time: each starts tracers of its own.
 
 #[path = "../common/actor.rs"]
-#[allow(dead_code)]
 mod actor;
 mod busy;
 #[path = "../common/mod.rs"]

@@ -129,7 +129,7 @@ pub fn retransmission(stage: &Stage) {
         let all = event::with(&event::objects(lines), pair.at);
         let mut again = all
             .into_iter()
-            .filter(|e| text(e, "event").starts_with("tcp_retransmit"));
+            .filter(|e| text(e, "event.name").starts_with("tcp_retransmit"));
         again.next()
     };
     tracer.until(|lines| again(lines).is_some());

@@ -8,12 +8,11 @@ use std::io::{Read, Write, stderr, stdin, stdout};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{self, Command, ExitCode, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::common::event::{self, Value};
 use crate::common::preflight::Report;
-use crate::common::{Run, Tracer, net};
+use crate::common::{Run, Tracer, net, wait};
 use crate::suite::{Done, Variant, say};
 
 /// What the program is called with to be the child.
@@ -62,7 +61,7 @@ pub fn who_and_when() -> Done {
     let server = listener.local_addr().unwrap();
     let of_server = |lines: &[String]| -> Vec<Value> {
         let mut own = event::with(&event::objects(lines), server);
-        own.retain(|e| event::local(e) == server && e["event"] == "tcp_state");
+        own.retain(|e| event::local(e) == server && e["event.name"] == "tcp_state");
         own
     };
     let entered = |lines: &[String], state: &str| {
@@ -73,7 +72,7 @@ pub fn who_and_when() -> Done {
     let start = Instant::now();
     let client = TcpStream::connect(server).expect("connect");
     assert!(tracer.until(|lines| entered(lines, "ESTABLISHED")));
-    sleep(WAIT);
+    wait::pass("the delay of the accept", WAIT);
     let mut child = Command::new("/init")
         .arg(CHILD)
         .stdin(Stdio::piped())

@@ -21,7 +21,7 @@ const NOBODY: &str = "02:00:00:00:00:77";
 
 fn of_kind(all: &[Value], server: SocketAddr, kind: &str) -> Vec<Value> {
     let mut own = event::with(all, server);
-    own.retain(|e| e["event"] == kind);
+    own.retain(|e| e["event.name"] == kind);
     own
 }
 
@@ -34,7 +34,7 @@ fn check_syns(all: &[Value], lines: &[String], server: SocketAddr) {
     let again = of_kind(all, server, "tcp_retransmit");
     assert!(!again.is_empty(), "no retransmission to {server}: {all:#?}");
     for e in &again {
-        assert_eq!(e["tcp.state"], "SYN_SENT", "{e}");
+        assert_eq!(e["tcp.state.current"], "SYN_SENT", "{e}");
         assert_eq!(event::peer(e), server, "{e}");
         assert_ne!(event::local(e).port(), 0, "{e}");
         let wire = if server.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -159,7 +159,7 @@ pub fn data_lost() -> Done {
         let again = of_kind(&all, server, "tcp_retransmit");
         assert!(again.len() >= 2, "{again:#?}");
         let of_client = complete(&all, server);
-        assert_eq!(again[0]["tcp.state"], "ESTABLISHED");
+        assert_eq!(again[0]["tcp.state.current"], "ESTABLISHED");
         assert_eq!(event::local(&again[0]), address);
         assert_eq!(again[0]["socket.id"], of_client[0]["socket.id"]);
     }
@@ -193,7 +193,7 @@ pub fn lossy_link() -> Done {
     assert!(again.len() >= ENOUGH, "{} retransmissions", again.len());
     for e in again {
         // What was written last may still be on its way at the end.
-        assert!(["ESTABLISHED", "FIN_WAIT1"].contains(&event::text(&e, "tcp.state")));
+        assert!(["ESTABLISHED", "FIN_WAIT1"].contains(&event::text(&e, "tcp.state.current")));
         assert_eq!(e["socket.id"], of_client[0]["socket.id"], "{e}");
     }
     Ok(())
@@ -222,7 +222,7 @@ pub fn failed() -> Done {
     assert!(!failed.is_empty(), "no failed retransmission: {all:#?}");
     for e in &failed {
         assert_eq!(e["error.type"], "EHOSTUNREACH", "{e}");
-        assert_eq!(e["tcp.state"], "ESTABLISHED", "{e}");
+        assert_eq!(e["tcp.state.current"], "ESTABLISHED", "{e}");
     }
     let mut own = event::lines_with(&lines, server);
     own.retain(|l| l.kind == "Retransmit Failed");

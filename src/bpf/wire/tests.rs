@@ -1,29 +1,84 @@
 //! Events for the tests of other modules, and the decoder's own.
 use super::*;
+use crate::order::Value;
+
+const ORDERS: [Order; 2] = [Order::Little, Order::Big];
+
+/// A wire event as it is laid out.
+#[derive(Clone)]
+struct Laid {
+    bytes: [u8; EV_CLOSE_SIZE],
+    order: Order,
+}
+
+impl Laid {
+    /// An empty one, in its longer form.
+    fn new(order: Order) -> Laid {
+        let bytes = [0; EV_CLOSE_SIZE];
+        Laid { bytes, order }.with(&EV_VERSION, VERSION)
+    }
+
+    fn with<T: Value>(mut self, member: &Field<T>, value: T) -> Laid {
+        member.put(&mut self.bytes, value, self.order);
+        self
+    }
+
+    /// The same for a member of its owner.
+    fn owned<T: Value>(mut self, member: &Field<T>, value: T) -> Laid {
+        member.put(&mut self.bytes[EV_OWNER.at..], value, self.order);
+        self
+    }
+
+    fn decoded(&self, len: usize, known: Abilities) -> Result<Event, DecodeError> {
+        Event::decode_from(self.order, 1, 2, &self.bytes[..len], known)
+    }
+
+    /// What it is, where a host tells all.
+    fn decode(&self) -> Event {
+        let event = self.decoded(EV_CLOSE_SIZE, Abilities::all());
+        event.expect("a valid event")
+    }
+}
+
+fn mapped(last: u8) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last]
+}
+
+fn comm(name: &[u8]) -> [u8; COMM_LEN] {
+    let mut comm = [0; COMM_LEN];
+    comm[..name.len()].copy_from_slice(name);
+    comm
+}
+
+fn laid(order: Order, socket: u64, old: State, new: State, ports: (u16, u16)) -> Laid {
+    Laid::new(order)
+        .with(&EV_SOCKET, socket)
+        .with(&EV_TASK, 10 << 32 | 11)
+        .with(&EV_LOCAL, mapped(1))
+        .with(&EV_PEER, mapped(2))
+        .with(&EV_COMM, comm(b"curl"))
+        .with(&EV_KIND, KIND_STATE)
+        .with(&EV_OLDSTATE, old as u8)
+        .with(&EV_NEWSTATE, new as u8)
+        .with(&EV_LOCAL_PORT, ports.0)
+        .with(&EV_PEER_PORT, ports.1)
+        .with(&EV_FAMILY, AF_INET)
+        .with(&EV_FLAGS, FLAG_FAMILY)
+}
+
+/// One of this host's.
+fn native(old: State, new: State, ports: (u16, u16)) -> Laid {
+    laid(Order::NATIVE, 1, old, new, ports)
+}
 
 /// The bytes of a state event, as the program would send them.
-pub fn wire(socket: u64, old: State, new: State, ports: (u16, u16)) -> [u8; WIRE_CLOSE_LEN] {
-    let mut b = [0; WIRE_CLOSE_LEN];
-    b[..8].copy_from_slice(&socket.to_le_bytes());
-    b[8..12].copy_from_slice(&11u32.to_le_bytes());
-    b[12..16].copy_from_slice(&10u32.to_le_bytes());
-    b[26..32].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
-    b[42..48].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 2]);
-    b[48..52].copy_from_slice(b"curl");
-    b[72] = WIRE_VERSION;
-    b[73] = KIND_STATE;
-    b[74] = old as u8;
-    b[75] = new as u8;
-    b[76..78].copy_from_slice(&ports.0.to_le_bytes());
-    b[78..80].copy_from_slice(&ports.1.to_le_bytes());
-    b[80..82].copy_from_slice(&AF_INET.to_le_bytes());
-    b[82] = 2;
-    b
+pub fn wire(socket: u64, old: State, new: State, ports: (u16, u16)) -> [u8; EV_CLOSE_SIZE] {
+    laid(Order::NATIVE, socket, old, new, ports).bytes
 }
 
 /// A state event at `time`.
 pub fn state(time: u64, socket: u64, old: State, new: State, ports: (u16, u16)) -> Event {
-    Event::decode(time, 0, &wire(socket, old, new, ports), Known::all()).expect("a valid event")
+    Event::decode(time, 0, &wire(socket, old, new, ports), Abilities::all()).expect("a valid event")
 }
 
 /// An owner with this process id.
@@ -44,31 +99,189 @@ pub fn owner(pid: u32, source: OwnerSource) -> Owner {
     }
 }
 
+/// The numbers that the programs have of states are the kernel's, as are ours.
 #[test]
-fn decodes_every_field() {
-    let e = state(
-        5,
-        0xffff_8880_0000_0001,
-        State::Close,
-        State::SynSent,
-        (0, 80),
-    );
-    assert_eq!(e.socket, 0xffff_8880_0000_0001);
-    assert_eq!((e.on_cpu.pid, e.on_cpu.tid, e.on_cpu.uid), (10, 11, None));
-    assert_eq!(e.on_cpu.comm(), b"curl");
-    assert_eq!(e.local.addr.to_string(), "10.0.0.1");
-    assert_eq!(e.peer.addr.to_string(), "10.0.0.2");
-    assert_eq!((e.local.port, e.peer.port), (0, 80));
-    assert_eq!(e.wire, Wire::Ipv4);
-    assert!(!e.is_noise());
+fn states_and_names_are_the_kernels() {
+    for (number, state) in [
+        (ESTABLISHED, State::Established),
+        (SYN_SENT, State::SynSent),
+        (SYN_RECV, State::SynRecv),
+        (FIN_WAIT1, State::FinWait1),
+        (FIN_WAIT2, State::FinWait2),
+        (CLOSE, State::Close),
+        (LAST_ACK, State::LastAck),
+        (LISTEN, State::Listen),
+        (CLOSING, State::Closing),
+    ] {
+        assert_eq!(number, state as u8);
+    }
+}
+
+#[test]
+fn every_place_of_a_state_change() {
+    for order in ORDERS {
+        let laid = laid(
+            order,
+            0x7fff_8880_1234_5678,
+            State::Closing,
+            State::Close,
+            (14, 15),
+        )
+        .with(&EV_TASK, 11 << 32 | 12)
+        .with(&EV_COMM, *b"on the cpu, long")
+        .with(&EV_FLAGS, FLAG_FAMILY | FLAG_SOCKET)
+        .owned(&OW_TASK, 16 << 32 | 17)
+        .owned(&OW_CGROUP, 18)
+        .owned(&OW_COMM, *b"the owner of it!")
+        .owned(&OW_UID, 19)
+        .owned(&OW_PARENT, 20)
+        .owned(&OW_NETNS, 21)
+        .owned(&OW_SOURCE, SOURCE_LISTENER.into())
+        .with(&EV_SKERR, 22)
+        .with(&EV_SEGS_OUT, 23)
+        .with(&EV_BYTES_SENT, 2400)
+        .with(&EV_RETRANS, 400)
+        .with(&EV_RECEIVED, 25)
+        .with(&EV_SKFLAGS, 2)
+        .with(&EV_SRTT, 8 * 26)
+        .with(&EV_MINRTT, 27)
+        .with(&EV_SEGS_IN, 28)
+        .with(&EV_ALL_RETRANS, 29)
+        // Sequence numbers that wrap.
+        .with(&EV_UNA, u32::MAX - 99)
+        .with(&EV_ACKED, 31)
+        .with(&EV_NXT, 100)
+        .with(&EV_WRITTEN, 133)
+        .with(&EV_TW_COUNT, 34)
+        .with(&EV_TW_LIMIT, 35)
+        .with(&EV_TW_REFS, 35);
+        let event = laid.decode();
+        let owner = Owner {
+            task: Task {
+                pid: 16,
+                tid: 17,
+                uid: Some(19),
+                name: *b"the owner of it!",
+            },
+            thread: [0; COMM_LEN],
+            parent: Some(20),
+            cgroup: Some(18),
+            source: OwnerSource::Listener,
+        };
+        assert_eq!((event.time, event.cpu), (1, 2));
+        assert_eq!(event.socket, 0x7fff_8880_1234_5678);
+        let on_cpu = Task {
+            pid: 11,
+            tid: 12,
+            uid: None,
+            name: *b"on the cpu, long",
+        };
+        assert_eq!(event.on_cpu, on_cpu);
+        assert_eq!(event.owner, Some(owner));
+        assert_eq!(event.netns, Some(21));
+        let state = What::State {
+            old: State::Closing,
+            new: State::Close,
+        };
+        assert_eq!(event.what, state);
+        assert_eq!(event.wire, Wire::Ipv4);
+        let ends = [event.local, event.peer].map(|end| (end.addr.to_string(), end.port));
+        assert_eq!(ends, [("10.0.0.1".into(), 14), ("10.0.0.2".into(), 15)]);
+        let counters = Counters {
+            error: Some(22),
+            bytes_sent: None,
+            sent: Some(Sent {
+                acked: 31,
+                in_flight: 200,
+                unsent: 33,
+                handed: Some(2000),
+            }),
+            bytes_retransmitted: Some(400),
+            retransmits: Some(29),
+            // Without the peer's FIN.
+            bytes_received: Some(24),
+            fin_received: Some(true),
+            segments_sent: Some(23),
+            segments_received: Some(28),
+            rtt_us: Some(26),
+            min_rtt_us: Some(27),
+            has_socket: Some(true),
+            time_wait_room: Some(true),
+        };
+        assert_eq!(event.counters, counters);
+        // As it goes into the map.
+        let kept: [u8; OW_SIZE] = EV_OWNER.get(&laid.bytes, order);
+        assert_eq!(owner.encode(order, 21), kept);
+    }
+}
+
+#[test]
+fn every_kind_and_flag() {
+    for order in ORDERS {
+        let what = |kind: u8, flags: u16| {
+            let laid = Laid::new(order)
+                .with(&EV_KIND, kind)
+                .with(&EV_FLAGS, flags)
+                .with(&EV_NEWSTATE, ESTABLISHED)
+                .with(&EV_ERR, -16)
+                .with(&EV_REASON, 9)
+                .with(&EV_TOTAL, 5);
+            laid.decoded(EV_SIZE, Abilities::all()).expect("valid").what
+        };
+        let state = Some(State::Established);
+        let error = |error| What::Retransmit {
+            state,
+            error,
+            total: Some(5),
+        };
+        assert_eq!(what(KIND_RETRANS, FLAG_ERR), error(Some(16)));
+        assert_eq!(what(KIND_RETRANS, !FLAG_ERR), error(None));
+        assert_eq!(what(KIND_SYNACK, 0), What::SynAck);
+        let reason = |reason| What::ResetSent { reason };
+        assert_eq!(what(KIND_RST_SENT, FLAG_REASON), reason(Some(9)));
+        assert_eq!(what(KIND_RST_SENT, !FLAG_REASON), reason(None));
+        assert_eq!(what(KIND_RST_RCVD, 0), What::ResetReceived);
+        assert_eq!(what(KIND_ACCEPT, 0), What::Accepted);
+        let cookie = 0x1234_5678_9abc;
+        // A number in place of an address.
+        let mut destroyed = Laid::new(order).with(&EV_KIND, KIND_DESTROY);
+        u64::write(cookie, &mut destroyed.bytes[EV_LOCAL.at..], order);
+        assert_eq!(destroyed.decode().what, What::Destroyed { cookie });
+    }
+}
+
+#[test]
+fn every_source() {
+    for order in ORDERS {
+        for (number, source) in [
+            (SOURCE_NONE, None),
+            (SOURCE_TASK, Some(OwnerSource::Task)),
+            (SOURCE_CACHED, Some(OwnerSource::Cached)),
+            (SOURCE_LISTENER, Some(OwnerSource::Listener)),
+            (SOURCE_ACCEPT, Some(OwnerSource::Accept)),
+            (SOURCE_SNAPSHOT, Some(OwnerSource::Snapshot)),
+            (SOURCE_TAKEN, Some(OwnerSource::ListenerAccepted)),
+            (77, None),
+        ] {
+            // What stands beside it is none of the source.
+            let laid = Laid::new(order)
+                .with(&EV_KIND, KIND_SYNACK)
+                .owned(&OW_SOURCE, 0x1234_5600 | u32::from(number));
+            let owner = laid.decode().owner;
+            assert_eq!(owner.map(|owner| owner.source), source);
+            if let Some(owner) = owner {
+                let kept = owner.encode(order, 0);
+                assert_eq!(OW_SOURCE.get(&kept, order), u32::from(number));
+            }
+        }
+    }
 }
 
 #[test]
 fn what_is_behind_a_name_is_none_of_it() {
-    let mut bytes = wire(1, State::Close, State::SynSent, (0, 80));
-    bytes[48..64].copy_from_slice(b"curl\0bash\0python");
-    let event = Event::decode(5, 0, &bytes, Known::all()).expect("a valid event");
-    assert_eq!(event.on_cpu.name, *b"curl\0\0\0\0\0\0\0\0\0\0\0\0");
+    let laid = native(State::Close, State::SynSent, (0, 80));
+    let laid = laid.with(&EV_COMM, *b"curl\0bash\0python");
+    assert_eq!(laid.decode().on_cpu.name, comm(b"curl"));
 }
 
 #[test]
@@ -85,120 +298,104 @@ fn an_owner_comes_back_as_it_was() {
         cgroup: Some(77),
         source: OwnerSource::Listener,
     };
-    let bytes = owner.encode(5);
-    assert_eq!(Owner::decode(&bytes, Known::all()), Some(owner));
-    let less = Owner {
-        parent: None,
-        cgroup: None,
-        ..owner
-    };
-    assert_eq!(Owner::decode(&bytes, Known::empty()), Some(less));
-    // Not every program knows what the others know.
-    assert_eq!(Owner::decode(&less.encode(5), Known::all()), Some(less));
-    assert_eq!(Owner::decode(&[0; OWNER_LEN], Known::all()), None);
-    let mut nobody = owner;
-    nobody.task.uid = None;
-    assert_eq!(Owner::decode(&nobody.encode(5), Known::all()), Some(nobody));
+    for order in ORDERS {
+        let decode = |bytes: &[u8; OW_SIZE], known| Owner::decode(order, bytes, known);
+        let bytes = owner.encode(order, 5);
+        assert_eq!(decode(&bytes, Abilities::all()), Some(owner));
+        let less = Owner {
+            parent: None,
+            cgroup: None,
+            ..owner
+        };
+        assert_eq!(decode(&bytes, Abilities::empty()), Some(less));
+        // Not every program knows what the others know.
+        assert_eq!(decode(&less.encode(order, 5), Abilities::all()), Some(less));
+        assert_eq!(decode(&[0; OW_SIZE], Abilities::all()), None);
+        let mut nobody = owner;
+        nobody.task.uid = None;
+        assert_eq!(
+            decode(&nobody.encode(order, 5), Abilities::all()),
+            Some(nobody)
+        );
+    }
 }
 
 #[test]
 fn counters_are_those_that_are_known() {
-    let mut b = wire(1, State::Closing, State::Close, (1, 2));
-    b[136..140].copy_from_slice(&104i32.to_le_bytes());
-    b[144..152].copy_from_slice(&1500u64.to_le_bytes());
-    b[152..160].copy_from_slice(&500u64.to_le_bytes());
-    b[160..168].copy_from_slice(&8u64.to_le_bytes());
-    b[168] = 2;
-    b[172..176].copy_from_slice(&80u32.to_le_bytes());
-    b[176..180].fill(0xff);
-    b[184] = 3;
-    // Sequence numbers that wrap.
-    b[188..192].copy_from_slice(&(u32::MAX - 1).to_le_bytes());
-    b[192..200].copy_from_slice(&901u64.to_le_bytes());
-    b[200..204].copy_from_slice(&98u32.to_le_bytes());
-    b[204..208].copy_from_slice(&101u32.to_le_bytes());
-    b[208] = 4;
-    b[212] = 5;
-    let counters = |known| Event::decode(0, 0, &b, known).expect("valid").counters;
-    let all = counters(Known::all());
-    assert_eq!(all.error, Some(104));
+    let laid = native(State::Closing, State::Close, (1, 2))
+        .with(&EV_SKERR, 104)
+        .with(&EV_BYTES_SENT, 1500)
+        .with(&EV_RETRANS, 500)
+        .with(&EV_MINRTT, u32::MAX)
+        .with(&EV_ACKED, 901)
+        .with(&EV_NXT, 98)
+        .with(&EV_UNA, 8)
+        .with(&EV_WRITTEN, 98)
+        .with(&EV_TW_COUNT, 4)
+        .with(&EV_TW_LIMIT, 5);
+    let counters = |laid: &Laid, known| {
+        let event = laid.decoded(EV_CLOSE_SIZE, known);
+        event.expect("valid").counters
+    };
+    let all = counters(&laid, Abilities::all());
     let mut sent = Sent {
         acked: 901,
-        in_flight: 100,
-        unsent: 3,
+        in_flight: 90,
+        unsent: 0,
         handed: Some(1000),
     };
     assert_eq!((all.bytes_sent, all.sent), (None, Some(sent)));
     sent.handed = None;
-    assert_eq!(counters(Known::SENT).sent, Some(sent));
-    assert_eq!(all.bytes_retransmitted, Some(500));
-    assert_eq!(all.retransmits, Some(3));
+    assert_eq!(counters(&laid, Abilities::SENT).sent, Some(sent));
+    assert_eq!((all.rtt_us, all.min_rtt_us), (None, None));
     assert_eq!(all.has_socket, Some(false));
-    assert_eq!(all.time_wait_room, Some(true));
-    // Without the peer's FIN.
-    assert_eq!(all.bytes_received, Some(7));
-    assert_eq!(all.fin_received, Some(true));
-    assert_eq!((all.rtt_us, all.min_rtt_us), (Some(10), None));
-    assert_eq!(counters(Known::empty()), Counters::default());
-    let with = |at: usize, value: u8| {
-        let mut b = b;
-        b[at] = value;
-        Event::decode(0, 0, &b, Known::all())
-            .expect("valid")
-            .counters
-    };
-    assert_eq!(with(82, 10).has_socket, Some(true));
-    assert_eq!(with(208, 5).time_wait_room, Some(false));
-    assert_eq!(with(216, 5).time_wait_room, Some(true));
-    assert_eq!(with(216, 6).time_wait_room, Some(false));
-    assert_eq!(with(215, 0x80).time_wait_room, None);
-    assert_eq!(with(74, State::LastAck as u8).time_wait_room, None);
+    assert_eq!(all.fin_received, Some(false));
+    assert_eq!(counters(&laid, Abilities::empty()), Counters::default());
+
+    let room = |laid: Laid| laid.decode().counters.time_wait_room;
+    assert_eq!(room(laid.clone()), Some(true));
+    assert_eq!(room(laid.clone().with(&EV_TW_COUNT, 5)), Some(false));
+    assert_eq!(room(laid.clone().with(&EV_TW_REFS, 5)), Some(true));
+    assert_eq!(room(laid.clone().with(&EV_TW_REFS, 6)), Some(false));
+    assert_eq!(room(laid.clone().with(&EV_TW_LIMIT, i32::MIN)), None);
+    assert_eq!(room(laid.clone().with(&EV_OLDSTATE, LAST_ACK)), None);
+    let error = |number| laid.clone().with(&EV_SKERR, number).decode().counters.error;
+    assert_eq!(error(-104), Some(104));
+    assert_eq!(error(i32::MIN), Some(i32::MAX));
+
     // Only the end has them.
-    b[75] = State::LastAck as u8;
-    let open = Event::decode(0, 0, &b[..WIRE_LEN], Known::all()).expect("valid");
-    assert_eq!(open.counters, Counters::default());
-    b[75] = State::Close as u8;
-    let cut = Event::decode(0, 0, &b[..WIRE_LEN], Known::all());
+    let cut = laid.decoded(EV_SIZE, Abilities::all());
     assert_eq!(cut, Err(DecodeError::Short));
+    let open = laid.with(&EV_NEWSTATE, LAST_ACK);
+    let open = open.decoded(EV_SIZE, Abilities::all()).expect("valid");
+    assert_eq!(open.counters, Counters::default());
 }
 
 #[test]
 fn a_name_of_sixteen_bytes_has_no_end() {
-    let mut b = wire(1, State::Close, State::Listen, (1, 2));
-    b[48..64].copy_from_slice(&[b'x'; 16]);
-    assert_eq!(
-        Event::decode(0, 0, &b, Known::all())
-            .expect("valid")
-            .on_cpu
-            .comm(),
-        [b'x'; 16]
-    );
+    let laid = native(State::Close, State::Listen, (1, 2));
+    let event = laid.with(&EV_COMM, [b'x'; COMM_LEN]).decode();
+    assert_eq!(event.on_cpu.comm(), [b'x'; COMM_LEN]);
 }
 
 #[test]
 fn v4_unspecified_and_v6_are_told_apart() {
-    let mut b = wire(1, State::Close, State::Listen, (1, 2));
-    b[16..48].fill(0);
-    let e = Event::decode(0, 0, &b, Known::all()).expect("valid");
+    let laid = native(State::Close, State::Listen, (1, 2))
+        .with(&EV_LOCAL, [0; 16])
+        .with(&EV_PEER, [0; 16]);
+    let e = laid.decode();
     assert_eq!(e.local.addr.to_string(), "0.0.0.0");
     assert!(e.is_noise());
-    b[80] = libc::AF_INET6 as u8;
-    let e = Event::decode(0, 0, &b, Known::all()).expect("valid");
+    let laid = laid.with(&EV_FAMILY, libc::AF_INET6 as u16);
+    let e = laid.decode();
     assert_eq!(
         (e.wire, e.local.addr.to_string()),
         (Wire::Ipv6, "::".into())
     );
-    b[42..48].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 2]);
-    assert_eq!(
-        Event::decode(0, 0, &b, Known::all()).expect("valid").wire,
-        Wire::Ipv4
-    );
+    let laid = laid.with(&EV_PEER, mapped(2));
+    assert_eq!(laid.decode().wire, Wire::Ipv4);
     // Before 5.12 a retransmission doesn't say its family.
-    b[82] = 0;
-    assert_eq!(
-        Event::decode(0, 0, &b, Known::all()).expect("valid").wire,
-        Wire::Ipv4
-    );
+    assert_eq!(laid.with(&EV_FLAGS, 0).decode().wire, Wire::Ipv4);
 }
 
 /// The name of the task on the CPU is that of the thread by which the owner
@@ -206,58 +403,49 @@ fn v4_unspecified_and_v6_are_told_apart() {
 #[test]
 fn the_thread_is_the_one_on_the_cpu_where_it_is_the_owners() {
     let thread = |source: OwnerSource, kind: u8| {
-        let mut b = wire(1, State::Established, State::FinWait1, (1, 2));
-        b[73] = kind;
-        b[OWNER..OWNER + OWNER_LEN].copy_from_slice(&owner(10, source).encode(5));
-        let event = Event::decode(0, 0, &b, Known::all()).expect("valid");
+        let laid = native(State::Established, State::FinWait1, (1, 2)).with(&EV_KIND, kind);
+        let kept = owner(10, source).encode(laid.order, 5);
+        let event = laid.with(&EV_OWNER, kept).decode();
         event.owner.expect("an owner").thread
     };
-    let (known, unknown) = (*b"curl\0\0\0\0\0\0\0\0\0\0\0\0", [0; COMM_LEN]);
+    let (known, unknown) = (comm(b"curl"), [0; COMM_LEN]);
     assert_eq!(thread(OwnerSource::Task, KIND_STATE), known);
     assert_eq!(thread(OwnerSource::Accept, KIND_ACCEPT), known);
     assert_eq!(thread(OwnerSource::Accept, KIND_STATE), unknown);
-    assert_eq!(thread(OwnerSource::Cached, KIND_RETRANSMIT), unknown);
+    assert_eq!(thread(OwnerSource::Cached, KIND_RETRANS), unknown);
     assert_eq!(thread(OwnerSource::Listener, KIND_STATE), unknown);
 }
 
 #[test]
 fn a_failed_retransmission_has_its_errno() {
-    let mut b = wire(1, State::Close, State::Established, (1, 2));
-    b[73] = KIND_RETRANSMIT;
-    b[64] = 7;
-    b[68..72].copy_from_slice(&(-16i32).to_le_bytes());
-    let what = |b: &[u8]| Event::decode(0, 0, b, Known::all()).expect("valid").what;
-    let with = |error| What::Retransmit {
+    let laid = native(State::Close, State::Established, (1, 2))
+        .with(&EV_KIND, KIND_RETRANS)
+        .with(&EV_TOTAL, 7)
+        .with(&EV_ERR, i32::MIN)
+        .with(&EV_FLAGS, FLAG_ERR);
+    let with = |total| What::Retransmit {
         state: Some(State::Established),
-        error,
-        total: Some(7),
+        error: Some(i32::MAX),
+        total,
     };
-    assert_eq!(what(&b), with(None));
-    b[82] = 3;
-    assert_eq!(what(&b), with(Some(16)));
-    b[68..72].copy_from_slice(&i32::MIN.to_le_bytes());
-    assert_eq!(what(&b), with(Some(i32::MAX)));
-    let event = Event::decode(0, 0, &b, Known::all() - Known::RETRANSMITS);
-    let What::Retransmit { total, .. } = event.expect("valid").what else {
-        panic!("no retransmission");
-    };
-    assert_eq!(total, None);
+    assert_eq!(laid.decode().what, with(Some(7)));
+    let less = laid.decoded(EV_CLOSE_SIZE, Abilities::all() - Abilities::RETRANSMITS);
+    assert_eq!(less.expect("valid").what, with(None));
 }
 
 #[test]
 fn refuses_what_is_no_event() {
-    let b = wire(1, State::Close, State::Listen, (1, 2));
+    let laid = native(State::Close, State::Listen, (1, 2));
     assert_eq!(
-        Event::decode(0, 0, &b[..139], Known::all()),
+        laid.decoded(EV_SIZE - 1, Abilities::all()),
         Err(DecodeError::Short)
     );
-    let with = |at: usize, value| {
-        let mut b = b;
-        b[at] = value;
-        Event::decode(0, 0, &b, Known::all())
+    let with = |member: &Field<u8>, value| {
+        let laid = laid.clone().with(member, value);
+        laid.decoded(EV_CLOSE_SIZE, Abilities::all())
     };
-    assert_eq!(with(72, 1), Err(DecodeError::Version));
-    assert_eq!(with(73, 8), Err(DecodeError::Kind));
-    assert_eq!(with(74, 0), Err(DecodeError::State));
-    assert_eq!(with(75, 99), Err(DecodeError::State));
+    assert_eq!(with(&EV_VERSION, VERSION - 1), Err(DecodeError::Version));
+    assert_eq!(with(&EV_KIND, 8), Err(DecodeError::Kind));
+    assert_eq!(with(&EV_OLDSTATE, 0), Err(DecodeError::State));
+    assert_eq!(with(&EV_NEWSTATE, 99), Err(DecodeError::State));
 }

@@ -3,6 +3,7 @@
 //! Contract: it is said of the peer only, and only once the scan is done; this
 //! host may as well connect from a port at which something listens elsewhere.
 
+use crate::model::sort;
 use crate::model::tcp::Endpoint;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -21,7 +22,7 @@ pub(super) struct Openers {
 impl Openers {
     /// The scan is done.
     pub fn complete(&mut self) {
-        self.listening.sort_unstable();
+        sort::by_key(&mut self.listening, |listening| *listening);
         self.complete = true;
     }
 

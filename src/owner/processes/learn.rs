@@ -1,7 +1,7 @@
 //! What a record or an event tells of a process.
 
-use super::tree::Index;
-use super::{LIVING, NEVER, Process, Processes};
+use super::process::{Index, NEVER, Process};
+use super::{LIVING, Processes};
 use crate::host::proc::Name;
 use crate::model::event::Task;
 use crate::perf::record::{Ids, News, Topic};

@@ -1,8 +1,10 @@
 //! The processes that are there at the start, by /proc/PID/stat.
 
-use super::{LIVING, NEVER, Process, Processes};
+use super::process::{NEVER, Process};
+use super::{LIVING, Processes};
 use crate::host::proc::{Name, Proc};
 use crate::model::event::COMM_LEN;
+use crate::model::sort;
 use crate::sys::time;
 
 /// PF_KTHREAD (include/linux/sched.h), since Linux 2.6.37.
@@ -88,7 +90,7 @@ impl Processes {
         });
         // A /proc with hidepid= hides what is not one's own.
         whole &= all.by_pid.contains_key(&1) && all.living < LIVING;
-        parents.sort_unstable();
+        sort::by_key(&mut parents, |parent| *parent);
         for (born, pid, parent) in parents {
             let (child, maker) = (all.by_pid.get(&pid), all.by_pid.get(&parent));
             if let (Some(&child), Some(&maker)) = (child, maker) {

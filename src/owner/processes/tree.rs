@@ -5,15 +5,8 @@
 //! maker's, as of the time when it was made. Children are kept the youngest
 //! first. An [`Index`] of a process that has gone finds nothing.
 
-use super::Process;
+use super::process::{Index, Process};
 use std::collections::VecDeque;
-
-/// Where a process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Index {
-    slot: u32,
-    generation: u32,
-}
 
 #[derive(Debug)]
 struct Node {

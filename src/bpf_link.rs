@@ -1,0 +1,501 @@
+//! What the assembler makes and what the loader completes: instructions with the places that only the host can fill.
+//!
+//! A [`Template`] is a program without field offsets and map descriptors. [`Template::link`] fills them from a
+//! [`Host`], drops the blocks of fields that the host does not have (the verifier refuses unreachable instructions),
+//! expands copies to the widest loads that are aligned on both sides (the verifier wants the record's loads naturally
+//! aligned and not below byte 8), and resolves the jumps last, so that anything may change its length before. There
+//! is no parser in here, and no panic on a template or host that makes no sense. Shared with build.rs.
+
+use crate::bpf_insn::{HELPERS, Insn, Size, text};
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+#[path = "bpf_link/lines.rs"]
+mod lines;
+#[path = "bpf_link/packed.rs"]
+pub mod packed;
+#[path = "bpf_link/peek.rs"]
+mod peek;
+
+pub use lines::{Lines, Place};
+
+use peek::{Peeked, copy, peek};
+
+/// Bytes at the start of a record that no program may read (v6.12 kernel/trace/bpf_trace.c, `tp_prog_is_valid_access`).
+pub const HIDDEN: u16 = 8;
+
+/// A field of the tracepoint's record that the program reads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Field {
+    /// The name in the host's `format` file.
+    pub name: String,
+    /// The sizes in bytes that the program can read; the first is the one its text is written for.
+    pub widths: Vec<u16>,
+    /// Whether the program does without it.
+    pub optional: bool,
+}
+
+/// A piece of a program. Fields and maps are indexes into the template's, targets and ends are indexes of items.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Item {
+    /// An instruction as it is.
+    Insn(Insn),
+    /// `dst = value ll`: two slots.
+    Wide {
+        /// The register written.
+        dst: u8,
+        /// The value.
+        value: u64,
+    },
+    /// `dst = map NAME ll`: two slots, with the descriptor that the host has for the map.
+    Map {
+        /// The register written.
+        dst: u8,
+        /// Which map.
+        map: u16,
+    },
+    /// A load that gets its offset and its width from the host's field.
+    Load {
+        /// The register written.
+        dst: u8,
+        /// The register that holds the context.
+        src: u8,
+        /// Which field.
+        field: u16,
+    },
+    /// A jump that gets its distance from where its target comes to stand.
+    Jump {
+        /// The jump, its distance not yet set.
+        insn: Insn,
+        /// The item jumped to.
+        target: u32,
+    },
+    /// The first `len` bytes of a field, copied to the stack at `r10 + to`.
+    Copy {
+        /// Where to, from r10.
+        to: i16,
+        /// The register that holds the context.
+        src: u8,
+        /// Which field.
+        field: u16,
+        /// How many bytes.
+        len: u16,
+        /// The register in between; it is lost.
+        via: u8,
+    },
+    /// The first `len` bytes of a kernel structure's member, copied to the stack at `r10 + to`; nothing if the host
+    /// does not tell where the member is. Where loads may not reach it, the kernel's helper reads it; r0 to r5 are
+    /// lost in any case.
+    Peek {
+        /// Where to, from r10.
+        to: i16,
+        /// The register that holds the structure.
+        src: u8,
+        /// Which field.
+        field: u16,
+        /// How many bytes.
+        len: u16,
+    },
+    /// The items from here up to `end` are kept only if the host has the field (`present`), or has it not.
+    If {
+        /// Which field.
+        field: u16,
+        /// Whether they are kept with it or without it.
+        present: bool,
+        /// The first item after the block.
+        end: u32,
+    },
+}
+
+/// A program that wants the host's offsets and descriptors.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Template {
+    /// The name to load it under: 1 to 15 characters of `[A-Za-z0-9_]` (`BPF_OBJ_NAME_LEN`, include/uapi/linux/bpf.h).
+    pub name: String,
+    /// The tracepoint's group, such as `sock`.
+    pub group: String,
+    /// The tracepoint's name in its group.
+    pub event: String,
+    /// The licence string to load it with.
+    pub license: String,
+    /// The fields it reads.
+    pub fields: Vec<Field>,
+    /// The maps it uses, by name.
+    pub maps: Vec<String>,
+    /// Its pieces, in order.
+    pub items: Vec<Item>,
+    /// For each item the line of [`Template::text`] that it stands on.
+    pub lines: Vec<u32>,
+    /// The labels, in order: the item that each stands before, and its line.
+    pub labels: Vec<(u32, u32)>,
+    /// The text it was assembled from.
+    pub text: Arc<Lines>,
+}
+
+/// Where the host's record has a field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HostField {
+    /// Bytes from the start of the record.
+    pub offset: u16,
+    /// Bytes in all.
+    pub size: u16,
+}
+
+/// What only the running host knows.
+pub trait Host {
+    /// The record's field of that name, if it has one.
+    fn field(&self, name: &str) -> Option<HostField>;
+    /// The descriptor of the map of that name, if it has been made.
+    fn map_fd(&self, name: &str) -> Option<i32>;
+    /// Bytes at the start that no program may read: none of what BTF describes.
+    fn hidden(&self) -> u16 {
+        HIDDEN
+    }
+    /// Whether members of kernel structures are read by plain loads, not by bpf_probe_read_kernel.
+    fn loads_members(&self) -> bool {
+        false
+    }
+}
+
+/// Why a program does not fit the host. The text is one line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The record lacks a field that the program can't do without.
+    MissingField {
+        /// The field.
+        field: String,
+        /// The tracepoint, as `group:event`.
+        tracepoint: String,
+    },
+    /// A field has a size that the program can't read.
+    Width {
+        /// The field.
+        field: String,
+        /// The sizes it could be read with, in bytes.
+        wanted: Vec<u16>,
+        /// The size it has, in bytes.
+        has: u16,
+    },
+    /// A field lies where no load reaches: in the first 8 bytes, or beyond 32767.
+    Offset {
+        /// The field.
+        field: String,
+        /// Its offset in the record.
+        offset: u16,
+    },
+    /// A number's offset is not a multiple of its size.
+    Alignment {
+        /// The field.
+        field: String,
+        /// Its offset in the record.
+        offset: u16,
+        /// Its size in bytes.
+        size: u16,
+    },
+    /// The host has no map of that name.
+    UnknownMap(String),
+    /// A jump over more instructions than its 16 bits can say.
+    JumpRange {
+        /// The jump's place, counted in slots from 0.
+        at: usize,
+        /// Its distance.
+        distance: i64,
+    },
+    /// The template itself makes no sense at that item.
+    Broken(usize),
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LinkError::MissingField { field, tracepoint } => {
+                write!(
+                    f,
+                    "tracepoint {tracepoint} has no field '{field}', which the program needs"
+                )
+            }
+            LinkError::Width { field, wanted, has } => {
+                write!(f, "field '{field}' has {has} bytes, but the program reads ")?;
+                for (n, width) in wanted.iter().enumerate() {
+                    write!(f, "{}{width}", if n > 0 { " or " } else { "" })?;
+                }
+                Ok(())
+            }
+            LinkError::Offset { field, offset } => {
+                write!(
+                    f,
+                    "field '{field}' lies at byte {offset}: programs can read from byte 8 up to 32767 only"
+                )
+            }
+            LinkError::Alignment {
+                field,
+                offset,
+                size,
+            } => {
+                write!(
+                    f,
+                    "field '{field}' lies at byte {offset}, not a multiple of its {size} bytes: it can't be read"
+                )
+            }
+            LinkError::UnknownMap(map) => write!(f, "no map '{map}' has been made for the program"),
+            LinkError::JumpRange { at, distance } => {
+                write!(
+                    f,
+                    "jump at instruction {at} goes over {distance} instructions: only -32768 to 32767 are possible"
+                )
+            }
+            LinkError::Broken(item) => write!(
+                f,
+                "the program's item {item} refers to something that is not there"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+/// The instructions, and for each of their slots the item it comes from.
+type Linked = (Vec<Insn>, Vec<usize>);
+
+impl Template {
+    /// The instructions to load on this host.
+    ///
+    /// # Errors
+    /// What of the host does not fit; see [`LinkError`].
+    pub fn link(&self, host: &dyn Host) -> Result<Vec<Insn>, LinkError> {
+        self.complete(host).map(|(insns, _)| insns)
+    }
+
+    /// The linked program for an auditor: one line per instruction, with its place, and what it refers to behind `;`.
+    /// The places are those of `bpftool prog dump xlated` before the kernel's own rewriting.
+    ///
+    /// # Errors
+    /// As [`Template::link`].
+    pub fn listing(&self, host: &dyn Host) -> Result<String, LinkError> {
+        let (insns, origins) = self.complete(host)?;
+        let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "; {} on {}:{}, licence {}",
+            self.name, self.group, self.event, self.license
+        );
+        let mut at = 0;
+        while let Some(insn) = insns.get(at) {
+            let (shown, slots) = text(&insns[at..]);
+            let note = match origins.get(at).and_then(|item| self.items.get(*item)) {
+                Some(Item::Load { field, .. }) => format!("field {}", self.field_name(*field)),
+                Some(Item::Copy { field, .. } | Item::Peek { field, .. }) => {
+                    format!("copy of {}", self.field_name(*field))
+                }
+                Some(Item::Map { map, .. }) => {
+                    format!(
+                        "map {}",
+                        self.maps.get(*map as usize).map_or("", String::as_str)
+                    )
+                }
+                Some(Item::Jump { .. }) => format!("to {}", at as i64 + 1 + i64::from(insn.off)),
+                Some(Item::Insn(call)) if *call == Insn::call(call.imm) => HELPERS
+                    .iter()
+                    .find(|(_, number)| *number == call.imm)
+                    .map_or("", |(name, _)| name)
+                    .to_string(),
+                _ => String::new(),
+            };
+            let _ = match note.is_empty() {
+                true => writeln!(out, "{at:4}: {shown}"),
+                false => writeln!(out, "{at:4}: {:<36} ; {note}", shown.to_string()),
+            };
+            at += slots;
+        }
+        Ok(out)
+    }
+
+    fn field_name(&self, field: u16) -> &str {
+        self.fields.get(field as usize).map_or("", |f| &f.name)
+    }
+
+    /// Where the host has each field; `None` for an optional one that it has not.
+    fn resolve(&self, host: &dyn Host) -> Result<Vec<Option<HostField>>, LinkError> {
+        let one = |field: &Field| {
+            let name = || field.name.clone();
+            match host.field(&field.name) {
+                None if field.optional => Ok(None),
+                // Of a member, another size is another member: as good as none.
+                Some(HostField { size, .. })
+                    if field.optional
+                        && is_member(&field.name)
+                        && !field.widths.contains(&size) =>
+                {
+                    Ok(None)
+                }
+                None => Err(LinkError::MissingField {
+                    field: name(),
+                    tracepoint: format!("{}:{}", self.group, self.event),
+                }),
+                Some(HostField { size, .. }) if !field.widths.contains(&size) => {
+                    Err(LinkError::Width {
+                        field: name(),
+                        wanted: field.widths.clone(),
+                        has: size,
+                    })
+                }
+                Some(HostField { offset, size })
+                    if (offset < host.hidden() && !is_member(&field.name))
+                        || i32::from(offset) + i32::from(size) > i32::from(i16::MAX) + 1 =>
+                {
+                    Err(LinkError::Offset {
+                        field: name(),
+                        offset,
+                    })
+                }
+                found => Ok(found),
+            }
+        };
+        self.fields.iter().map(one).collect()
+    }
+
+    /// How many peeks at the structure at `src` follow each other from this item on, without a jump to one of them but
+    /// the first.
+    fn peeks(&self, first: usize, src: u8) -> usize {
+        // What a call leaves of the others is lost, so that they are only peeked through once.
+        if src < 6 {
+            return 1;
+        }
+        let is_target = |at: usize| {
+            let mut items = self.items.iter();
+            items.any(|i| matches!(i, Item::Jump { target, .. } if *target as usize == at))
+        };
+        let more = |at: &usize| {
+            matches!(self.items.get(*at), Some(Item::Peek { src: s, .. }) if *s == src)
+                && !is_target(*at)
+        };
+        1 + (first + 1..).take_while(more).count()
+    }
+
+    /// What the peek at this item copies, if the host has it.
+    fn peeked(&self, at: usize, fields: &[Option<HostField>]) -> Result<Option<Peeked>, LinkError> {
+        let Some(Item::Peek { to, field, len, .. }) = self.items.get(at) else {
+            return Err(LinkError::Broken(at));
+        };
+        let place = fields.get(*field as usize).ok_or(LinkError::Broken(at))?;
+        let Some(place) = place else { return Ok(None) };
+        if *len > place.size || i32::from(*to) + i32::from(*len) > 0 {
+            return Err(LinkError::Broken(at));
+        }
+        Ok(Some(Peeked {
+            to: *to,
+            from: place.offset as i16,
+            len: *len as i16,
+        }))
+    }
+
+    fn complete(&self, host: &dyn Host) -> Result<Linked, LinkError> {
+        let fields = self.resolve(host)?;
+        let mut insns: Vec<Insn> = Vec::with_capacity(self.items.len());
+        let mut origins = Vec::with_capacity(self.items.len());
+        let mut places = vec![0; self.items.len() + 1];
+        let mut jumps = Vec::new();
+        let mut next = 0;
+        while let Some(item) = self.items.get(next) {
+            let broken = || LinkError::Broken(next);
+            let known = |field: u16| {
+                fields
+                    .get(field as usize)
+                    .copied()
+                    .flatten()
+                    .ok_or_else(broken)
+            };
+            places[next] = insns.len();
+            match *item {
+                Item::Insn(insn) => insns.push(insn),
+                Item::Wide { dst, value } => insns.extend(Insn::wide(dst, value)),
+                Item::Map { dst, map } => {
+                    let name = self.maps.get(map as usize).ok_or_else(broken)?;
+                    let fd = host
+                        .map_fd(name)
+                        .ok_or_else(|| LinkError::UnknownMap(name.to_string()))?;
+                    insns.extend(Insn::map_fd(dst, fd));
+                }
+                Item::Load { dst, src, field } => {
+                    let HostField { offset, size } = known(field)?;
+                    let width = Size::from_bytes(size).ok_or_else(broken)?;
+                    if offset % size != 0 {
+                        return Err(LinkError::Alignment {
+                            field: self.field_name(field).to_string(),
+                            offset,
+                            size,
+                        });
+                    }
+                    insns.push(Insn::load(width, dst, src, offset as i16));
+                }
+                Item::Jump { insn, target } => {
+                    jumps.push((insns.len(), target, next));
+                    insns.push(insn);
+                }
+                Item::Copy {
+                    to,
+                    src,
+                    field,
+                    len,
+                    via,
+                } => {
+                    let HostField { offset, size } = known(field)?;
+                    if len > size || i32::from(to) + i32::from(len) > 0 {
+                        return Err(broken());
+                    }
+                    copy(&mut insns, to, src, offset as i16, len as i16, via);
+                }
+                Item::Peek { src, .. } => {
+                    let (at, run) = (insns.len(), self.peeks(next, src));
+                    let mut wanted = Vec::new();
+                    for item in next..next + run {
+                        wanted.extend(self.peeked(item, &fields)?);
+                    }
+                    match host.loads_members() {
+                        true => {
+                            let via = if src == 1 { 2 } else { 1 };
+                            wanted.iter().for_each(|p| p.load(&mut insns, src, via));
+                        }
+                        false => peek(&mut insns, src, &mut wanted),
+                    }
+                    places[next..next + run].fill(at);
+                    origins.resize(insns.len(), next);
+                    next += run;
+                    continue;
+                }
+                Item::If {
+                    field,
+                    present,
+                    end,
+                } => {
+                    let has = fields.get(field as usize).ok_or_else(broken)?.is_some();
+                    let end = end as usize;
+                    if end <= next || end > self.items.len() {
+                        return Err(broken());
+                    }
+                    if has != present {
+                        places[next..end].fill(insns.len());
+                        next = end;
+                        continue;
+                    }
+                }
+            }
+            origins.resize(insns.len(), next);
+            next += 1;
+        }
+        places[self.items.len()] = insns.len();
+        for (at, target, item) in jumps {
+            let place = *places.get(target as usize).ok_or(LinkError::Broken(item))?;
+            let distance = place as i64 - (at as i64 + 1);
+            insns[at].off =
+                i16::try_from(distance).map_err(|_| LinkError::JumpRange { at, distance })?;
+        }
+        Ok((insns, origins))
+    }
+}
+
+/// Whether a field is a member of a kernel structure, by its path in BTF, and not in the record.
+pub fn is_member(name: &str) -> bool {
+    name.contains('.')
+}

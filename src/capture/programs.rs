@@ -1,0 +1,90 @@
+//! Events from the programs of bpf-asm/.
+//!
+//! Contract: what they send is whole: the owner and the task are in it.
+
+use super::attach::Loaded;
+use super::loss::Elsewhere;
+use super::way::Way;
+use crate::bpf::layout::EV_CLOSE_SIZE;
+use crate::bpf::maps::{Listener, Maps};
+use crate::bpf::tally::Tally;
+use crate::bpf::wire::DecodeError;
+use crate::host::proc::Proc;
+use crate::model::event::Event;
+use crate::owner::processes::Processes;
+use crate::perf::record::Body;
+use crate::perf::{Ring, Rings, Sample};
+use crate::sys;
+
+/// Programs, and the maps that they share.
+#[derive(Debug)]
+pub(super) struct Programs {
+    maps: Maps,
+    loaded: Loaded,
+}
+
+impl Programs {
+    /// Those that are attached.
+    pub(super) fn new(maps: Maps, loaded: Loaded) -> Programs {
+        Programs { maps, loaded }
+    }
+}
+
+impl Way for Programs {
+    fn decode(
+        &mut self,
+        sample: Sample<'_>,
+        _processes: &Processes,
+    ) -> Result<Option<Event>, DecodeError> {
+        let mut buffer = [0; EV_CLOSE_SIZE];
+        let Body::Sample { data, .. } = sample.body else {
+            return Err(DecodeError::Kind);
+        };
+        let bytes = data.flatten(&mut buffer);
+        let abilities = self.loaded.given.abilities();
+        Event::decode(sample.time, sample.cpu, bytes, abilities).map(Some)
+    }
+
+    fn reset_reasons(&self) -> &[(u32, String)] {
+        &self.loaded.reset_reasons
+    }
+
+    fn processes(&self) -> Processes {
+        // Programs tell the kernel's ids, whatever namespace this is.
+        Processes::open(Proc::open().as_ref(), true)
+    }
+
+    fn detach(&mut self, _rings: &Rings) {
+        self.loaded.detach(self.maps.tally());
+    }
+
+    fn add_listener(&self, listener: &Listener) -> sys::Result<()> {
+        self.maps.add_listener(listener)
+    }
+
+    fn forget_listener(&self, listener: &Listener) {
+        self.maps.forget_listener(listener);
+    }
+
+    fn try_losses(&self, connect: Option<&Ring>) -> sys::Result<()> {
+        self.maps.tally().readable()?;
+        self.loaded.may_ask()?;
+        connect.map_or(Ok(()), |ring| self.maps.connect(ring))
+    }
+
+    fn tally(&self) -> Option<&Tally> {
+        Some(self.maps.tally())
+    }
+
+    fn count(&self, elsewhere: &mut Elsewhere) {
+        elsewhere.skipped = self.loaded.skipped(self.maps.tally());
+    }
+
+    fn tells_of_cpus(&self) -> bool {
+        true
+    }
+
+    fn connect(&self, ring: &Ring) -> sys::Result<Option<&'static str>> {
+        self.maps.connect(ring).map(|()| None)
+    }
+}

@@ -1,0 +1,76 @@
+//! What yields events: a CPU's bytes and their time in, events out.
+//!
+//! Contract: a way to the events is one type that says all that differs from the
+//! others; [`super::Source`] asks nobody which one it is. What a way has nothing
+//! to do for stays as it is here.
+
+use super::loss::Elsewhere;
+use crate::bpf::maps::Listener;
+use crate::bpf::tally::Tally;
+use crate::bpf::wire::DecodeError;
+use crate::model::event::Event;
+use crate::owner::processes::Processes;
+use crate::perf::record::News;
+use crate::perf::{Ring, Rings, Sample};
+use crate::sys;
+use std::fmt;
+
+/// A way to the events.
+pub(super) trait Way: fmt::Debug {
+    /// The event of a sample, if it is one of TCP. `processes` are as they are
+    /// then.
+    fn decode(
+        &mut self,
+        sample: Sample<'_>,
+        processes: &Processes,
+    ) -> Result<Option<Event>, DecodeError>;
+
+    /// The names of the reasons of resets, by number, where they are known.
+    fn reset_reasons(&self) -> &[(u32, String)];
+
+    /// The processes that are there now, by the ids that the events tell.
+    fn processes(&self) -> Processes;
+
+    /// Ends it: what is in the rings then is all there will be.
+    fn detach(&mut self, rings: &Rings);
+
+    /// To be called before the rings are drained up to `until`.
+    fn look_ahead(&mut self, _rings: &Rings, _until: u64) {}
+
+    /// Takes what became of a task at `time`.
+    fn observe(&mut self, _time: u64, _news: &News) {}
+
+    /// From here on files are read by a helper alone.
+    fn hand_over(&mut self) -> sys::Result<()> {
+        Ok(())
+    }
+
+    /// There was this listener before.
+    fn add_listener(&self, _listener: &Listener) -> sys::Result<()> {
+        Ok(())
+    }
+
+    /// Takes that back: it had gone already.
+    fn forget_listener(&self, _listener: &Listener) {}
+
+    /// Tries all that a run will do to learn what was lost; `connect` is a ring to
+    /// be used as one that is opened later.
+    fn try_losses(&self, _connect: Option<&Ring>) -> sys::Result<()> {
+        Ok(())
+    }
+
+    /// What is counted by CPU beside the rings.
+    fn tally(&self) -> Option<&Tally> {
+        None
+    }
+
+    /// What is counted elsewhere.
+    fn count(&self, elsewhere: &mut Elsewhere);
+
+    /// Whether an output that failed tells of a CPU without a ring. Else only a
+    /// ring tells of a CPU that came up, and of what it lacks.
+    fn tells_of_cpus(&self) -> bool;
+
+    /// Takes a ring that was opened later. What is missing nevertheless.
+    fn connect(&self, ring: &Ring) -> sys::Result<Option<&'static str>>;
+}

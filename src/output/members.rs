@@ -1,0 +1,131 @@
+//! Members of JSON objects: keys of the table with their values, and what stands
+//! under several keys in each object.
+//!
+//! Contract: a member follows another one; what isn't known is left out.
+
+use super::escape;
+use super::keys::{self, Boolean, Key, Number, Text, Texts};
+use crate::lifecycle::SocketId;
+use crate::model::event::{Owner, comm};
+use crate::model::tcp::{Endpoint, Wire};
+use crate::model::text::{self, Stamps};
+use std::net::IpAddr;
+
+pub(crate) fn number(out: &mut Vec<u8>, key: Key<Number>, value: u64) {
+    key.next(out);
+    text::number(out, value);
+}
+
+pub(super) fn boolean(out: &mut Vec<u8>, key: Key<Boolean>, value: bool) {
+    key.next(out);
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+/// A string that needs no escaping: a name of ours.
+pub(crate) fn plain(out: &mut Vec<u8>, key: Key<Text>, value: &str) {
+    key.next(out);
+    out.push(b'"');
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'"');
+}
+
+/// Any string, if it isn't empty.
+pub(crate) fn string(out: &mut Vec<u8>, key: Key<Text>, value: &[u8]) {
+    if !value.is_empty() {
+        key.next(out);
+        escape::json_string(out, value);
+    }
+}
+
+/// Any strings.
+pub(crate) fn strings(out: &mut Vec<u8>, key: Key<Texts>, values: &[&str]) {
+    key.next(out);
+    out.push(b'[');
+    for (n, value) in values.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        escape::json_string(out, value.as_bytes());
+    }
+    out.push(b']');
+}
+
+/// A time, in nanoseconds since the epoch.
+pub(super) fn time(out: &mut Vec<u8>, key: Key<Text>, stamps: &mut Stamps, wall: u64) {
+    key.next(out);
+    out.push(b'"');
+    stamps.rfc3339(out, wall);
+    out.push(b'"');
+}
+
+/// Which connection it is.
+pub(super) fn id(out: &mut Vec<u8>, id: SocketId) {
+    keys::SOCKET_ID.next(out);
+    out.push(b'"');
+    id.render(out);
+    out.push(b'"');
+}
+
+pub(super) fn address(out: &mut Vec<u8>, key: Key<Text>, addr: IpAddr) {
+    key.next(out);
+    out.push(b'"');
+    text::address(out, addr);
+    out.push(b'"');
+}
+
+fn end(out: &mut Vec<u8>, keys: (Key<Text>, Key<Number>), end: &Endpoint) {
+    address(out, keys.0, end.addr);
+    if end.port != 0 {
+        number(out, keys.1, u64::from(end.port));
+    }
+}
+
+/// Both ends, and how they talk.
+pub(super) fn ends(out: &mut Vec<u8>, local: &Endpoint, peer: &Endpoint, wire: Wire) {
+    let ours = (keys::NETWORK_LOCAL_ADDRESS, keys::NETWORK_LOCAL_PORT);
+    end(out, ours, local);
+    end(
+        out,
+        (keys::NETWORK_PEER_ADDRESS, keys::NETWORK_PEER_PORT),
+        peer,
+    );
+    let wire = match wire {
+        Wire::Ipv4 => "ipv4",
+        Wire::Ipv6 => "ipv6",
+    };
+    plain(out, keys::NETWORK_TYPE, wire);
+    plain(out, keys::NETWORK_TRANSPORT, "tcp");
+}
+
+/// Whose socket it is, and where. A cgroup's id has 64 bits, more than a number
+/// of JSON keeps in many readers (2^53): it is a string.
+pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
+    if let Some(owner) = owner {
+        number(out, keys::PROCESS_PID, u64::from(owner.task.pid));
+        if owner.task.tid != 0 {
+            number(out, keys::PROCESS_THREAD_ID, u64::from(owner.task.tid));
+        }
+        string(out, keys::PROCESS_NAME, owner.task.comm());
+        string(out, keys::THREAD_NAME, comm(&owner.thread));
+        if let Some(uid) = owner.task.uid {
+            number(out, keys::USER_ID, u64::from(uid));
+        }
+        if let Some(parent) = owner.parent {
+            number(out, keys::PROCESS_PARENT_PID, u64::from(parent));
+        }
+        if let Some(cgroup) = owner.cgroup {
+            keys::PROCESS_CGROUP_ID.next(out);
+            out.push(b'"');
+            text::number(out, cgroup);
+            out.push(b'"');
+        }
+    }
+    plain(
+        out,
+        keys::OWNER_SOURCE,
+        owner.map_or("none", |o| o.source.name()),
+    );
+    if let Some(netns) = netns {
+        number(out, keys::NETWORK_NAMESPACE, u64::from(netns));
+    }
+}

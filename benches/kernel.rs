@@ -131,7 +131,7 @@ fn empty_at_reads() -> [OwnedFd; 2] {
         btf_id: tracepoint.id,
     };
     let nothing = NOTHING.map(|insn| Insn::decode(insn).encode());
-    let empty = prog_load(tracing, EMPTY_READ, &nothing, c"GPL", None).expect("load");
+    let empty = prog_load(tracing, EMPTY_READ, &nothing, c"GPL", None, None).expect("load");
     let attached = raw_tracepoint_open(empty.as_fd(), None).expect("attach");
     [empty, attached]
 }
@@ -183,7 +183,7 @@ fn main() -> ExitCode {
     }
     let _measuring = kernel::measure_programs().expect("BPF_ENABLE_STATS (Linux 5.8)");
     let nothing = NOTHING.map(|insn| Insn::decode(insn).encode());
-    let empty = prog_load(ProgType::Tracepoint, EMPTY, &nothing, c"GPL", None);
+    let empty = prog_load(ProgType::Tracepoint, EMPTY, &nothing, c"GPL", None, None);
     let empty = empty.expect("an empty program");
     let tracefs = TraceFs::open().expect("tracefs");
     let tracepoint = tracefs.event("sock", "inet_sock_set_state").expect("event");

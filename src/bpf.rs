@@ -3,6 +3,7 @@
 //!
 //! Contract: nothing here attaches a program; that is `capture`'s.
 
+pub mod debug;
 pub mod layout;
 pub mod load;
 pub mod maps;

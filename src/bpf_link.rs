@@ -6,12 +6,14 @@
 //! aligned and not below byte 8), and resolves the jumps last, so that anything may change its length before. There
 //! is no parser in here, and no panic on a template or host that makes no sense. Shared with build.rs.
 
-use crate::bpf_insn::{HELPERS, Insn, Size, text};
-use std::fmt::{self, Write as _};
+use crate::bpf_insn::{Insn, Size};
+use std::fmt;
 use std::sync::Arc;
 
 #[path = "bpf_link/lines.rs"]
 mod lines;
+#[path = "bpf_link/listing.rs"]
+mod listing;
 #[path = "bpf_link/packed.rs"]
 pub mod packed;
 #[path = "bpf_link/peek.rs"]
@@ -255,8 +257,16 @@ impl fmt::Display for LinkError {
 
 impl std::error::Error for LinkError {}
 
-/// The instructions, and for each of their slots the item it comes from.
-type Linked = (Vec<Insn>, Vec<usize>);
+/// A program as it is linked for a host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Linked {
+    /// The instructions.
+    pub insns: Vec<Insn>,
+    /// For each of their slots the item that it comes from.
+    pub items: Vec<u32>,
+    /// For each item the slot where it comes to stand, or what follows it if it is nothing; and the end.
+    pub places: Vec<u32>,
+}
 
 impl Template {
     /// The instructions to load on this host.
@@ -264,51 +274,7 @@ impl Template {
     /// # Errors
     /// What of the host does not fit; see [`LinkError`].
     pub fn link(&self, host: &dyn Host) -> Result<Vec<Insn>, LinkError> {
-        self.complete(host).map(|(insns, _)| insns)
-    }
-
-    /// The linked program for an auditor: one line per instruction, with its place, and what it refers to behind `;`.
-    /// The places are those of `bpftool prog dump xlated` before the kernel's own rewriting.
-    ///
-    /// # Errors
-    /// As [`Template::link`].
-    pub fn listing(&self, host: &dyn Host) -> Result<String, LinkError> {
-        let (insns, origins) = self.complete(host)?;
-        let mut out = String::new();
-        let _ = writeln!(
-            out,
-            "; {} on {}:{}, licence {}",
-            self.name, self.group, self.event, self.license
-        );
-        let mut at = 0;
-        while let Some(insn) = insns.get(at) {
-            let (shown, slots) = text(&insns[at..]);
-            let note = match origins.get(at).and_then(|item| self.items.get(*item)) {
-                Some(Item::Load { field, .. }) => format!("field {}", self.field_name(*field)),
-                Some(Item::Copy { field, .. } | Item::Peek { field, .. }) => {
-                    format!("copy of {}", self.field_name(*field))
-                }
-                Some(Item::Map { map, .. }) => {
-                    format!(
-                        "map {}",
-                        self.maps.get(*map as usize).map_or("", String::as_str)
-                    )
-                }
-                Some(Item::Jump { .. }) => format!("to {}", at as i64 + 1 + i64::from(insn.off)),
-                Some(Item::Insn(call)) if *call == Insn::call(call.imm) => HELPERS
-                    .iter()
-                    .find(|(_, number)| *number == call.imm)
-                    .map_or("", |(name, _)| name)
-                    .to_string(),
-                _ => String::new(),
-            };
-            let _ = match note.is_empty() {
-                true => writeln!(out, "{at:4}: {shown}"),
-                false => writeln!(out, "{at:4}: {:<36} ; {note}", shown.to_string()),
-            };
-            at += slots;
-        }
-        Ok(out)
+        self.linked(host).map(|linked| linked.insns)
     }
 
     fn field_name(&self, field: u16) -> &str {
@@ -390,11 +356,15 @@ impl Template {
         }))
     }
 
-    fn complete(&self, host: &dyn Host) -> Result<Linked, LinkError> {
+    /// The same, with what each instruction comes from.
+    ///
+    /// # Errors
+    /// As [`Template::link`].
+    pub fn linked(&self, host: &dyn Host) -> Result<Linked, LinkError> {
         let fields = self.resolve(host)?;
         let mut insns: Vec<Insn> = Vec::with_capacity(self.items.len());
-        let mut origins = Vec::with_capacity(self.items.len());
-        let mut places = vec![0; self.items.len() + 1];
+        let mut items: Vec<u32> = Vec::with_capacity(self.items.len());
+        let mut places = vec![0u32; self.items.len() + 1];
         let mut jumps = Vec::new();
         let mut next = 0;
         while let Some(item) = self.items.get(next) {
@@ -406,7 +376,7 @@ impl Template {
                     .flatten()
                     .ok_or_else(broken)
             };
-            places[next] = insns.len();
+            places[next] = insns.len() as u32;
             match *item {
                 Item::Insn(insn) => insns.push(insn),
                 Item::Wide { dst, value } => insns.extend(Insn::wide(dst, value)),
@@ -459,8 +429,8 @@ impl Template {
                         }
                         false => peek(&mut insns, src, &mut wanted),
                     }
-                    places[next..next + run].fill(at);
-                    origins.resize(insns.len(), next);
+                    places[next..next + run].fill(at as u32);
+                    items.resize(insns.len(), next as u32);
                     next += run;
                     continue;
                 }
@@ -475,23 +445,27 @@ impl Template {
                         return Err(broken());
                     }
                     if has != present {
-                        places[next..end].fill(insns.len());
+                        places[next..end].fill(insns.len() as u32);
                         next = end;
                         continue;
                     }
                 }
             }
-            origins.resize(insns.len(), next);
+            items.resize(insns.len(), next as u32);
             next += 1;
         }
-        places[self.items.len()] = insns.len();
+        places[self.items.len()] = insns.len() as u32;
         for (at, target, item) in jumps {
             let place = *places.get(target as usize).ok_or(LinkError::Broken(item))?;
-            let distance = place as i64 - (at as i64 + 1);
+            let distance = i64::from(place) - (at as i64 + 1);
             insns[at].off =
                 i16::try_from(distance).map_err(|_| LinkError::JumpRange { at, distance })?;
         }
-        Ok((insns, origins))
+        Ok(Linked {
+            insns,
+            items,
+            places,
+        })
     }
 }
 

@@ -5,13 +5,14 @@
 
 mod verifier;
 
+use crate::bpf::debug::Debug;
 use crate::bpf::maps::{Maps, bpf_error, with_memlock};
 use crate::bpf_insn::{Alu, Insn, Operand};
 use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
 use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
-use crate::sys::bpf::{self, ProgType};
+use crate::sys::bpf::{self, LineInfo, ProgType};
 use crate::sys::caps::{self, Caps};
 use crate::sys::{self, Errno};
 use crate::tracepoint::{Attached, Tracepoint};
@@ -89,6 +90,7 @@ pub fn try_load() -> Result<Option<bool>, Error> {
             "probe",
             &nothing,
             c"Dual MIT/GPL",
+            None,
             None,
         )
     };
@@ -245,7 +247,7 @@ impl Program {
             extras,
         };
         let reads = reads(template, &host);
-        let insns = template.link(&host).map_err(|e| {
+        let linked = template.linked(&host).map_err(|e| {
             let on = format!("{}:{}", template.group, template.event);
             Error::new(
                 Kind::Unsupported,
@@ -265,21 +267,41 @@ impl Program {
             without,
             counts: counts.then(|| template.event.clone()),
         };
-        let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
+        let insns: Vec<u64> = linked.insns.iter().map(|i| i.encode()).collect();
         let license = CString::new(template.license.as_str()).unwrap_or_default();
         let name = &template.name;
         let prog_type = target.prog_type();
-        let load = |mut log: Option<&mut [u8]>| {
+        let load = |info, mut log: Option<&mut [u8]>| {
             let mut tries = 0;
             loop {
                 let log = log.as_deref_mut();
-                match bpf::prog_load(prog_type, name, &insns, &license, log) {
+                match bpf::prog_load(prog_type, name, &insns, &license, info, log) {
                     Err(Errno::EAGAIN) if tries < TRIES => tries += 1,
                     result => return result,
                 }
             }
         };
-        match with_memlock(|| load(None)) {
+        // What tools show of it is no reason to go without a program.
+        let debug = Debug::of(template, &linked);
+        let btf = debug.as_ref().map(|debug| bpf::btf_load(&debug.btf));
+        if let (
+            Some(Debug {
+                function, lines, ..
+            }),
+            Some(Ok(btf)),
+        ) = (&debug, &btf)
+        {
+            let btf = btf.as_fd();
+            let info = LineInfo {
+                btf,
+                function,
+                lines,
+            };
+            if let Ok(fd) = with_memlock(|| load(Some(info), None)) {
+                return Ok(loaded(fd));
+            }
+        }
+        match with_memlock(|| load(None, None)) {
             Ok(fd) => Ok(loaded(fd)),
             Err(
                 errno @ (Errno::EPERM
@@ -292,7 +314,7 @@ impl Program {
                 let mut size = LOG_FIRST;
                 let log = loop {
                     let mut log = vec![0; size];
-                    match load(Some(&mut log)) {
+                    match load(None, Some(&mut log)) {
                         Ok(fd) => return Ok(loaded(fd)),
                         Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
                         Err(_) => break log,

@@ -64,6 +64,7 @@ pub fn lets_read_memory() -> Option<bool> {
             &reads(helper),
             c"Dual MIT/GPL",
             None,
+            None,
         ) {
             Ok(_) => return Some(true),
             // The verifier knows no such helper (kernel/bpf/verifier.c,

@@ -17,6 +17,7 @@ const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const BPF_BTF_LOAD: libc::c_int = 18;
 
 /// The commands that a running tracer needs: none makes or loads anything.
 pub const LATER: [u32; 4] = [
@@ -129,7 +130,7 @@ struct ProgLoad {
     kern_version: u32,
     prog_flags: u32,
     prog_name: [u8; OBJ_NAME_LEN],
-    // From here on for BPF_PROG_TYPE_TRACING only.
+    // From here on for BPF_PROG_TYPE_TRACING, or with lines.
     prog_ifindex: u32,
     expected_attach_type: u32,
     prog_btf_fd: u32,
@@ -139,7 +140,15 @@ struct ProgLoad {
     line_info_rec_size: u32,
     line_info: u64,
     line_info_cnt: u32,
+    // From here on for BPF_PROG_TYPE_TRACING only.
     attach_btf_id: u32,
+}
+
+#[repr(C)]
+struct BtfLoad {
+    btf: u64,
+    btf_log_buf: u64,
+    btf_size: u32,
 }
 
 #[repr(C)]
@@ -261,6 +270,31 @@ impl Map {
     }
 }
 
+/// Gives the kernel BTF (Linux 4.18 and later), for the programs that are loaded
+/// with it.
+pub fn btf_load(btf: &[u8]) -> Result<OwnedFd> {
+    let mut attr = BtfLoad {
+        btf: btf.as_ptr() as u64,
+        btf_log_buf: 0,
+        btf_size: btf.len() as u32,
+    };
+    let used = offset_of!(BtfLoad, btf_size) + size_of::<u32>();
+    // SAFETY: the bytes outlive the call and have the length given; no log is
+    // asked for. The result is a new descriptor.
+    Ok(unsafe { own(bpf_part(BPF_BTF_LOAD, &mut attr, used)?) })
+}
+
+/// Where a program's instructions come from (Linux 5.0 and later).
+#[derive(Clone, Copy, Debug)]
+pub struct LineInfo<'a> {
+    /// The BTF that has the function and the strings.
+    pub btf: BorrowedFd<'a>,
+    /// The function: struct bpf_func_info.
+    pub function: &'a [u32; 2],
+    /// The lines: struct bpf_line_info.
+    pub lines: &'a [[u32; 4]],
+}
+
 /// Loads a program. `insns` are instructions of 8 bytes as the host orders
 /// them. With a `log`, the verifier writes its log there (level 1), ended by a
 /// NUL; `ENOSPC` says that it was too small.
@@ -269,6 +303,7 @@ pub fn prog_load(
     name: &str,
     insns: &[u64],
     license: &CStr,
+    info: Option<LineInfo<'_>>,
     log: Option<&mut [u8]>,
 ) -> Result<OwnedFd> {
     let (log_level, log_size, log_buf) = match log {
@@ -320,8 +355,24 @@ pub fn prog_load(
         line_info_cnt: 0,
         attach_btf_id,
     };
-    // SAFETY: insns, license and the log buffer outlive the call and have the
-    // lengths given; the result is a new descriptor.
+    let mut size = size;
+    if let Some(LineInfo {
+        btf,
+        function,
+        lines,
+    }) = info
+    {
+        attr.prog_btf_fd = btf.as_raw_fd() as u32;
+        attr.func_info_rec_size = size_of_val(function) as u32;
+        attr.func_info = function.as_ptr() as u64;
+        attr.func_info_cnt = 1;
+        attr.line_info_rec_size = size_of::<[u32; 4]>() as u32;
+        attr.line_info = lines.as_ptr() as u64;
+        attr.line_info_cnt = lines.len() as u32;
+        size = size.max(offset_of!(ProgLoad, attach_btf_id));
+    }
+    // SAFETY: insns, license, the function, the lines and the log buffer outlive
+    // the call and have the lengths given; the result is a new descriptor.
     Ok(unsafe { own(bpf_part(BPF_PROG_LOAD, &mut attr, size)?) })
 }
 
@@ -382,6 +433,9 @@ mod tests {
         assert_eq!(offset_of!(ProgLoad, expected_attach_type), 68);
         assert_eq!(offset_of!(ProgLoad, attach_btf_id), 108);
         assert_eq!(size_of::<ProgLoad>(), 112);
+        assert_eq!(offset_of!(ProgLoad, func_info), 80);
+        assert_eq!(offset_of!(ProgLoad, line_info), 96);
+        assert_eq!(offset_of!(BtfLoad, btf_size), 16);
         assert_eq!(size_of::<RawTracepoint>(), 16);
         assert_eq!(size_of::<ObjInfo>(), 16);
     }

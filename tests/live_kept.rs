@@ -5,7 +5,7 @@ mod common;
 
 use common::busy::{BusyMap, NOBODYS, sent_again, unanswered};
 use common::life::joined;
-use common::{eventually, live, net};
+use common::{eventually, live, net, wait};
 use socket_snoop::bpf::maps::Maps;
 use socket_snoop::bpf::passes;
 use socket_snoop::capture::attach;
@@ -19,7 +19,6 @@ use socket_snoop::perf::record::Body;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
 
 /// Tests here count all events of the host: one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -63,7 +62,7 @@ fn what_bpf_keeps_from_the_programs_is_counted() {
     let busy = BusyMap::start(0).expect("bpf(2)");
     let sockets = unanswered(&here, 0, 200);
     assert!(eventually(|| sent_again(&here) >= before + 200));
-    thread::sleep(Duration::from_millis(100));
+    wait::settled("what was sent again", || sent_again(&here));
     let made = sent_again(&here) - before;
     let (again, kept) = outcome(&mut counting);
     drop(busy);

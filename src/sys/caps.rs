@@ -2,10 +2,11 @@
 //! and prctl(2), and whether a seccomp filter stands before its system calls.
 //!
 //! Contract: all of that belongs to a thread; the program has only one.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
-use super::{Errno, Result, check};
+use super::{Result, check};
 use bitflags::bitflags;
+use nix::sys::prctl;
 
 bitflags! {
     /// Capabilities that matter here (include/uapi/linux/capability.h).
@@ -128,28 +129,19 @@ pub fn keep_only(keep: Caps) -> Result<()> {
 
 /// PR_SET_NO_NEW_PRIVS: no execve(2) gives a right from here on.
 pub fn no_new_privs() -> Result<()> {
-    let (one, zero): (libc::c_ulong, libc::c_ulong) = (1, 0);
-    // SAFETY: this prctl takes numbers.
-    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, one, zero, zero, zero) } {
-        0 => Ok(()),
-        _ => Err(Errno::last()),
-    }
+    Ok(prctl::set_no_new_privs()?)
 }
 
 /// PR_SET_KEEPCAPS: whether the permitted capabilities outlast a change from
 /// user 0 to another one.
 pub fn keep_with_user(keep: bool) -> Result<()> {
-    let (keep, zero) = (libc::c_ulong::from(keep), 0 as libc::c_ulong);
-    // SAFETY: this prctl takes numbers.
-    check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, keep, zero, zero, zero) }.into()).map(drop)
+    Ok(prctl::set_keepcaps(keep)?)
 }
 
 /// PR_SET_DUMPABLE: from here on no other process of this user may look into
 /// this one (ptrace(2), /proc/PID/mem).
 pub fn not_dumpable() -> Result<()> {
-    let zero: libc::c_ulong = 0;
-    // SAFETY: this prctl takes numbers.
-    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, zero, zero, zero, zero) }.into()).map(drop)
+    Ok(prctl::set_dumpable(false)?)
 }
 
 /// Whether this process is in the first user namespace, where alone the

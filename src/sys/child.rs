@@ -3,11 +3,12 @@
 //! Contract: it has two pipes to its parent and nothing else that was open, no
 //! new privileges, and the capabilities that it is given. It ends with its
 //! parent, and when it is told to. Both must be processes of one thread.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::caps::{self, Caps};
 use super::{Errno, Result, check, own};
 use nix::fcntl::OFlag;
+use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::pipe2;
 use std::ffi::CStr;
@@ -57,13 +58,6 @@ pub struct Plan<'a> {
     pub kill: bool,
 }
 
-fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<()> {
-    let zero: libc::c_ulong = 0;
-    // SAFETY: the options that this module uses take numbers, or a name that
-    // the caller keeps alive.
-    check(unsafe { libc::prctl(option, value, zero, zero, zero) }.into()).map(drop)
-}
-
 fn exit() -> ! {
     // SAFETY: ends the process without running what belongs to the parent.
     unsafe { libc::_exit(0) }
@@ -85,7 +79,7 @@ fn close_from(first: RawFd) {
 /// What a helper does first: it keeps its pipes, what it is given, and nothing
 /// else.
 fn settle(words: &OwnedFd, answers: &OwnedFd, plan: &Plan<'_>, parent: u32) -> Result<Parent> {
-    prctl(libc::PR_SET_NAME, plan.name.as_ptr() as libc::c_ulong)?;
+    prctl::set_name(plan.name)?;
     for ignored in [
         Signal::SIGINT,
         Signal::SIGTERM,
@@ -125,7 +119,7 @@ fn settle(words: &OwnedFd, answers: &OwnedFd, plan: &Plan<'_>, parent: u32) -> R
     caps::keep_only(plan.keep & caps::permitted()?)?;
     caps::not_dumpable()?;
     // Last, for a change of credentials may undo it.
-    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)?;
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
     match std::os::unix::process::parent_id() == parent {
         true => Ok(parents),
         false => Err(Errno::EPIPE),

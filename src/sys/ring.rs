@@ -3,12 +3,13 @@
 //! Contract: bytes between tail and head belong to us, the rest to the kernel
 //! (kernel/events/ring_buffer.c, "data_head / data_tail" barriers). A
 //! [`RingMap`] hands out only the former, and only while its tail can't move.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns a mapping")]
 
+use super::mapping::Mapping;
 use super::{Errno, Result};
+use nix::unistd::{SysconfVar, sysconf};
 use std::cell::Cell;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::NonNull;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Offsets in struct perf_event_mmap_page, in bytes.
@@ -19,23 +20,19 @@ const DATA_SIZE: usize = 1048;
 
 /// The size of a page of memory, in bytes.
 pub fn page_size() -> usize {
-    // SAFETY: sysconf has no memory effects.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(size).unwrap_or(4096)
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| usize::try_from(size).ok())
+        .unwrap_or(4096)
 }
 
 /// A mapped perf ring.
 #[derive(Debug)]
 pub struct RingMap {
-    base: NonNull<u8>,
-    len: usize,
+    memory: Mapping,
     data_offset: usize,
     data_size: usize,
     fullest: usize,
 }
-
-// SAFETY: the mapping is owned by this value alone and stays where it is.
-unsafe impl Send for RingMap {}
 
 impl RingMap {
     /// Maps the ring of a perf event with `data_size` bytes of data, a power
@@ -47,24 +44,8 @@ impl RingMap {
             return Err(Errno::EINVAL);
         }
         let len = data_size.checked_add(page).ok_or(Errno::EINVAL)?;
-        // SAFETY: a new shared mapping of a descriptor, placed by the kernel.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                event.as_raw_fd(),
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(Errno::last());
-        }
-        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::EINVAL)?;
         let mut map = RingMap {
-            base,
-            len,
+            memory: Mapping::new(event, len, true)?,
             data_offset: 0,
             data_size: 0,
             fullest: 0,
@@ -83,7 +64,7 @@ impl RingMap {
     fn control(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: offset is one of the four above, 8-aligned and within the
         // control page; the kernel accesses these words atomically.
-        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(offset).cast()) }
+        unsafe { AtomicU64::from_ptr(self.memory.base().add(offset).cast()) }
     }
 
     /// Size of the data ring in bytes.
@@ -104,7 +85,7 @@ impl RingMap {
         // where the kernel writes nothing until `consume` moves the tail; that
         // takes `&mut self`, which the slices' lifetimes forbid.
         unsafe {
-            let data = self.base.as_ptr().add(self.data_offset);
+            let data = self.memory.base().add(self.data_offset);
             (
                 std::slice::from_raw_parts(data.add(start), first),
                 std::slice::from_raw_parts(data, len - first),
@@ -167,12 +148,5 @@ impl Drain<'_> {
 impl Drop for Drain<'_> {
     fn drop(&mut self) {
         self.map.consume(self.used.get());
-    }
-}
-
-impl Drop for RingMap {
-    fn drop(&mut self) {
-        // SAFETY: base and len are of the mapping made in `new`, unmapped once.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }

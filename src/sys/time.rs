@@ -1,10 +1,11 @@
 //! Clocks and local time.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::Result;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -40,9 +41,12 @@ pub fn boottime() -> u64 {
 
 /// A clock tick as /proc counts it, in nanoseconds (USER_HZ).
 pub fn tick() -> u64 {
-    // SAFETY: sysconf has no memory effects.
-    let hertz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    1_000_000_000 / u64::try_from(hertz).unwrap_or(100).max(1)
+    let hertz = sysconf(SysconfVar::CLK_TCK).ok().flatten();
+    1_000_000_000
+        / hertz
+            .and_then(|hertz| u64::try_from(hertz).ok())
+            .unwrap_or(100)
+            .max(1)
 }
 
 /// CLOCK_REALTIME in nanoseconds since the epoch.

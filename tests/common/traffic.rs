@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::event::{self, Value};
 use super::life::{connected_over, lose};
 use super::net::{self, Netns};
-use super::{Tracer, kernel};
+use super::{Tracer, kernel, wait};
 
 /// Waits until there are so many events of a kind with a server.
 pub type Until<'a> = &'a dyn Fn(SocketAddr, &str, usize);
@@ -22,6 +22,21 @@ pub fn until(tracer: &Tracer, server: SocketAddr, kind: &str, count: usize) {
     tracer.until(|lines| {
         let own = event::with(&event::objects(lines), server);
         own.iter().filter(|e| e["event.name"] == kind).count() >= count
+    });
+}
+
+/// Waits until the tracer has told of the end of every socket with these servers.
+pub fn closed(tracer: &Tracer, servers: &[SocketAddr]) {
+    let all_closed = |own: &[Value]| {
+        let ids = |e: &Value| e["socket.id"].to_string();
+        let is_end = |e: &&Value| e["tcp.state.new"] == "CLOSE";
+        let ended: Vec<String> = own.iter().filter(is_end).map(ids).collect();
+        !own.is_empty() && own.iter().all(|e| ended.contains(&ids(e)))
+    };
+    wait::until("the end of all sockets", || {
+        let all = event::objects(&tracer.lines());
+        let with = |server| event::with(&all, server);
+        servers.iter().all(|server| all_closed(&with(*server)))
     });
 }
 

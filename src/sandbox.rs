@@ -324,6 +324,9 @@ impl fmt::Display for Offered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.seccomp {
             Ok(()) => f.write_str("seccomp")?,
+            Err(_) if seccomp::ARCH.is_none() => {
+                f.write_str("no seccomp (no filter is made for this architecture)")?;
+            }
             Err(errno) => write!(f, "no seccomp ({errno})")?,
         }
         match self.landlock {

@@ -82,7 +82,7 @@ fn not_confined() -> Result<(), Error> {
 /// is gone again. Whether it became machine code is `None` where the kernel
 /// doesn't tell.
 pub fn try_load() -> Result<Option<bool>, Error> {
-    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::encode);
+    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::native);
     let load = || {
         bpf::prog_load(
             ProgType::Tracepoint,
@@ -265,7 +265,7 @@ impl Program {
             without,
             counts: counts.then(|| template.event.clone()),
         };
-        let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
+        let insns: Vec<u64> = insns.into_iter().map(Insn::native).collect();
         let license = CString::new(template.license.as_str()).unwrap_or_default();
         let name = &template.name;
         let prog_type = target.prog_type();

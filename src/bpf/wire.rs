@@ -87,7 +87,7 @@ impl Event {
     }
 
     /// Decodes what a program of a host with this byte order sent.
-    pub(crate) fn decode_from(
+    pub fn decode_from(
         order: Order,
         time: u64,
         cpu: u32,

@@ -1,5 +1,6 @@
 //! Whose socket it is, where no program in the kernel keeps it: learned from
-//! the events themselves.
+//! the events themselves. Why the programs have policies of their own stands in
+//! bpf-asm/README.md, The owner without BTF.
 //!
 //! Contract: events are given in the order of time. An owner is only told
 //! where one of three things is known: the event ran in the owner's context,

@@ -3,16 +3,19 @@
 //!
 //! A mistake there fails the build with its file, line and column. The statics hold no path.
 
-// Talking to cargo is printing.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking to cargo is printing"
+)]
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the library")]
 #[path = "src/bpf_asm/mod.rs"]
 mod bpf_asm;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the library")]
 #[path = "src/bpf_insn.rs"]
 mod bpf_insn;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the library")]
 #[path = "src/bpf_link.rs"]
 mod bpf_link;
 

@@ -121,7 +121,7 @@ impl Size {
 /// An arithmetic operation with two operands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-#[allow(missing_docs)] // the names are the instruction set's
+#[allow(missing_docs, reason = "the names are the instruction set's")]
 pub enum Alu {
     Add = 0x00,
     Sub = 0x10,
@@ -158,7 +158,7 @@ impl Alu {
 /// A comparison of a conditional jump. `S…` are signed; `Set` is "any common bit" (`&`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-#[allow(missing_docs)] // the names are the instruction set's
+#[allow(missing_docs, reason = "the names are the instruction set's")]
 pub enum Cmp {
     Eq = 0x10,
     Gt = 0x20,

@@ -4,7 +4,7 @@
 //! llvm-mc is `$LLVM_MC` or the one in `PATH`; the set that it is asked for depends on its version. Without it the test
 //! is skipped with a word on standard error, and fails if `CI=true`.
 
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, reason = "says why it is skipped")]
 
 use proptest::prelude::*;
 use socket_snoop::bpf_asm::fragment;

@@ -22,7 +22,7 @@ use crate::bpf_insn::Insn;
 use crate::bpf_link::{Host, HostField};
 
 pub use parse::Variant;
-#[allow(unused_imports)] // build.rs doesn't name all of them
+#[allow(unused_imports, reason = "build.rs does not name all of them")]
 pub use program::{AsmError, Export, Exported, Field, Program, Type};
 
 /// Assembles the program `text` of the file named `file`, for the first of its ways and a host like this one.

@@ -3,7 +3,7 @@
 //! Contract: it has two pipes to its parent and nothing else that was open, no
 //! new privileges, and the capabilities that it is given. It ends with its
 //! parent, and when it is told to. Both must be processes of one thread.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::caps::{self, Caps};
 use super::{Errno, Result, check, own};

@@ -42,7 +42,7 @@ fn check(ret: libc::c_long) -> Result<libc::c_long> {
 ///
 /// # Safety
 /// `fd` must be an open descriptor that nothing else owns.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "owns system calls")]
 unsafe fn own(fd: libc::c_long) -> std::os::fd::OwnedFd {
     use std::os::fd::FromRawFd;
     // SAFETY: the caller promises that fd is open and unowned; descriptors fit in a c_int.

@@ -4,7 +4,7 @@
 //! what stands in them is for the caller to judge. Nothing here waits: the
 //! kernel answers a dump while it is asked for, and goes on with it at each
 //! receive (net/netlink/af_netlink.c, netlink_dump).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check, own};
 use std::mem::MaybeUninit;

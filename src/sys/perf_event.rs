@@ -2,7 +2,7 @@
 //!
 //! Layout: include/uapi/linux/perf_event.h, struct perf_event_attr, up to
 //! PERF_ATTR_SIZE_VER5 (Linux 4.1).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::sealed::Sealed;
 use super::{Errno, Result, check, own};

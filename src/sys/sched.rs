@@ -1,6 +1,6 @@
 //! How much of the CPUs this process gets: sched_setscheduler(2), setpriority(2),
 //! and what it has got.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check};
 

@@ -3,7 +3,7 @@
 //! Contract: a filter that answers SECCOMP_RET_TRAP makes the call fail with
 //! EPERM once [`catch_refused`] was called; [`take_refused`] then tells which
 //! call it was. Filters belong to a thread; the program has only one.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};

@@ -2,7 +2,7 @@
 //!
 //! Handlers are installed without SA_RESTART. A second SIGINT or SIGTERM ends
 //! the process at once, without the rest of the report.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::Result;
 use nix::errno::Errno;

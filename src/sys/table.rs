@@ -2,7 +2,7 @@
 //!
 //! Contract: numbers of 64 bits, which the kernel's programs change at any
 //! time; each is read whole, and in the order of the calls. Nothing is written.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns a mapping")]
 
 use super::mapping::Mapping;
 use super::{Errno, Result};

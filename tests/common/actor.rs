@@ -7,7 +7,7 @@
 //! happened in which order is known. It ends when the test lets go of it.
 
 // Each suite is a crate of its own and uses only a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "no test uses all of it")]
 
 #[path = "actor/part.rs"]
 mod part;

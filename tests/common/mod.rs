@@ -9,7 +9,7 @@
 //! `SOCKET_SNOOP_ARGS` (arguments for every run) says something else.
 
 // Each suite is a crate of its own and uses only a part of the harness.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "no test uses all of it")]
 
 pub mod btf;
 pub mod busy;

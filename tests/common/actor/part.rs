@@ -4,7 +4,7 @@
 //! `fork` is only called in actors that have one thread; the option set by
 //! `setsockopt` is an int that lives through the call; descriptors taken from
 //! a message are this process's own, and each becomes one `OwnedFd`.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "makes system calls")]
 
 use std::collections::HashMap;
 use std::ffi::CString;

@@ -6,6 +6,6 @@
 pub mod layout;
 pub mod load;
 pub mod maps;
-pub mod passes;
+pub mod misses;
 pub mod tally;
 pub mod wire;

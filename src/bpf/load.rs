@@ -135,7 +135,7 @@ pub struct Extras<'a> {
     /// The members of kernel structures, where BTF tells their places.
     pub members: Option<&'a Btf>,
     /// Of [`Abilities::CGROUP`], [`Abilities::LOCK`], [`Abilities::USERS`] and
-    /// [`Abilities::PASSES`], what may be used.
+    /// [`Abilities::MISSES`], what may be used.
     pub may: Abilities,
 }
 
@@ -176,7 +176,7 @@ impl Target<'_> {
                 "cgroup_id" => extras.may.contains(Abilities::CGROUP),
                 "leaders" => extras.may.contains(Abilities::USERS) && extras.members.is_some(),
                 "count_runs" => {
-                    extras.may.contains(Abilities::PASSES) && matches!(self, Target::Record(_))
+                    extras.may.contains(Abilities::MISSES) && matches!(self, Target::Record(_))
                 }
                 _ => false,
             };

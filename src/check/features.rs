@@ -94,7 +94,7 @@ const FEATURES: [Feature; 14] = [
     },
     Feature {
         name: "lost events",
-        probe: |source| one(source, Abilities::PASSES, "counted"),
+        probe: |source| one(source, Abilities::MISSES, "counted"),
     },
     Feature {
         name: "rings",

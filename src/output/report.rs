@@ -78,11 +78,11 @@ pub fn render(
             connections.birth_missed()
         );
     }
-    if connections.homeless() > 0 {
+    if connections.refused_connections() > 0 {
         let _ = writeln!(
             out,
             "({} more connections found no room; --connections-max sets how many may be open)",
-            connections.homeless()
+            connections.refused_connections()
         );
     }
     if connections.not_held() > 0 {

@@ -88,7 +88,7 @@ impl Notify {
         !matches!(sent, Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::EINTR))
     }
 
-    /// Everything is attached, and the doors are shut; or a reload is done.
+    /// Everything is attached, and the sandbox is entered; or a reload is done.
     pub fn ready(&mut self) {
         self.owed = true;
         self.settle();

@@ -17,9 +17,9 @@ use crate::model::recent::Recent;
 use crate::model::tcp::State;
 use crate::output::notice::notice;
 use crate::output::{Output, Record, Shown, Summary};
-use crate::owner::keeper::Moment;
 use crate::owner::lineage::Lineage;
 use crate::owner::listeners::{Holder, Listeners};
+use crate::owner::tracker::Moment;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
@@ -176,11 +176,11 @@ impl View {
     fn line(&mut self, event: &Event, kin: &dyn Lineage) {
         let event = &self.without_stale_port(event);
         let wall = self.clock.wall(event.time);
-        if event.what == What::SynAck && self.embryo(event, wall, kin) {
+        if event.what == What::SynAck && self.request_sock(event, wall, kin) {
             return;
         }
         let Some(seen) = self.connections.observe(event, wall) else {
-            return self.homeless(event, wall);
+            return self.show_refused(event, wall);
         };
         let (connection, id, time_wait) = (seen.connection, seen.id, seen.time_wait);
         let segments = seen.segments;
@@ -246,7 +246,7 @@ impl View {
 
     /// Takes a SYN+ACK that was sent again, unless its socket is that of the
     /// connection. What is known of the socket's owner is the listener's.
-    fn embryo(&mut self, event: &Event, wall: u64, kin: &dyn Lineage) -> bool {
+    fn request_sock(&mut self, event: &Event, wall: u64, kin: &dyn Lineage) -> bool {
         let source = OwnerSource::Listener;
         let holds = |owner: &Owner| {
             let (pid, at) = (owner.task.pid, &event.local);
@@ -256,7 +256,7 @@ impl View {
         let owner = owner.map(|owner| Owner { source, ..owner });
         let event = &Event { owner, ..*event };
         let show = self.filter.judge(event) == Verdict::Show;
-        let Some(id) = self.connections.embryo(event, show) else {
+        let Some(id) = self.connections.request_sock(event, show) else {
             return false;
         };
         if show {
@@ -266,7 +266,7 @@ impl View {
     }
 
     /// Takes an event of a connection that found no room.
-    fn homeless(&mut self, event: &Event, wall: u64) {
+    fn show_refused(&mut self, event: &Event, wall: u64) {
         if self.filter.judge(event) == Verdict::Show {
             let segments = (event.what == What::SynAck).then_some(1);
             self.single(event, wall, None, segments);
@@ -333,7 +333,7 @@ impl View {
     /// Says what was lost; whether the source has new rings.
     pub fn report_losses(&mut self, source: &mut Source) -> bool {
         let output = &mut self.output;
-        let count = self.connections.newly_homeless();
+        let count = self.connections.newly_refused();
         if count > 0 {
             output.lost(&Lost {
                 wall: time::realtime(),
@@ -361,7 +361,7 @@ impl View {
         self.connections.review_owners(time::monotonic(), &moment);
         self.summary.lost = lost;
         self.summary.connections = self.connections.seen();
-        self.summary.homeless = self.connections.homeless();
+        self.summary.refused_connections = self.connections.refused_connections();
         self.summary.not_held = self.connections.not_held();
         self.summary.birth_missed = self.connections.birth_missed();
         // Those of which events would have been shown, had there been one.

@@ -25,7 +25,7 @@ pub struct Moment<'a> {
 
 /// The claim, and what was told of it last.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Keeper {
+pub(crate) struct Tracker {
     claim: Option<Kept>,
     /// Since when the claim is known.
     since: u64,
@@ -147,7 +147,7 @@ fn ends(event: &Event) -> bool {
     )
 }
 
-impl Keeper {
+impl Tracker {
     /// The owner, as it was told last.
     pub fn get(&self) -> Option<Owner> {
         let told = self.told?;

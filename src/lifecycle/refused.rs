@@ -13,16 +13,16 @@ const LEAST: usize = 262_144;
 
 /// Those sockets.
 #[derive(Debug)]
-pub struct TurnedAway {
+pub struct Refused {
     sockets: HashSet<u64>,
     room: usize,
     more: u64,
 }
 
-impl TurnedAway {
+impl Refused {
     /// None as yet, where so many connections have room.
-    pub fn new(room: usize) -> TurnedAway {
-        TurnedAway {
+    pub fn new(room: usize) -> Refused {
+        Refused {
             sockets: HashSet::new(),
             room: room.max(LEAST),
             more: 0,
@@ -68,9 +68,9 @@ mod tests {
 
     #[test]
     fn beyond_its_room_nobody_unknown_is_let_in() {
-        let mut away = TurnedAway {
+        let mut away = Refused {
             room: 2,
-            ..TurnedAway::new(0)
+            ..Refused::new(0)
         };
         let opened = |s| state(0, s, State::Close, State::SynSent, (1, 80));
         let middle = |s| state(0, s, State::SynSent, State::Established, (1, 80));

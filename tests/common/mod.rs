@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod life;
 pub mod net;
 pub mod preflight;
+pub mod programs;
 pub mod schema;
 pub mod suite;
 pub mod traffic;

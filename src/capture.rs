@@ -6,10 +6,10 @@
 
 pub mod attach;
 pub mod decoder;
-pub mod given;
+pub(crate) mod given;
 pub mod loss;
 mod programs;
-pub mod samples;
+pub(crate) mod samples;
 mod transport;
 mod way;
 

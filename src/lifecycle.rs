@@ -10,9 +10,9 @@
 //! is counted, and none of its events is held; one that has a place keeps it, and
 //! its number, to its end.
 
-pub mod adopt;
-pub mod cause;
-pub mod connection;
+pub(crate) mod adopt;
+pub(crate) mod cause;
+pub(crate) mod connection;
 mod destroys;
 mod ended;
 pub mod existing;
@@ -20,10 +20,10 @@ mod history;
 mod parting;
 mod refused;
 mod request_sock;
-pub mod resent;
+pub(crate) mod resent;
 mod scanned;
 mod sent;
-pub mod totals;
+pub(crate) mod totals;
 mod verdict;
 
 use crate::lifecycle::existing::Table;

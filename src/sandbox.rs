@@ -7,7 +7,7 @@
 //! for a process of one thread. What has to be opened must be open before.
 
 pub mod calls;
-pub mod filter;
+pub(crate) mod filter;
 
 use crate::sys::caps::{self, Caps};
 use crate::sys::landlock::Allowed;

@@ -7,10 +7,10 @@
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
 
-pub mod notify;
+pub(crate) mod notify;
 mod search;
 mod start;
-pub mod view;
+pub(crate) mod view;
 
 use crate::capture::{Confinement, Source};
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};

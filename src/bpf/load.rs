@@ -32,7 +32,7 @@ const COUNTS_RUNS: &str = "helper.count_runs";
 /// Checks the capabilities before anything else is tried, so that the error
 /// names them all. `bpf` says whether programs are to be loaded, `tracefs`
 /// whether its files must be readable; perf events are needed in any case.
-pub fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
+pub(crate) fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
     not_confined()?;
     let Ok(have) = caps::effective() else {
         return Ok(());
@@ -81,7 +81,7 @@ fn not_confined() -> Result<(), Error> {
 /// Tries whether a program can be loaded at all, by one that does nothing; it
 /// is gone again. Whether it became machine code is `None` where the kernel
 /// doesn't tell.
-pub fn try_load() -> Result<Option<bool>, Error> {
+pub(crate) fn try_load() -> Result<Option<bool>, Error> {
     let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::native);
     let load = || {
         bpf::prog_load(

@@ -309,4 +309,4 @@ pub fn addresses(family: Option<u16>, local: [u8; 16], peer: [u8; 16]) -> (Wire,
 }
 
 #[cfg(test)]
-pub mod tests;
+pub(crate) mod tests;

@@ -58,7 +58,7 @@ pub(super) struct Destroys {
 
 impl Destroys {
     /// Lets an end wait that came with this event.
-    pub fn hold(&mut self, ended: Ended, event: &Event) {
+    pub(super) fn hold(&mut self, ended: Ended, event: &Event) {
         let (slot, number) = (ended.slot, ended.number);
         if self.order.len() > 2 * self.waiting.len() + 64 {
             let waiting = &self.waiting;
@@ -81,13 +81,13 @@ impl Destroys {
     }
 
     /// How much there is of anything.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         let early: usize = self.early.iter().map(HashMap::len).sum();
         self.waiting.len() + self.order.len() + self.cookies.len() + early
     }
 
     /// Ends that wait.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
@@ -136,18 +136,18 @@ impl Destroys {
     }
 
     /// Says that no reset is waited for any more, if the end in this slot waits.
-    pub fn settle(&mut self, slot: u32) -> bool {
+    pub(super) fn settle(&mut self, slot: u32) -> bool {
         let waiting = self.waiting.get_mut(&slot);
         waiting.map(|w| w.ended.due = 0).is_some()
     }
 
     /// Whether the last event of the socket of the end in this slot has come.
-    pub fn is_destroyed(&self, slot: u32) -> bool {
+    pub(super) fn is_destroyed(&self, slot: u32) -> bool {
         self.waiting.get(&slot).is_some_and(|w| w.cookie.is_some())
     }
 
     /// Takes out the end in this slot, as it is.
-    pub fn take(&mut self, slot: u32) -> Option<Ended> {
+    pub(super) fn take(&mut self, slot: u32) -> Option<Ended> {
         let waiting = self.waiting.remove(&slot)?;
         if let Some(cookie) = waiting.cookie {
             self.cookies.remove(&cookie);
@@ -157,7 +157,7 @@ impl Destroys {
 
     /// The next end that has waited long enough at `now` on the event clock, or
     /// any (`u64::MAX`).
-    pub fn next_due(&mut self, now: u64) -> Option<Ended> {
+    pub(super) fn next_due(&mut self, now: u64) -> Option<Ended> {
         if now != u64::MAX && now.saturating_sub(self.turned) > PATIENCE {
             self.turned = now;
             self.early.swap(0, 1);

@@ -13,7 +13,7 @@ const LEAST: usize = 262_144;
 
 /// Those sockets.
 #[derive(Debug)]
-pub struct Refused {
+pub(super) struct Refused {
     sockets: HashSet<u64>,
     room: usize,
     more: u64,
@@ -21,7 +21,7 @@ pub struct Refused {
 
 impl Refused {
     /// None as yet, where so many connections have room.
-    pub fn new(room: usize) -> Refused {
+    pub(super) fn new(room: usize) -> Refused {
         Refused {
             sockets: HashSet::new(),
             room: room.max(LEAST),
@@ -31,7 +31,7 @@ impl Refused {
 
     /// Whether an event that no connection begins with is of one of them; its
     /// CLOSE is the last.
-    pub fn has(&mut self, event: &Event) -> bool {
+    pub(super) fn has(&mut self, event: &Event) -> bool {
         match event.is_close() {
             true if self.sockets.remove(&event.socket) => true,
             true => {
@@ -44,7 +44,7 @@ impl Refused {
     }
 
     /// The connection that this is the first event of finds no room.
-    pub fn add(&mut self, event: &Event) {
+    pub(super) fn add(&mut self, event: &Event) {
         if event.is_close() {
             self.sockets.remove(&event.socket);
         } else if self.sockets.len() < self.room {
@@ -55,7 +55,7 @@ impl Refused {
     }
 
     /// The socket's address is that of another connection now.
-    pub fn forget(&mut self, socket: u64) {
+    pub(super) fn forget(&mut self, socket: u64) {
         self.sockets.remove(&socket);
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct RequestSocks {
 
 impl RequestSocks {
     /// Counts a SYN+ACK; `number` is for a connection that is new.
-    pub fn count(&mut self, event: &Event, number: u64) -> &mut RequestSock {
+    pub(super) fn count(&mut self, event: &Event, number: u64) -> &mut RequestSock {
         let at = match self.places.iter().position(|e| e.is_of(event)) {
             Some(at) => at,
             None => {
@@ -72,12 +72,12 @@ impl RequestSocks {
     }
 
     /// Whether SYN+ACKs of a connection that began then may be missing.
-    pub fn miss(&self, start: u64) -> bool {
+    pub(super) fn miss(&self, start: u64) -> bool {
         start <= self.missed && self.missed > 0
     }
 
     /// Takes the one with the ends of this event.
-    pub fn take(&mut self, event: &Event) -> Option<RequestSock> {
+    pub(super) fn take(&mut self, event: &Event) -> Option<RequestSock> {
         let at = self.places.iter().position(|e| e.is_of(event))?;
         Some(self.places.swap_remove(at))
     }

@@ -38,7 +38,7 @@ fn life(out: &mut Vec<u8>, connection: &Connection) {
 /// Appends the headings and every connection of which something was shown.
 /// `flush` is called between connections, so that the text need not be held
 /// whole.
-pub fn render(
+pub(crate) fn render(
     out: &mut Vec<u8>,
     connections: &Connections,
     summary: &Summary,

@@ -67,7 +67,7 @@ struct Listener {
 
 /// The owners of all sockets.
 #[derive(Debug)]
-pub struct Owners {
+pub(crate) struct Owners {
     sockets: Recent<Known>,
     /// By local port.
     listeners: HashMap<u16, Vec<Listener>>,
@@ -115,7 +115,7 @@ fn is_the_kernels(task: &Task, processes: &Processes) -> bool {
 impl Owners {
     /// Takes an event, and tells the owner of its socket. `own_context` says
     /// that the task on the CPU was not interrupted by the event.
-    pub fn observe(
+    pub(crate) fn observe(
         &mut self,
         event: &Event,
         own_context: bool,
@@ -222,7 +222,7 @@ impl Owners {
     }
 
     /// How many listeners have found no room so far.
-    pub fn refusals(&self) -> u64 {
+    pub(crate) fn refusals(&self) -> u64 {
         self.refusals
     }
 

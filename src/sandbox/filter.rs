@@ -11,7 +11,7 @@ use libc::{BPF_JEQ, BPF_JGT, BPF_JSET};
 use std::ffi::CStr;
 
 /// The number of a system call.
-pub type Call = libc::c_long;
+pub(crate) type Call = libc::c_long;
 
 /// What an argument, counted from 0, must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ fn check(out: &mut Vec<Insn>, check: Check) {
 
 /// Makes the filter: `refuse` is the answer to what no rule allows, `kill` that
 /// to another architecture's calls (SECCOMP_RET_…). Where [`ARCH`] is not known it allows nothing.
-pub fn compile(rules: &[Rule], refuse: u32, kill: u32) -> Vec<Insn> {
+pub(crate) fn compile(rules: &[Rule], refuse: u32, kill: u32) -> Vec<Insn> {
     let mut out = vec![
         load(ARCHITECTURE),
         jump(BPF_JEQ, ARCH.unwrap_or(0), 1, 0),

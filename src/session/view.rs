@@ -31,7 +31,7 @@ const LOOK: u64 = 256;
 const PORTS: usize = 4096;
 
 /// What the events go through.
-pub struct View {
+pub(crate) struct View {
     /// Where the lines go.
     pub output: Output,
     /// The connections they belong to.
@@ -73,7 +73,7 @@ fn put(output: &mut Output, summary: &mut Summary, left: Option<&mut u64>, shown
 
 impl View {
     /// An empty one; `source` says what its events will tell.
-    pub fn new(config: &Config, output: Output, source: &Source) -> View {
+    pub(crate) fn new(config: &Config, output: Output, source: &Source) -> View {
         let given = source.given();
         // The kernel's last words are expected once they can be heard.
         let mut tells = given.abilities() - Abilities::DESTROYS;
@@ -113,23 +113,23 @@ impl View {
     }
 
     /// Looks at the wall clock again.
-    pub fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         self.clock.refresh();
     }
 
     /// The clock of the lines.
-    pub fn clock(&self) -> &WallClock {
+    pub(crate) fn clock(&self) -> &WallClock {
         &self.clock
     }
 
     /// Whether nothing more is to be shown.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.left == 0 || self.output.is_closed()
     }
 
     /// Takes an event; `kin` knows the processes of that moment. Whether more are
     /// wanted.
-    pub fn take(&mut self, event: &Event, kin: &dyn Lineage) -> bool {
+    pub(crate) fn take(&mut self, event: &Event, kin: &dyn Lineage) -> bool {
         self.taken = self.taken.wrapping_add(1);
         if self.taken % LOOK == 0 {
             self.refresh();
@@ -288,7 +288,7 @@ impl View {
 
     /// Shows the records of connections that ended and of which no more is to
     /// come; `now` is on the event clock, and all events before it were taken.
-    pub fn settle(&mut self, now: u64) {
+    pub(crate) fn settle(&mut self, now: u64) {
         while let Some(ended) = self.connections.next_ended(now) {
             let (id, connection) = self.connections.get(&ended);
             if connection.is_shown() && (self.left > 0 || !self.closed_only) {
@@ -309,7 +309,7 @@ impl View {
 
     /// Takes what the kernel says of destroyed sockets, or will within so many
     /// milliseconds.
-    pub fn last_words(&mut self, broadcasts: &mut Broadcasts, wait: u8) {
+    pub(crate) fn last_words(&mut self, broadcasts: &mut Broadcasts, wait: u8) {
         broadcasts.read(wait, &mut |said| self.connections.last_word(said));
         if broadcasts.overran() {
             notice(
@@ -320,7 +320,7 @@ impl View {
     }
 
     /// Says which system calls were refused; each once.
-    pub fn report_refused(&mut self) {
+    pub(crate) fn report_refused(&mut self) {
         let Some(call) = take_refused() else { return };
         if !self.refused.contains(&call) {
             self.refused.push(call);
@@ -331,7 +331,7 @@ impl View {
     }
 
     /// Says what was lost; whether the source has new rings.
-    pub fn report_losses(&mut self, source: &mut Source) -> bool {
+    pub(crate) fn report_losses(&mut self, source: &mut Source) -> bool {
         let output = &mut self.output;
         let count = self.connections.newly_refused();
         if count > 0 {
@@ -351,7 +351,7 @@ impl View {
 
     /// The end of a run, in which so many events were lost. What standard output
     /// could not be given is an error.
-    pub fn finish(&mut self, lost: u64, kin: &dyn Lineage) -> Result<(), Error> {
+    pub(crate) fn finish(&mut self, lost: u64, kin: &dyn Lineage) -> Result<(), Error> {
         self.settle(u64::MAX);
         let moment = Moment {
             kin,

@@ -130,7 +130,7 @@ fn empty_at_reads() -> [OwnedFd; 2] {
         attach_type: TRACE_RAW_TP,
         btf_id: tracepoint.id,
     };
-    let nothing = NOTHING.map(|insn| Insn::decode(insn).encode());
+    let nothing = NOTHING.map(|insn| Insn::decode(insn).native());
     let empty = prog_load(tracing, EMPTY_READ, &nothing, c"GPL", None, None).expect("load");
     let attached = raw_tracepoint_open(empty.as_fd(), None).expect("attach");
     [empty, attached]
@@ -182,7 +182,7 @@ fn main() -> ExitCode {
         compare_reads(by_record);
     }
     let _measuring = kernel::measure_programs().expect("BPF_ENABLE_STATS (Linux 5.8)");
-    let nothing = NOTHING.map(|insn| Insn::decode(insn).encode());
+    let nothing = NOTHING.map(|insn| Insn::decode(insn).native());
     let empty = prog_load(ProgType::Tracepoint, EMPTY, &nothing, c"GPL", None, None);
     let empty = empty.expect("an empty program");
     let tracefs = TraceFs::open().expect("tracefs");

@@ -5,8 +5,8 @@
 
 pub mod debug;
 pub mod layout;
-pub mod load;
+pub(crate) mod load;
 pub mod maps;
-pub mod passes;
-pub mod tally;
+pub mod misses;
+pub(crate) mod tally;
 pub mod wire;

@@ -85,8 +85,8 @@ pub enum Item {
         /// The register in between; it is lost.
         via: u8,
     },
-    /// The first `len` bytes of a kernel structure's member, copied to the stack at `r10 + to`; nothing if the host
-    /// does not tell where the member is. Where loads may not reach it, the kernel's helper reads it; r0 to r5 are
+    /// The first `len` bytes of a kernel structure's member, of a number the lowest, copied to the stack at `r10 + to`;
+    /// nothing if the host does not tell where the member is. Where loads may not reach it, the kernel's helper reads it; r0 to r5 are
     /// lost in any case.
     Peek {
         /// Where to, from r10.
@@ -156,6 +156,10 @@ pub trait Host {
     /// Whether members of kernel structures are read by plain loads, not by bpf_probe_read_kernel.
     fn loads_members(&self) -> bool {
         false
+    }
+    /// Whether its numbers begin with the highest byte.
+    fn big_endian(&self) -> bool {
+        cfg!(target_endian = "big")
     }
 }
 
@@ -340,7 +344,12 @@ impl Template {
     }
 
     /// What the peek at this item copies, if the host has it.
-    fn peeked(&self, at: usize, fields: &[Option<HostField>]) -> Result<Option<Peeked>, LinkError> {
+    fn peeked(
+        &self,
+        at: usize,
+        fields: &[Option<HostField>],
+        host: &dyn Host,
+    ) -> Result<Option<Peeked>, LinkError> {
         let Some(Item::Peek { to, field, len, .. }) = self.items.get(at) else {
             return Err(LinkError::Broken(at));
         };
@@ -349,9 +358,15 @@ impl Template {
         if *len > place.size || i32::from(*to) + i32::from(*len) > 0 {
             return Err(LinkError::Broken(at));
         }
+        // A number's low bytes come last there.
+        let number = Size::from_bytes(place.size).is_some();
+        let skipped = match host.big_endian() && number {
+            true => place.size - *len,
+            false => 0,
+        };
         Ok(Some(Peeked {
             to: *to,
-            from: place.offset as i16,
+            from: (place.offset + skipped) as i16,
             len: *len as i16,
         }))
     }
@@ -420,7 +435,7 @@ impl Template {
                     let (at, run) = (insns.len(), self.peeks(next, src));
                     let mut wanted = Vec::new();
                     for item in next..next + run {
-                        wanted.extend(self.peeked(item, &fields)?);
+                        wanted.extend(self.peeked(item, &fields, host)?);
                     }
                     match host.loads_members() {
                         true => {

@@ -4,6 +4,9 @@
 //! no stable interface. A module knows only those on the floors below its own
 //! in this list; tests/house.rs says so.
 
+// So that dead code shows: public is what the tests look at, no more.
+#![warn(unreachable_pub)]
+
 pub mod check;
 pub mod session;
 

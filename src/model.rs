@@ -5,7 +5,7 @@
 pub mod ability;
 pub mod event;
 pub mod loss;
-pub mod recent;
+pub(crate) mod recent;
 pub(crate) mod sort;
 pub mod tcp;
 pub mod text;

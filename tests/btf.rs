@@ -303,6 +303,24 @@ fn the_programs_link_with_and_without_what_is_optional() {
 }
 
 /// The running kernel's own, where it has one.
+/// A kernel whose numbers begin with the highest byte has its BTF so, too.
+#[test]
+fn either_byte_order() {
+    let builder = kernel(true, true).builder;
+    let little = builder.parse();
+    let big = Btf::parse(builder.bytes_in(true)).expect("well-formed");
+    assert_eq!(big.len(), little.len());
+    assert_eq!(link(&big), link(&little));
+    for path in ["sock.__sk_common.skc_v6_daddr", "tcp_sock.inet_conn"] {
+        assert!(big.field(path).is_some(), "{path}");
+        assert_eq!(big.field(path), little.field(path), "{path}");
+    }
+    // Half of either is none.
+    let mut mixed = builder.bytes_in(true);
+    mixed[..2].copy_from_slice(&[0x9f, 0xeb]);
+    assert!(Btf::parse(mixed).is_err());
+}
+
 #[test]
 fn the_kernels_own_file() {
     let Ok(bytes) = fs::read(btf::PATH) else {

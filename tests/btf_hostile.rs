@@ -56,7 +56,9 @@ fn hostile_headers_are_refused_in_words() {
         Btf::parse(bytes).map(|_| ()).expect_err("refused")
     };
     assert_eq!(with(0, 0x0100_eb9f ^ 0x0300_0000), BtfError::Header);
-    assert_eq!(with(0, 0x0001_9feb), BtfError::Header);
+    assert_eq!(with(0, 0x0001_9fec), BtfError::Header);
+    // The other byte order in the first two bytes alone.
+    assert_eq!(with(0, 0x0001_9feb), BtfError::Short);
     assert_eq!(with(4, 8), BtfError::Header);
     assert_eq!(with(4, u32::MAX), BtfError::Short);
     assert_eq!(with(8, u32::MAX), BtfError::Short);

@@ -7,7 +7,7 @@ use common::busy::{BusyMap, NOBODYS, sent_again, unanswered};
 use common::life::joined;
 use common::{eventually, live, net, wait};
 use socket_snoop::bpf::maps::Maps;
-use socket_snoop::bpf::passes;
+use socket_snoop::bpf::misses;
 use socket_snoop::capture::attach;
 use socket_snoop::capture::{Source, Transport};
 use socket_snoop::model::ability::Abilities;
@@ -28,7 +28,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 fn open(count_passes: bool) -> Source {
     let mut wants = Abilities::LOCK;
-    wants.set(Abilities::PASSES, count_passes);
+    wants.set(Abilities::MISSES, count_passes);
     Source::open(Some(4 << 20), Some(Transport::Tracepoint), wants).expect("a source")
 }
 
@@ -75,7 +75,7 @@ fn what_bpf_keeps_from_the_programs_is_counted() {
     assert!(again + kept >= made, "{again} and {kept} kept of {made}");
     let (again_told, kept_told) = outcome(&mut told);
     assert!(again_told >= again);
-    if passes::kernel_counts() {
+    if misses::kernel_counts() {
         // It was detached a little later.
         let late = kept_told.checked_sub(kept);
         assert!(late.is_some_and(|late| late < 20), "{kept_told}, {kept}");

@@ -33,7 +33,7 @@ const COUNTS_RUNS: &str = "helper.count_runs";
 /// Checks the capabilities before anything else is tried, so that the error
 /// names them all. `bpf` says whether programs are to be loaded, `tracefs`
 /// whether its files must be readable; perf events are needed in any case.
-pub fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
+pub(crate) fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
     not_confined()?;
     let Ok(have) = caps::effective() else {
         return Ok(());
@@ -82,8 +82,8 @@ fn not_confined() -> Result<(), Error> {
 /// Tries whether a program can be loaded at all, by one that does nothing; it
 /// is gone again. Whether it became machine code is `None` where the kernel
 /// doesn't tell.
-pub fn try_load() -> Result<Option<bool>, Error> {
-    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::encode);
+pub(crate) fn try_load() -> Result<Option<bool>, Error> {
+    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::native);
     let load = || {
         bpf::prog_load(
             ProgType::Tracepoint,
@@ -137,7 +137,7 @@ pub struct Extras<'a> {
     /// The members of kernel structures, where BTF tells their places.
     pub members: Option<&'a Btf>,
     /// Of [`Abilities::CGROUP`], [`Abilities::LOCK`], [`Abilities::USERS`] and
-    /// [`Abilities::PASSES`], what may be used.
+    /// [`Abilities::MISSES`], what may be used.
     pub may: Abilities,
 }
 
@@ -178,7 +178,7 @@ impl Target<'_> {
                 "cgroup_id" => extras.may.contains(Abilities::CGROUP),
                 "leaders" => extras.may.contains(Abilities::USERS) && extras.members.is_some(),
                 "count_runs" => {
-                    extras.may.contains(Abilities::PASSES) && matches!(self, Target::Record(_))
+                    extras.may.contains(Abilities::MISSES) && matches!(self, Target::Record(_))
                 }
                 _ => false,
             };
@@ -267,7 +267,7 @@ impl Program {
             without,
             counts: counts.then(|| template.event.clone()),
         };
-        let insns: Vec<u64> = linked.insns.iter().map(|i| i.encode()).collect();
+        let insns: Vec<u64> = linked.insns.iter().map(|insn| insn.native()).collect();
         let license = CString::new(template.license.as_str()).unwrap_or_default();
         let name = &template.name;
         let prog_type = target.prog_type();

@@ -7,7 +7,7 @@
 
 use crate::bpf::load::{Extras, Program, Target};
 use crate::bpf::maps::Maps;
-use crate::bpf::passes::{self, Passes};
+use crate::bpf::misses::{self, Misses};
 use crate::bpf::tally::Tally;
 use crate::bpf_link::Template;
 use crate::btf::Btf;
@@ -36,7 +36,7 @@ pub struct Loaded {
     pub reset_reasons: Vec<(u32, String)>,
     /// What counts the events that the kernel keeps from them, where it does not
     /// do so itself.
-    pub passes: Option<Passes>,
+    pub misses: Option<Misses>,
 }
 
 /// A tracepoint's programs: by its record, and by its arguments.
@@ -88,9 +88,9 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Abilities) -> Result<Loaded,
         let attached = tracepoint.attach(program.as_fd(), cpus)?;
         Ok((program, attached))
     };
-    let counts = match passes::kernel_counts() {
-        true => wants & Abilities::PASSES,
-        false => Abilities::PASSES,
+    let counts = match misses::kernel_counts() {
+        true => wants & Abilities::MISSES,
+        false => Abilities::MISSES,
     };
     let mut loaded = all(
         &programs,
@@ -115,15 +115,15 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Abilities) -> Result<Loaded,
         }
     }
     match counts.is_empty() {
-        true => loaded.given.gain(Abilities::PASSES),
+        true => loaded.given.gain(Abilities::MISSES),
         false => {
             let counting = loaded.programs.iter();
             let counting: Vec<&str> = counting.filter_map(Program::counts_runs_on).collect();
             let count = programs.get(programs::COUNT);
-            let passes = count.and_then(|count| Passes::count(&count, maps, &counting));
-            let (passes, failed) = passes.map_or_else(|why| (None, Some(why)), |p| (Some(p), None));
-            loaded.given.note(Abilities::PASSES, failed);
-            loaded.passes = passes;
+            let misses = count.and_then(|count| Misses::count(&count, maps, &counting));
+            let (misses, failed) = misses.map_or_else(|why| (None, Some(why)), |p| (Some(p), None));
+            loaded.given.note(Abilities::MISSES, failed);
+            loaded.misses = misses;
         }
     }
     Ok(loaded)
@@ -142,7 +142,7 @@ pub fn by_btf(maps: &Maps, wants: Abilities) -> Result<Loaded, Error> {
         maps,
         (wants, Abilities::empty()),
     )?;
-    loaded.given.gain(Abilities::PASSES);
+    loaded.given.gain(Abilities::MISSES);
     loaded.reset_reasons = btf.reset_reasons();
     Ok(loaded)
 }
@@ -317,7 +317,7 @@ impl Loaded {
 
     /// Runs that the kernel left out.
     pub fn skipped(&self, tally: &Tally) -> u64 {
-        let counted = self.passes.as_ref().map_or(0, |p| p.skipped(tally));
+        let counted = self.misses.as_ref().map_or(0, |p| p.skipped(tally));
         // A kernel that can't tell has told of none.
         let told = self.told_by_kernel().map(|told| told.unwrap_or(0));
         counted + told.sum::<u64>()
@@ -331,7 +331,7 @@ impl Loaded {
     /// What the kernel itself counts.
     fn told_by_kernel(&self) -> impl Iterator<Item = sys::Result<u64>> + '_ {
         // A kernel that leaves the counting to us tells nothing.
-        let programs = match &self.passes {
+        let programs = match &self.misses {
             Some(_) => &[],
             None => self.programs.as_slice(),
         };
@@ -340,8 +340,8 @@ impl Loaded {
 
     /// Detaches all but the program of accepts.
     pub fn detach(&mut self, tally: &Tally) {
-        if let Some(passes) = &mut self.passes {
-            passes.stop(tally);
+        if let Some(misses) = &mut self.misses {
+            misses.stop(tally);
         }
         self.attached.clear();
     }

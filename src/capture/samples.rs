@@ -96,7 +96,7 @@ impl Sampler {
             given.note(ability, old(self.decoder.tells_reasons(), ability));
         }
         // How often it was passed by is asked of each tracepoint.
-        given.gain(Abilities::PASSES);
+        given.gain(Abilities::MISSES);
         for ability in [
             Abilities::ACCEPTS,
             Abilities::NETNS,

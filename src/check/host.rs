@@ -22,7 +22,7 @@ use std::io::Read;
 const SYSCTL_LIMIT: u64 = 64;
 
 /// All of it, for a run that wants these programs.
-pub fn findings(wants: Abilities) -> Vec<Finding> {
+pub(super) fn findings(wants: Abilities) -> Vec<Finding> {
     let mut all = Host(Vec::new());
     all.kernel();
     all.capabilities();

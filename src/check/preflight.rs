@@ -37,7 +37,7 @@ fn names(out: &mut Vec<u8>, before: &str, all: &[&str]) {
 }
 
 /// Aligned lines under a heading for each section.
-pub fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
+pub(crate) fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
     let mut section = None;
     for finding in findings {
         if section != Some(finding.section) {
@@ -77,14 +77,14 @@ pub fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
 }
 
 /// The last line for a person.
-pub fn classic_result(out: &mut Vec<u8>, line: &str) {
+pub(crate) fn classic_result(out: &mut Vec<u8>, line: &str) {
     out.extend_from_slice(printable(line).as_bytes());
     out.push(b'\n');
 }
 
 /// One object a finding. `wall` is the time to give, in nanoseconds since the
 /// epoch.
-pub fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
+pub(crate) fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
     let mut json = Json::default();
     for finding in findings {
         json.open(out, wall, "check");
@@ -103,7 +103,7 @@ pub fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
 
 /// What the findings come to.
 #[derive(Clone, Copy, Debug)]
-pub struct Conclusion<'a> {
+pub(crate) struct Conclusion<'a> {
     /// Its name.
     pub result: &'a str,
     /// The exit code.
@@ -115,7 +115,7 @@ pub struct Conclusion<'a> {
 }
 
 /// The last object.
-pub fn json_result(out: &mut Vec<u8>, wall: u64, conclusion: &Conclusion<'_>) {
+pub(crate) fn json_result(out: &mut Vec<u8>, wall: u64, conclusion: &Conclusion<'_>) {
     Json::default().open(out, wall, "check_result");
     plain(out, keys::CHECK_OUTCOME, conclusion.result);
     number(out, keys::CHECK_EXIT_CODE, u64::from(conclusion.code));

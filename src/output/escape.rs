@@ -8,7 +8,7 @@ use crate::model::text::is_unseen;
 /// Appends a task's name as a log line shows it: as it is when it is printable
 /// ASCII without space, `"`, `\` and `=`; otherwise in double quotes with C
 /// escapes. No name, or none that is known, is `-`.
-pub fn comm(out: &mut Vec<u8>, name: &[u8]) {
+pub(crate) fn comm(out: &mut Vec<u8>, name: &[u8]) {
     let plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'=');
     if name.is_empty() {
         out.push(b'-');
@@ -38,7 +38,7 @@ pub fn comm(out: &mut Vec<u8>, name: &[u8]) {
 /// Appends a JSON string with its quotes. Bytes that are not UTF-8 become
 /// U+FFFD, as `String::from_utf8_lossy` does; characters that a terminal may obey
 /// or hide ([`is_unseen`]) are escaped, in UTF-16 as JSON has it.
-pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     for chunk in text.utf8_chunks() {
         for c in chunk.valid().chars() {

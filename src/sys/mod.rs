@@ -8,21 +8,21 @@
 
 pub mod bpf;
 pub mod caps;
-pub mod child;
-pub mod errno;
+pub(crate) mod child;
+pub(crate) mod errno;
 pub mod landlock;
-pub mod limits;
+pub(crate) mod limits;
 mod mapping;
-pub mod memory;
-pub mod netlink;
+pub(crate) mod memory;
+pub(crate) mod netlink;
 pub mod perf_event;
 pub mod ring;
-pub mod sched;
+pub(crate) mod sched;
 pub mod sealed;
 pub mod seccomp;
 pub mod send;
-pub mod signal;
-pub mod table;
+pub(crate) mod signal;
+pub(crate) mod table;
 pub mod time;
 pub mod tracefs;
 #[cfg(all(target_env = "musl", panic = "abort", not(debug_assertions)))]

@@ -15,7 +15,7 @@ const NETLINK_SOCK_DIAG: libc::c_int = 4;
 
 /// The most that the kernel puts into one datagram of a dump, in bytes
 /// (netlink_recvmsg() limits it to 32 KiB).
-pub const DATAGRAM: usize = 32 * 1024;
+pub(crate) const DATAGRAM: usize = 32 * 1024;
 
 /// SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
 /// (include/uapi/linux/sock_diag.h).

@@ -108,16 +108,29 @@ impl Builder {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let types: Vec<u8> = self.types.iter().flat_map(|w| w.to_le_bytes()).collect();
+        self.bytes_in(false)
+    }
+
+    /// As on a host of this byte order.
+    pub fn bytes_in(&self, big: bool) -> Vec<u8> {
+        let word = |word: &u32| {
+            if big {
+                word.to_be_bytes()
+            } else {
+                word.to_le_bytes()
+            }
+        };
+        let types: Vec<u8> = self.types.iter().flat_map(word).collect();
         let header = [
-            0x0001_eb9f,
+            // The magic number has two bytes; then come the version and flags, of one.
+            if big { 0xeb9f_0100 } else { 0x0001_eb9f },
             24,
             0,
             types.len() as u32,
             types.len() as u32,
             self.strings.len() as u32,
         ];
-        let mut out: Vec<u8> = header.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let mut out: Vec<u8> = header.iter().flat_map(word).collect();
         out.extend(types);
         out.extend(&self.strings);
         out

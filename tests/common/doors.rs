@@ -317,7 +317,7 @@ pub fn child(args: &[String]) -> ExitCode {
     )
     .expect("a log");
     let ring = Attr::new(1, 10);
-    let (enforced, pinned) = sandbox::shut(
+    let (enforced, pinned) = sandbox::enter(
         mode(how),
         &Needs {
             outputs: OutputAccess {

@@ -20,6 +20,7 @@ pub mod kernel;
 pub mod layouts;
 pub mod ledger;
 pub mod life;
+pub mod machine;
 pub mod net;
 pub mod preflight;
 pub mod programs;

@@ -8,11 +8,12 @@ mod records;
 
 use programs::program;
 use proptest::prelude::*;
-use records::{IDS, Kernel, PROGRAMS, Record, decoder, kernels, place, tracepoint};
+use records::{IDS, Kernel, PROGRAMS, Record, decoder, decoder_in, kernels, place, tracepoint};
 use socket_snoop::bpf::wire::DecodeError;
 use socket_snoop::capture::decoder::{Decoded, Decoder};
 use socket_snoop::model::event::What;
 use socket_snoop::model::tcp::{State, Wire};
+use socket_snoop::order::Order;
 use socket_snoop::programs::RCV_SPACE;
 
 fn state_record(kernel: &Kernel) -> Record<'_> {
@@ -58,6 +59,36 @@ fn state_changes_of_every_kernel() {
         assert_eq!((event.local.port, event.peer.port), (40_000, 443));
         assert_eq!((event.wire, event.owner), (Wire::Ipv6, None));
         assert_eq!((own_context, tid), (true, 4242));
+    }
+}
+
+/// The same where numbers begin with the highest byte, in fields of every width.
+#[test]
+fn records_in_either_order() {
+    for kernel in &kernels() {
+        let both = [Order::Little, Order::Big].map(|order| {
+            let decoder = decoder_in(order, kernel).expect("fits");
+            [0, 1, 2, 3].map(|which| {
+                let record = kernel
+                    .record_in(order, which)
+                    .with("skaddr", 0xffff_8880_1234_5678)
+                    .with("protocol", 6)
+                    .with("oldstate", 1)
+                    .with("newstate", 4)
+                    .with("state", 2)
+                    .with("err", -16i32 as u32 as u64)
+                    .with("reason", 3);
+                let record = match record.has("saddr_v6") {
+                    true => record.ends(),
+                    false => record,
+                };
+                let decoded = decoder.decode(7, 3, &record.bytes);
+                decoded.expect("valid").expect("an event of TCP")
+            })
+        });
+        assert_eq!(both[0], both[1], "{}", kernel.name);
+        assert_eq!(both[1][0].event.local.port, 40_000);
+        assert_eq!((both[1][0].tid, both[1][0].own_context), (4242, true));
     }
 }
 
@@ -292,10 +323,7 @@ fn what_is_no_tcp_event_is_passed_over_and_nonsense_refused() {
             };
             let end = ends(&kernel.formats[which], last);
             for len in 0..end {
-                let cut = Record {
-                    format: record.format,
-                    bytes: record.bytes[..len].to_vec(),
-                };
+                let cut = record.cut(len);
                 assert_eq!(decode(kernel, &cut), Err(DecodeError::Short), "{len}");
             }
         }
@@ -361,10 +389,8 @@ fn a_record_may_be_laid_out_in_any_way() {
                 line.replace(&format!("offset:{at};"), &format!("offset:{};", at + 801))
             });
         }
-        let mut record = Record {
-            format: &moved.formats[0],
-            bytes: vec![0x5a; 1000],
-        };
+        let mut record = moved.record(0);
+        record.bytes = vec![0x5a; 1000];
         record = record
             .with("common_type", IDS[0].into())
             .with("common_flags", 0)
@@ -401,7 +427,7 @@ proptest! {
         let kernel = &kernels()[0];
         let mut record = bytes;
         if record.len() >= 2 {
-            record[..2].copy_from_slice(&(IDS[which] as u16).to_le_bytes());
+            record[..2].copy_from_slice(&(IDS[which] as u16).to_ne_bytes());
         }
         let _ = decoder(kernel).expect("fits").decode(0, 0, &record);
         let _ = Decoder::default().decode(0, 0, &record);

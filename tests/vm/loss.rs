@@ -3,7 +3,7 @@
 //! destroyed sockets that got lost: those that came are no events to be shown.
 
 use nix::sys::signal::Signal;
-use socket_snoop::bpf::passes;
+use socket_snoop::bpf::misses;
 
 use crate::common::busy::{BusyMap, sent_again, unanswered};
 use crate::common::event;
@@ -110,7 +110,7 @@ fn a_busy_bpf(by_tracefs: bool) -> Result<u64, String> {
     // First: a busy real-time kernel takes long to attach the program of accepts.
     let tracer = Tracer::json("--all");
     let counts = programs().iter().any(|name| name == "socket_snoop_ct");
-    assert_eq!(counts, by_tracefs && !passes::kernel_counts());
+    assert_eq!(counts, by_tracefs && !misses::kernel_counts());
     let busy = BusyMap::start(0)?;
     let before = sent_again(&here);
     let sockets = unanswered(&here, 0, SOCKETS as usize);

@@ -178,7 +178,7 @@ impl Play {
             return self.connections.note(&event);
         }
         if event.what == What::SynAck {
-            let id = self.connections.embryo(&event, true);
+            let id = self.connections.request_sock(&event, true);
             return self.show(&event, id, None, Some(1));
         }
         let wall = DAY + event.time;

@@ -3,7 +3,7 @@
 //!
 //! Contract: nothing here attaches a program; that is `capture`'s.
 
-pub mod debug;
+pub(crate) mod debug;
 pub mod layout;
 pub(crate) mod load;
 pub mod maps;

@@ -7,6 +7,7 @@
 //! on every host this is made for. The kernel's file (5 to 9 MB) is passed over
 //! once and not held. Format: Documentation/bpf/btf.rst, include/uapi/linux/btf.h.
 
+mod elf;
 mod file;
 mod kernel;
 mod names;

@@ -167,6 +167,22 @@ struct Args {
     #[argh(switch)]
     check: bool,
 
+    /// print the programs that a run would load, as they are linked for this host, and exit; nothing is loaded
+    #[argh(switch, short = 'd')]
+    dump: bool,
+
+    /// with -d: for a host whose tracepoints' format files are here
+    #[argh(option, arg_name = "DIR")]
+    formats: Option<String>,
+
+    /// with -d: for a host whose BTF this is, or whose vmlinux
+    #[argh(option, arg_name = "FILE")]
+    btf: Option<String>,
+
+    /// write those programs as ELF objects, and exit
+    #[argh(option, arg_name = "DIR")]
+    export_object: Option<String>,
+
     /// print the version and exit
     #[argh(switch)]
     version: bool,
@@ -230,8 +246,23 @@ pub enum Command {
     Run(Box<Config>),
     /// Say what a run would do.
     Check(Box<Config>),
+    /// Say what programs a run would load.
+    List(Box<Config>, Listing),
     /// Print this text and end well.
     Print(String),
+}
+
+/// What is to be told of the programs, and of which host's.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Whether to print them.
+    pub print: bool,
+    /// The folder to write objects to.
+    pub export: Option<String>,
+    /// The folder of another host's `format` files.
+    pub formats: Option<String>,
+    /// Another host's BTF.
+    pub btf: Option<String>,
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, String> {
@@ -418,6 +449,19 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         priority: args.priority,
         wants,
     });
+    let listing = Listing {
+        print: args.dump,
+        export: args.export_object,
+        formats: args.formats,
+        btf: args.btf,
+    };
+    if listing.print || listing.export.is_some() {
+        return Ok(Command::List(config, listing));
+    }
+    if listing.formats.is_some() || listing.btf.is_some() {
+        let message = "--formats and --btf go with -d or --export-object; see socket-snoop --help";
+        return Err(Error::new(Kind::Usage, message));
+    }
     Ok(match args.check {
         true => Command::Check(config),
         false => Command::Run(config),

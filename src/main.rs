@@ -7,6 +7,7 @@
 use socket_snoop::check;
 use socket_snoop::cli::{self, Command};
 use socket_snoop::error::{Error, Kind};
+use socket_snoop::listing;
 use socket_snoop::output::notice::{self, notice};
 use socket_snoop::session;
 use socket_snoop::sys::Errno;
@@ -48,6 +49,10 @@ fn run() -> Result<u8, Error> {
         Command::Check(config) => {
             let (text, code) = check::run(&config);
             Ok(print(&text, code))
+        }
+        Command::List(config, listing) => {
+            let text = listing::run(&config, &listing)?;
+            Ok(print(text.as_bytes(), 0))
         }
         Command::Print(text) => Ok(print(text.as_bytes(), 0)),
     }

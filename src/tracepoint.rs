@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The longest file of tracefs that is read, in bytes. The longest `format`
 /// seen is 4 KiB; the kernel itself renders them without a limit.
-const FILE_LIMIT: u64 = 256 * 1024;
+pub(crate) const FILE_LIMIT: u64 = 256 * 1024;
 
 /// The largest record of a tracepoint, in bytes (PERF_MAX_TRACE_SIZE,
 /// include/linux/trace_events.h, is 8192; 2048 before 5.12).

@@ -149,11 +149,14 @@ impl Extras<'_> {
     };
 }
 
-/// What a template needs to know of this host.
-struct ThisHost<'a> {
-    target: Target<'a>,
-    maps: &'a Maps,
-    extras: Extras<'a>,
+/// What a template needs to know of a host.
+pub(crate) struct Onto<'a> {
+    /// What it is for.
+    pub(crate) target: Target<'a>,
+    /// What it may use.
+    pub(crate) extras: Extras<'a>,
+    /// The descriptors of the maps.
+    pub(crate) maps: &'a dyn Fn(&str) -> Option<i32>,
 }
 
 impl Target<'_> {
@@ -196,7 +199,7 @@ impl Target<'_> {
     }
 }
 
-impl Host for ThisHost<'_> {
+impl Host for Onto<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
         self.target.find(name, self.extras)
     }
@@ -213,7 +216,7 @@ impl Host for ThisHost<'_> {
     }
 
     fn map_fd(&self, name: &str) -> Option<i32> {
-        self.maps.fd(name)
+        (self.maps)(name)
     }
 }
 
@@ -241,10 +244,10 @@ impl Program {
         maps: &Maps,
         extras: Extras<'_>,
     ) -> Result<Program, Error> {
-        let host = ThisHost {
+        let host = Onto {
             target,
-            maps,
             extras,
+            maps: &|name| maps.fd(name),
         };
         let reads = reads(template, &host);
         let linked = template.linked(&host).map_err(|e| {
@@ -446,7 +449,8 @@ const PARTS: [(Abilities, &[&str]); 18] = [
     ),
 ];
 
-fn reads(template: &Template, host: &dyn Host) -> Abilities {
+/// What a program reads of this.
+pub(crate) fn reads(template: &Template, host: &dyn Host) -> Abilities {
     let has = |name: &&str| {
         let field = template.fields.iter().find(|field| field.name == *name);
         field.is_some_and(|field| {

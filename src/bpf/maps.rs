@@ -169,22 +169,54 @@ fn owners_for(memory: u64) -> u32 {
     1 << most.clamp(1024, OWNERS).ilog2()
 }
 
+/// What a map is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Its name, in bpf-asm/ and in the kernel.
+    pub(crate) name: &'static str,
+    /// Its type.
+    pub(crate) kind: MapType,
+    /// Bytes of a key, and of a value.
+    pub(crate) sizes: (u32, u32),
+    /// Entries.
+    pub(crate) entries: u32,
+}
+
+/// All of them, with so many possible CPUs and bytes of memory.
+pub(crate) fn shapes(cpus: u32, memory: u64) -> [Shape; 4] {
+    let shape = |name, kind, sizes, entries| Shape {
+        name,
+        kind,
+        sizes,
+        entries,
+    };
+    let owners = owners_for(memory);
+    let listener = (LK_SIZE as u32, LI_SIZE as u32);
+    let listeners = owners / OWNERS_PER_LISTENER;
+    [
+        shape("events", MapType::PerfEventArray, (4, 4), cpus),
+        shape("lost", MapType::Array, (4, LOST_SIZE as u32), cpus),
+        shape("owners", MapType::Hash, (8, OW_KEPT as u32), owners),
+        shape("listeners", MapType::Hash, listener, listeners),
+    ]
+}
+
 impl Maps {
     /// Creates the maps and connects the rings.
     pub fn create(rings: &Rings) -> Result<Maps, Error> {
         let cpu_ids = rings.cpu_ids();
-        let failed = |name| move |errno| bpf_error(&format!("create the map {name}"), errno);
-        let create = |kind, name, sizes, entries| {
-            with_memlock(|| Map::create(kind, name, sizes, entries, 0)).map_err(failed(name))
+        let [events, lost, owners, listeners] = shapes(cpu_ids, memory::total());
+        let failed =
+            |of: Shape| move |errno| bpf_error(&format!("create the map {}", of.name), errno);
+        let create = |of: Shape| {
+            let create = || Map::create(of.kind, of.name, of.sizes, of.entries, 0);
+            with_memlock(create).map_err(failed(of))
         };
-        let listener = (LK_SIZE as u32, LI_SIZE as u32);
-        let owners = owners_for(memory::total());
-        let listeners = owners / OWNERS_PER_LISTENER;
         let maps = Maps {
-            events: create(MapType::PerfEventArray, "events", (4, 4), cpu_ids)?,
-            lost: with_memlock(|| Tally::create("lost", cpu_ids)).map_err(failed("lost"))?,
-            owners: create(MapType::Hash, "owners", (8, OW_KEPT as u32), owners)?,
-            listeners: create(MapType::Hash, "listeners", listener, listeners)?,
+            events: create(events)?,
+            lost: with_memlock(|| Tally::create(lost.name, cpu_ids)).map_err(failed(lost))?,
+            owners: create(owners)?,
+            listeners: create(listeners)?,
         };
         for ring in rings.iter() {
             maps.connect(ring)

@@ -31,6 +31,8 @@ pub enum BtfError {
     Kind(u32),
     /// The kernel failed to read it.
     Read(Errno),
+    /// It is an ELF file without a section of BTF.
+    Section,
 }
 
 impl fmt::Display for BtfError {
@@ -40,6 +42,7 @@ impl fmt::Display for BtfError {
             BtfError::Short => f.write_str("it ends too soon"),
             BtfError::Kind(n) => write!(f, "it has types of an unknown kind ({n})"),
             BtfError::Read(errno) => write!(f, "it can't be read: {errno}"),
+            BtfError::Section => f.write_str("it is an ELF file without BTF"),
         }
     }
 }
@@ -47,6 +50,8 @@ impl fmt::Display for BtfError {
 /// A file, or its bytes.
 pub(super) struct Reader {
     bytes: Bytes,
+    /// Where it starts in the file.
+    start: u64,
     len: usize,
     order: Cell<Order>,
     failure: Cell<Option<Errno>>,
@@ -79,6 +84,7 @@ impl Reader {
     pub(super) fn of(bytes: Vec<u8>) -> Reader {
         Reader {
             len: bytes.len(),
+            start: 0,
             bytes: Bytes::Held(bytes),
             order: Cell::default(),
             failure: Cell::new(None),
@@ -90,10 +96,22 @@ impl Reader {
         let len = file.metadata().map_err(|e| Errno::from_io(&e))?.len();
         Ok(Reader {
             len: len.min(LIMIT) as usize,
+            start: 0,
             bytes: Bytes::File(file),
             order: Cell::default(),
             failure: Cell::new(None),
         })
+    }
+
+    /// A part of a file.
+    pub(super) fn of_part(file: File, start: u64, len: u64) -> Reader {
+        Reader {
+            len: len.min(LIMIT) as usize,
+            start,
+            bytes: Bytes::File(file),
+            order: Cell::default(),
+            failure: Cell::new(None),
+        }
     }
 
     /// Bytes in all.
@@ -139,7 +157,7 @@ impl Reader {
         (window.start, window.len) = (at, 0);
         while window.len < want {
             let to = window.bytes.get_mut(window.len..)?;
-            match file.read_at(to, (at + window.len) as u64) {
+            match file.read_at(to, self.start.saturating_add((at + window.len) as u64)) {
                 Ok(0) => return None,
                 Ok(count) => window.len += count,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}

@@ -4,7 +4,8 @@
 //! Contract: that there is none is said only where sysfs says so; not to be
 //! allowed to look is another error.
 
-use super::{Btf, BtfError, typedef};
+use super::file::Reader;
+use super::{Btf, BtfError, elf, typedef};
 use crate::error::{Error, Kind};
 use crate::programs::Assembled;
 use crate::sys::{Errno, tracefs};
@@ -32,6 +33,17 @@ impl Btf {
             _ => Error::new(Kind::Unsupported, format!("cannot use {PATH}: {why}"))
                 .advise("please report this kernel"),
         })
+    }
+
+    /// Reads the BTF of another kernel: the file's own, or that of an ELF file's
+    /// section.
+    pub(crate) fn of_copy(file: File, programs: &Assembled) -> Result<Btf, BtfError> {
+        let wanted = wanted(programs);
+        let mut names = wanted.iter().map(String::as_str);
+        match elf::section(&file)? {
+            Some((start, len)) => Btf::read(Reader::of_part(file, start, len), &mut names),
+            None => Btf::read_file(file, &mut names),
+        }
     }
 
     /// The names of the reasons of resets, as `tcp:tcp_send_reset` prints them

@@ -1,0 +1,171 @@
+//! What enters the kernel, for somebody who wants to know before: every program
+//! that a run would load on this host or another, as it is linked for it.
+//!
+//! Contract: nothing is loaded or attached. What could not be read is assumed,
+//! and said in a line that starts with `; assumed:`.
+
+mod elsewhere;
+mod object;
+mod plan;
+
+use crate::bpf::load::{Onto, Target};
+use crate::bpf::maps::{self, Shape};
+use crate::bpf_link::{Linked, Template};
+use crate::cli::{Config, Listing};
+use crate::error::{Error, Kind};
+use crate::sys::bpf::MapType;
+use crate::sys::memory;
+use elsewhere::Host;
+use plan::{Planned, Subject};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// A program that is linked.
+struct Program {
+    template: Template,
+    linked: Linked,
+    subject: Subject,
+    text: String,
+}
+
+/// Prints, writes, or both: what is to be printed.
+pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
+    let host = Host::read(listing, config.transport)?;
+    let mut out = String::new();
+    let version = env!("CARGO_PKG_VERSION");
+    let _ = writeln!(
+        out,
+        "; socket-snoop {version}: what a run would load, by {}",
+        host.way()
+    );
+    for note in host.notes() {
+        let _ = writeln!(out, "; {note}");
+    }
+    let (mut programs, mut left_out) = (Vec::new(), Vec::new());
+    for planned in host.plan(config.wants) {
+        match link(&host, &planned) {
+            Ok(program) => programs.push(program),
+            Err(why) if planned.required => return Err(why),
+            Err(why) => left_out.push((planned, why)),
+        }
+    }
+    for (_, why) in &left_out {
+        let _ = writeln!(out, "; left out: {why}");
+    }
+    let shapes = maps::shapes(host.cpus(), host.memory());
+    if let Some(dir) = &listing.export {
+        for program in &programs {
+            object::write(Path::new(dir), program, &shapes)?;
+        }
+    }
+    if !listing.print {
+        return Ok(String::new());
+    }
+    for Program {
+        template,
+        linked,
+        subject,
+        text,
+    } in &programs
+    {
+        let Template {
+            name,
+            group,
+            event,
+            license,
+            ..
+        } = template;
+        let slots = linked.insns.len();
+        let on = match subject {
+            Subject::Record => format!("tracepoint {group}:{event}, its record"),
+            Subject::Arguments => format!("tracepoint {group}:{event}, its arguments"),
+            Subject::Return => format!("the return of {event}()"),
+            Subject::Every => "the same tracepoints, raw".to_string(),
+        };
+        let _ = write!(
+            out,
+            "\n; {name} on {on}; licence {license}; {slots} slots\n{text}"
+        );
+    }
+    out.push_str("\n; maps\n");
+    shapes.iter().for_each(|shape| map(&mut out, shape, &host));
+    Ok(out)
+}
+
+fn map(out: &mut String, shape: &Shape, host: &Host) {
+    let kind = match shape.kind {
+        MapType::Hash => "hash",
+        MapType::Array => "array",
+        MapType::PerfEventArray => "perf_event_array",
+    };
+    let (key, value) = shape.sizes;
+    let entries = match shape.entries {
+        0 => "one for each possible CPU".to_string(),
+        most if host.is_another() && shape.kind == MapType::Hash => {
+            format!("{most}, fewer with less than 512 MiB of memory")
+        }
+        known => known.to_string(),
+    };
+    let name = shape.name;
+    let _ = writeln!(
+        out,
+        "{name:<10} {kind:<17} key {key:>2}  value {value:>2}  entries {entries}"
+    );
+}
+
+fn link(host: &Host, planned: &Planned) -> Result<Program, Error> {
+    let template = host.programs().get(planned.name)?;
+    let (group, event) = (&template.group, &template.event);
+    let missing = |what: String| Error::new(Kind::Unsupported, what);
+    let btf = || host.btf().ok_or_else(|| missing("there is no BTF".into()));
+    let record;
+    let (arguments, function);
+    let target = match planned.subject {
+        Subject::Record => {
+            record = host.tracepoint(group, event)?;
+            Target::Record(&record)
+        }
+        Subject::Arguments => {
+            let found = btf()?.tracepoint(event);
+            arguments = found
+                .ok_or_else(|| missing(format!("the BTF has no tracepoint {group}:{event}")))?;
+            Target::Arguments(&arguments)
+        }
+        Subject::Return => {
+            let found = btf()?.function(event);
+            function = found.ok_or_else(|| missing(format!("the BTF has no function {event}")))?;
+            Target::Return(&function)
+        }
+        Subject::Every => Target::Every,
+    };
+    let extras = host.extras(planned);
+    let onto = Onto {
+        target,
+        extras,
+        // Numbers that the kernel gives: 0.
+        maps: &|_| Some(0),
+    };
+    let linked = template.linked(&onto).map_err(|why| {
+        let what = format!("cannot use tracepoint {group}:{event} of this kernel: {why}");
+        Error::new(Kind::Unsupported, what)
+    })?;
+    let text = template.listing(&linked, &|name| target.find(name, extras));
+    Ok(Program {
+        template,
+        linked,
+        subject: planned.subject,
+        text,
+    })
+}
+
+/// Possible CPUs of this host (v6.12 drivers/base/cpu.c, `possible`).
+fn possible_cpus() -> Option<u32> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok()?;
+    let last = text.trim().rsplit(['-', ',']).next()?;
+    last.parse::<u32>().ok()?.checked_add(1)
+}
+
+/// Bytes of memory of this host.
+fn memory_here() -> u64 {
+    memory::total()
+}

@@ -1,0 +1,204 @@
+//! A program as an ELF relocatable, as clang makes them and libbpf reads them.
+//!
+//! Contract: a section for the program, named by its type; `.maps` with the maps
+//! that it uses, which the relocations name; its licence; `.BTF` and `.BTF.ext`
+//! with the line of each instruction (v6.12 Documentation/bpf/btf.rst,
+//! tools/lib/bpf/libbpf.c).
+
+use super::{Program, Subject};
+use crate::bpf::debug::{self, Debug, GLOBAL, NEXT};
+use crate::bpf::maps::Shape;
+use crate::bpf_link::Item;
+use crate::error::{Error, Kind};
+use crate::sys::Errno;
+use object::elf::R_BPF_64_64;
+use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
+use object::{
+    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
+    SymbolScope,
+};
+use std::fs;
+use std::path::Path;
+
+/// Bytes of a slot.
+const SLOT: usize = 8;
+/// Members that tell what a map is like, each a pointer.
+const MEMBERS: [&str; 4] = ["type", "key_size", "value_size", "max_entries"];
+/// Bytes of a map in `.maps`.
+const MAP: u32 = 8 * MEMBERS.len() as u32;
+
+/// Kinds of types in BTF, at their place.
+const PTR: u32 = 2 << 24;
+const ARRAY: u32 = 3 << 24;
+const STRUCT: u32 = 4 << 24;
+const VAR: u32 = 14 << 24;
+const DATASEC: u32 = 15 << 24;
+/// The number of `int` among the types.
+const INT: u32 = 1;
+
+/// Writes it to the folder, named after it.
+pub(super) fn write(folder: &Path, program: &Program, shapes: &[Shape]) -> Result<(), Error> {
+    let name = &program.template.name;
+    let path = folder.join(format!("{name}.o"));
+    let failed = |why: &str| {
+        Error::new(
+            Kind::Runtime,
+            format!("cannot write {}: {why}", path.display()),
+        )
+    };
+    let bytes = bytes(program, shapes).ok_or_else(|| failed("the program makes no object"))?;
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&path, bytes))
+        .map_err(|why| failed(&Errno::from_io(&why).to_string()))
+}
+
+/// The name of the program's section, by which libbpf knows its type.
+fn section(program: &Program) -> String {
+    let (group, event) = (&program.template.group, &program.template.event);
+    match program.subject {
+        Subject::Record => format!("tracepoint/{group}/{event}"),
+        Subject::Arguments => format!("tp_btf/{event}"),
+        Subject::Return => format!("fexit/{event}"),
+        Subject::Every => "raw_tp".to_string(),
+    }
+}
+
+fn symbol(section: SectionId, name: &str, kind: SymbolKind, value: u64, size: u64) -> Symbol {
+    Symbol {
+        name: name.as_bytes().to_vec(),
+        value,
+        size,
+        kind,
+        scope: SymbolScope::Dynamic,
+        weak: false,
+        section: SymbolSection::Section(section),
+        flags: SymbolFlags::None,
+    }
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// The types of the maps: see [`Debug::with`].
+fn types(strings: &mut Vec<u8>, types: &mut Vec<u32>, maps: &[&Shape]) {
+    let mut next = NEXT;
+    let mut vars = Vec::new();
+    for shape in maps {
+        let numbers = [
+            shape.kind as u32,
+            shape.sizes.0,
+            shape.sizes.1,
+            shape.entries,
+        ];
+        // Each number is that of an array's elements, to which a member points.
+        for number in numbers {
+            types.extend([0, ARRAY, 0, INT, INT, number]);
+            types.extend([0, PTR, next]);
+            next += 2;
+        }
+        types.extend([0, STRUCT | MEMBERS.len() as u32, MAP]);
+        for (n, member) in (0..).zip(MEMBERS) {
+            let pointer = next - 2 * MEMBERS.len() as u32 + 2 * n + 1;
+            types.extend([debug::add(strings, member), pointer, 64 * n]);
+        }
+        types.extend([debug::add(strings, shape.name), VAR, next, GLOBAL]);
+        vars.push(next + 1);
+        next += 2;
+    }
+    let len = MAP * maps.len() as u32;
+    types.extend([
+        debug::add(strings, ".maps"),
+        DATASEC | maps.len() as u32,
+        len,
+    ]);
+    for (n, var) in (0..).zip(vars) {
+        types.extend([var, MAP * n, MAP]);
+    }
+}
+
+fn bytes(program: &Program, shapes: &[Shape]) -> Option<Vec<u8>> {
+    let (template, linked) = (&program.template, &program.linked);
+    let endian = match cfg!(target_endian = "big") {
+        true => Endianness::Big,
+        false => Endianness::Little,
+    };
+    let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, endian);
+    let name = section(program);
+    let text = object.add_section(Vec::new(), name.clone().into(), SectionKind::Text);
+    let maps: Vec<&Shape> = shapes
+        .iter()
+        .filter(|shape| template.maps.iter().any(|name| name == shape.name))
+        .collect();
+    let mut symbols: Vec<(&str, SymbolId)> = Vec::new();
+    if !maps.is_empty() {
+        let section = object.add_section(Vec::new(), b".maps".to_vec(), SectionKind::Data);
+        for shape in &maps {
+            let at = object.append_section_data(section, &[0; MAP as usize], 8);
+            let symbol = symbol(section, shape.name, SymbolKind::Data, at, MAP.into());
+            symbols.push((shape.name, object.add_symbol(symbol)));
+        }
+    }
+    let mut code = Vec::new();
+    let mut relocations = Vec::new();
+    let mut insns = linked.insns.clone();
+    for (at, insn) in insns.iter_mut().enumerate() {
+        let item = template.items.get(*linked.items.get(at)? as usize);
+        if let (Some(Item::Map { map, .. }), true) = (item, insn.is_wide()) {
+            (insn.src, insn.imm) = (0, 0);
+            let name = template.maps.get(usize::from(*map))?;
+            let (_, symbol) = symbols.iter().find(|(known, _)| known == name)?;
+            relocations.push((at * SLOT, *symbol));
+        }
+        code.extend(insn.native().to_ne_bytes());
+    }
+    let size = code.len() as u64;
+    object.append_section_data(text, &code, SLOT as u64);
+    object.add_symbol(symbol(text, &template.name, SymbolKind::Text, 0, size));
+    for (offset, symbol) in relocations {
+        let relocation = Relocation {
+            offset: offset as u64,
+            symbol,
+            addend: 0,
+            flags: RelocationFlags::Elf {
+                r_type: R_BPF_64_64,
+            },
+        };
+        object.add_relocation(text, relocation).ok()?;
+    }
+    let license = object.add_section(Vec::new(), b"license".to_vec(), SectionKind::Data);
+    let text = [template.license.as_bytes(), b"\0"].concat();
+    object.append_section_data(license, &text, 1);
+    let symbol = symbol(license, "_license", SymbolKind::Data, 0, text.len() as u64);
+    object.add_symbol(symbol);
+    let mut section = 0;
+    let told = Debug::with(template, linked, GLOBAL, &mut |strings, all| {
+        section = debug::add(strings, &name);
+        if !maps.is_empty() {
+            types(strings, all, &maps);
+        }
+    });
+    let told = told?;
+    let btf = object.add_section(Vec::new(), b".BTF".to_vec(), SectionKind::Other);
+    object.append_section_data(btf, &told.btf, 4);
+    let ext = object.add_section(Vec::new(), b".BTF.ext".to_vec(), SectionKind::Other);
+    object.append_section_data(ext, &extension(&told, section), 4);
+    object.write().ok()
+}
+
+/// `.BTF.ext` (v6.12 tools/lib/bpf/libbpf_internal.h, struct btf_ext_header):
+/// as the kernel takes them, but that instructions are counted in bytes.
+fn extension(told: &Debug, section: u32) -> Vec<u8> {
+    const HEADER: u32 = 24;
+    let [at, function] = told.function;
+    let functions = words(&[8, section, 1, at, function]);
+    let mut lines = words(&[16, section, told.lines.len() as u32]);
+    for [at, rest @ ..] in &told.lines {
+        lines.extend(words(&[at * SLOT as u32]));
+        lines.extend(words(rest));
+    }
+    let (functions_len, lines_len) = (functions.len() as u32, lines.len() as u32);
+    let start = [&0xeb9fu16.to_ne_bytes()[..], &[1, 0]].concat();
+    let header = words(&[HEADER, 0, functions_len, functions_len, lines_len]);
+    [start, header, functions, lines].concat()
+}

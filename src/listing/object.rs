@@ -5,21 +5,25 @@
 //! with the line of each instruction (v6.12 Documentation/bpf/btf.rst,
 //! tools/lib/bpf/libbpf.c).
 
+mod elf;
+
 use super::{Program, Subject};
 use crate::bpf::debug::{self, Debug, GLOBAL, NEXT};
 use crate::bpf::maps::Shape;
 use crate::bpf_link::Item;
 use crate::error::{Error, Kind};
 use crate::sys::Errno;
-use object::elf::R_BPF_64_64;
-use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
-use object::{
-    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
-    SymbolScope,
-};
+use elf::{Elf, Section};
+use object::elf::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_PROGBITS, STT_FUNC, STT_OBJECT};
 use std::fs;
 use std::path::Path;
 
+/// The sections, in their order: the program, the licence, the maps.
+const TEXT: u16 = 1;
+const LICENSE: u16 = 2;
+const MAPS: u16 = 3;
+/// The first map among the symbols: behind none, the program and the licence.
+const FIRST_MAP: u32 = 3;
 /// Bytes of a slot.
 const SLOT: usize = 8;
 /// Members that tell what a map is like, each a pointer.
@@ -60,19 +64,6 @@ fn section(program: &Program) -> String {
         Subject::Arguments => format!("tp_btf/{event}"),
         Subject::Return => format!("fexit/{event}"),
         Subject::Every => "raw_tp".to_string(),
-    }
-}
-
-fn symbol(section: SectionId, name: &str, kind: SymbolKind, value: u64, size: u64) -> Symbol {
-    Symbol {
-        name: name.as_bytes().to_vec(),
-        value,
-        size,
-        kind,
-        scope: SymbolScope::Dynamic,
-        weak: false,
-        section: SymbolSection::Section(section),
-        flags: SymbolFlags::None,
     }
 }
 
@@ -119,71 +110,60 @@ fn types(strings: &mut Vec<u8>, types: &mut Vec<u32>, maps: &[&Shape]) {
 
 fn bytes(program: &Program, shapes: &[Shape]) -> Option<Vec<u8>> {
     let (template, linked) = (&program.template, &program.linked);
-    let endian = match cfg!(target_endian = "big") {
-        true => Endianness::Big,
-        false => Endianness::Little,
-    };
-    let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, endian);
     let name = section(program);
-    let text = object.add_section(Vec::new(), name.clone().into(), SectionKind::Text);
     let maps: Vec<&Shape> = shapes
         .iter()
         .filter(|shape| template.maps.iter().any(|name| name == shape.name))
         .collect();
-    let mut symbols: Vec<(&str, SymbolId)> = Vec::new();
-    if !maps.is_empty() {
-        let section = object.add_section(Vec::new(), b".maps".to_vec(), SectionKind::Data);
-        for shape in &maps {
-            let at = object.append_section_data(section, &[0; MAP as usize], 8);
-            let symbol = symbol(section, shape.name, SymbolKind::Data, at, MAP.into());
-            symbols.push((shape.name, object.add_symbol(symbol)));
-        }
-    }
-    let mut code = Vec::new();
-    let mut relocations = Vec::new();
-    let mut insns = linked.insns.clone();
-    for (at, insn) in insns.iter_mut().enumerate() {
+    let (mut code, mut relocations) = (Vec::new(), Vec::new());
+    for (at, insn) in linked.insns.iter().enumerate() {
+        let mut insn = *insn;
         let item = template.items.get(*linked.items.get(at)? as usize);
         if let (Some(Item::Map { map, .. }), true) = (item, insn.is_wide()) {
             (insn.src, insn.imm) = (0, 0);
             let name = template.maps.get(usize::from(*map))?;
-            let (_, symbol) = symbols.iter().find(|(known, _)| known == name)?;
-            relocations.push((at * SLOT, *symbol));
+            let map = maps.iter().position(|shape| shape.name == name)?;
+            relocations.push((at * SLOT, FIRST_MAP + map as u32));
         }
         code.extend(insn.native().to_ne_bytes());
     }
-    let size = code.len() as u64;
-    object.append_section_data(text, &code, SLOT as u64);
-    object.add_symbol(symbol(text, &template.name, SymbolKind::Text, 0, size));
-    for (offset, symbol) in relocations {
-        let relocation = Relocation {
-            offset: offset as u64,
-            symbol,
-            addend: 0,
-            flags: RelocationFlags::Elf {
-                r_type: R_BPF_64_64,
-            },
-        };
-        object.add_relocation(text, relocation).ok()?;
-    }
-    let license = object.add_section(Vec::new(), b"license".to_vec(), SectionKind::Data);
-    let text = [template.license.as_bytes(), b"\0"].concat();
-    object.append_section_data(license, &text, 1);
-    let symbol = symbol(license, "_license", SymbolKind::Data, 0, text.len() as u64);
-    object.add_symbol(symbol);
-    let mut section = 0;
+    let mut at_section = 0;
     let told = Debug::with(template, linked, GLOBAL, &mut |strings, all| {
-        section = debug::add(strings, &name);
+        at_section = debug::add(strings, &name);
         if !maps.is_empty() {
             types(strings, all, &maps);
         }
-    });
-    let told = told?;
-    let btf = object.add_section(Vec::new(), b".BTF".to_vec(), SectionKind::Other);
-    object.append_section_data(btf, &told.btf, 4);
-    let ext = object.add_section(Vec::new(), b".BTF.ext".to_vec(), SectionKind::Other);
-    object.append_section_data(ext, &extension(&told, section), 4);
-    object.write().ok()
+    })?;
+    let license = [template.license.as_bytes(), b"\0"].concat();
+    let mut symbols = vec![
+        (template.name.as_str(), TEXT, STT_FUNC, 0, code.len()),
+        ("_license", LICENSE, STT_OBJECT, 0, license.len()),
+    ];
+    for (n, shape) in maps.iter().enumerate() {
+        let bytes = MAP as usize;
+        symbols.push((shape.name, MAPS, STT_OBJECT, n * bytes, bytes));
+    }
+    let extension = extension(&told, at_section);
+    let mut file = Elf::default();
+    let data = |kind, flags, bytes| Section {
+        kind,
+        flags: flags as u64,
+        align: 8,
+        bytes,
+        ..Section::default()
+    };
+    file.section(&name, data(SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, code));
+    file.section(
+        "license",
+        data(SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, license),
+    );
+    let table = vec![0; maps.len() * MAP as usize];
+    file.section(".maps", data(SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, table));
+    file.section(".BTF", data(SHT_PROGBITS, 0, told.btf));
+    file.section(".BTF.ext", data(SHT_PROGBITS, 0, extension));
+    file.relocations(&name, TEXT, &relocations);
+    file.symbols(&symbols);
+    Some(file.bytes())
 }
 
 /// `.BTF.ext` (v6.12 tools/lib/bpf/libbpf_internal.h, struct btf_ext_header):

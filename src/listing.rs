@@ -10,23 +10,14 @@ mod plan;
 
 use crate::bpf::load::{Onto, Target};
 use crate::bpf::maps::{self, Shape};
-use crate::bpf_link::{Linked, Template};
+use crate::bpf_link::Template;
 use crate::cli::{Config, Listing};
 use crate::error::{Error, Kind};
 use crate::sys::bpf::MapType;
-use crate::sys::memory;
 use elsewhere::Host;
-use plan::{Planned, Subject};
+use plan::{Planned, Program, Subject};
 use std::fmt::Write as _;
 use std::path::Path;
-
-/// A program that is linked.
-struct Program {
-    template: Template,
-    linked: Linked,
-    subject: Subject,
-    text: String,
-}
 
 /// Prints, writes, or both: what is to be printed.
 pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
@@ -156,16 +147,4 @@ fn link(host: &Host, planned: &Planned) -> Result<Program, Error> {
         subject: planned.subject,
         text,
     })
-}
-
-/// Possible CPUs of this host (v6.12 drivers/base/cpu.c, `possible`).
-fn possible_cpus() -> Option<u32> {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok()?;
-    let last = text.trim().rsplit(['-', ',']).next()?;
-    last.parse::<u32>().ok()?.checked_add(1)
-}
-
-/// Bytes of memory of this host.
-fn memory_here() -> u64 {
-    memory::total()
 }

@@ -30,7 +30,7 @@ fn find(file: &File) -> Option<(u64, u64)> {
     header
         .shnum(endian, cache)
         .ok()
-        .filter(|count| (*count as usize) < SECTIONS)?;
+        .filter(|count| *count < SECTIONS)?;
     let sections = header.sections(endian, cache).ok()?;
     let (_, section) = sections.section_by_name(endian, b".BTF")?;
     section.file_range(endian)

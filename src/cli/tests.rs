@@ -5,6 +5,7 @@ fn run(args: &[&str], env: Option<&str>) -> Result<Config, String> {
     match parse(&args, env.map(Into::into)) {
         Ok(Command::Run(config) | Command::Check(config)) => Ok(*config),
         Ok(Command::Print(text)) => Err(text),
+        Ok(Command::List(..)) => Err("a listing".into()),
         Err(error) => {
             assert_eq!(error.exit_code(), 2);
             Err(error.to_string())

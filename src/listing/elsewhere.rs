@@ -14,7 +14,7 @@ use crate::error::{Error, Kind};
 use crate::host::lockdown::{self, Lockdown};
 use crate::model::ability::Abilities;
 use crate::programs::{self, Assembled};
-use crate::sys::Errno;
+use crate::sys::{Errno, memory};
 use crate::tracepoint::{FILE_LIMIT, Format, TraceFs, Tracepoint};
 use std::fs::File;
 use std::io::Read;
@@ -163,7 +163,7 @@ impl Host {
     pub(super) fn cpus(&self) -> u32 {
         match self.another {
             true => 0,
-            false => super::possible_cpus().unwrap_or(0),
+            false => possible_cpus().unwrap_or(0),
         }
     }
 
@@ -171,7 +171,7 @@ impl Host {
     pub(super) fn memory(&self) -> u64 {
         match self.another {
             true => u64::MAX,
-            false => super::memory_here(),
+            false => memory::total(),
         }
     }
 
@@ -252,4 +252,11 @@ fn btf_of(path: &Path, programs: &Assembled) -> Result<Btf, Error> {
         let what = format!("cannot use {}: {why}", path.display());
         Error::new(Kind::Unsupported, what).advise("give a kernel's BTF, or a vmlinux that has it")
     })
+}
+
+/// Possible CPUs of this host (v6.12 drivers/base/cpu.c, `possible`).
+fn possible_cpus() -> Option<u32> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok()?;
+    let last = text.trim().rsplit(['-', ',']).next()?;
+    last.parse::<u32>().ok()?.checked_add(1)
 }

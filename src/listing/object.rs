@@ -7,7 +7,7 @@
 
 mod elf;
 
-use super::{Program, Subject};
+use super::plan::{Program, Subject};
 use crate::bpf::debug::{self, Debug, GLOBAL, NEXT};
 use crate::bpf::maps::Shape;
 use crate::bpf_link::Item;

@@ -1,6 +1,7 @@
 //! Which programs a run would load, and what each may use: what
 //! [`crate::capture::attach`] does, without doing it.
 
+use crate::bpf_link::{Linked, Template};
 use crate::capture::Transport;
 use crate::capture::attach::{OPTIONAL, READS, REQUIRED};
 use crate::model::ability::Abilities;
@@ -32,6 +33,18 @@ pub(super) struct Planned {
     pub(super) members: bool,
     /// Whether there is no run without it.
     pub(super) required: bool,
+}
+
+/// A program that is linked.
+pub(super) struct Program {
+    /// What was assembled.
+    pub(super) template: Template,
+    /// Its instructions there.
+    pub(super) linked: Linked,
+    /// What it is for.
+    pub(super) subject: Subject,
+    /// Its listing.
+    pub(super) text: String,
 }
 
 /// What decides.

@@ -186,7 +186,7 @@ pub fn command_line(bytes: &[u8]) {
     let args: Vec<String> = lines.collect();
     match cli::parse(&args, log.map(Into::into)) {
         Ok(Command::Print(text)) => assert!(text.ends_with('\n')),
-        Ok(Command::Run(config) | Command::Check(config)) => {
+        Ok(Command::Run(config) | Command::Check(config) | Command::List(config, _)) => {
             assert!(
                 config
                     .buffer

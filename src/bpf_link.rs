@@ -8,9 +8,16 @@
 
 use crate::bpf_insn::{HELPERS, Insn, Size, text};
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
+#[path = "bpf_link/lines.rs"]
+mod lines;
+#[path = "bpf_link/packed.rs"]
+pub mod packed;
 #[path = "bpf_link/peek.rs"]
 mod peek;
+
+pub use lines::{Lines, Place};
 
 use peek::{Peeked, copy, peek};
 
@@ -18,12 +25,12 @@ use peek::{Peeked, copy, peek};
 pub const HIDDEN: u16 = 8;
 
 /// A field of the tracepoint's record that the program reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FieldRef<'a> {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Field {
     /// The name in the host's `format` file.
-    pub name: &'a str,
+    pub name: String,
     /// The sizes in bytes that the program can read; the first is the one its text is written for.
-    pub widths: &'a [u16],
+    pub widths: Vec<u16>,
     /// Whether the program does without it.
     pub optional: bool,
 }
@@ -101,22 +108,28 @@ pub enum Item {
 }
 
 /// A program that wants the host's offsets and descriptors.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Template<'a> {
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Template {
     /// The name to load it under: 1 to 15 characters of `[A-Za-z0-9_]` (`BPF_OBJ_NAME_LEN`, include/uapi/linux/bpf.h).
-    pub name: &'a str,
+    pub name: String,
     /// The tracepoint's group, such as `sock`.
-    pub group: &'a str,
+    pub group: String,
     /// The tracepoint's name in its group.
-    pub event: &'a str,
+    pub event: String,
     /// The licence string to load it with.
-    pub license: &'a str,
+    pub license: String,
     /// The fields it reads.
-    pub fields: &'a [FieldRef<'a>],
+    pub fields: Vec<Field>,
     /// The maps it uses, by name.
-    pub maps: &'a [&'a str],
+    pub maps: Vec<String>,
     /// Its pieces, in order.
-    pub items: &'a [Item],
+    pub items: Vec<Item>,
+    /// For each item the line of [`Template::text`] that it stands on.
+    pub lines: Vec<u32>,
+    /// The labels, in order: the item that each stands before, and its line.
+    pub labels: Vec<(u32, u32)>,
+    /// The text it was assembled from.
+    pub text: Arc<Lines>,
 }
 
 /// Where the host's record has a field.
@@ -249,7 +262,7 @@ impl std::error::Error for LinkError {}
 /// The instructions, and for each of their slots the item it comes from.
 type Linked = (Vec<Insn>, Vec<usize>);
 
-impl Template<'_> {
+impl Template {
     /// The instructions to load on this host.
     ///
     /// # Errors
@@ -280,7 +293,10 @@ impl Template<'_> {
                     format!("copy of {}", self.field_name(*field))
                 }
                 Some(Item::Map { map, .. }) => {
-                    format!("map {}", self.maps.get(*map as usize).unwrap_or(&""))
+                    format!(
+                        "map {}",
+                        self.maps.get(*map as usize).map_or("", String::as_str)
+                    )
                 }
                 Some(Item::Jump { .. }) => format!("to {}", at as i64 + 1 + i64::from(insn.off)),
                 Some(Item::Insn(call)) if *call == Insn::call(call.imm) => HELPERS
@@ -300,18 +316,20 @@ impl Template<'_> {
     }
 
     fn field_name(&self, field: u16) -> &str {
-        self.fields.get(field as usize).map_or("", |f| f.name)
+        self.fields.get(field as usize).map_or("", |f| &f.name)
     }
 
     /// Where the host has each field; `None` for an optional one that it has not.
     fn resolve(&self, host: &dyn Host) -> Result<Vec<Option<HostField>>, LinkError> {
-        let one = |field: &FieldRef<'_>| {
-            let name = || field.name.to_string();
-            match host.field(field.name) {
+        let one = |field: &Field| {
+            let name = || field.name.clone();
+            match host.field(&field.name) {
                 None if field.optional => Ok(None),
                 // Of a member, another size is another member: as good as none.
                 Some(HostField { size, .. })
-                    if field.optional && is_member(field.name) && !field.widths.contains(&size) =>
+                    if field.optional
+                        && is_member(&field.name)
+                        && !field.widths.contains(&size) =>
                 {
                     Ok(None)
                 }
@@ -322,12 +340,12 @@ impl Template<'_> {
                 Some(HostField { size, .. }) if !field.widths.contains(&size) => {
                     Err(LinkError::Width {
                         field: name(),
-                        wanted: field.widths.to_vec(),
+                        wanted: field.widths.clone(),
                         has: size,
                     })
                 }
                 Some(HostField { offset, size })
-                    if (offset < host.hidden() && !is_member(field.name))
+                    if (offset < host.hidden() && !is_member(&field.name))
                         || i32::from(offset) + i32::from(size) > i32::from(i16::MAX) + 1 =>
                 {
                     Err(LinkError::Offset {

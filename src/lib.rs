@@ -26,6 +26,7 @@ pub mod bpf_asm;
 pub mod filter;
 pub mod host;
 pub mod perf;
+pub mod programs;
 
 pub mod bpf_link;
 pub mod error;
@@ -35,8 +36,3 @@ pub mod sandbox;
 pub mod bpf_insn;
 pub mod order;
 pub mod sys;
-
-/// The programs of bpf-asm/, assembled at build time.
-pub mod programs {
-    include!(concat!(env!("OUT_DIR"), "/programs.rs"));
-}

@@ -96,9 +96,7 @@ impl Scene {
             loads: by_btf,
         };
         let host = Ordered(fields, order);
-        let insns = program
-            .with(|t| t.link(&host))
-            .unwrap_or_else(|e| panic!("{e}"));
+        let insns = program.link(&host).unwrap_or_else(|e| panic!("{e}"));
         let mut machine = Machine::new(order, SERVER);
         for at in [LISTENER, CHILD, CLIENT, TASK, NET] {
             machine.map(at, vec![0; 4096]);

@@ -234,7 +234,7 @@ impl AsFd for Program {
 impl Program {
     /// Completes a template for this host's tracepoint and loads it.
     pub fn load(
-        template: &Template<'_>,
+        template: &Template,
         target: Target<'_>,
         maps: &Maps,
         extras: Extras<'_>,
@@ -254,8 +254,8 @@ impl Program {
         })?;
         let optional = template.fields.iter().filter(|field| field.optional);
         let without = optional
-            .filter(|field| host.field(field.name).is_none())
-            .map(|field| field.name.to_string())
+            .filter(|field| host.field(&field.name).is_none())
+            .map(|field| field.name.clone())
             .collect();
         let counts = template.fields.iter().any(|f| f.name == COUNTS_RUNS)
             && host.field(COUNTS_RUNS).is_some();
@@ -263,11 +263,11 @@ impl Program {
             fd,
             reads,
             without,
-            counts: counts.then(|| template.event.to_string()),
+            counts: counts.then(|| template.event.clone()),
         };
         let insns: Vec<u64> = insns.into_iter().map(Insn::native).collect();
-        let license = CString::new(template.license).unwrap_or_default();
-        let name = template.name;
+        let license = CString::new(template.license.as_str()).unwrap_or_default();
+        let name = &template.name;
         let prog_type = target.prog_type();
         let load = |mut log: Option<&mut [u8]>| {
             let mut tries = 0;
@@ -424,7 +424,7 @@ const PARTS: [(Abilities, &[&str]); 18] = [
     ),
 ];
 
-fn reads(template: &Template<'_>, host: &dyn Host) -> Abilities {
+fn reads(template: &Template, host: &dyn Host) -> Abilities {
     let has = |name: &&str| {
         let field = template.fields.iter().find(|field| field.name == *name);
         field.is_some_and(|field| {

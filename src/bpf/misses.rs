@@ -10,8 +10,8 @@
 use crate::bpf::load::{Extras, Program, Target};
 use crate::bpf::maps::Maps;
 use crate::bpf::tally::{Counts, Tally};
+use crate::bpf_link::Template;
 use crate::error::Error;
-use crate::programs::COUNT;
 use crate::tracepoint::Attached;
 use nix::sys::utsname::uname;
 
@@ -49,10 +49,10 @@ fn ahead(counts: Counts) -> i64 {
 }
 
 impl Misses {
-    /// Starts to count at these tracepoints, all of which have their program
-    /// attached, which counts its runs.
-    pub fn count(maps: &Maps, tracepoints: &[&str]) -> Result<Misses, Error> {
-        let program = Program::load(&COUNT, Target::Every, maps, Extras::NONE)?;
+    /// Starts to count at these tracepoints, by the program `count`: all of them
+    /// have their program attached, which counts its runs.
+    pub fn count(count: &Template, maps: &Maps, tracepoints: &[&str]) -> Result<Misses, Error> {
+        let program = Program::load(count, Target::Every, maps, Extras::NONE)?;
         let mut attached = Vec::new();
         for name in tracepoints {
             attached.push(program.attach_to(name)?);

@@ -121,7 +121,7 @@ pub struct Decoder {
 /// The fields of a tracepoint that are wanted.
 struct Fields<'a> {
     format: &'a Format,
-    template: &'a Template<'a>,
+    template: &'a Template,
 }
 
 impl Fields<'_> {
@@ -132,7 +132,7 @@ impl Fields<'_> {
             tracepoint: format!("{}:{}", self.template.group, self.template.event),
         };
         let mut fields = self.template.fields.iter();
-        let wanted = fields.find(|f| f.name == name && !is_member(f.name));
+        let wanted = fields.find(|f| f.name == name && !is_member(&f.name));
         let wanted = wanted.ok_or_else(missing)?;
         match self.format.host_field(name) {
             None if wanted.optional => Ok(None),
@@ -180,7 +180,7 @@ impl Fields<'_> {
 
     /// What the record of this tracepoint means.
     fn kind(&self) -> Result<Option<LayoutKind>, LinkError> {
-        Ok(Some(match self.template.event {
+        Ok(Some(match self.template.event.as_str() {
             "inet_sock_set_state" => LayoutKind::State {
                 old: self.number("oldstate")?,
                 new: self.number("newstate")?,
@@ -266,7 +266,7 @@ impl Decoder {
     /// Learns a tracepoint of this host, by the program whose fields are wanted
     /// of it. Fails where a field is missing or has another width; then nothing
     /// has changed. The one that comes most often should be the first.
-    pub fn add(&mut self, tracepoint: &Tracepoint, template: &Template<'_>) -> Result<(), Error> {
+    pub fn add(&mut self, tracepoint: &Tracepoint, template: &Template) -> Result<(), Error> {
         let format = &tracepoint.format;
         let fields = Fields { format, template };
         let refuse = |why: &dyn std::fmt::Display| {

@@ -53,17 +53,17 @@ pub fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
         };
         column(out, verdict, VERDICT);
         out.extend_from_slice(printable(&finding.evidence).as_bytes());
-        if let Some((used, missing)) = &finding.fields {
+        if let Some((used, missing)) = finding.fields() {
             // Of what is there, the members of kernel structures are too many.
             let (members, own): (Vec<&str>, Vec<&str>) =
-                used.iter().partition(|name| is_member(name));
+                used.into_iter().partition(|name| is_member(name));
             names(out, " with ", &own);
             if !members.is_empty() {
                 out.extend_from_slice(b" and ");
                 text::number(out, members.len() as u64);
                 out.extend_from_slice(b" members by BTF");
             }
-            names(out, "; without ", missing);
+            names(out, "; without ", &missing);
         }
         if !finding.remedy.is_empty() {
             out.extend_from_slice(b"; ");
@@ -93,9 +93,9 @@ pub fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
         plain(out, keys::CHECK_VERDICT, finding.verdict.name());
         string(out, keys::CHECK_EVIDENCE, finding.evidence.as_bytes());
         string(out, keys::CHECK_REMEDY, finding.remedy.as_bytes());
-        if let Some((used, missing)) = &finding.fields {
-            strings(out, keys::CHECK_FIELDS_USED, used);
-            strings(out, keys::CHECK_FIELDS_MISSING, missing);
+        if let Some((used, missing)) = finding.fields() {
+            strings(out, keys::CHECK_FIELDS_USED, &used);
+            strings(out, keys::CHECK_FIELDS_MISSING, &missing);
         }
         out.extend_from_slice(b"}\n");
     }
@@ -144,7 +144,10 @@ mod tests {
             "at /a\n\x1b[2Jb\"c",
         );
         a.remedy = "do\r\u{85}it".into();
-        a.fields = Some((vec!["one", "two", "a.b"], vec!["c"]));
+        a.fields = Some((
+            ["one", "two", "a.b"].map(String::from).into(),
+            vec!["c".into()],
+        ));
         let b = Finding::new(Section::Feature, "x", Verdict::Fact, "");
         vec![a, b]
     }

@@ -1,8 +1,9 @@
 //! BTF files made for tests: as they come, and as a kernel's that has what the
 //! programs want.
 
+use super::programs::program;
 use nix::sys::memfd::MFdFlags;
-use socket_snoop::bpf_link::{Host, HostField, Template};
+use socket_snoop::bpf_link::{Host, HostField};
 use socket_snoop::btf::{Btf, BtfTracepoint};
 use socket_snoop::programs;
 use std::fs::File;
@@ -255,12 +256,12 @@ impl Host for OnBtf<'_> {
 
 /// Links both programs that must be had; how many instructions they have.
 pub fn link(btf: &Btf) -> Vec<usize> {
-    let templates: [&Template<'_>; 2] = [&programs::STATE_BTF, &programs::RETRANSMIT_BTF];
+    let templates = [programs::STATE_BTF, programs::RETRANSMIT_BTF].map(program);
     templates
         .iter()
         .map(|template| {
-            let tracepoint = btf.tracepoint(template.event).expect(template.event);
-            let insns = template.link(&OnBtf(tracepoint)).expect(template.event);
+            let tracepoint = btf.tracepoint(&template.event).expect(&template.event);
+            let insns = template.link(&OnBtf(tracepoint)).expect(&template.event);
             insns.len()
         })
         .collect()

@@ -23,6 +23,7 @@ pub mod life;
 pub mod machine;
 pub mod net;
 pub mod preflight;
+pub mod programs;
 pub mod schema;
 pub mod suite;
 pub mod traffic;

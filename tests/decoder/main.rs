@@ -1,8 +1,12 @@
 //! Records of tracepoints decoded by their `format` files: those of eight
 //! kernels with records made up for them, and hostile ones.
 
+#[allow(dead_code, reason = "not all are wanted here")]
+#[path = "../common/programs.rs"]
+mod programs;
 mod records;
 
+use programs::program;
 use proptest::prelude::*;
 use records::{IDS, Kernel, PROGRAMS, Record, decoder, decoder_in, kernels, place, tracepoint};
 use socket_snoop::bpf::wire::DecodeError;
@@ -186,13 +190,15 @@ fn each_tracepoint_may_be_missing_alone() {
             let lines = lines.filter(|line| !line.contains("skaddr;"));
             broken.formats[missing] = lines.collect::<Vec<_>>().join("\n");
             let mut decoder = Decoder::default();
-            for (which, program) in PROGRAMS.iter().enumerate() {
-                let error = decoder.add(&tracepoint(&broken, which), program).err();
+            for (which, name) in PROGRAMS.iter().enumerate() {
+                let error = decoder
+                    .add(&tracepoint(&broken, which), program(*name))
+                    .err();
                 assert_eq!(error.is_some(), which == missing);
                 if let Some(error) = error {
                     let error = error.to_string();
                     assert!(error.contains("'skaddr'"), "{error}");
-                    assert!(error.contains(program.event), "{error}");
+                    assert!(error.contains(program(*name).event.as_str()), "{error}");
                 }
             }
             for which in 0..PROGRAMS.len() {
@@ -217,8 +223,13 @@ fn a_tracepoint_that_nobody_reads_is_refused() {
     let kernel = &kernels()[0];
     let known = tracepoint(kernel, 4);
     let mut decoder = Decoder::default();
-    let error = decoder.add(&known, &RCV_SPACE).expect_err("refused");
-    assert!(error.to_string().contains(RCV_SPACE.event), "{error}");
+    let error = decoder
+        .add(&known, program(RCV_SPACE))
+        .expect_err("refused");
+    assert!(
+        error.to_string().contains(&program(RCV_SPACE).event),
+        "{error}"
+    );
     let record = kernel.record(4);
     let answer = decoder.decode(0, 0, &record.bytes);
     assert_eq!(answer, Err(DecodeError::Kind));

@@ -1,16 +1,15 @@
 //! The tracepoints' formats of eight kernels, and records made up for them.
 
-use socket_snoop::bpf_link::Template;
+use crate::programs::program;
 use socket_snoop::capture::decoder::Decoder;
 use socket_snoop::order::Order;
-use socket_snoop::programs::{RESET_RECEIVED, RESET_SENT, RETRANSMIT, STATE, SYNACK};
+use socket_snoop::programs::{Name, RESET_RECEIVED, RESET_SENT, RETRANSMIT, STATE, SYNACK};
 use socket_snoop::tracepoint::{Format, Tracepoint};
 use std::fs;
 use std::path::PathBuf;
 
 /// The programs whose fields are wanted, in the order of [`Kernel::formats`].
-pub const PROGRAMS: [&Template<'_>; 5] =
-    [&STATE, &RETRANSMIT, &SYNACK, &RESET_SENT, &RESET_RECEIVED];
+pub const PROGRAMS: [Name; 5] = [STATE, RETRANSMIT, SYNACK, RESET_SENT, RESET_RECEIVED];
 pub const IDS: [u32; 5] = [1293, 2281, 2287, 2280, 2279];
 
 /// The format files of a kernel's tracepoints.
@@ -39,7 +38,8 @@ pub fn kernels() -> Vec<Kernel> {
         .expect("tests/data/formats")
         .map(|folder| {
             let folder = folder.expect("a folder").path();
-            let read = |program: &Template<'_>| {
+            let read = |name| {
+                let program = program(name);
                 let file = format!("{}/{}.format", program.group, program.event);
                 fs::read_to_string(folder.join(&file)).expect(&file)
             };
@@ -55,8 +55,8 @@ pub fn kernels() -> Vec<Kernel> {
 
 pub fn tracepoint(kernel: &Kernel, which: usize) -> Tracepoint {
     Tracepoint {
-        group: PROGRAMS[which].group.into(),
-        name: PROGRAMS[which].event.into(),
+        group: program(PROGRAMS[which]).group.clone(),
+        name: program(PROGRAMS[which]).event.clone(),
         id: IDS[which],
         format: Format::parse(kernel.formats[which].as_bytes()).expect("a format"),
     }
@@ -68,9 +68,9 @@ pub fn decoder(kernel: &Kernel) -> Result<Decoder, String> {
 
 pub fn decoder_in(order: Order, kernel: &Kernel) -> Result<Decoder, String> {
     let mut decoder = Decoder::of(order);
-    for (which, program) in PROGRAMS.iter().enumerate() {
+    for (which, name) in PROGRAMS.iter().enumerate() {
         let tracepoint = tracepoint(kernel, which);
-        let added = decoder.add(&tracepoint, program);
+        let added = decoder.add(&tracepoint, program(*name));
         added.map_err(|e| e.to_string())?;
     }
     Ok(decoder)

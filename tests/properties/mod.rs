@@ -9,6 +9,8 @@
 
 mod lives;
 mod parsing;
+#[path = "../common/programs.rs"]
+mod programs;
 mod ring;
 
 pub use lives::lives;

@@ -334,7 +334,10 @@ fn check(out: &mut Vec<u8>, at: u64) {
         Verdict::Yes,
         "in /sys/kernel/tracing",
     );
-    field.fields = Some((vec!["skaddr", "state"], vec!["err"]));
+    field.fields = Some((
+        ["skaddr", "state"].map(String::from).into(),
+        vec!["err".into()],
+    ));
     let mut lacking = Finding::new(Section::Feature, "resets sent", Verdict::No, "");
     lacking.remedy = "update the kernel".into();
     preflight::json(out, DAY + at, &[field, lacking]);

@@ -4,7 +4,7 @@
 //! is shown leaves in the order of the events, but for the record of a
 //! connection that may still be reset after its end, which comes a moment later.
 
-use crate::capture::Source;
+use crate::capture::{Source, Transport};
 use crate::cli::Config;
 use crate::error::Error;
 use crate::filter::{Filter, Verdict};
@@ -74,11 +74,22 @@ fn put(output: &mut Output, summary: &mut Summary, left: Option<&mut u64>, shown
 impl View {
     /// An empty one; `source` says what its events will tell.
     pub fn new(config: &Config, output: Output, source: &Source) -> View {
-        let given = source.given();
+        let (given, transport) = (source.given().abilities(), source.transport());
+        View::of(config, output, given, (transport, &source.reset_reasons()))
+    }
+
+    /// The same of events that tell this, by this way, with these names of
+    /// reasons.
+    pub fn of(
+        config: &Config,
+        output: Output,
+        given: Abilities,
+        (transport, reasons): (Transport, &[(u32, String)]),
+    ) -> View {
         // The kernel's last words are expected once they can be heard.
-        let mut tells = given.abilities() - Abilities::DESTROYS;
+        let mut tells = given - Abilities::DESTROYS;
         // A first read looks like an accept.
-        if given.has(Abilities::READS) {
+        if given.contains(Abilities::READS) {
             tells -= Abilities::ACCEPTS;
         }
         let mut connections = Connections::new(
@@ -87,15 +98,15 @@ impl View {
             time::realtime(),
             tells,
         );
-        connections.name_reasons(&source.reset_reasons());
+        connections.name_reasons(reasons);
         // Where members can be read, the event itself says what is no port yet.
         let by_members = Abilities::SOCKET_ERROR | Abilities::BYTES_SENT;
         View {
             output,
             connections,
             listeners: Listeners::default(),
-            sockets: given.has(Abilities::SOCKET),
-            ports: match given.abilities().intersects(by_members) {
+            sockets: given.contains(Abilities::SOCKET),
+            ports: match given.intersects(by_members) {
                 true => None,
                 false => Some(Recent::new(PORTS)),
             },
@@ -103,7 +114,7 @@ impl View {
             clock: WallClock::new(),
             taken: 0,
             summary: Summary {
-                transport: source.transport().name(),
+                transport: transport.name(),
                 ..Summary::default()
             },
             left: config.count.unwrap_or(u64::MAX),

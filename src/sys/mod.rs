@@ -9,6 +9,8 @@
 pub mod bpf;
 pub mod caps;
 pub mod child;
+#[cfg(target_arch = "x86_64")]
+pub mod copy;
 pub mod errno;
 pub mod landlock;
 pub mod limits;

@@ -6,10 +6,10 @@
 //! here: which object a call was about, and what to do about its failure, is
 //! added by the caller.
 
+pub mod append;
 pub mod bpf;
 pub mod caps;
 pub mod child;
-#[cfg(target_arch = "x86_64")]
 pub mod copy;
 pub mod errno;
 pub mod landlock;

@@ -115,8 +115,7 @@ impl<'a> Cursor<'a> {
     fn skip(&mut self, len: usize) {
         let used = self.part.drain.used();
         used.set(used.get() + len);
-        let left = self.rest.len().saturating_sub(len);
-        self.rest = self.rest.slice(len, left).unwrap_or(Span::new(&[], &[]));
+        self.rest = self.rest.skip(len);
     }
 
     /// Finds what comes next.
@@ -259,8 +258,7 @@ pub fn count_samples(bytes: (&[u8], &[u8]), layout: SampleType) -> u64 {
             Record::Lost(_) | Record::Other => false,
         };
         count += u64::from(sample);
-        let left = rest.len().saturating_sub(len);
-        rest = rest.slice(len, left).unwrap_or(Span::new(&[], &[]));
+        rest = rest.skip(len);
     }
     count
 }

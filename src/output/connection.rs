@@ -99,15 +99,19 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
     if let Some(duration) = connection.duration() {
         number(out, keys::CONNECTION_DURATION_NS, duration);
     }
-    let states = connection.states();
-    if !states.is_empty() {
-        keys::CONNECTION_STATES_NS.next(out);
-        for (at, (state, nanos)) in states.iter().enumerate() {
-            append(out, if at == 0 { b"{\"" } else { b",\"" });
-            append(out, state.name().as_bytes());
-            append(out, b"\":");
-            text::number(out, *nanos);
+    let mut first = true;
+    connection.each_state(&mut |state, nanos| {
+        if std::mem::take(&mut first) {
+            keys::CONNECTION_STATES_NS.next(out);
+            append(out, b"{\"");
+        } else {
+            append(out, b",\"");
         }
+        append(out, state.name().as_bytes());
+        append(out, b"\":");
+        text::number(out, nanos);
+    });
+    if !first {
         out.push(b'}');
     }
     let (sent_again, tells) = (&record.ended.resent, record.tells);

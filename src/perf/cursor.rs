@@ -11,6 +11,10 @@ use crate::sys::ring::Drain;
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 
+/// Bytes to have at hand behind the next record: another one. With many rings
+/// each is read bit by bit, and all else in between.
+const SOON: usize = 256;
+
 /// A ring that is being read.
 #[derive(Debug)]
 pub struct Part<'a> {
@@ -133,6 +137,7 @@ impl<'a> Cursor<'a> {
             match result {
                 Ok((Record::Timed { time, body }, len)) => {
                     let step = Step::Body(body);
+                    self.rest.expect(len, SOON);
                     return Some(Next { time, step, len });
                 }
                 Ok((other, len)) => {

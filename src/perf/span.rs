@@ -1,5 +1,7 @@
 //! Bytes of a ring, which may wrap around its end.
 
+use crate::sys::ring;
+
 /// Bytes that may lie in two pieces because they wrap around the ring's end.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
@@ -43,6 +45,13 @@ impl<'a> Span<'a> {
         let first = &self.first[at.min(split)..end.min(split)];
         let second = &self.second[at.saturating_sub(split)..end.saturating_sub(split)];
         Some(Span { first, second })
+    }
+
+    /// Says that so many bytes from `at` will be read soon.
+    #[inline]
+    pub(super) fn expect(&self, at: usize, len: usize) {
+        let soon = self.first.get(at..).unwrap_or_default();
+        ring::expect(soon.get(..len).unwrap_or(soon));
     }
 
     /// Without the first `len` bytes.

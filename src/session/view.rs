@@ -166,11 +166,9 @@ impl View {
     /// A second connect() on a socket shows the local port of the first until it
     /// has one of its own (v6.12 net/ipv4/tcp_ipv4.c, tcp_v4_connect(): the port
     /// is chosen after the change to SYN_SENT; `inet_sport` is stale meanwhile).
-    fn without_stale_port(&mut self, event: &Event) -> Event {
+    fn without_stale_port(&mut self, event: &Event) -> Option<Event> {
+        let ports = self.ports.as_mut()?;
         let mut event = *event;
-        let Some(ports) = &mut self.ports else {
-            return event;
-        };
         match event.what {
             What::State {
                 new: State::Close, ..
@@ -181,11 +179,12 @@ impl View {
             } if ports.get(event.socket) == Some(&mut event.local.port) => event.local.port = 0,
             _ => {}
         }
-        event
+        Some(event)
     }
 
     fn line(&mut self, event: &Event, kin: &dyn Lineage) {
-        let event = &self.without_stale_port(event);
+        let corrected = self.without_stale_port(event);
+        let event = corrected.as_ref().unwrap_or(event);
         let wall = self.clock.wall(event.time);
         if event.what == What::SynAck && self.embryo(event, wall, kin) {
             return;

@@ -1,23 +1,29 @@
-//! Assembles `bpf-asm/*.s` into `programs.rs`: one static template for each file, named after it, and one more for each
-//! further way to the events that it is written for. What the reader of the events has to know, too, becomes `layout.rs`.
+//! Assembles `bpf-asm/*.s` and packs the programs into one piece, `programs.bin`: one for each file, and one more for
+//! each further way to the events that it is written for. `programs.rs` names them, each after its file. What the
+//! reader of the events has to know, too, becomes `layout.rs`.
 //!
-//! A mistake there fails the build with its file, line and column. The statics hold no path.
+//! A mistake there fails the build with its file, line and column, as does a piece of which another program would be
+//! unpacked. What is made holds no path.
 
-// Talking to cargo is printing.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking to cargo is printing"
+)]
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the library")]
 #[path = "src/bpf_asm/mod.rs"]
 mod bpf_asm;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the library")]
 #[path = "src/bpf_insn.rs"]
 mod bpf_insn;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the library")]
 #[path = "src/bpf_link.rs"]
 mod bpf_link;
 
-use bpf_asm::{Export, Exported, Program, Type, Variant};
-use bpf_link::Item;
+use bpf_asm::{Export, Exported, Type, Variant};
+use bpf_link::packed::Packed;
+use bpf_link::{Item, Template};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs, process};
@@ -50,10 +56,8 @@ fn run() -> Result<(), String> {
         .collect();
     names.retain(|name| name.ends_with(".s"));
     names.sort();
-    let mut out = String::from(
-        "use crate::bpf_insn::Insn;\nuse crate::bpf_link::{FieldRef, Item, Template};\n",
-    );
-    let mut all = Vec::new();
+    let mut templates: Vec<Template> = Vec::new();
+    let mut out = String::new();
     let mut exports: Vec<Export> = Vec::new();
     for name in names {
         let read =
@@ -63,16 +67,27 @@ fn run() -> Result<(), String> {
         let big_endian = env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big");
         let assemble = |way| {
             let variant = Variant { way, big_endian };
-            bpf_asm::assemble_for(variant, &file, &text, &mut |name| read(name))
-                .map_err(|e| e.to_string())
+            bpf_asm::assemble_for(variant, &name, &text, &mut |name| read(name))
+                .map_err(|e| format!("{DIR}/{e}"))
         };
         let stem = name.trim_end_matches(".s");
         let first = assemble(None)?;
-        let mut add = |name: String, program: &Program| {
-            render(&mut out, stem, &name.to_uppercase(), program);
-            all.push(format!("&{}", name.to_uppercase()));
+        let mut add = |constant: String, template: Template| {
+            let Template {
+                name: loaded,
+                group,
+                event,
+                ..
+            } = &template;
+            let number = templates.len();
+            let _ = writeln!(
+                out,
+                "/// `{loaded}` on `{group}:{event}`, from `{DIR}/{name}`.\npub const {}: Name = Name({number});",
+                constant.to_uppercase()
+            );
+            templates.push(template);
         };
-        add(stem.to_string(), &first);
+        add(stem.to_string(), first.template);
         for export in first.exports {
             match exports.iter().find(|known| known.name == export.name) {
                 None => exports.push(export),
@@ -81,17 +96,25 @@ fn run() -> Result<(), String> {
             }
         }
         for way in first.ways.iter().skip(1) {
-            add(format!("{stem}_{way}"), &assemble(Some(way))?);
+            add(format!("{stem}_{way}"), assemble(Some(way))?.template);
         }
     }
+    let count = templates.len();
+    let all: Vec<String> = (0..count).map(|n| format!("Name({n})")).collect();
     let _ = writeln!(
         out,
-        "\n/// All of them.\npub static ALL: &[&Template<'static>] = &[{}];",
+        "\n/// All of them.\npub const ALL: [Name; {count}] = [{}];",
         all.join(", ")
     );
+    let packed = bpf_asm::pack(&templates);
+    verify(&packed, &templates)?;
     let target = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?;
-    for (name, text) in [("programs.rs", out), ("layout.rs", layout(&exports))] {
-        fs::write(Path::new(&target).join(name), text)
+    for (name, bytes) in [
+        ("programs.rs", out.into_bytes()),
+        ("programs.bin", packed),
+        ("layout.rs", layout(&exports).into_bytes()),
+    ] {
+        fs::write(Path::new(&target).join(name), bytes)
             .map_err(|e| format!("can't write {name}: {e}"))?;
     }
     Ok(())
@@ -119,48 +142,53 @@ fn layout(exports: &[Export]) -> String {
     out
 }
 
-/// Adds the program as Rust text, from this file and under this name.
-fn render(out: &mut String, stem: &str, constant: &str, program: &Program) {
-    let Program {
-        name,
-        group,
-        event,
-        license,
-        fields,
-        maps,
-        items,
-        ..
-    } = program;
-    let _ = write!(
-        out,
-        "\n/// `{name}` on `{group}:{event}`, from `{DIR}/{stem}.s`.\n\
-         pub static {}: Template<'static> = Template {{\n    name: {name:?},\n    group: {group:?},\n    \
-         event: {event:?},\n    license: {license:?},\n    fields: &[\n",
-        constant
-    );
-    for field in fields {
-        let (name, widths, optional) = (&field.name, &field.widths, field.optional);
-        let _ = writeln!(
-            out,
-            "        FieldRef {{ name: {name:?}, widths: &{widths:?}, optional: {optional} }},"
-        );
+/// Unpacks what was packed, and compares. The text's numbers are others, and a field with two names is one.
+fn verify(packed: &[u8], templates: &[Template]) -> Result<(), String> {
+    let read = Packed::read(packed).ok_or("what was packed can't be unpacked")?;
+    let line = |of: &Template, n: u32| {
+        of.text
+            .get(n)
+            .map(|p| (p.file.to_string(), p.number, p.text.to_string()))
+    };
+    for (n, template) in templates.iter().enumerate() {
+        let name = &template.name;
+        let same = read.template(n).filter(|other| {
+            let lines = |of: &Template| of.lines.iter().map(|n| line(of, *n)).collect::<Vec<_>>();
+            let labels = |of: &Template| {
+                of.labels
+                    .iter()
+                    .map(|(at, n)| (*at, line(of, *n)))
+                    .collect::<Vec<_>>()
+            };
+            let bare = |of: &Template| Template {
+                items: of.items.iter().map(|item| once(of, *item)).collect(),
+                lines: Vec::new(),
+                labels: Vec::new(),
+                text: Default::default(),
+                ..of.clone()
+            };
+            lines(other) == lines(template)
+                && labels(other) == labels(template)
+                && bare(other) == bare(template)
+        });
+        same.ok_or_else(|| format!("{name} is not what was packed once it is unpacked"))?;
     }
-    let _ = writeln!(out, "    ],\n    maps: &{maps:?},\n    items: &[");
-    for item in items {
-        let _ = match item {
-            // An instruction is shorter as its 8 bytes.
-            Item::Insn(insn) => writeln!(
-                out,
-                "        Item::Insn(Insn::decode({:#018x})), // {insn}",
-                insn.encode()
-            ),
-            Item::Jump { insn, target } => writeln!(
-                out,
-                "        Item::Jump {{ insn: Insn::decode({:#018x}), target: {target} }}, // {insn}",
-                insn.encode()
-            ),
-            other => writeln!(out, "        Item::{other:?},"),
-        };
+    match read.len() == templates.len() {
+        true => Ok(()),
+        false => Err("there are more programs than were packed".into()),
     }
-    let _ = writeln!(out, "    ],\n}};");
+}
+
+/// The item with the first number that its field has.
+fn once(of: &Template, mut item: Item) -> Item {
+    if let Item::Load { field, .. }
+    | Item::Copy { field, .. }
+    | Item::Peek { field, .. }
+    | Item::If { field, .. } = &mut item
+    {
+        let named = &of.fields[usize::from(*field)];
+        let first = of.fields.iter().position(|other| other == named);
+        *field = first.map_or(*field, |first| first as u16);
+    }
+    item
 }

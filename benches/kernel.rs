@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use common::{Run, TempDir, kernel, live, net};
 use socket_snoop::bpf_insn::Insn;
 use socket_snoop::btf::Btf;
+use socket_snoop::programs::Assembled;
 use socket_snoop::sys::bpf::{ProgType, TRACE_RAW_TP, prog_load, raw_tracepoint_open};
 use socket_snoop::tracepoint::TraceFs;
 
@@ -123,13 +124,13 @@ fn reads(lasts: Duration) -> u64 {
 
 /// Attaches an empty program to the tracepoint of reads, by BTF.
 fn empty_at_reads() -> [OwnedFd; 2] {
-    let btf = Btf::of_kernel().expect("BTF");
+    let btf = Btf::of_kernel(&Assembled::unpack().expect("programs")).expect("BTF");
     let tracepoint = btf.tracepoint("tcp_rcv_space_adjust").expect("tracepoint");
     let tracing = ProgType::Tracing {
         attach_type: TRACE_RAW_TP,
         btf_id: tracepoint.id,
     };
-    let nothing = NOTHING.map(|insn| Insn::decode(insn).encode());
+    let nothing = NOTHING.map(|insn| Insn::decode(insn).native());
     let empty = prog_load(tracing, EMPTY_READ, &nothing, c"GPL", None).expect("load");
     let attached = raw_tracepoint_open(empty.as_fd(), None).expect("attach");
     [empty, attached]
@@ -181,7 +182,7 @@ fn main() -> ExitCode {
         compare_reads(by_record);
     }
     let _measuring = kernel::measure_programs().expect("BPF_ENABLE_STATS (Linux 5.8)");
-    let nothing = NOTHING.map(|insn| Insn::decode(insn).encode());
+    let nothing = NOTHING.map(|insn| Insn::decode(insn).native());
     let empty = prog_load(ProgType::Tracepoint, EMPTY, &nothing, c"GPL", None);
     let empty = empty.expect("an empty program");
     let tracefs = TraceFs::open().expect("tracefs");

@@ -145,7 +145,8 @@ grown:
     r2 = *(u8 *)(r10 + EV_OLDSTATE)
     if r1 == r2 goto stranger
 
-    ; Does the socket belong to the task on the CPU? Why there are two answers: README.md, The owner without BTF.
+    ; Does the socket belong to the task on the CPU? Why there are two answers: README.md, The owner
+    ; without BTF.
 .ifdef sock.sk_lock.owned
     ; It does if the socket's lock is held by a task: softirq then leaves the socket alone (v6.12 include/net/sock.h,
     ; sock_owned_by_user).

@@ -4,8 +4,8 @@
 //! Contract: nothing here attaches a program; that is `capture`'s.
 
 pub mod layout;
-pub mod load;
+pub(crate) mod load;
 pub mod maps;
-pub mod passes;
-pub mod tally;
+pub mod misses;
+pub(crate) mod tally;
 pub mod wire;

@@ -121,7 +121,7 @@ impl Size {
 /// An arithmetic operation with two operands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-#[allow(missing_docs)] // the names are the instruction set's
+#[allow(missing_docs, reason = "the names are the instruction set's")]
 pub enum Alu {
     Add = 0x00,
     Sub = 0x10,
@@ -158,7 +158,7 @@ impl Alu {
 /// A comparison of a conditional jump. `S…` are signed; `Set` is "any common bit" (`&`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-#[allow(missing_docs)] // the names are the instruction set's
+#[allow(missing_docs, reason = "the names are the instruction set's")]
 pub enum Cmp {
     Eq = 0x10,
     Gt = 0x20,
@@ -342,13 +342,31 @@ impl Insn {
         ]
     }
 
-    /// The 8 bytes, as a number of a little-endian host. Registers beyond 15 lose their upper bits.
+    /// All of it in one number, the same on every host. Registers beyond 15 lose their upper bits.
     pub const fn encode(self) -> u64 {
         self.code as u64
             | ((self.dst & 15) as u64) << 8
             | ((self.src & 15) as u64) << 12
             | (self.off as u16 as u64) << 16
             | (self.imm as u32 as u64) << 32
+    }
+
+    /// The 8 bytes that a kernel of this byte order takes (include/uapi/linux/bpf.h, struct bpf_insn). The registers
+    /// are bit fields, the order of which follows that of bytes.
+    pub const fn bytes(self, big_endian: bool) -> [u8; 8] {
+        let (dst, src) = (self.dst & 15, self.src & 15);
+        if big_endian {
+            let ([a, b], [c, d, e, f]) = (self.off.to_be_bytes(), self.imm.to_be_bytes());
+            [self.code, dst << 4 | src, a, b, c, d, e, f]
+        } else {
+            let ([a, b], [c, d, e, f]) = (self.off.to_le_bytes(), self.imm.to_le_bytes());
+            [self.code, src << 4 | dst, a, b, c, d, e, f]
+        }
+    }
+
+    /// The bytes that this host's kernel takes, as a number of this host.
+    pub const fn native(self) -> u64 {
+        u64::from_ne_bytes(self.bytes(cfg!(target_endian = "big")))
     }
 
     /// The fields of 8 bytes, unchecked: `Insn::decode(x).encode() == x` for every `x`.

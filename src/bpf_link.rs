@@ -7,10 +7,20 @@
 //! is no parser in here, and no panic on a template or host that makes no sense. Shared with build.rs.
 
 use crate::bpf_insn::{HELPERS, Insn, Size, text};
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
+use std::sync::Arc;
 
+#[path = "bpf_link/error.rs"]
+mod error;
+#[path = "bpf_link/lines.rs"]
+mod lines;
+#[path = "bpf_link/packed.rs"]
+pub mod packed;
 #[path = "bpf_link/peek.rs"]
 mod peek;
+
+pub use error::LinkError;
+pub use lines::{Lines, Place};
 
 use peek::{Peeked, copy, peek};
 
@@ -18,12 +28,12 @@ use peek::{Peeked, copy, peek};
 pub const HIDDEN: u16 = 8;
 
 /// A field of the tracepoint's record that the program reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FieldRef<'a> {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Field {
     /// The name in the host's `format` file.
-    pub name: &'a str,
+    pub name: String,
     /// The sizes in bytes that the program can read; the first is the one its text is written for.
-    pub widths: &'a [u16],
+    pub widths: Vec<u16>,
     /// Whether the program does without it.
     pub optional: bool,
 }
@@ -76,8 +86,8 @@ pub enum Item {
         /// The register in between; it is lost.
         via: u8,
     },
-    /// The first `len` bytes of a kernel structure's member, copied to the stack at `r10 + to`; nothing if the host
-    /// does not tell where the member is. Where loads may not reach it, the kernel's helper reads it; r0 to r5 are
+    /// The first `len` bytes of a kernel structure's member, of a number the lowest, copied to the stack at `r10 + to`;
+    /// nothing if the host does not tell where the member is. Where loads may not reach it, the kernel's helper reads it; r0 to r5 are
     /// lost in any case.
     Peek {
         /// Where to, from r10.
@@ -101,22 +111,28 @@ pub enum Item {
 }
 
 /// A program that wants the host's offsets and descriptors.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Template<'a> {
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Template {
     /// The name to load it under: 1 to 15 characters of `[A-Za-z0-9_]` (`BPF_OBJ_NAME_LEN`, include/uapi/linux/bpf.h).
-    pub name: &'a str,
+    pub name: String,
     /// The tracepoint's group, such as `sock`.
-    pub group: &'a str,
+    pub group: String,
     /// The tracepoint's name in its group.
-    pub event: &'a str,
+    pub event: String,
     /// The licence string to load it with.
-    pub license: &'a str,
+    pub license: String,
     /// The fields it reads.
-    pub fields: &'a [FieldRef<'a>],
+    pub fields: Vec<Field>,
     /// The maps it uses, by name.
-    pub maps: &'a [&'a str],
+    pub maps: Vec<String>,
     /// Its pieces, in order.
-    pub items: &'a [Item],
+    pub items: Vec<Item>,
+    /// For each item the line of [`Template::text`] that it stands on.
+    pub lines: Vec<u32>,
+    /// The labels, in order: the item that each stands before, and its line.
+    pub labels: Vec<(u32, u32)>,
+    /// The text it was assembled from.
+    pub text: Arc<Lines>,
 }
 
 /// Where the host's record has a field.
@@ -142,110 +158,16 @@ pub trait Host {
     fn loads_members(&self) -> bool {
         false
     }
-}
-
-/// Why a program does not fit the host. The text is one line.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum LinkError {
-    /// The record lacks a field that the program can't do without.
-    MissingField {
-        /// The field.
-        field: String,
-        /// The tracepoint, as `group:event`.
-        tracepoint: String,
-    },
-    /// A field has a size that the program can't read.
-    Width {
-        /// The field.
-        field: String,
-        /// The sizes it could be read with, in bytes.
-        wanted: Vec<u16>,
-        /// The size it has, in bytes.
-        has: u16,
-    },
-    /// A field lies where no load reaches: in the first 8 bytes, or beyond 32767.
-    Offset {
-        /// The field.
-        field: String,
-        /// Its offset in the record.
-        offset: u16,
-    },
-    /// A number's offset is not a multiple of its size.
-    Alignment {
-        /// The field.
-        field: String,
-        /// Its offset in the record.
-        offset: u16,
-        /// Its size in bytes.
-        size: u16,
-    },
-    /// The host has no map of that name.
-    UnknownMap(String),
-    /// A jump over more instructions than its 16 bits can say.
-    JumpRange {
-        /// The jump's place, counted in slots from 0.
-        at: usize,
-        /// Its distance.
-        distance: i64,
-    },
-    /// The template itself makes no sense at that item.
-    Broken(usize),
-}
-
-impl fmt::Display for LinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LinkError::MissingField { field, tracepoint } => {
-                write!(
-                    f,
-                    "tracepoint {tracepoint} has no field '{field}', which the program needs"
-                )
-            }
-            LinkError::Width { field, wanted, has } => {
-                write!(f, "field '{field}' has {has} bytes, but the program reads ")?;
-                for (n, width) in wanted.iter().enumerate() {
-                    write!(f, "{}{width}", if n > 0 { " or " } else { "" })?;
-                }
-                Ok(())
-            }
-            LinkError::Offset { field, offset } => {
-                write!(
-                    f,
-                    "field '{field}' lies at byte {offset}: programs can read from byte 8 up to 32767 only"
-                )
-            }
-            LinkError::Alignment {
-                field,
-                offset,
-                size,
-            } => {
-                write!(
-                    f,
-                    "field '{field}' lies at byte {offset}, not a multiple of its {size} bytes: it can't be read"
-                )
-            }
-            LinkError::UnknownMap(map) => write!(f, "no map '{map}' has been made for the program"),
-            LinkError::JumpRange { at, distance } => {
-                write!(
-                    f,
-                    "jump at instruction {at} goes over {distance} instructions: only -32768 to 32767 are possible"
-                )
-            }
-            LinkError::Broken(item) => write!(
-                f,
-                "the program's item {item} refers to something that is not there"
-            ),
-        }
+    /// Whether its numbers begin with the highest byte.
+    fn big_endian(&self) -> bool {
+        cfg!(target_endian = "big")
     }
 }
-
-impl std::error::Error for LinkError {}
 
 /// The instructions, and for each of their slots the item it comes from.
 type Linked = (Vec<Insn>, Vec<usize>);
 
-impl Template<'_> {
+impl Template {
     /// The instructions to load on this host.
     ///
     /// # Errors
@@ -276,7 +198,10 @@ impl Template<'_> {
                     format!("copy of {}", self.field_name(*field))
                 }
                 Some(Item::Map { map, .. }) => {
-                    format!("map {}", self.maps.get(*map as usize).unwrap_or(&""))
+                    format!(
+                        "map {}",
+                        self.maps.get(*map as usize).map_or("", String::as_str)
+                    )
                 }
                 Some(Item::Jump { .. }) => format!("to {}", at as i64 + 1 + i64::from(insn.off)),
                 Some(Item::Insn(call)) if *call == Insn::call(call.imm) => HELPERS
@@ -296,18 +221,20 @@ impl Template<'_> {
     }
 
     fn field_name(&self, field: u16) -> &str {
-        self.fields.get(field as usize).map_or("", |f| f.name)
+        self.fields.get(field as usize).map_or("", |f| &f.name)
     }
 
     /// Where the host has each field; `None` for an optional one that it has not.
     fn resolve(&self, host: &dyn Host) -> Result<Vec<Option<HostField>>, LinkError> {
-        let one = |field: &FieldRef<'_>| {
-            let name = || field.name.to_string();
-            match host.field(field.name) {
+        let one = |field: &Field| {
+            let name = || field.name.clone();
+            match host.field(&field.name) {
                 None if field.optional => Ok(None),
                 // Of a member, another size is another member: as good as none.
                 Some(HostField { size, .. })
-                    if field.optional && is_member(field.name) && !field.widths.contains(&size) =>
+                    if field.optional
+                        && is_member(&field.name)
+                        && !field.widths.contains(&size) =>
                 {
                     Ok(None)
                 }
@@ -318,12 +245,12 @@ impl Template<'_> {
                 Some(HostField { size, .. }) if !field.widths.contains(&size) => {
                     Err(LinkError::Width {
                         field: name(),
-                        wanted: field.widths.to_vec(),
+                        wanted: field.widths.clone(),
                         has: size,
                     })
                 }
                 Some(HostField { offset, size })
-                    if (offset < host.hidden() && !is_member(field.name))
+                    if (offset < host.hidden() && !is_member(&field.name))
                         || i32::from(offset) + i32::from(size) > i32::from(i16::MAX) + 1 =>
                 {
                     Err(LinkError::Offset {
@@ -356,7 +283,12 @@ impl Template<'_> {
     }
 
     /// What the peek at this item copies, if the host has it.
-    fn peeked(&self, at: usize, fields: &[Option<HostField>]) -> Result<Option<Peeked>, LinkError> {
+    fn peeked(
+        &self,
+        at: usize,
+        fields: &[Option<HostField>],
+        host: &dyn Host,
+    ) -> Result<Option<Peeked>, LinkError> {
         let Some(Item::Peek { to, field, len, .. }) = self.items.get(at) else {
             return Err(LinkError::Broken(at));
         };
@@ -365,9 +297,15 @@ impl Template<'_> {
         if *len > place.size || i32::from(*to) + i32::from(*len) > 0 {
             return Err(LinkError::Broken(at));
         }
+        // A number's low bytes come last there.
+        let number = Size::from_bytes(place.size).is_some();
+        let skipped = match host.big_endian() && number {
+            true => place.size - *len,
+            false => 0,
+        };
         Ok(Some(Peeked {
             to: *to,
-            from: place.offset as i16,
+            from: (place.offset + skipped) as i16,
             len: *len as i16,
         }))
     }
@@ -432,7 +370,7 @@ impl Template<'_> {
                     let (at, run) = (insns.len(), self.peeks(next, src));
                     let mut wanted = Vec::new();
                     for item in next..next + run {
-                        wanted.extend(self.peeked(item, &fields)?);
+                        wanted.extend(self.peeked(item, &fields, host)?);
                     }
                     match host.loads_members() {
                         true => {

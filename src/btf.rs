@@ -18,6 +18,7 @@ pub use types::Kind;
 
 use crate::bpf_link::HostField;
 use crate::host::symbols;
+use crate::order::{Order, Value};
 use file::{Reader, Window};
 use names::{Names, Places};
 use std::cell::RefCell;
@@ -305,10 +306,20 @@ fn typedef(tracepoint: &str) -> String {
 type Sections = ((usize, usize), (usize, usize));
 
 fn sections(reader: &Reader) -> Result<Sections, BtfError> {
-    let header = reader.words(&mut Window::new(), 0);
+    let mut window = Window::new();
+    let start: Option<[u8; 4]> = reader
+        .slice(&mut window, 0, 4)
+        .map(|s| Value::read(s, Order::NATIVE));
+    let start = start.ok_or_else(|| reader.why(BtfError::Header))?;
+    // Two bytes, and one that is the version; its own order is told by the first two.
+    let orders = [Order::Little, Order::Big].into_iter();
+    let mut orders = orders.filter(|order| u16::read(&start, *order) == MAGIC);
+    let order = orders.next().filter(|_| start[2] == VERSION);
+    reader.set_order(order.ok_or(BtfError::Header)?);
+    let header = reader.words(&mut window, 4);
     let header = header.ok_or_else(|| reader.why(BtfError::Header))?;
-    let [start, header, types, types_len, strings, strings_len] = header;
-    if start as u16 != MAGIC || (start >> 16) as u8 != VERSION || header < HEADER {
+    let [header, types, types_len, strings, strings_len] = header;
+    if header < HEADER {
         return Err(BtfError::Header);
     }
     let section = |offset: u32, len: u32| {

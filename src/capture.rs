@@ -6,10 +6,10 @@
 
 pub mod attach;
 pub mod decoder;
-pub mod given;
+pub(crate) mod given;
 pub mod loss;
 mod programs;
-pub mod samples;
+pub(crate) mod samples;
 mod transport;
 mod way;
 
@@ -63,9 +63,9 @@ pub struct Source {
     ringless: Vec<u32>,
 }
 
-/// How the doors are to be shut.
+/// How the sandbox is to be.
 #[derive(Clone, Debug)]
-pub struct Doors<'a> {
+pub struct Confinement<'a> {
     /// How tightly.
     pub mode: Mode,
     /// The user to become.
@@ -257,13 +257,16 @@ impl Source {
         self.rings.iter().len()
     }
 
-    /// Shuts the doors; see [`sandbox::shut`]. Also returns the names by which the
+    /// Enters the sandbox; see [`sandbox::enter`]. Also returns the names by which the
     /// log has to be opened from here on, where it has. It fails only if the user
     /// can't be had.
-    pub fn shut_doors(&mut self, doors: Doors<'_>) -> Result<(Enforced, Option<Pinned>), Error> {
-        let mode = doors.mode;
-        if let Some(user) = doors.user {
-            let log = doors.outputs.log.as_ref();
+    pub fn enter_sandbox(
+        &mut self,
+        how: Confinement<'_>,
+    ) -> Result<(Enforced, Option<Pinned>), Error> {
+        let mode = how.mode;
+        if let Some(user) = how.user {
+            let log = how.outputs.log.as_ref();
             user.become_it(log.map(|log| (log.file, log.folder)))?;
         }
         if mode != Mode::Off {
@@ -287,15 +290,15 @@ impl Source {
             }
         };
         let needs = Needs {
-            outputs: doors.outputs,
-            user: doors.user.map(|user| user.uid),
-            receive: doors.receive,
-            kill: doors.kill,
+            outputs: how.outputs,
+            user: how.user.map(|user| user.uid),
+            receive: how.receive,
+            kill: how.kill,
             events: &self.rings.events(),
             open_ring,
             tell_losses: &tell_losses,
         };
-        Ok(sandbox::shut(mode, &needs))
+        Ok(sandbox::enter(mode, &needs))
     }
 
     /// Detaches: what is in the rings then is all there will be.

@@ -127,9 +127,11 @@ struct Args {
     #[argh(switch)]
     accept_owner: bool,
 
-    /// how the owner of a socket is told: lock (default) or transitions, as on hosts without BTF
+    /// how the owner of a socket is told: lock (default) or transitions, as on hosts without BTF;
+    /// for tests, see bpf-asm/README.md
     #[argh(
         option,
+        hidden_help,
         arg_name = "NAME",
         from_str_fn(parse_belief),
         default = "false"

@@ -1,11 +1,11 @@
 //! What the host is asked and told outside of BPF: tasks in /proc, clocks and
 //! zones, users, precedence, lockdown.
 
-pub mod clock;
-pub mod lockdown;
-pub mod priority;
+pub(crate) mod clock;
+pub(crate) mod lockdown;
+pub(crate) mod priority;
 pub mod proc;
 pub mod symbols;
 pub mod timens;
-pub mod user;
+pub(crate) mod user;
 pub mod zone;

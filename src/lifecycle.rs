@@ -10,20 +10,20 @@
 //! is counted, and none of its events is held; one that has a place keeps it, and
 //! its number, to its end.
 
-pub mod adopt;
-pub mod cause;
-pub mod connection;
-mod embryo;
+pub(crate) mod adopt;
+pub(crate) mod cause;
+pub(crate) mod connection;
+mod destroys;
 mod ended;
 pub mod existing;
-mod farewell;
 mod history;
 mod parting;
-pub mod resent;
+mod refused;
+mod request_sock;
+pub(crate) mod resent;
 mod scanned;
 mod sent;
-pub mod totals;
-mod turned;
+pub(crate) mod totals;
 mod verdict;
 
 use crate::lifecycle::existing::Table;
@@ -33,17 +33,17 @@ use crate::model::hash::ByNumber;
 use crate::model::sort;
 use crate::model::tcp::State;
 use crate::model::text;
-use crate::owner::keeper::Moment;
+use crate::owner::tracker::Moment;
 use cause::{Reason, acknowledged, time_wait};
 use connection::{Connection, Seen};
-use embryo::Embryos;
+use destroys::Destroys;
 pub use ended::Ended;
-use farewell::Farewells;
 use history::History;
+use refused::Refused;
+use request_sock::RequestSocks;
 use resent::Counts;
 use std::collections::VecDeque;
 use totals::Totals;
-use turned::TurnedAway;
 
 /// How long after CLOSE a reset is waited for that belongs to it, in
 /// nanoseconds. Both are the work of one moment, but the task may lose the CPU
@@ -79,9 +79,9 @@ pub struct Connections {
     sockets: u64,
     seen: u64,
     /// Those that found no room, and of these those that were told of.
-    homeless: (u64, u64),
+    refused_connections: (u64, u64),
     /// The sockets of those.
-    turned_away: TurnedAway,
+    refused: Refused,
     birth_missed: u64,
     totals: Totals,
     slots: Vec<Connection>,
@@ -90,8 +90,8 @@ pub struct Connections {
     /// Ends without a record yet.
     ended: VecDeque<Ended>,
     /// Those that wait for the kernel's last word on them.
-    farewells: Farewells,
-    embryos: Embryos,
+    destroys: Destroys,
+    requests: RequestSocks,
     existing: Table,
     history: History,
 }
@@ -123,16 +123,16 @@ impl Connections {
             reasons: Vec::new(),
             sockets: 0,
             seen: 0,
-            homeless: (0, 0),
-            turned_away: TurnedAway::new(room),
+            refused_connections: (0, 0),
+            refused: Refused::new(room),
             birth_missed: 0,
             totals: Totals::default(),
             slots: Vec::new(),
             free: Vec::new(),
             by_socket: ByNumber::default(),
             ended: VecDeque::new(),
-            farewells: Farewells::default(),
-            embryos: Embryos::default(),
+            destroys: Destroys::default(),
+            requests: RequestSocks::default(),
             existing: Table::new(room),
             history: History::new(history),
         }
@@ -160,14 +160,14 @@ impl Connections {
     }
 
     /// Connections that found no room.
-    pub fn homeless(&self) -> u64 {
-        self.homeless.0
+    pub fn refused_connections(&self) -> u64 {
+        self.refused_connections.0
     }
 
     /// Of these, those that were not handed out here before.
-    pub fn newly_homeless(&mut self) -> u64 {
-        let (all, told) = self.homeless;
-        self.homeless.1 = all;
+    pub fn newly_refused(&mut self) -> u64 {
+        let (all, told) = self.refused_connections;
+        self.refused_connections.1 = all;
         all.saturating_sub(told)
     }
 
@@ -209,11 +209,11 @@ impl Connections {
             ..
         } = event.what
         {
-            if let Some(embryo) = self.embryos.take(event) {
+            if let Some(request_sock) = self.requests.take(event) {
                 if connection.last.is_none() && event.is_birth() {
-                    connection.number = embryo.number;
+                    connection.number = request_sock.number;
                 }
-                connection.inherit(embryo.synacks, embryo.shown);
+                connection.inherit(request_sock.synacks, request_sock.shown);
             }
         }
         let time_wait = match event.what {
@@ -282,12 +282,12 @@ impl Connections {
             end_seen: None,
         };
         match self.tells.contains(Abilities::DESTROYS) {
-            true => self.farewells.hold(ended, event),
+            true => self.destroys.hold(ended, event),
             false => self.queue(ended),
         }
         // An end without a record is not to be let go.
-        if self.ended.len() + self.farewells.len() > self.room / 2 {
-            while let Some(ended) = self.farewells.next_due(u64::MAX) {
+        if self.ended.len() + self.destroys.len() > self.room / 2 {
+            while let Some(ended) = self.destroys.next_due(u64::MAX) {
                 self.ended.push_back(ended);
             }
             self.ended.iter_mut().for_each(|e| e.due = 0);
@@ -314,7 +314,7 @@ impl Connections {
             What::ResetReceived if !ended => connection.seen |= Seen::RESET_RECEIVED,
             What::ResetSent { reason } => {
                 connection.reset_sent(reason);
-                if ended && !self.farewells.settle(slot) {
+                if ended && !self.destroys.settle(slot) {
                     self.hasten(slot);
                 }
             }
@@ -331,7 +331,7 @@ impl Connections {
     }
 
     fn hasten(&mut self, slot: u32) {
-        if let Some(mut ended) = self.farewells.take(slot) {
+        if let Some(mut ended) = self.destroys.take(slot) {
             ended.due = 0;
             return self.ended.push_front(ended);
         }
@@ -345,13 +345,13 @@ impl Connections {
 
     /// Makes room for an event: an end of its socket that still waits is due.
     pub fn prepare(&mut self, event: &Event) {
-        if self.ended.is_empty() && self.farewells.len() == 0 {
+        if self.ended.is_empty() && self.destroys.len() == 0 {
             return;
         }
         if let Some(&slot) = self.by_socket.get(&event.socket) {
             let ended = self.slots[slot as usize].seen.contains(Seen::ENDED);
             if ended && event.is_line() && self.is_other(event, slot) {
-                match self.farewells.is_destroyed(slot) {
+                match self.destroys.is_destroyed(slot) {
                     true => drop(self.by_socket.remove(&event.socket)),
                     false => self.hasten(slot),
                 }
@@ -385,19 +385,19 @@ impl Connections {
 
     /// A place for the connection of an event; `None` where there is none.
     fn insert(&mut self, event: &Event, wall: u64) -> Option<u32> {
-        if !event.is_birth() && self.turned_away.has(event) {
+        if !event.is_birth() && self.refused.has(event) {
             return None;
         }
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.room => self.slots.len() as u32,
             None => {
-                self.homeless.0 += 1;
-                self.turned_away.add(event);
+                self.refused_connections.0 += 1;
+                self.refused.add(event);
                 return None;
             }
         };
-        self.turned_away.forget(event.socket);
+        self.refused.forget(event.socket);
         self.sockets += 1;
         let connection = Connection::new(event, wall, self.sockets);
         let listener = connection.is_listener();
@@ -415,15 +415,15 @@ impl Connections {
     /// the event's is the listener's. `shown` tells whether it is shown. The
     /// connection will have the same identity. `None` where the socket is the
     /// connection's own (TCP Fast Open), which [`Connections::observe`] takes.
-    pub fn embryo(&mut self, event: &Event, shown: bool) -> Option<SocketId> {
+    pub fn request_sock(&mut self, event: &Event, shown: bool) -> Option<SocketId> {
         let known = self.by_socket.get(&event.socket);
         if known.is_some_and(|slot| !self.slots[*slot as usize].is_listener()) {
             return None;
         }
         let next = self.sockets + 1;
-        let embryo = self.embryos.count(event, next);
-        embryo.shown |= shown;
-        let number = embryo.number;
+        let request_sock = self.requests.count(event, next);
+        request_sock.shown |= shown;
+        let number = request_sock.number;
         self.sockets = self.sockets.max(number);
         Some(self.id(number))
     }

@@ -1,5 +1,8 @@
 //! Arguments in, exit code out; nothing else.
-#![allow(clippy::print_stdout)]
+#![allow(
+    clippy::print_stdout,
+    reason = "prints what is asked for, such as the help"
+)]
 
 use socket_snoop::check;
 use socket_snoop::cli::{self, Command};

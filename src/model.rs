@@ -6,7 +6,7 @@ pub mod ability;
 pub mod event;
 pub mod hash;
 pub mod loss;
-pub mod recent;
+pub(crate) mod recent;
 pub(crate) mod sort;
 pub mod tcp;
 pub mod text;

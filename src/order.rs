@@ -12,6 +12,12 @@ pub enum Order {
     Big,
 }
 
+impl Default for Order {
+    fn default() -> Self {
+        Order::NATIVE
+    }
+}
+
 impl Order {
     /// This host's.
     pub const NATIVE: Order = if cfg!(target_endian = "big") {

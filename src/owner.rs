@@ -3,9 +3,9 @@
 //! Contract: a claim ends when what it rests on ends: a process that has exited
 //! owns nothing.
 
-pub mod keeper;
-pub mod learned;
-pub mod lineage;
-pub mod listeners;
+pub(crate) mod learned;
+pub(crate) mod lineage;
+pub(crate) mod listeners;
 pub mod processes;
-pub mod tasks;
+pub(crate) mod tasks;
+pub(crate) mod tracker;

@@ -1,4 +1,4 @@
-//! Shutting the doors: once everything is open, give up what isn't needed.
+//! The sandbox: once everything is open, give up what isn't needed.
 //!
 //! Contract: after [`shut`] this process can wait, read what is open, write to
 //! what is open, open its log again by its name in its folder, give a CPU
@@ -7,7 +7,7 @@
 //! for a process of one thread. What has to be opened must be open before.
 
 pub mod calls;
-pub mod filter;
+pub(crate) mod filter;
 
 use crate::sys::caps::{self, Caps};
 use crate::sys::landlock::Allowed;
@@ -22,7 +22,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-/// How tightly the doors are shut.
+/// How tight the sandbox is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Not at all.
@@ -62,7 +62,7 @@ pub struct OutputAccess<'a> {
     pub send: Vec<RawFd>,
 }
 
-/// What has to work after the doors are shut.
+/// What has to work inside of the sandbox.
 pub struct Needs<'a> {
     /// Where lines go.
     pub outputs: OutputAccess<'a>,
@@ -244,10 +244,10 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
     Ok(pinned)
 }
 
-/// Shuts the doors. What the kernel doesn't offer is left out, and said in
+/// Enters the sandbox. What the kernel doesn't offer is left out, and said in
 /// [`Enforced`]. Also returns the log's names, where they have to be used from
 /// here on.
-pub fn shut(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<Pinned>) {
+pub fn enter(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<Pinned>) {
     let mut enforced = Enforced {
         mode,
         user: needs.user,
@@ -324,6 +324,9 @@ impl fmt::Display for Offered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.seccomp {
             Ok(()) => f.write_str("seccomp")?,
+            Err(_) if seccomp::ARCH.is_none() => {
+                f.write_str("no seccomp (no filter is made for this architecture)")?;
+            }
             Err(errno) => write!(f, "no seccomp ({errno})")?,
         }
         match self.landlock {

@@ -1,4 +1,4 @@
-//! The story of a run: open, attach, scan, shut the doors, loop, drain, report.
+//! The story of a run: open, attach, scan, enter the sandbox, loop, drain, report.
 //!
 //! Contract: when the opening line is printed, everything is attached, and what
 //! is no longer needed is given up (see [`crate::sandbox`]). What exists already
@@ -7,13 +7,13 @@
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
 
-pub mod notify;
+pub(crate) mod notify;
 mod pace;
 mod search;
 mod start;
 pub mod view;
 
-use crate::capture::{Doors, Source};
+use crate::capture::{Confinement, Source};
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
 use crate::host::priority::{self, Precedence, Room};
@@ -141,7 +141,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let added = epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, wake));
         added.map_err(|errno| epoll_failed(errno.into()))?;
     }
-    let (enforced, pinned) = source.shut_doors(Doors {
+    let (enforced, pinned) = source.enter_sandbox(Confinement {
         mode: config.sandbox,
         user,
         outputs: view.output.access(),

@@ -11,12 +11,12 @@
 //! come first. What can't be had, or was left out, costs detail and a line in
 //! [`Stock::lacks`], not the run.
 
-pub mod broadcast;
+pub(crate) mod broadcast;
 pub mod diag;
-pub mod helper;
+pub(crate) mod helper;
 mod lack;
 mod listening;
-pub mod message;
+pub(crate) mod message;
 mod modules;
 mod namespaces;
 mod owners;

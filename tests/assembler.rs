@@ -4,7 +4,7 @@
 //! llvm-mc is `$LLVM_MC` or the one in `PATH`; the set that it is asked for depends on its version. Without it the test
 //! is skipped with a word on standard error, and fails if `CI=true`.
 
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, reason = "says why it is skipped")]
 
 use proptest::prelude::*;
 use socket_snoop::bpf_asm::fragment;
@@ -24,10 +24,7 @@ fn program_text(insns: &[Insn]) -> String {
 }
 
 fn bytes(insns: &[Insn]) -> Vec<u8> {
-    insns
-        .iter()
-        .flat_map(|insn| insn.encode().to_le_bytes())
-        .collect()
+    insns.iter().flat_map(|insn| insn.bytes(false)).collect()
 }
 
 const SIZES: [Size; 4] = [Size::B, Size::H, Size::W, Size::Dw];
@@ -133,28 +130,31 @@ fn llvm_agrees() {
     let insns = every_kind(major >= 19);
     assert!(insns.len() > 500, "only {} instructions", insns.len());
     let source = program_text(&insns);
-    let shown = llvm_mc(&["-triple=bpfel", "--show-encoding"], &source).expect("it ran before");
-    let theirs: Vec<u8> = shown
-        .lines()
-        .filter_map(|line| line.split_once("encoding: [")?.1.split_once(']'))
-        .flat_map(|(list, _)| {
-            list.split(',')
-                .map(|b| u8::from_str_radix(b.trim_start_matches("0x"), 16).expect("hex"))
-        })
-        .collect();
-    let ours = bytes(&fragment(&source).unwrap_or_else(|e| panic!("{e}")));
-    assert_eq!(ours.len(), theirs.len());
-    let mut lines = source.lines();
-    let mut at = 0;
-    while at < ours.len() {
-        let slots = if ours[at] == 0x18 { 16 } else { 8 };
-        assert_eq!(
-            ours[at..at + slots],
-            theirs[at..at + slots],
-            "{}",
-            lines.next().unwrap_or_default()
-        );
-        at += slots;
+    for (triple, big) in [("-triple=bpfel", false), ("-triple=bpfeb", true)] {
+        let shown = llvm_mc(&[triple, "--show-encoding"], &source).expect("it ran before");
+        let theirs: Vec<u8> = shown
+            .lines()
+            .filter_map(|line| line.split_once("encoding: [")?.1.split_once(']'))
+            .flat_map(|(list, _)| {
+                list.split(',')
+                    .map(|b| u8::from_str_radix(b.trim_start_matches("0x"), 16).expect("hex"))
+            })
+            .collect();
+        let insns = fragment(&source).unwrap_or_else(|e| panic!("{e}"));
+        let ours: Vec<u8> = insns.iter().flat_map(|insn| insn.bytes(big)).collect();
+        assert_eq!(ours.len(), theirs.len());
+        let mut lines = source.lines();
+        let mut at = 0;
+        while at < ours.len() {
+            let slots = if ours[at] == 0x18 { 16 } else { 8 };
+            assert_eq!(
+                ours[at..at + slots],
+                theirs[at..at + slots],
+                "{triple} {}",
+                lines.next().unwrap_or_default()
+            );
+            at += slots;
+        }
     }
 }
 
@@ -228,6 +228,30 @@ fn hand_computed() {
         let insns = fragment(source).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(bytes(&insns), *expected, "{source}");
     }
+}
+
+/// As clang lays out struct bpf_insn on a host of either order.
+#[test]
+fn bytes_in_either_order() {
+    let text = "r1 = *(u32 *)(r6 + 258)\n*(u16 *)(r10 - 2) = 772\nr2 += 65539\nif r3 != r4 goto +5";
+    let insns = fragment(text).unwrap_or_else(|e| panic!("{e}"));
+    let all = |big| insns.iter().map(|insn| insn.bytes(big)).collect::<Vec<_>>();
+    let little = [
+        [0x61, 0x61, 0x02, 0x01, 0, 0, 0, 0],
+        [0x6a, 0x0a, 0xfe, 0xff, 0x04, 0x03, 0, 0],
+        [0x07, 0x02, 0, 0, 0x03, 0, 0x01, 0],
+        [0x5d, 0x43, 0x05, 0, 0, 0, 0, 0],
+    ];
+    assert_eq!(all(false), little);
+    let big = [
+        [0x61, 0x16, 0x01, 0x02, 0, 0, 0, 0],
+        [0x6a, 0xa0, 0xff, 0xfe, 0, 0, 0x03, 0x04],
+        [0x07, 0x20, 0, 0, 0, 0x01, 0, 0x03],
+        [0x5d, 0x34, 0, 0x05, 0, 0, 0, 0],
+    ];
+    assert_eq!(all(true), big);
+    let here = insns[0].bytes(cfg!(target_endian = "big"));
+    assert_eq!(insns[0].native().to_ne_bytes(), here);
 }
 
 #[test]

@@ -520,10 +520,8 @@ fn structures() {
     let body = ".struct S -16\n.at 0 u32 S_A ; the first; of two\n.at 4 u8[4] S_B\n.size S_SIZE 8\n.skip 8\n\
         .at 16 s64 S_C\n.ends\n.const ONE u8 1 ; one\nr0 = S_B + S_SIZE + S_C\nexit";
     let found = program(body).unwrap_or_else(|e| panic!("{e}"));
-    found.with(|template| {
-        let text = template.items[0];
-        assert_eq!(text, Item::Insn(fragment("r0 = -4").expect("one")[0]));
-    });
+    let text = found.items[0];
+    assert_eq!(text, Item::Insn(fragment("r0 = -4").expect("one")[0]));
     let kind = |unit, signed, count| Type {
         unit,
         signed,

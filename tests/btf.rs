@@ -4,9 +4,10 @@
 mod common;
 
 use common::btf::*;
+use common::programs::{all, program};
 use socket_snoop::btf::{self, Btf, Kind};
 use socket_snoop::host::symbols;
-use socket_snoop::programs;
+use socket_snoop::programs::{self, Assembled};
 use std::fs;
 
 #[test]
@@ -191,7 +192,7 @@ fn the_kernels_own_reasons() {
     assert_eq!(printed.is_empty(), !format.contains(" reason;"));
     let held = Btf::parse(bytes).expect("the kernel's BTF");
     assert_eq!(held.reset_reasons(), printed);
-    let read = Btf::of_kernel().expect("the kernel's BTF");
+    let read = Btf::of_kernel(&Assembled::unpack().expect("whole")).expect("the kernel's BTF");
     assert_eq!(read.reset_reasons(), printed);
 }
 
@@ -218,11 +219,11 @@ fn a_file_is_read_as_its_bytes_are() {
         b.strings.extend(&k.builder.strings);
         let (held, read) = (b.parse(), b.file());
         assert_eq!(held.len(), read.len());
-        for template in programs::ALL {
-            for field in template.fields {
+        for template in all() {
+            for field in &template.fields {
                 assert_eq!(
-                    held.field(field.name),
-                    read.field(field.name),
+                    held.field(&field.name),
+                    read.field(&field.name),
                     "{}",
                     field.name
                 );
@@ -296,12 +297,30 @@ fn the_programs_link_with_and_without_what_is_optional() {
         .tracepoint("inet_sock_set_state", &[pointer, int, int]);
     let btf = broken.builder.parse();
     let tracepoint = btf.tracepoint("inet_sock_set_state").expect("there");
-    let why = programs::STATE_BTF.link(&OnBtf(tracepoint));
+    let why = program(programs::STATE_BTF).link(&OnBtf(tracepoint));
     let why = why.expect_err("no struct sock").to_string();
     assert!(why.contains("sock.__sk_common.skc_family"), "{why}");
 }
 
 /// The running kernel's own, where it has one.
+/// A kernel whose numbers begin with the highest byte has its BTF so, too.
+#[test]
+fn either_byte_order() {
+    let builder = kernel(true, true).builder;
+    let little = builder.parse();
+    let big = Btf::parse(builder.bytes_in(true)).expect("well-formed");
+    assert_eq!(big.len(), little.len());
+    assert_eq!(link(&big), link(&little));
+    for path in ["sock.__sk_common.skc_v6_daddr", "tcp_sock.inet_conn"] {
+        assert!(big.field(path).is_some(), "{path}");
+        assert_eq!(big.field(path), little.field(path), "{path}");
+    }
+    // Half of either is none.
+    let mut mixed = builder.bytes_in(true);
+    mixed[..2].copy_from_slice(&[0x9f, 0xeb]);
+    assert!(Btf::parse(mixed).is_err());
+}
+
 #[test]
 fn the_kernels_own_file() {
     let Ok(bytes) = fs::read(btf::PATH) else {
@@ -320,9 +339,9 @@ fn the_kernels_own_file() {
     );
     assert!(link(&btf).iter().all(|n| (60..1000).contains(n)));
     // As a run reads it.
-    let read = Btf::of_kernel().expect("the kernel's BTF");
-    for field in programs::STATE_BTF.fields {
-        assert_eq!(btf.field(field.name), read.field(field.name));
+    let read = Btf::of_kernel(&Assembled::unpack().expect("whole")).expect("the kernel's BTF");
+    for field in &program(programs::STATE_BTF).fields {
+        assert_eq!(btf.field(&field.name), read.field(&field.name));
     }
     assert_eq!(link(&btf), link(&read));
     assert!(btf.has_enumerator("bpf_func_id", "BPF_FUNC_map_lookup_elem"));

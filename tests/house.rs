@@ -29,7 +29,10 @@ fn read(dir: &Path, prefix: &str, files: &mut Files) {
         };
         if path.is_dir() {
             read(&path, &name, files);
-        } else if stem != "tests" && !name.contains("::tests::") {
+        } else if path.extension().is_some_and(|e| e == "rs")
+            && stem != "tests"
+            && !name.contains("::tests::")
+        {
             files.insert(name, fs::read_to_string(&path).unwrap());
         }
     }
@@ -270,4 +273,29 @@ fn arrows_are_seen() {
     assert_eq!(to("super::W").as_deref(), Some("r"));
     assert_eq!(to("kid::i").as_deref(), Some("r::m::kid"));
     assert_eq!(to("std::fs"), None);
+}
+
+/// Tests wait for what they want to see, up to a deadline: in one place.
+#[test]
+fn only_one_place_of_the_tests_sleeps() {
+    let mut files = Files::new();
+    read(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests")
+            .as_path(),
+        "",
+        &mut files,
+    );
+    let sleeps = |text: &str| {
+        let called = |line: &str| line.contains("sleep(") || line.contains("thread::sleep");
+        text.lines()
+            .any(|line| called(line) || line.starts_with("use ") && line.contains("sleep"))
+    };
+    let mut all = files.iter().filter(|(name, _)| name.as_str() != "house");
+    let asleep: Vec<_> = all
+        .by_ref()
+        .filter(|(_, text)| sleeps(text))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(asleep, ["common::wait"]);
 }

@@ -3,21 +3,22 @@
 mod common;
 
 use common::layouts::*;
+use common::programs::{all as all_programs, program};
 use common::verifier::{self, width};
 use socket_snoop::bpf::layout::{EV_CLOSE_SIZE, EV_SIZE};
 use socket_snoop::bpf_asm::{Program, assemble, fragment};
 use socket_snoop::bpf_insn::{CLASS, Insn, LDX, PSEUDO_MAP_FD};
 use socket_snoop::bpf_link::{Host, LinkError, Template, is_member};
-use socket_snoop::programs::{self, RETRANSMIT, STATE};
+use socket_snoop::programs::{self, Name};
 
 /// Links a program for a host and checks the outcome: it is what every kernel takes, its loads from the record hit
 /// fields, and it sends events of one of the two sizes, one of them only at a change to CLOSE.
-fn acceptable(template: &Template<'_>, host: &Fields<'_>) -> Vec<Insn> {
+fn acceptable(template: &Template, host: &Fields<'_>) -> Vec<Insn> {
     let insns = template
         .link(host)
         .unwrap_or_else(|e| panic!("{}: {e}", template.name));
     let sent = verifier::check(&insns);
-    match template.name {
+    match template.name.as_str() {
         "socket_snoop_st" => assert_eq!(sent, [EV_SIZE, EV_CLOSE_SIZE]),
         "socket_snoop_ct" => assert!(sent.is_empty()),
         _ => assert_eq!(sent, [EV_SIZE]),
@@ -37,7 +38,7 @@ fn acceptable(template: &Template<'_>, host: &Fields<'_>) -> Vec<Insn> {
     let own = |insn: &&Insn| insn.dst == 10 && [0x62, 0x63].contains(&(insn.code & !0x18));
     assert!(insns.iter().filter(own).all(|insn| insn.off >= -272));
     // What the verifier demands at a function's return would take samples from others on a tracepoint.
-    let end = match template.group {
+    let end = match template.group.as_str() {
         "fexit" | "raw" => "r0 = 0\nexit",
         _ => "r0 = 1\nexit",
     };
@@ -58,14 +59,14 @@ fn every_program_on_every_host() {
     let hosts = [(BY_RECORD.as_slice(), false), (BY_BTF.as_slice(), true)];
     for (template, layouts, loads) in hosts
         .iter()
-        .flat_map(|(all, loads)| all.iter().map(|(t, l)| (*t, *l, *loads)))
+        .flat_map(|(all, loads)| all.iter().map(|(t, l)| (program(*t), *l, *loads)))
     {
         // With all members, with none, and without each of them, or with it alone. What is kept in a map is followed by
         // the helper alone.
         let kept = |name: &str| loads && template.group != "fexit" && name == "helper.leaders";
         let members = |without: &dyn Fn(&str) -> bool| members(|n| without(n) || kept(n));
         let mut choices = vec![members(&|_| false), members(&|_| true)];
-        for field in template.fields.iter().filter(|f| is_member(f.name)) {
+        for field in template.fields.iter().filter(|f| is_member(&f.name)) {
             choices.push(members(&|name| name == field.name));
             choices.push(members(&|name| name != field.name));
         }
@@ -93,16 +94,16 @@ fn every_program_on_every_host() {
             }
         }
     }
-    let all = BY_RECORD.iter().chain(&BY_BTF).map(|(t, _)| *t);
-    let listed: Vec<_> = all.map(|t| (t.name, t.fields)).collect();
-    for template in programs::ALL {
-        assert!(listed.contains(&(template.name, template.fields)));
+    let all = BY_RECORD.iter().chain(&BY_BTF).map(|(t, _)| program(*t));
+    let listed: Vec<_> = all.map(|t| (&t.name, &t.fields)).collect();
+    for template in all_programs() {
+        assert!(listed.contains(&(&template.name, &template.fields)));
     }
     assert!(checked > 200, "{checked}");
     // None that the programs know of is left out here.
-    for field in programs::ALL.iter().flat_map(|t| t.fields) {
+    for field in all_programs().flat_map(|t| &t.fields) {
         let known = [MEMBERS, NEEDED].concat();
-        let member = is_member(field.name) && !field.name.starts_with("arg");
+        let member = is_member(&field.name) && !field.name.starts_with("arg");
         let found = known.iter().any(|(name, _, _)| *name == field.name);
         assert!(
             !member || found || field.name == "ret.ptr",
@@ -123,13 +124,13 @@ fn loads(insns: &[Insn]) -> Vec<String> {
 
 #[test]
 fn state_on_every_layout() {
-    let new = acceptable(&STATE, &Fields::new(&STATE_NEW));
+    let new = acceptable(program(programs::STATE), &Fields::new(&STATE_NEW));
     assert!(loads(&new).contains(&"r1 = *(u16 *)(r6 + 30)".to_string()));
     assert!(loads(&new).contains(&"r1 = *(u64 *)(r6 + 40)".to_string()));
-    let rt = acceptable(&STATE, &Fields::new(&STATE_RT));
+    let rt = acceptable(program(programs::STATE), &Fields::new(&STATE_RT));
     assert_eq!(rt.len(), new.len());
     assert!(loads(&rt).contains(&"r7 = *(u64 *)(r6 + 16)".to_string()));
-    let old = acceptable(&STATE, &Fields::new(&STATE_OLD));
+    let old = acceptable(program(programs::STATE), &Fields::new(&STATE_OLD));
     assert!(loads(&old).contains(&"r1 = *(u8 *)(r6 + 30)".to_string()));
     // 16 bytes at 39 go one by one.
     assert_eq!(old.len(), new.len() + 2 * (2 * 16 - 2 * 2));
@@ -139,7 +140,7 @@ fn state_on_every_layout() {
 
 #[test]
 fn retransmit_on_every_layout() {
-    let of = |layout| acceptable(&RETRANSMIT, &Fields::new(layout));
+    let of = |layout| acceptable(program(programs::RETRANSMIT), &Fields::new(layout));
     let has = |insns: &[Insn], text: &str| insns.iter().any(|insn| insn.to_string() == text);
     // state, family, err
     let (error, family) = ("r3 |= 1", "r3 |= 2");
@@ -162,23 +163,26 @@ fn retransmit_on_every_layout() {
 
 #[test]
 fn names_and_maps() {
-    for template in programs::ALL {
+    for template in all_programs() {
         assert!(template.name.starts_with("socket_snoop") && template.name.len() <= 15);
         assert_eq!(template.license, "Dual MIT/GPL");
-        let known = |map: &&str| MAPS.contains(map);
+        let known = |map: &String| MAPS.contains(&map.as_str());
         assert!(template.maps.iter().all(known), "{:?}", template.maps);
     }
     // By either way a tracepoint's program has the same name.
-    let key = |t: &Template<'static>| (t.name, t.group, t.event);
-    let of = |by: &[(&Template<'static>, &[&Layout])]| -> Vec<_> {
-        by.iter().map(|(t, _)| key(t)).collect()
+    let key = |name| {
+        let Template {
+            name, group, event, ..
+        } = program(name);
+        (name, group, event)
     };
+    let of = |by: &[(Name, &[&Layout])]| -> Vec<_> { by.iter().map(|(t, _)| key(*t)).collect() };
     let (mut one, mut other) = (of(&BY_RECORD), of(&BY_BTF));
     // Each has programs that the other has no use for.
-    one.retain(|t| ![key(&programs::DESTROY), key(&programs::COUNT)].contains(t));
-    other.retain(|t| *t != key(&programs::ACCEPT));
+    one.retain(|t| ![key(programs::DESTROY), key(programs::COUNT)].contains(t));
+    other.retain(|t| *t != key(programs::ACCEPT));
     assert_eq!(one, other);
-    let insns = acceptable(&STATE, &Fields::new(&STATE_NEW));
+    let insns = acceptable(program(programs::STATE), &Fields::new(&STATE_NEW));
     let mut fds: Vec<i32> = insns
         .iter()
         .filter(|i| i.is_wide() && i.src == PSEUDO_MAP_FD)
@@ -201,52 +205,94 @@ fn changed(layout: &Layout, name: &str, to: Option<(u16, u16)>) -> Vec<(&'static
 
 #[test]
 fn hosts_that_do_not_fit() {
-    let refused = |template: &Template<'_>, layout: &Layout, name: &str, to: Option<(u16, u16)>| {
+    let refused = |template: &Template, layout: &Layout, name: &str, to: Option<(u16, u16)>| {
         template
             .link(&Fields::new(&changed(layout, name, to)))
             .expect_err(name)
             .to_string()
     };
     assert_eq!(
-        refused(&STATE, &STATE_NEW, "newstate", None),
+        refused(program(programs::STATE), &STATE_NEW, "newstate", None),
         "tracepoint sock:inet_sock_set_state has no field 'newstate', which the program needs"
     );
     assert_eq!(
-        refused(&STATE, &STATE_NEW, "protocol", Some((30, 4))),
+        refused(
+            program(programs::STATE),
+            &STATE_NEW,
+            "protocol",
+            Some((30, 4))
+        ),
         "field 'protocol' has 4 bytes, but the program reads 2 or 1"
     );
     assert_eq!(
-        refused(&STATE, &STATE_NEW, "saddr_v6", Some((40, 12))),
+        refused(
+            program(programs::STATE),
+            &STATE_NEW,
+            "saddr_v6",
+            Some((40, 12))
+        ),
         "field 'saddr_v6' has 12 bytes, but the program reads 16"
     );
     assert_eq!(
-        refused(&RETRANSMIT, RETRANSMIT_618, "err", Some((76, 8))),
+        refused(
+            program(programs::RETRANSMIT),
+            RETRANSMIT_618,
+            "err",
+            Some((76, 8))
+        ),
         "field 'err' has 8 bytes, but the program reads 4"
     );
     assert_eq!(
-        refused(&STATE, &STATE_NEW, "sport", Some((25, 2))),
+        refused(program(programs::STATE), &STATE_NEW, "sport", Some((25, 2))),
         "field 'sport' lies at byte 25, not a multiple of its 2 bytes: it can't be read"
     );
     let outside = |at| format!("at byte {at}: programs can read from byte 8 up to 32767 only");
-    assert!(refused(&STATE, &STATE_NEW, "sport", Some((6, 2))).ends_with(&outside(6)));
-    assert!(refused(&STATE, &STATE_NEW, "sport", Some((32768, 2))).ends_with(&outside(32768)));
-    assert!(refused(&STATE, &STATE_NEW, "daddr_v6", Some((32760, 16))).ends_with(&outside(32760)));
-    assert!(refused(&STATE, &STATE_NEW, "daddr_v6", Some((65535, 16))).ends_with(&outside(65535)));
+    assert!(
+        refused(program(programs::STATE), &STATE_NEW, "sport", Some((6, 2))).ends_with(&outside(6))
+    );
+    assert!(
+        refused(
+            program(programs::STATE),
+            &STATE_NEW,
+            "sport",
+            Some((32768, 2))
+        )
+        .ends_with(&outside(32768))
+    );
+    assert!(
+        refused(
+            program(programs::STATE),
+            &STATE_NEW,
+            "daddr_v6",
+            Some((32760, 16))
+        )
+        .ends_with(&outside(32760))
+    );
+    assert!(
+        refused(
+            program(programs::STATE),
+            &STATE_NEW,
+            "daddr_v6",
+            Some((65535, 16))
+        )
+        .ends_with(&outside(65535))
+    );
     for (name, to) in [
         ("sport", (32766, 2)),
         ("daddr_v6", (32752, 16)),
         ("skaddr", (32760, 8)),
     ] {
-        acceptable(&STATE, &Fields::new(&changed(&STATE_NEW, name, Some(to))));
+        acceptable(
+            program(programs::STATE),
+            &Fields::new(&changed(&STATE_NEW, name, Some(to))),
+        );
     }
 }
 
 #[test]
 fn a_map_that_was_not_made() {
     let program = small(".map other\nr1 = map other ll\nexit");
-    let e = program
-        .with(|t| t.link(&Fields::new(&[])))
-        .expect_err("no such map");
+    let e = program.link(&Fields::new(&[])).expect_err("no such map");
     assert_eq!(e, LinkError::UnknownMap("other".into()));
     assert_eq!(
         e.to_string(),
@@ -266,7 +312,7 @@ fn copies() {
         small(".field a u8[16]\nr6 = r1\nmemcpy(r10 - 20, r6 + a, 15) via r3\nr0 = 1\nexit");
     for offset in 8..64 {
         let insns = program
-            .with(|t| t.link(&Fields::new(&[("a", offset, 16)])))
+            .link(&Fields::new(&[("a", offset, 16)]))
             .expect("it links");
         let pairs = &insns[1..insns.len() - 2];
         let mut done = 0;
@@ -300,9 +346,7 @@ fn blocks() {
     let link = |fields: &[(&'static str, u16, u16)]| {
         let mut all = vec![("c", 32, 16)];
         all.extend(fields);
-        let insns = program
-            .with(|t| t.link(&Fields::new(&all)))
-            .expect("it links");
+        let insns = program.link(&Fields::new(&all)).expect("it links");
         insns.iter().map(|i| i.to_string()).collect::<Vec<_>>()
     };
     let copy = [
@@ -346,7 +390,7 @@ fn blocks() {
 /// A program that peeks at two members, on hosts of either kind.
 fn peeks(body: &str, host: &Fields<'_>) -> Result<Vec<String>, LinkError> {
     let program = small(body);
-    let insns = program.with(|t| t.link(host))?;
+    let insns = program.link(host)?;
     Ok(insns.iter().map(ToString::to_string).collect())
 }
 
@@ -487,21 +531,25 @@ fn only_members_may_have_another_size() {
 /// The whole listing of a program, as an auditor sees it; the file is the contract.
 #[test]
 fn listings() {
-    let state = STATE.listing(&Fields::new(&STATE_NEW)).expect("it links");
+    let state = program(programs::STATE)
+        .listing(&Fields::new(&STATE_NEW))
+        .expect("it links");
     assert_eq!(state, include_str!("data/listing-state.txt"));
     let host = Fields {
         record: RETRANSMIT_618,
         members: MEMBERS,
         loads: false,
     };
-    let retransmit = RETRANSMIT.listing(&host).expect("it links");
+    let retransmit = program(programs::RETRANSMIT)
+        .listing(&host)
+        .expect("it links");
     assert_eq!(retransmit, include_str!("data/listing-retransmit.txt"));
     let host = Fields {
         record: RETURN,
         members: &[MEMBERS, NEEDED].concat(),
         loads: true,
     };
-    let accept = programs::ACCEPT.listing(&host).expect("it links");
+    let accept = program(programs::ACCEPT).listing(&host).expect("it links");
     assert_eq!(accept, include_str!("data/listing-accept.txt"));
-    assert!(STATE.listing(&Fields::new(&[])).is_err());
+    assert!(program(programs::STATE).listing(&Fields::new(&[])).is_err());
 }

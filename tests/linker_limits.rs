@@ -1,7 +1,7 @@
 //! Linking templates that no assembler would make: jumps at the limits, and nonsense.
 
 use socket_snoop::bpf_insn::{Insn, Size};
-use socket_snoop::bpf_link::{FieldRef, Host, HostField, Item, LinkError, Template};
+use socket_snoop::bpf_link::{Field, Host, HostField, Item, LinkError, Template};
 
 /// A host with these fields (name, offset, size) and no maps.
 struct Fields<'a>(&'a [(&'a str, u16, u16)]);
@@ -24,13 +24,8 @@ impl Host for Fields<'_> {
 fn jump_distances() {
     let template = |items: &[Item]| {
         Template {
-            name: "p",
-            group: "g",
-            event: "e",
-            license: "GPL",
-            fields: &[],
-            maps: &[],
-            items,
+            items: items.to_vec(),
+            ..Template::default()
         }
         .link(&Fields(&[]))
     };
@@ -76,9 +71,9 @@ fn jump_distances() {
 /// Items that refer to nothing are refused, not followed.
 #[test]
 fn broken_templates() {
-    let fields = [FieldRef {
-        name: "a",
-        widths: &[16, 3],
+    let fields = [Field {
+        name: "a".into(),
+        widths: vec![16, 3],
         optional: true,
     }];
     let host = [("a", 8, 16)];
@@ -129,15 +124,10 @@ fn broken_templates() {
         },
     ];
     for item in broken {
-        let items = [item];
         let template = Template {
-            name: "p",
-            group: "g",
-            event: "e",
-            license: "GPL",
-            fields: &fields,
-            maps: &[],
-            items: &items,
+            fields: fields.to_vec(),
+            items: vec![item],
+            ..Template::default()
         };
         assert_eq!(
             template.link(&Fields(&host)),
@@ -153,13 +143,9 @@ fn broken_templates() {
         via: 1,
     }];
     let template = Template {
-        name: "p",
-        group: "g",
-        event: "e",
-        license: "GPL",
-        fields: &fields,
-        maps: &[],
-        items: &items,
+        fields: fields.to_vec(),
+        items: items.to_vec(),
+        ..Template::default()
     };
     assert_eq!(
         template.link(&Fields(&[])),

@@ -58,8 +58,8 @@ fn a_full_standard_output_is_a_failure_with_a_number() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let run = Run::quiet(&format!("--format={format} --duration=1.5"));
         let mut child = run.stdout(full).spawn();
-        let stderr = BufReader::new(child.0.stderr.take().unwrap());
-        std::thread::sleep(Duration::from_millis(700));
+        let mut stderr = BufReader::new(child.0.stderr.take().unwrap());
+        common::until_shut(&mut stderr);
         net::converse(&listener);
         let status = child.wait(common::PATIENCE).expect("an end");
         let said: Vec<String> = stderr.lines().map(Result::unwrap).collect();

@@ -11,8 +11,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::thread;
-use std::time::Duration;
 
 /// Both ways side by side, with everything shown.
 struct Both {
@@ -105,9 +103,10 @@ fn retransmissions_are_told_the_same() {
     let Some(both) = Both::start() else { return };
     let until = |server, kind: &str, count| both.until(server, kind, count);
     let made = traffic::retransmissions(&here, &there, &until);
+    let servers = made.map(|(server, _)| server);
     // What is under way while one of them stops would be seen by one only.
-    thread::sleep(Duration::from_millis(300));
-    let own = both.same(&made.map(|(server, _)| server));
+    traffic::closed(&both.btf, &servers);
+    let own = both.same(&servers);
     for (server, kind) in made {
         let found = event::with(&own, server);
         assert!(found.iter().any(|e| e["event.name"] == kind), "{found:#?}");

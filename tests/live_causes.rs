@@ -125,6 +125,7 @@ fn never_accepted() {
         return;
     }
     let tracer = Tracer::json("");
+    let whole = net::not_forking();
     let listener = net::listen(net::own_ip());
     let server = listener.local_addr().unwrap();
     let (waiting, gone) = (
@@ -134,7 +135,7 @@ fn never_accepted() {
     // One of them is given up by its client, and so is in CLOSE_WAIT.
     gone.shutdown(Shutdown::Write).unwrap();
     drop(listener);
-    drop((waiting, gone));
+    drop((waiting, gone, whole));
     let (clients, queued) = records(tracer, server, 4);
     for record in &queued {
         assert_eq!(record["connection.cause"], "never_accepted", "{record}");

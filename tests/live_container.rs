@@ -35,7 +35,7 @@ const REFUSED: [libc::c_long; 9] = [
 ///
 /// # Safety
 /// It makes system calls and nothing else; to be called in a process of one thread.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "makes system calls")]
 unsafe fn enter() -> std::io::Result<()> {
     unshare(
         CloneFlags::CLONE_NEWNS
@@ -76,7 +76,7 @@ fn contained(caps: &str, args: &str) -> Run {
     command.arg(format!("--bounding-set=-all,{caps}"));
     command.arg(binary());
     // SAFETY: called between fork and exec.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "makes system calls")]
     unsafe {
         command.pre_exec(|| enter());
     }

@@ -13,7 +13,7 @@ use common::life::{connected_over, joined, to_end};
 use common::net::{self, Netns};
 use common::traffic::awake;
 use common::ways::{Tracers, both};
-use common::{eventually, skip};
+use common::{eventually, skip, wait};
 
 const OUT: [&str; 2] = [
     "add table ip t",
@@ -53,7 +53,7 @@ fn sent_is_what_was_written(rule: &str, bytes: usize, open_after: Option<Duratio
             assert!(eventually(
                 || here.snmp("OutSegs") > tried + 2 || sending.is_finished()
             ));
-            thread::sleep(after);
+            wait::pass("what is tried once more fails, too", after);
             here.nft(&["flush chain ip t out"]).expect("open again");
         }
         sending.join().expect("all of it came");

@@ -101,7 +101,7 @@ fn a_full_table_of_time_wait_sockets() {
 /// A socket that a ring of io_uring holds alone goes with the ring, in a worker
 /// of the kernel: it was accepted all the same.
 #[test]
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "makes system calls")]
 fn accepted_and_held_by_io_uring() {
     if !live() {
         return;

@@ -212,8 +212,9 @@ fn by_process() {
     let beside = Tracer::json("");
     net::converse(&listener);
     let script = format!("exec 3<>/dev/tcp/{}/{}", server.ip(), server.port());
-    let other = Command::new("bash").args(["-c", &script]).status();
-    if !other.is_ok_and(|status| status.success()) {
+    let mut other = Command::new("bash");
+    other.args(["-c", &script]);
+    if !net::output(other).is_ok_and(|out| out.status.success()) {
         return skip("no bash to make another process's connection");
     }
     net::drain(listener.accept().unwrap().0);

@@ -5,9 +5,9 @@ mod common;
 
 use common::busy::{BusyMap, NOBODYS, sent_again, unanswered};
 use common::life::joined;
-use common::{eventually, live, net};
+use common::{eventually, live, net, wait};
 use socket_snoop::bpf::maps::Maps;
-use socket_snoop::bpf::passes;
+use socket_snoop::bpf::misses;
 use socket_snoop::capture::attach;
 use socket_snoop::capture::{Source, Transport};
 use socket_snoop::model::ability::Abilities;
@@ -19,7 +19,6 @@ use socket_snoop::perf::record::Body;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
 
 /// Tests here count all events of the host: one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -29,7 +28,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 fn open(count_passes: bool) -> Source {
     let mut wants = Abilities::LOCK;
-    wants.set(Abilities::PASSES, count_passes);
+    wants.set(Abilities::MISSES, count_passes);
     Source::open(Some(4 << 20), Some(Transport::Tracepoint), wants).expect("a source")
 }
 
@@ -63,7 +62,7 @@ fn what_bpf_keeps_from_the_programs_is_counted() {
     let busy = BusyMap::start(0).expect("bpf(2)");
     let sockets = unanswered(&here, 0, 200);
     assert!(eventually(|| sent_again(&here) >= before + 200));
-    thread::sleep(Duration::from_millis(100));
+    wait::settled("what was sent again", || sent_again(&here));
     let made = sent_again(&here) - before;
     let (again, kept) = outcome(&mut counting);
     drop(busy);
@@ -76,7 +75,7 @@ fn what_bpf_keeps_from_the_programs_is_counted() {
     assert!(again + kept >= made, "{again} and {kept} kept of {made}");
     let (again_told, kept_told) = outcome(&mut told);
     assert!(again_told >= again);
-    if passes::kernel_counts() {
+    if misses::kernel_counts() {
         // It was detached a little later.
         let late = kept_told.checked_sub(kept);
         assert!(late.is_some_and(|late| late < 20), "{kept_told}, {kept}");

@@ -132,11 +132,10 @@ fn a_synack_sent_again_is_the_connections() {
 
 /// Whether the kernel lists a socket with these ends in this state.
 fn listed(state: &str, (local, peer): (SocketAddr, SocketAddr)) -> bool {
-    let out = Command::new("ss")
-        .args(["-Htan", "state", state])
-        .args(["src", &local.to_string(), "dst", &peer.to_string()])
-        .output()
-        .expect("run ss");
+    let mut ss = Command::new("ss");
+    ss.args(["-Htan", "state", state])
+        .args(["src", &local.to_string(), "dst", &peer.to_string()]);
+    let out = net::output(ss).expect("run ss");
     assert!(out.status.success(), "{out:?}");
     !out.stdout.is_empty()
 }

@@ -7,7 +7,7 @@ use common::event::{self, Value};
 use common::ledger::Ledger;
 use common::net;
 use common::preflight::truth;
-use common::{Run, Tracer, binary, confine, eventually, kernel, live, skip};
+use common::{Run, Tracer, binary, confine, eventually, kernel, live, skip, wait};
 use nix::sys::signal::Signal;
 use socket_snoop::capture::{Source, Transport};
 use socket_snoop::model::ability::Abilities;
@@ -18,6 +18,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
+
+/// Longer than anything waits to be read.
+const SOON: Duration = Duration::from_millis(400);
 
 /// The events of connections with this server, without what sums them up.
 fn events_with(objects: &[Value], server: SocketAddr) -> Vec<Value> {
@@ -36,7 +39,10 @@ fn short_lived() -> (TcpListener, SocketAddr, u32) {
         .spawn()
         .expect("bash");
     let pid = child.id();
-    net::drain(listener.accept().expect("accept").0);
+    {
+        let _whole = net::not_forking();
+        net::drain(listener.accept().expect("accept").0);
+    }
     assert!(child.wait().expect("wait").success());
     (listener, server, pid)
 }
@@ -177,7 +183,7 @@ fn traffic(connections: usize, pause: Duration) -> Vec<SocketAddr> {
         let listener = net::listen(net::own_ip());
         for n in 0..connections / 2 {
             if n % 25 == 0 {
-                thread::sleep(pause);
+                wait::pace(pause);
             }
             net::converse(&listener);
         }
@@ -238,8 +244,9 @@ fn every_loss_is_said() {
         let listener = net::listen(net::own_ip());
         let server = listener.local_addr().unwrap();
         net::converse(&listener);
-        thread::sleep(Duration::from_millis(300));
-        events_with(&event::objects(&tracer.lines()), server).len() == 10
+        wait::within(SOON, || {
+            events_with(&event::objects(&tracer.lines()), server).len() == 10
+        })
     });
     assert!(goes_on, "no connection is whole any more");
     account.close();

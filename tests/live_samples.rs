@@ -18,7 +18,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
 
 const TESTS: [(&str, Test<Stage>); 4] = [
     ("causes_are_told_the_same", causes),
@@ -49,10 +48,11 @@ impl Both {
         }
     }
 
-    /// Stops them. Nothing may be lost but what the kernel did not sample.
-    fn stop(self) -> Told {
-        // Longer than anything waits to be read.
-        thread::sleep(Duration::from_millis(300));
+    /// Stops them, once all sockets with these servers are closed: what comes while
+    /// one of them stops would be seen by one only. Nothing may be lost but what
+    /// the kernel did not sample.
+    fn stop(self, servers: &[SocketAddr]) -> Told {
+        traffic::closed(&self.programs, servers);
         let by = |tracer: Tracer, name| {
             let all = event::objects(&tracer.stop().ok().lines());
             assert_eq!(event::summary(&all)["events.transport"], name);
@@ -170,7 +170,7 @@ fn connections(_: &Stage) {
     let both = Both::start();
     let until = |server, kind: &str, count| traffic::until(&both.programs, server, kind, count);
     let servers = traffic::connections(&until);
-    let own = both.stop().same(&servers);
+    let own = both.stop(&servers).same(&servers);
     traffic::check_connections(&own, &servers);
 }
 
@@ -181,7 +181,8 @@ fn retransmissions(_: &Stage) {
     let both = Both::start();
     let until = |server, kind: &str, count| traffic::until(&both.programs, server, kind, count);
     let made = traffic::retransmissions(&here, &there, &until);
-    let own = both.stop().same(&made.map(|(server, _)| server));
+    let servers = made.map(|(server, _)| server);
+    let own = both.stop(&servers).same(&servers);
     assert!(own.iter().any(|e| e["event.name"] == "tcp_state"));
 }
 
@@ -214,7 +215,8 @@ fn synacks(stage: &Stage) {
         drop(client);
         until(&|all| event::records(all, server).len() >= 2);
     });
-    let told = both.stop();
+    // Its listener is open.
+    let told = both.stop(&[]);
     let own = told.same(&[server]);
     let again: Vec<&Value> = own.iter().filter(|e| sent_again(e)).collect();
     assert!(!again.is_empty(), "{own:#?}");
@@ -258,9 +260,10 @@ fn causes(_: &Stage) {
         to_end(accepted);
         net::abort(client);
     });
-    let closed = net::listen(net::own_ip());
-    net::converse(&closed);
-    let closed = closed.local_addr().unwrap();
+    let listener = net::listen(net::own_ip());
+    net::converse(&listener);
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
     let cases = [
         (refused, vec!["refused"]),
         (unread, vec!["reset_by_us", "reset_by_peer"]),
@@ -275,7 +278,7 @@ fn causes(_: &Stage) {
             });
         }
     }
-    let told = both.stop();
+    let told = both.stop(&cases.each_ref().map(|(server, _)| *server));
     let format = kernel::tracefs("events/tcp/tcp_send_reset/format");
     let mut known = 0;
     for (server, causes) in &cases {

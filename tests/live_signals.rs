@@ -4,11 +4,10 @@
 mod common;
 
 use std::fs;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::event;
-use common::{Run, TempDir, Tracer, eventually, first_line, live, net};
+use common::{Run, TempDir, Tracer, eventually, first_line, live, net, wait};
 use nix::sys::signal::Signal;
 
 /// A signal gives the report and success.
@@ -110,6 +109,9 @@ fn a_closed_pipe_is_a_quiet_end() {
     }
 }
 
+/// Nearly what a pipe takes; a line more may not fit.
+const PIPE: u64 = 60_000;
+
 /// Standard output is a full pipe that nobody reads: the second Ctrl-C ends it.
 #[test]
 fn a_second_sigint_ends_a_stuck_one() {
@@ -124,7 +126,7 @@ fn a_second_sigint_ends_a_stuck_one() {
     for _ in 0..200 {
         net::converse(&listener);
     }
-    sleep(Duration::from_millis(500));
+    wait::until("a full pipe", || tracer.written() >= PIPE);
     assert_eq!(tracer.wait(Duration::ZERO), None, "it waits for its reader");
     tracer.signal(Signal::SIGINT);
     if tracer.wait(Duration::from_millis(300)).is_none() {
@@ -148,14 +150,14 @@ fn a_slow_reader_gets_everything_that_is_not_said_to_be_lost() {
     for _ in 0..300 {
         net::converse(&listener);
     }
-    sleep(Duration::from_millis(300));
+    wait::until("a full pipe", || tracer.written() >= PIPE);
     let mut stdout = tracer.0.stdout.take().unwrap();
     let reader = std::thread::spawn(move || {
         let mut all = String::new();
         std::io::Read::read_to_string(&mut stdout, &mut all).unwrap();
         all
     });
-    sleep(Duration::from_millis(300));
+    wait::settled("what it wrote", || tracer.written());
     tracer.signal(Signal::SIGINT);
     assert_eq!(tracer.wait(common::PATIENCE).unwrap().code(), Some(0));
     let all = reader.join().unwrap();
@@ -218,7 +220,6 @@ fn sighup_without_a_log_is_nothing() {
     let server = listener.local_addr().unwrap();
     let tracer = Run::quiet("").start();
     tracer.child.signal(Signal::SIGHUP);
-    sleep(Duration::from_millis(200));
     net::converse(&listener);
     tracer.until(|lines| event::lines_with(lines, server).len() >= 10);
     let out = tracer.stop().ok();

@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::event::{self, Value};
-use common::{Guard, Run, TempDir, eventually, live, net};
+use common::{Guard, Run, TempDir, eventually, live, net, wait};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
@@ -36,7 +36,7 @@ fn traffic(connections: usize) {
         for n in 0..connections / 2 {
             net::converse(&listener);
             if n % 25 == 0 {
-                thread::sleep(Duration::from_millis(5));
+                wait::pace(Duration::from_millis(5));
             }
         }
     };
@@ -141,7 +141,7 @@ fn a_stopped_reader_costs_its_own_lines_only() {
     let listener = net::listen(net::own_ip());
     for _ in 0..10 {
         net::converse(&listener);
-        thread::sleep(Duration::from_millis(50));
+        wait::pace(Duration::from_millis(50));
     }
     stop(child, said);
     let console = console.join().unwrap();
@@ -169,16 +169,7 @@ fn a_terminal_is_stopped_by_ctrl_s() {
     nix::unistd::write(&pty.master, b"\x11").expect("Ctrl-Q");
     let console = read_all(File::from(pty.master.try_clone().unwrap()));
     // What waits takes a while, a terminal being slow.
-    let caught_up = || {
-        let io = fs::read_to_string(format!("/proc/{}/io", child.pid())).unwrap();
-        let wchar = io.lines().find_map(|l| l.strip_prefix("wchar: "));
-        wchar.unwrap().parse::<u64>().unwrap()
-    };
-    let mut last = 0;
-    assert!(eventually(|| {
-        thread::sleep(Duration::from_millis(200));
-        last == std::mem::replace(&mut last, caught_up())
-    }));
+    wait::settled("what it wrote", || child.written());
     stop(child, said);
     // The other end, by which the reader is told of the end.
     drop(pty);
@@ -333,8 +324,8 @@ fn the_sums_are_said_where_nobody_reads_standard_output() {
             fill(&stdout);
             let run = Run::quiet(&format!("--format={format} --sandbox=strict"));
             let mut child = run.stdout(stdout).spawn();
-            let stderr = child.0.stderr.take().unwrap();
-            thread::sleep(Duration::from_millis(700));
+            let mut stderr = child.0.stderr.take().unwrap();
+            common::until_shut(&mut stderr);
             let listener = net::listen(net::own_ip());
             net::converse(&listener);
             let asked = Instant::now();
@@ -365,11 +356,12 @@ fn other_ends_come_in_time_if_nobody_reads() {
         let (_reader, stdout) = pipe();
         fill(&stdout);
         let mut child = Run::quiet(args).stdout(stdout).spawn();
-        let stderr = child.0.stderr.take().unwrap();
-        thread::sleep(Duration::from_millis(900));
+        let mut stderr = child.0.stderr.take().unwrap();
+        common::until_shut(&mut stderr);
         let listener = net::listen(net::own_ip());
         net::converse(&listener);
-        let ended = child.wait(END);
+        // The duration begins when it is attached.
+        let ended = child.wait(Duration::from_secs(1) + END);
         assert_eq!(ended.and_then(|s| s.code()), Some(0), "{args}");
         assert!(read_all(stderr).join().unwrap().contains("Events: "));
     }
@@ -381,7 +373,7 @@ fn read_slowly(mut from: File, bytes: usize, pause: Duration) -> String {
     let mut block = vec![0; bytes];
     while let Ok(n @ 1..) = from.read(&mut block) {
         all.extend_from_slice(&block[..n]);
-        thread::sleep(pause);
+        wait::pace(pause);
     }
     String::from_utf8(all).unwrap()
 }
@@ -396,7 +388,7 @@ fn a_slow_reader_gets_the_whole_report() {
         let begun = Instant::now();
         (read_slowly(reader, 1500, Duration::from_millis(3)), begun)
     });
-    thread::sleep(Duration::from_millis(700));
+    common::until_shut(child.0.stderr.as_mut().unwrap());
     traffic(1500);
     let asked = Instant::now();
     child.signal(Signal::SIGTERM);
@@ -432,10 +424,13 @@ fn shared_descriptors_keep_their_flags() {
         let (out, err) = (end.try_clone().unwrap(), end.try_clone().unwrap());
         let run = Run::quiet("--duration=0.8");
         let mut child = run.stdout(out).stderr(err).spawn();
-        thread::sleep(Duration::from_millis(600));
-        assert_eq!(flags(), before);
-        let ended = child.wait(common::PATIENCE).expect("an end");
-        assert_eq!((ended.code(), flags()), (Some(0), before));
+        let mut ended = None;
+        wait::until("the end of the run", || {
+            assert_eq!(flags(), before);
+            ended = child.0.try_wait().expect("wait for it");
+            ended.is_some()
+        });
+        assert_eq!((ended.unwrap().code(), flags()), (Some(0), before));
     }
     drop(reader);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::event::{self, CLIENT, SERVER, Value};
 use common::net::{self, Netns};
-use common::{Run, Tracer, live, skip};
+use common::{Run, Tracer, live, skip, wait};
 use nix::sys::signal::Signal;
 use nix::unistd::gettid;
 
@@ -134,6 +134,7 @@ fn between_two_namespaces() {
     let tracer = Tracer::json("");
     for ip in ["10.77.0.2", "fd77::2"] {
         let ip: IpAddr = ip.parse().unwrap();
+        let whole = net::not_forking();
         let listener = there.run(move || net::listen(ip));
         let server = listener.local_addr().unwrap();
         let accepting = std::thread::spawn(move || net::drain(listener.accept().unwrap().0));
@@ -142,6 +143,7 @@ fn between_two_namespaces() {
             stream.local_addr().unwrap()
         });
         accepting.join().unwrap();
+        drop(whole);
         tracer.until(|lines| event::with(&event::objects(lines), server).len() >= 10);
         let so_far = event::objects(&tracer.lines());
         let (of_client, of_server) = check(&so_far, client, server);
@@ -195,7 +197,10 @@ fn times_are_the_kernels() {
     let connected = net::now();
     drop(client);
     net::drain(listener.accept().unwrap().0);
-    std::thread::sleep(Duration::from_millis(500));
+    wait::pass(
+        "the printing is later than the events",
+        Duration::from_millis(500),
+    );
     tracer.child.signal(Signal::SIGCONT);
     let all = collect(tracer, &[server]);
     let (of_client, of_server) = event::pair(&all, server);

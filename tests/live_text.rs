@@ -194,13 +194,13 @@ fn too_many_open_connections_are_a_loss() {
     tracer.until(|lines| event::with(&event::objects(lines), server).len() >= 10 * PAIRS);
     let all = event::objects(&tracer.stop().ok().lines());
     let summary = event::summary(&all);
-    let homeless = event::number(summary, "lost.connections");
+    let refused_connections = event::number(summary, "lost.connections");
     let said = all
         .iter()
         .filter(|e| e["lost.reason"] == "connections_full");
     let told: u64 = said.map(|e| event::number(e, "lost.count")).sum();
-    assert_eq!(told, homeless, "{summary}");
-    assert!(homeless >= 2 * PAIRS as u64 - 16, "{summary}");
+    assert_eq!(told, refused_connections, "{summary}");
+    assert!(refused_connections >= 2 * PAIRS as u64 - 16, "{summary}");
     assert_eq!(event::number(summary, "connections.open"), 0, "{summary}");
     // Every event is shown all the same; those with a place are whole.
     let events = event::with(&all, server);

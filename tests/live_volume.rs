@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::event::{self, Value};
 use common::ledger::{Balance, Ledger, replay};
-use common::{Run, TempDir, Tracer, eventually, live, net};
+use common::{Run, TempDir, Tracer, eventually, live, net, wait};
 use nix::sys::signal::Signal;
 
 /// Tests here count all events of the host: one at a time.
@@ -26,6 +26,9 @@ fn alone() -> Option<MutexGuard<'static, ()>> {
 /// optimisation can take on a CPU that it shares.
 const STEADY: Duration = Duration::from_millis(30);
 
+/// Longer than anything waits to be read.
+const SOON: Duration = Duration::from_millis(400);
+
 /// So many connections from a few threads, with a pause after every 25;
 /// (client, server) of each.
 fn traffic(connections: usize, threads: usize, pause: Duration) -> Vec<(SocketAddr, SocketAddr)> {
@@ -35,7 +38,7 @@ fn traffic(connections: usize, threads: usize, pause: Duration) -> Vec<(SocketAd
         let server = listener.local_addr().unwrap();
         let one = |n| {
             if n % 25 == 0 {
-                thread::sleep(pause);
+                wait::pace(pause);
             }
             (net::converse(&listener), server)
         };
@@ -194,8 +197,9 @@ fn every_loss_is_said() {
     // can take the room of a connection, but not of every one.
     let goes_on = eventually(|| {
         let server = traffic(1, 1, Duration::ZERO)[0].1;
-        thread::sleep(Duration::from_millis(300));
-        event::with(&event::objects(&tracer.lines()), server).len() == 10
+        wait::within(SOON, || {
+            event::with(&event::objects(&tracer.lines()), server).len() == 10
+        })
     });
     assert!(goes_on, "no connection is whole any more");
     account.close();

@@ -3,8 +3,7 @@
 //! Contract: build.rs takes them from the text that the programs are assembled from, so that they stand there alone. A
 //! member's place is counted from the start of its structure, also where the programs have it on their stack.
 
-// What the programs alone need is told, too.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "some of it is for the programs alone")]
 
 use crate::order::{Order, Value};
 use std::marker::PhantomData;

@@ -32,7 +32,7 @@ const COUNTS_RUNS: &str = "helper.count_runs";
 /// Checks the capabilities before anything else is tried, so that the error
 /// names them all. `bpf` says whether programs are to be loaded, `tracefs`
 /// whether its files must be readable; perf events are needed in any case.
-pub fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
+pub(crate) fn check_capabilities(bpf: bool, tracefs: bool) -> Result<(), Error> {
     not_confined()?;
     let Ok(have) = caps::effective() else {
         return Ok(());
@@ -81,8 +81,8 @@ fn not_confined() -> Result<(), Error> {
 /// Tries whether a program can be loaded at all, by one that does nothing; it
 /// is gone again. Whether it became machine code is `None` where the kernel
 /// doesn't tell.
-pub fn try_load() -> Result<Option<bool>, Error> {
-    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::encode);
+pub(crate) fn try_load() -> Result<Option<bool>, Error> {
+    let nothing = [Insn::alu(true, Alu::Mov, 0, Operand::Imm(0)), Insn::exit()].map(Insn::native);
     let load = || {
         bpf::prog_load(
             ProgType::Tracepoint,
@@ -135,7 +135,7 @@ pub struct Extras<'a> {
     /// The members of kernel structures, where BTF tells their places.
     pub members: Option<&'a Btf>,
     /// Of [`Abilities::CGROUP`], [`Abilities::LOCK`], [`Abilities::USERS`] and
-    /// [`Abilities::PASSES`], what may be used.
+    /// [`Abilities::MISSES`], what may be used.
     pub may: Abilities,
 }
 
@@ -176,7 +176,7 @@ impl Target<'_> {
                 "cgroup_id" => extras.may.contains(Abilities::CGROUP),
                 "leaders" => extras.may.contains(Abilities::USERS) && extras.members.is_some(),
                 "count_runs" => {
-                    extras.may.contains(Abilities::PASSES) && matches!(self, Target::Record(_))
+                    extras.may.contains(Abilities::MISSES) && matches!(self, Target::Record(_))
                 }
                 _ => false,
             };
@@ -234,7 +234,7 @@ impl AsFd for Program {
 impl Program {
     /// Completes a template for this host's tracepoint and loads it.
     pub fn load(
-        template: &Template<'_>,
+        template: &Template,
         target: Target<'_>,
         maps: &Maps,
         extras: Extras<'_>,
@@ -254,8 +254,8 @@ impl Program {
         })?;
         let optional = template.fields.iter().filter(|field| field.optional);
         let without = optional
-            .filter(|field| host.field(field.name).is_none())
-            .map(|field| field.name.to_string())
+            .filter(|field| host.field(&field.name).is_none())
+            .map(|field| field.name.clone())
             .collect();
         let counts = template.fields.iter().any(|f| f.name == COUNTS_RUNS)
             && host.field(COUNTS_RUNS).is_some();
@@ -263,11 +263,11 @@ impl Program {
             fd,
             reads,
             without,
-            counts: counts.then(|| template.event.to_string()),
+            counts: counts.then(|| template.event.clone()),
         };
-        let insns: Vec<u64> = insns.into_iter().map(|i| i.encode()).collect();
-        let license = CString::new(template.license).unwrap_or_default();
-        let name = template.name;
+        let insns: Vec<u64> = insns.into_iter().map(Insn::native).collect();
+        let license = CString::new(template.license.as_str()).unwrap_or_default();
+        let name = &template.name;
         let prog_type = target.prog_type();
         let load = |mut log: Option<&mut [u8]>| {
             let mut tries = 0;
@@ -424,7 +424,7 @@ const PARTS: [(Abilities, &[&str]); 18] = [
     ),
 ];
 
-fn reads(template: &Template<'_>, host: &dyn Host) -> Abilities {
+fn reads(template: &Template, host: &dyn Host) -> Abilities {
     let has = |name: &&str| {
         let field = template.fields.iter().find(|field| field.name == *name);
         field.is_some_and(|field| {

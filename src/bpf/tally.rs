@@ -27,7 +27,7 @@ pub struct Counts {
     pub owners: u64,
     /// Not events either: listeners that found no room in the maps.
     pub listeners: u64,
-    /// Passes through tracepoints; see [`crate::bpf::passes`].
+    /// Passes through tracepoints; see [`crate::bpf::misses`].
     pub passed: u64,
     /// Runs of the programs on them, looked at after the passes.
     pub ran: u64,

@@ -90,7 +90,7 @@ impl Event {
     }
 
     /// Decodes what a program of a host with this byte order sent.
-    pub(crate) fn decode_from(
+    pub fn decode_from(
         order: Order,
         time: u64,
         cpu: u32,
@@ -312,4 +312,4 @@ pub fn addresses(family: Option<u16>, local: [u8; 16], peer: [u8; 16]) -> (Wire,
 }
 
 #[cfg(test)]
-pub mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 
 use super::lex::{Line, Mistake, Read, Tok};
 use super::parse::{Parser, Symbol};
-use super::program::Field;
+use crate::bpf_link::Field;
 
 impl Parser<'_> {
     /// Obeys a directive; gives the name and text of the file to include, if it names one.

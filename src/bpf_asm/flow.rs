@@ -3,10 +3,10 @@
 //! The verifier refuses the first two (v6.12 kernel/bpf/cfg.c and verifier.c, `check_cfg`), and which instructions
 //! there are depends on the host's optional fields, so every mix of them is walked.
 
-use super::parse::Source;
-use super::program::{AsmError, Program};
+use super::program::AsmError;
+use super::source::Source;
 use crate::bpf_insn::{CLASS, Insn, JMP};
-use crate::bpf_link::Item;
+use crate::bpf_link::{Item, Template};
 
 /// Instructions of a peek by a helper.
 const PEEK: i64 = 6;
@@ -15,7 +15,7 @@ const PEEK: i64 = 6;
 const OPTIONAL: usize = 13;
 
 /// Every check.
-pub(super) fn check(program: &Program, source: &Source) -> Result<(), AsmError> {
+pub(super) fn check(program: &Template, source: &Source) -> Result<(), AsmError> {
     let mut fields: Vec<u16> = Vec::new();
     for (at, item) in program.items.iter().enumerate() {
         match item {
@@ -44,7 +44,7 @@ pub(super) fn check(program: &Program, source: &Source) -> Result<(), AsmError> 
 }
 
 /// Walks the program for a host without the fields `missing`.
-fn walk(program: &Program, source: &Source, missing: &[u16]) -> Result<(), AsmError> {
+fn walk(program: &Template, source: &Source, missing: &[u16]) -> Result<(), AsmError> {
     let items = &program.items;
     let error = |at: usize, what: &str| {
         let names: Vec<&str> = missing
@@ -110,7 +110,7 @@ fn successors(item: Item, at: usize, missing: &[u16]) -> (Option<usize>, Option<
 }
 
 /// Whether every jump reaches its target with each copy at its longest and every block kept.
-pub(super) fn check_distances(program: &Program, source: &Source) -> Result<(), AsmError> {
+pub(super) fn check_distances(program: &Template, source: &Source) -> Result<(), AsmError> {
     let mut places = Vec::with_capacity(program.items.len() + 1);
     let mut place: i64 = 0;
     for item in &program.items {

@@ -165,6 +165,13 @@ impl<'t> Line<'t> {
     }
 }
 
+/// What a line says from a column on, up to its comment: an instruction has no text in quotes.
+pub(super) fn statement(line: &str, col: usize) -> &str {
+    let start = line.char_indices().nth(col - 1).map_or(line.len(), |c| c.0);
+    let rest = line[start..].split(';').next();
+    rest.unwrap_or("").trim_end()
+}
+
 /// A decimal or `0x` number of at most 64 bits.
 fn number(text: &str) -> Option<i128> {
     let value = match text.strip_prefix("0x") {

@@ -11,19 +11,23 @@ mod expr;
 mod flow;
 mod insn;
 mod lex;
+pub mod lz4;
 mod open;
+mod pack;
 mod parse;
 mod program;
 mod scope;
+mod source;
 mod structure;
 mod transfer;
 
 use crate::bpf_insn::Insn;
 use crate::bpf_link::{Host, HostField};
 
+pub use pack::pack;
 pub use parse::Variant;
-#[allow(unused_imports)] // build.rs doesn't name all of them
-pub use program::{AsmError, Export, Exported, Field, Program, Type};
+#[allow(unused_imports, reason = "build.rs does not name all of them")]
+pub use program::{AsmError, Export, Exported, Program, Type};
 
 /// Assembles the program `text` of the file named `file`, for the first of its ways and a host like this one.
 /// `include` gives the text of the file that an `.include` names, or why it can't.
@@ -83,7 +87,5 @@ pub fn fragment(text: &str) -> Result<Vec<Insn>, AsmError> {
         message,
         text: String::new(),
     };
-    program
-        .with(|template| template.link(&Nothing))
-        .map_err(|e| whole(e.to_string()))
+    program.link(&Nothing).map_err(|e| whole(e.to_string()))
 }

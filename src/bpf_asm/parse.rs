@@ -3,9 +3,10 @@
 
 use super::lex::{Line, Read, Tok, register};
 use super::open::{Block, Open, Place, Structure};
-use super::program::{AsmError, Field, Program};
+use super::program::{AsmError, Program};
 use super::scope::Labels;
-use crate::bpf_link::Item;
+use super::source::Source;
+use crate::bpf_link::{Field, Item};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -30,29 +31,6 @@ impl Default for Variant<'_> {
         Variant {
             way: None,
             big_endian: cfg!(target_endian = "big"),
-        }
-    }
-}
-
-/// Where everything came from.
-#[derive(Default)]
-pub(super) struct Source {
-    /// Every line read: file, number, text.
-    lines: Vec<(String, usize, String)>,
-    /// The place of each item.
-    pub(super) items: Vec<Place>,
-}
-
-impl Source {
-    /// An error at a place.
-    pub(super) fn error(&self, (line, col): Place, message: String) -> AsmError {
-        let (file, line, text) = self.lines.get(line).cloned().unwrap_or_default();
-        AsmError {
-            file,
-            line,
-            col,
-            message,
-            text,
         }
     }
 }
@@ -231,6 +209,7 @@ impl<'i> Parser<'i> {
             self.check_new(name, col)?;
             let (item, place) = (self.program.items.len(), self.place(col));
             self.labels.define(name, item, &self.blocks, place);
+            self.source.labels.push((item, name.to_string(), place));
             line.next();
             line.next();
         }
@@ -449,6 +428,7 @@ impl<'i> Parser<'i> {
                 return Err(whole(what));
             }
         }
+        self.source.tell(&mut self.program);
         Ok((self.program, self.source))
     }
 }

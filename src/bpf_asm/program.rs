@@ -1,7 +1,8 @@
 //! What the assembler makes: programs, what they export, and the mistakes in their text.
 
-use crate::bpf_link::{FieldRef, Item, Template};
+use crate::bpf_link::Template;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 /// A mistake in the text.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,17 +42,6 @@ impl fmt::Display for AsmError {
 }
 
 impl std::error::Error for AsmError {}
-
-/// A field as declared: what [`FieldRef`] borrows.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Field {
-    /// Its name in the `format` file.
-    pub name: String,
-    /// The sizes in bytes it may have; the text is written for the first.
-    pub widths: Vec<u16>,
-    /// Whether the program does without it.
-    pub optional: bool,
-}
 
 /// A number's type, or an array of them, as `u32` or `u8[16]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,51 +83,26 @@ pub enum Exported {
     Size(u16),
 }
 
-/// An assembled program: what a [`Template`] borrows.
+/// An assembled program: its template, and what only the build wants of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Program {
-    /// See [`Template::name`].
-    pub name: String,
-    /// See [`Template::group`].
-    pub group: String,
-    /// See [`Template::event`].
-    pub event: String,
-    /// See [`Template::license`].
-    pub license: String,
-    /// See [`Template::fields`].
-    pub fields: Vec<Field>,
-    /// See [`Template::maps`].
-    pub maps: Vec<String>,
-    /// See [`Template::items`].
-    pub items: Vec<Item>,
+    /// The template.
+    pub template: Template,
     /// The ways to the events that the text is written for; it is assembled for the first, unless another is asked for.
     pub ways: Vec<String>,
     /// What the reader of its events has to know, too.
     pub exports: Vec<Export>,
 }
 
-impl Program {
-    /// Calls `f` with the program as a template.
-    pub fn with<R>(&self, f: impl FnOnce(&Template<'_>) -> R) -> R {
-        let field = |f: &'_ Field| (f.name.clone(), f.widths.clone(), f.optional);
-        let owned: Vec<_> = self.fields.iter().map(field).collect();
-        let fields: Vec<FieldRef<'_>> = owned
-            .iter()
-            .map(|(name, widths, optional)| FieldRef {
-                name,
-                widths,
-                optional: *optional,
-            })
-            .collect();
-        let maps: Vec<&str> = self.maps.iter().map(String::as_str).collect();
-        f(&Template {
-            name: &self.name,
-            group: &self.group,
-            event: &self.event,
-            license: &self.license,
-            fields: &fields,
-            maps: &maps,
-            items: &self.items,
-        })
+impl Deref for Program {
+    type Target = Template;
+    fn deref(&self) -> &Template {
+        &self.template
+    }
+}
+
+impl DerefMut for Program {
+    fn deref_mut(&mut self) -> &mut Template {
+        &mut self.template
     }
 }

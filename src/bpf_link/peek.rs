@@ -9,15 +9,15 @@ use crate::bpf_insn::{Alu, FP, Insn, Operand, Size};
 const PROBE_READ_KERNEL: i32 = 113;
 
 /// Where several members that lie close together are read to at once, from r10: below what the programs use themselves.
-pub const WINDOW: i16 = -512;
+pub(super) const WINDOW: i16 = -512;
 /// And how many bytes there are, at most.
-pub const WINDOW_LEN: i16 = 240;
+pub(super) const WINDOW_LEN: i16 = 240;
 /// Two members are read at once if at most so many bytes lie between them: a call of the helper costs more than these.
 const CLOSE_BY: i16 = 128;
 
 /// A member that is peeked at.
 #[derive(Clone, Copy)]
-pub struct Peeked {
+pub(super) struct Peeked {
     /// Where to, from r10.
     pub to: i16,
     /// Where in its structure.
@@ -28,13 +28,13 @@ pub struct Peeked {
 
 impl Peeked {
     /// By plain loads through `src`.
-    pub fn load(&self, insns: &mut Vec<Insn>, src: u8, via: u8) {
+    pub(super) fn load(&self, insns: &mut Vec<Insn>, src: u8, via: u8) {
         copy(insns, self.to, src, self.from, self.len, via);
     }
 }
 
 /// Members of the structure at `src` to the stack, by the helper: those that lie close together by one call.
-pub fn peek(insns: &mut Vec<Insn>, src: u8, wanted: &mut [Peeked]) {
+pub(super) fn peek(insns: &mut Vec<Insn>, src: u8, wanted: &mut [Peeked]) {
     // A few, and in order already as they are written.
     for end in 1..wanted.len() {
         let mut at = end;
@@ -83,7 +83,7 @@ fn probe(insns: &mut Vec<Insn>, to: i16, src: u8, from: i16, len: i16) {
 
 /// `len` bytes from `src + from` to `r10 + to`, each piece as wide as both places allow. r10 is a multiple of 8
 /// (v6.12 kernel/bpf/verifier.c, `check_ptr_alignment`: the stack must be naturally aligned), and so is the record.
-pub fn copy(insns: &mut Vec<Insn>, to: i16, src: u8, from: i16, len: i16, via: u8) {
+pub(super) fn copy(insns: &mut Vec<Insn>, to: i16, src: u8, from: i16, len: i16, via: u8) {
     let mut done = 0;
     while done < len {
         let fits = |bytes: i16| {

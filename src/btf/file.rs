@@ -4,6 +4,7 @@
 //! fails to read; the last such failure is kept for the error. Nothing is read
 //! ahead by more than a [`WINDOW`].
 
+use crate::order::{Order, Value};
 use crate::sys::Errno;
 use std::cell::Cell;
 use std::fmt;
@@ -47,6 +48,7 @@ impl fmt::Display for BtfError {
 pub(super) struct Reader {
     bytes: Bytes,
     len: usize,
+    order: Cell<Order>,
     failure: Cell<Option<Errno>>,
 }
 
@@ -78,6 +80,7 @@ impl Reader {
         Reader {
             len: bytes.len(),
             bytes: Bytes::Held(bytes),
+            order: Cell::default(),
             failure: Cell::new(None),
         }
     }
@@ -88,6 +91,7 @@ impl Reader {
         Ok(Reader {
             len: len.min(LIMIT) as usize,
             bytes: Bytes::File(file),
+            order: Cell::default(),
             failure: Cell::new(None),
         })
     }
@@ -95,6 +99,11 @@ impl Reader {
     /// Bytes in all.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Which byte of its numbers comes first; until it is said, as on this host.
+    pub(super) fn set_order(&self, order: Order) {
+        self.order.set(order);
     }
 
     /// Why something could not be had: the kernel failed to read it, or `what`.
@@ -149,7 +158,7 @@ impl Reader {
         let bytes = self.slice(window, at, 4 * N)?;
         let mut words = [0; N];
         for (word, four) in words.iter_mut().zip(bytes.chunks_exact(4)) {
-            *word = u32::from_le_bytes(four.try_into().ok()?);
+            *word = u32::read(four, self.order.get());
         }
         Some(words)
     }

@@ -5,9 +5,8 @@
 //! allowed to look is another error.
 
 use super::{Btf, BtfError, typedef};
-use crate::bpf_link::Template;
 use crate::error::{Error, Kind};
-use crate::programs;
+use crate::programs::Assembled;
 use crate::sys::{Errno, tracefs};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -22,10 +21,10 @@ const RESET_REASONS: &str = "sk_rst_reason";
 
 impl Btf {
     /// Reads the BTF of the running kernel; where sysfs is not mounted, by a
-    /// mount that nobody else sees. What the programs of bpf-asm/ want of it is
-    /// looked for at once; each name beyond costs a search of some milliseconds.
-    pub fn of_kernel() -> Result<Btf, Error> {
-        let wanted = wanted(programs::ALL);
+    /// mount that nobody else sees. What the programs want of it is looked for
+    /// at once; each name beyond costs a search of some milliseconds.
+    pub fn of_kernel(programs: &Assembled) -> Result<Btf, Error> {
+        let wanted = wanted(programs);
         let mut names = wanted.iter().map(String::as_str);
         let file = open()?;
         Btf::read_file(file, &mut names).map_err(|why| match why {
@@ -43,18 +42,18 @@ impl Btf {
 }
 
 /// The names that these programs may ask for.
-fn wanted(templates: &[&Template<'_>]) -> Vec<String> {
+fn wanted(programs: &Assembled) -> Vec<String> {
     // Whether a helper is there; see src/bpf/load.rs.
     let helper = ["bpf_func_id", "BPF_FUNC_get_current_task_btf"];
     let others = helper.into_iter().chain([RESET_REASONS]);
     let mut names: Vec<String> = others.map(String::from).collect();
-    for template in templates {
+    for template in programs.all() {
         let members = template
             .fields
             .iter()
             .flat_map(|field| field.name.split('.'));
         names.extend(members.map(String::from));
-        names.extend([template.event.into(), typedef(template.event)]);
+        names.extend([typedef(&template.event), template.event]);
     }
     names
 }

@@ -7,14 +7,14 @@
 
 use crate::bpf::load::{Extras, Program, Target};
 use crate::bpf::maps::Maps;
-use crate::bpf::passes::{self, Passes};
+use crate::bpf::misses::{self, Misses};
 use crate::bpf::tally::Tally;
 use crate::bpf_link::Template;
 use crate::btf::Btf;
 use crate::capture::given::Given;
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
-use crate::programs;
+use crate::programs::{self, Assembled, Name};
 use crate::sys;
 use crate::tracepoint::{Attached, TraceFs};
 use std::os::fd::AsFd;
@@ -36,36 +36,33 @@ pub struct Loaded {
     pub reset_reasons: Vec<(u32, String)>,
     /// What counts the events that the kernel keeps from them, where it does not
     /// do so itself.
-    pub passes: Option<Passes>,
+    pub misses: Option<Misses>,
 }
 
 /// A tracepoint's programs: by its record, and by its arguments.
-pub type Pair = [&'static Template<'static>; 2];
+pub type Pair = [Name; 2];
 
 /// The programs that must be had.
 pub const REQUIRED: [Pair; 2] = [
-    [&programs::STATE, &programs::STATE_BTF],
-    [&programs::RETRANSMIT, &programs::RETRANSMIT_BTF],
+    [programs::STATE, programs::STATE_BTF],
+    [programs::RETRANSMIT, programs::RETRANSMIT_BTF],
 ];
 
 /// The programs that a run can do without.
 pub const OPTIONAL: [(Abilities, Pair); 3] = [
-    (
-        Abilities::SYNACKS,
-        [&programs::SYNACK, &programs::SYNACK_BTF],
-    ),
+    (Abilities::SYNACKS, [programs::SYNACK, programs::SYNACK_BTF]),
     (
         Abilities::RESETS_SENT,
-        [&programs::RESET_SENT, &programs::RESET_SENT_BTF],
+        [programs::RESET_SENT, programs::RESET_SENT_BTF],
     ),
     (
         Abilities::RESETS_RECEIVED,
-        [&programs::RESET_RECEIVED, &programs::RESET_RECEIVED_BTF],
+        [programs::RESET_RECEIVED, programs::RESET_RECEIVED_BTF],
     ),
 ];
 
 /// The programs of first reads, of which a run does without, too.
-pub const READS: Pair = [&programs::RCV_SPACE, &programs::RCV_SPACE_BTF];
+pub const READS: Pair = [programs::RCV_SPACE, programs::RCV_SPACE_BTF];
 
 /// What becomes of accepts that are not seen.
 const FROM_THE_FIRST_READ: &str = "who accepted a connection is known from its first read on";
@@ -77,24 +74,32 @@ const RECORD: usize = 0;
 const ARGUMENTS: usize = 1;
 
 /// Loads and attaches one program.
-type Attach<'a> =
-    dyn Fn(&'static Template<'static>, Extras<'_>) -> Result<(Program, Attached), Error> + 'a;
+type Attach<'a> = dyn Fn(Name, Extras<'_>) -> Result<(Program, Attached), Error> + 'a;
 
 /// By the tracepoints of tracefs; `cpus` are those online.
 pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Abilities) -> Result<Loaded, Error> {
     let tracefs = TraceFs::open()?;
-    let btf = Btf::of_kernel();
-    let attach = |template: &'static Template<'static>, extras: Extras<'_>| {
-        let tracepoint = tracefs.event(template.group, template.event)?;
-        let program = Program::load(template, Target::Record(&tracepoint), maps, extras)?;
+    let programs = Assembled::unpack()?;
+    let btf = Btf::of_kernel(&programs);
+    let attach = |name, extras: Extras<'_>| {
+        let template = programs.get(name)?;
+        let tracepoint = tracefs.event(&template.group, &template.event)?;
+        let program = Program::load(&template, Target::Record(&tracepoint), maps, extras)?;
         let attached = tracepoint.attach(program.as_fd(), cpus)?;
         Ok((program, attached))
     };
-    let counts = match passes::kernel_counts() {
-        true => wants & Abilities::PASSES,
-        false => Abilities::PASSES,
+    let counts = match misses::kernel_counts() {
+        true => wants & Abilities::MISSES,
+        false => Abilities::MISSES,
     };
-    let mut loaded = all(&attach, RECORD, btf.as_ref(), maps, (wants, counts))?;
+    let mut loaded = all(
+        &programs,
+        &attach,
+        RECORD,
+        btf.as_ref(),
+        maps,
+        (wants, counts),
+    )?;
     loaded.reset_reasons = tracefs.symbols("tcp", "tcp_send_reset", "reason");
     if let (true, Ok(btf)) = (loaded.reset_reasons.is_empty(), &btf) {
         loaded.reset_reasons = btf.reset_reasons();
@@ -104,20 +109,21 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Abilities) -> Result<Loaded,
             members: None,
             may: counts,
         };
-        if let Ok(program) = attach(&programs::DESTROY, bare) {
+        if let Ok(program) = attach(programs::DESTROY, bare) {
             loaded.push(program);
             loaded.given.gain(Abilities::DESTROYS);
         }
     }
     match counts.is_empty() {
-        true => loaded.given.gain(Abilities::PASSES),
+        true => loaded.given.gain(Abilities::MISSES),
         false => {
-            let programs = loaded.programs.iter();
-            let counting: Vec<&str> = programs.filter_map(Program::counts_runs_on).collect();
-            let passes = Passes::count(maps, &counting);
-            let (passes, failed) = passes.map_or_else(|why| (None, Some(why)), |p| (Some(p), None));
-            loaded.given.note(Abilities::PASSES, failed);
-            loaded.passes = passes;
+            let counting = loaded.programs.iter();
+            let counting: Vec<&str> = counting.filter_map(Program::counts_runs_on).collect();
+            let count = programs.get(programs::COUNT);
+            let misses = count.and_then(|count| Misses::count(&count, maps, &counting));
+            let (misses, failed) = misses.map_or_else(|why| (None, Some(why)), |p| (Some(p), None));
+            loaded.given.note(Abilities::MISSES, failed);
+            loaded.misses = misses;
         }
     }
     Ok(loaded)
@@ -125,18 +131,18 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Abilities) -> Result<Loaded,
 
 /// By BTF.
 pub fn by_btf(maps: &Maps, wants: Abilities) -> Result<Loaded, Error> {
-    let btf = Btf::of_kernel()?;
-    let attach = |template: &'static Template<'static>, extras: Extras<'_>| {
-        to_arguments(&btf, template, maps, extras)
-    };
+    let programs = Assembled::unpack()?;
+    let btf = Btf::of_kernel(&programs)?;
+    let attach = |name, extras: Extras<'_>| to_arguments(&btf, &programs.get(name)?, maps, extras);
     let mut loaded = all(
+        &programs,
         &attach,
         ARGUMENTS,
         Ok(&btf),
         maps,
         (wants, Abilities::empty()),
     )?;
-    loaded.given.gain(Abilities::PASSES);
+    loaded.given.gain(Abilities::MISSES);
     loaded.reset_reasons = btf.reset_reasons();
     Ok(loaded)
 }
@@ -144,12 +150,12 @@ pub fn by_btf(maps: &Maps, wants: Abilities) -> Result<Loaded, Error> {
 /// Loads a program for a tracepoint's arguments and attaches it.
 fn to_arguments(
     btf: &Btf,
-    template: &'static Template<'static>,
+    template: &Template,
     maps: &Maps,
     extras: Extras<'_>,
 ) -> Result<(Program, Attached), Error> {
     let what = format!("{}:{}", template.group, template.event);
-    let tracepoint = btf.tracepoint(template.event).ok_or_else(|| {
+    let tracepoint = btf.tracepoint(&template.event).ok_or_else(|| {
         Error::new(
             Kind::Unsupported,
             format!("the BTF of this kernel has no tracepoint {what}"),
@@ -162,6 +168,7 @@ fn to_arguments(
 }
 
 fn all(
+    programs: &Assembled,
     attach: &Attach<'_>,
     which: usize,
     btf: Result<&Btf, &Error>,
@@ -213,7 +220,7 @@ fn all(
     let why = refused.as_ref().or(btf.err());
     let unseen = match (extras.members, why) {
         _ if !wants.contains(Abilities::ACCEPTS) => None,
-        (Some(btf), _) => match accepts(btf, maps, extras) {
+        (Some(btf), _) => match accepts(programs, btf, maps, extras) {
             Ok((program, attached)) => {
                 loaded.programs.push(program);
                 loaded.accepts = Some(attached);
@@ -225,7 +232,7 @@ fn all(
         (None, why) => why.cloned(),
     };
     if wants.contains(Abilities::READS) {
-        match reads(attach, which, maps, extras) {
+        match reads(programs, attach, which, maps, extras) {
             Ok(program) => {
                 loaded.push(program);
                 loaded.given.gain(Abilities::READS);
@@ -251,11 +258,16 @@ fn all(
 /// The program at the return of inet_csk_accept(). Whether a host takes it only
 /// the host knows: it needs function tracing, and on some that refuse it the
 /// tracepoints' programs work all the same.
-fn accepts(btf: &Btf, maps: &Maps, extras: Extras<'_>) -> Result<(Program, Attached), Error> {
-    let template = &programs::ACCEPT;
+fn accepts(
+    programs: &Assembled,
+    btf: &Btf,
+    maps: &Maps,
+    extras: Extras<'_>,
+) -> Result<(Program, Attached), Error> {
+    let template = &programs.get(programs::ACCEPT)?;
     let what = format!("the return of {}", template.event);
     let attach = || {
-        let function = btf.function(template.event).ok_or_else(|| {
+        let function = btf.function(&template.event).ok_or_else(|| {
             let message = format!("the BTF of this kernel has no function {}", template.event);
             Error::new(Kind::Unsupported, message)
         })?;
@@ -269,6 +281,7 @@ fn accepts(btf: &Btf, maps: &Maps, extras: Extras<'_>) -> Result<(Program, Attac
 /// The program of first reads. It is cheapest by the tracepoint's arguments, which
 /// is taken by tracefs, too, where the socket's lock tells who reads.
 fn reads(
+    programs: &Assembled,
     attach: &Attach<'_>,
     which: usize,
     maps: &Maps,
@@ -276,7 +289,7 @@ fn reads(
 ) -> Result<(Program, Attached), Error> {
     let by_arguments = match extras.members {
         Some(btf) if which == RECORD && extras.may.contains(Abilities::LOCK) => {
-            to_arguments(btf, READS[ARGUMENTS], maps, extras)
+            to_arguments(btf, &programs.get(READS[ARGUMENTS])?, maps, extras)
         }
         _ => return attach(READS[which], extras),
     };
@@ -304,7 +317,7 @@ impl Loaded {
 
     /// Runs that the kernel left out.
     pub fn skipped(&self, tally: &Tally) -> u64 {
-        let counted = self.passes.as_ref().map_or(0, |p| p.skipped(tally));
+        let counted = self.misses.as_ref().map_or(0, |p| p.skipped(tally));
         // A kernel that can't tell has told of none.
         let told = self.told_by_kernel().map(|told| told.unwrap_or(0));
         counted + told.sum::<u64>()
@@ -318,7 +331,7 @@ impl Loaded {
     /// What the kernel itself counts.
     fn told_by_kernel(&self) -> impl Iterator<Item = sys::Result<u64>> + '_ {
         // A kernel that leaves the counting to us tells nothing.
-        let programs = match &self.passes {
+        let programs = match &self.misses {
             Some(_) => &[],
             None => self.programs.as_slice(),
         };
@@ -327,8 +340,8 @@ impl Loaded {
 
     /// Detaches all but the program of accepts.
     pub fn detach(&mut self, tally: &Tally) {
-        if let Some(passes) = &mut self.passes {
-            passes.stop(tally);
+        if let Some(misses) = &mut self.misses {
+            misses.stop(tally);
         }
         self.attached.clear();
     }

@@ -10,6 +10,7 @@ use crate::bpf_link::{HostField, LinkError, Template, is_member};
 use crate::error::{Error, Kind};
 use crate::model::event::{Counters, Event, Task, What};
 use crate::model::tcp::{Endpoint, State, Wire};
+use crate::order::{Order, Value};
 use crate::tracepoint::{Format, Tracepoint};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -37,11 +38,18 @@ struct Number {
 }
 
 impl Number {
-    fn read(self, record: &[u8]) -> Option<u64> {
+    fn read(self, record: &[u8], order: Order) -> Option<u64> {
         let bytes = record.get(self.offset..self.offset + self.size)?;
         let mut wide = [0; 8];
-        wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(u64::from_le_bytes(wide))
+        let place = match order {
+            Order::Little => wide.get_mut(..bytes.len()),
+            Order::Big => wide
+                .len()
+                .checked_sub(bytes.len())
+                .map(|at| &mut wide[at..]),
+        };
+        place?.copy_from_slice(bytes);
+        Some(u64::read(&wide, order))
     }
 }
 
@@ -103,6 +111,7 @@ pub struct Decoded {
 /// Tells the tracepoints' records apart and reads them.
 #[derive(Debug, Default)]
 pub struct Decoder {
+    order: Order,
     /// Where every record has its tracepoint's id.
     common_type: Option<Number>,
     layouts: Vec<Layout>,
@@ -112,7 +121,7 @@ pub struct Decoder {
 /// The fields of a tracepoint that are wanted.
 struct Fields<'a> {
     format: &'a Format,
-    template: &'a Template<'a>,
+    template: &'a Template,
 }
 
 impl Fields<'_> {
@@ -123,7 +132,7 @@ impl Fields<'_> {
             tracepoint: format!("{}:{}", self.template.group, self.template.event),
         };
         let mut fields = self.template.fields.iter();
-        let wanted = fields.find(|f| f.name == name && !is_member(f.name));
+        let wanted = fields.find(|f| f.name == name && !is_member(&f.name));
         let wanted = wanted.ok_or_else(missing)?;
         match self.format.host_field(name) {
             None if wanted.optional => Ok(None),
@@ -171,7 +180,7 @@ impl Fields<'_> {
 
     /// What the record of this tracepoint means.
     fn kind(&self) -> Result<Option<LayoutKind>, LinkError> {
-        Ok(Some(match self.template.event {
+        Ok(Some(match self.template.event.as_str() {
             "inet_sock_set_state" => LayoutKind::State {
                 old: self.number("oldstate")?,
                 new: self.number("newstate")?,
@@ -220,8 +229,8 @@ impl Fields<'_> {
 }
 
 impl Ends {
-    fn read(&self, record: &[u8]) -> Result<(Wire, Endpoint, Endpoint), DecodeError> {
-        let read = |number: Number| number.read(record).ok_or(DecodeError::Short);
+    fn read(&self, record: &[u8], order: Order) -> Result<(Wire, Endpoint, Endpoint), DecodeError> {
+        let read = |number: Number| number.read(record, order).ok_or(DecodeError::Short);
         let address = |at: usize| {
             let bytes = record.get(at..at + 16).and_then(|b| b.try_into().ok());
             bytes.ok_or(DecodeError::Short)
@@ -246,10 +255,18 @@ fn number(field: HostField) -> Number {
 }
 
 impl Decoder {
+    /// One for records of a host with this byte order; the default is this one's.
+    pub fn of(order: Order) -> Decoder {
+        Decoder {
+            order,
+            ..Decoder::default()
+        }
+    }
+
     /// Learns a tracepoint of this host, by the program whose fields are wanted
     /// of it. Fails where a field is missing or has another width; then nothing
     /// has changed. The one that comes most often should be the first.
-    pub fn add(&mut self, tracepoint: &Tracepoint, template: &Template<'_>) -> Result<(), Error> {
+    pub fn add(&mut self, tracepoint: &Tracepoint, template: &Template) -> Result<(), Error> {
         let format = &tracepoint.format;
         let fields = Fields { format, template };
         let refuse = |why: &dyn std::fmt::Display| {
@@ -299,7 +316,7 @@ impl Decoder {
         cpu: u32,
         record: &[u8],
     ) -> Result<Option<Decoded>, DecodeError> {
-        let read = |number: Number| number.read(record).ok_or(DecodeError::Short);
+        let read = |number: Number| number.read(record, self.order).ok_or(DecodeError::Short);
         let id = read(self.common_type.ok_or(DecodeError::Kind)?)?;
         let mut layouts = self.layouts.iter();
         // An id has 16 bits in a record (kernel/trace/trace.h, TRACE_ITER).
@@ -338,7 +355,7 @@ impl Decoder {
             },
         };
         let (wire, local, peer) = match &layout.ends {
-            Some(ends) => ends.read(record)?,
+            Some(ends) => ends.read(record, self.order)?,
             None => NOWHERE,
         };
         let event = Event {

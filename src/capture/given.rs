@@ -115,7 +115,7 @@ mod tests {
             Abilities::COUNTERS,
             Abilities::ACCEPTS,
             Abilities::LOCK,
-            Abilities::PASSES,
+            Abilities::MISSES,
         ] {
             assert!(!names.contains(&ability.name()));
             names.push(ability.name());

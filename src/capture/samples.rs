@@ -6,7 +6,6 @@
 //! the events tell.
 
 use crate::bpf::wire::DecodeError;
-use crate::bpf_link::Template;
 use crate::capture::attach::{REQUIRED, too_old};
 use crate::capture::decoder::Decoder;
 use crate::capture::given::Given;
@@ -21,16 +20,16 @@ use crate::owner::tasks::Tasks;
 use crate::perf::feed::Feed;
 use crate::perf::record::{Body, News};
 use crate::perf::{Ring, Rings, Sample};
-use crate::programs;
+use crate::programs::{self, Assembled, Name};
 use crate::sys;
 use crate::tracepoint::TraceFs;
 
 /// The tracepoints that a run can do without; each by the program whose fields
 /// are read.
-const OPTIONAL: [(Abilities, &Template<'_>); 3] = [
-    (Abilities::SYNACKS, &programs::SYNACK),
-    (Abilities::RESETS_SENT, &programs::RESET_SENT),
-    (Abilities::RESETS_RECEIVED, &programs::RESET_RECEIVED),
+const OPTIONAL: [(Abilities, Name); 3] = [
+    (Abilities::SYNACKS, programs::SYNACK),
+    (Abilities::RESETS_SENT, programs::RESET_SENT),
+    (Abilities::RESETS_RECEIVED, programs::RESET_RECEIVED),
 ];
 
 /// What turns samples into events.
@@ -53,9 +52,11 @@ impl Sampler {
         let tracefs = TraceFs::open()?;
         let mut decoder = Decoder::default();
         let mut ids = Vec::new();
-        let mut add = |template: &Template<'_>| {
-            let tracepoint = tracefs.event(template.group, template.event)?;
-            decoder.add(&tracepoint, template)?;
+        let programs = Assembled::unpack()?;
+        let mut add = |name| {
+            let template = programs.get(name)?;
+            let tracepoint = tracefs.event(&template.group, &template.event)?;
+            decoder.add(&tracepoint, &template)?;
             ids.push(tracepoint.id);
             Ok(())
         };
@@ -66,7 +67,7 @@ impl Sampler {
         for (ability, template) in OPTIONAL {
             given.note(ability, add(template).err());
         }
-        if add(&programs::DESTROY).is_ok() {
+        if add(programs::DESTROY).is_ok() {
             given.gain(Abilities::DESTROYS);
         }
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
@@ -95,7 +96,7 @@ impl Sampler {
             given.note(ability, old(self.decoder.tells_reasons(), ability));
         }
         // How often it was passed by is asked of each tracepoint.
-        given.gain(Abilities::PASSES);
+        given.gain(Abilities::MISSES);
         for ability in [
             Abilities::ACCEPTS,
             Abilities::NETNS,

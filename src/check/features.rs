@@ -94,7 +94,7 @@ const FEATURES: [Feature; 14] = [
     },
     Feature {
         name: "lost events",
-        probe: |source| one(source, Abilities::PASSES, "counted"),
+        probe: |source| one(source, Abilities::MISSES, "counted"),
     },
     Feature {
         name: "rings",
@@ -147,7 +147,7 @@ fn all(source: &Source, abilities: &[Abilities], evidence: &str) -> Result<Strin
 
 /// What is no matter of the source alone, tried as a run does it, in the same time
 /// and with as much room; `wanted` is whether that looks for what exists.
-pub fn tried(source: &Source, wanted: bool, room: usize) -> [Finding; 2] {
+pub(super) fn tried(source: &Source, wanted: bool, room: usize) -> [Finding; 2] {
     let purpose = Purpose {
         list: wanted,
         hear: source.given().has(Abilities::DESTROYS),
@@ -203,7 +203,7 @@ fn existing(stock: &Stock) -> Finding {
 }
 
 /// What this source can do.
-pub fn of(source: &Source) -> Vec<Finding> {
+pub(super) fn of(source: &Source) -> Vec<Finding> {
     let row = |feature: &Feature| match (feature.probe)(source) {
         Ok(evidence) => Finding::new(Section::Feature, feature.name, Verdict::Yes, &evidence),
         Err(error) => Finding::failed(Section::Feature, feature.name, Verdict::No, &error),
@@ -212,13 +212,13 @@ pub fn of(source: &Source) -> Vec<Finding> {
 }
 
 /// The same where no source could be opened.
-pub fn none() -> Vec<Finding> {
+pub(super) fn none() -> Vec<Finding> {
     let rows = FEATURES.iter().map(|feature| feature.name);
     rows.chain([COUNTERS, EXISTING]).map(without_way).collect()
 }
 
 /// A feature where no source could be opened.
-pub fn without_way(name: &str) -> Finding {
+pub(super) fn without_way(name: &str) -> Finding {
     let why = "there is no way to the events";
     Finding::new(Section::Feature, name, Verdict::No, why)
 }

@@ -67,7 +67,7 @@ pub struct Finding {
     /// What to do; empty where there is nothing to be done.
     pub remedy: String,
     /// Of a tracepoint: the fields used, and those that are missing.
-    pub fields: Option<(Vec<&'static str>, Vec<&'static str>)>,
+    pub fields: Option<(Vec<String>, Vec<String>)>,
 }
 
 impl Finding {
@@ -83,6 +83,13 @@ impl Finding {
             remedy: String::new(),
             fields: None,
         }
+    }
+
+    /// Its fields, as they are shown.
+    pub fn fields(&self) -> Option<(Vec<&str>, Vec<&str>)> {
+        let (used, missing) = self.fields.as_ref()?;
+        let [used, missing] = [used, missing].map(|all| all.iter().map(String::as_str).collect());
+        Some((used, missing))
     }
 
     /// Something of the host that an error is about: it is not there only if

@@ -11,6 +11,7 @@ use crate::capture::attach::{OPTIONAL, READS, REQUIRED};
 use crate::error::{Error, Kind};
 use crate::host::lockdown;
 use crate::model::ability::Abilities;
+use crate::programs::Assembled;
 use crate::sys::{Errno, caps};
 use crate::tracepoint::{Origin, TraceFs};
 use nix::sys::utsname::uname;
@@ -21,7 +22,7 @@ use std::io::Read;
 const SYSCTL_LIMIT: u64 = 64;
 
 /// All of it, for a run that wants these programs.
-pub fn findings(wants: Abilities) -> Vec<Finding> {
+pub(super) fn findings(wants: Abilities) -> Vec<Finding> {
     let mut all = Host(Vec::new());
     all.kernel();
     all.capabilities();
@@ -35,15 +36,22 @@ pub fn findings(wants: Abilities) -> Vec<Finding> {
         all.sysctl(sysctl);
     }
     let tracefs = TraceFs::open();
-    let btf = Btf::of_kernel();
+    let programs = Assembled::unpack();
+    let btf = match &programs {
+        Ok(programs) => Btf::of_kernel(programs),
+        Err(why) => Err(why.clone()),
+    };
     all.tracefs(&tracefs);
     let extras = Extras {
         members: btf.as_ref().ok(),
         may: Abilities::CGROUP | wants & Abilities::LOCK,
     };
     let optional = OPTIONAL.iter().map(|(_, pair)| pair);
-    for [by_tracefs, by_btf] in REQUIRED.iter().chain(optional).chain([&READS]) {
-        all.tracepoint(by_tracefs, by_btf, &tracefs, extras);
+    for pair in REQUIRED.iter().chain(optional).chain([&READS]) {
+        let [by_tracefs, by_btf] = pair.map(|name| programs.as_ref().ok()?.get(name).ok());
+        if let (Some(by_tracefs), Some(by_btf)) = (by_tracefs, by_btf) {
+            all.tracepoint(&by_tracefs, &by_btf, &tracefs, extras);
+        }
     }
     all.bpf();
     match &btf {
@@ -152,14 +160,14 @@ impl Host {
     /// as BTF does.
     fn tracepoint(
         &mut self,
-        by_tracefs: &Template<'static>,
-        by_btf: &Template<'static>,
+        by_tracefs: &Template,
+        by_btf: &Template,
         tracefs: &Result<TraceFs, Error>,
         extras: Extras<'_>,
     ) {
         let what = format!("{}:{}", by_tracefs.group, by_tracefs.event);
         let shown = match tracefs {
-            Ok(tracefs) => tracefs.event(by_tracefs.group, by_tracefs.event),
+            Ok(tracefs) => tracefs.event(&by_tracefs.group, &by_tracefs.event),
             Err(error) => Err(error.clone()),
         };
         let error = match shown {
@@ -169,7 +177,7 @@ impl Host {
             }
             Err(error) => error,
         };
-        let found = extras.members.and_then(|btf| btf.tracepoint(by_btf.event));
+        let found = extras.members.and_then(|btf| btf.tracepoint(&by_btf.event));
         match found {
             Some(found) => {
                 let target = Target::Arguments(&found);
@@ -183,12 +191,12 @@ impl Host {
         &mut self,
         what: &str,
         place: &str,
-        template: &Template<'static>,
+        template: &Template,
         target: Target<'_>,
         extras: Extras<'_>,
     ) {
         // A helper is no field: the feature that it is for says whether it is there.
-        let names = template.fields.iter().map(|field| field.name);
+        let names = template.fields.iter().map(|field| field.name.clone());
         let names = names.filter(|name| !name.starts_with("helper."));
         let (used, missing): (Vec<_>, Vec<_>) =
             names.partition(|name| target.find(name, extras).is_some());

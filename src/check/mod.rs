@@ -3,7 +3,7 @@
 //! Contract: nothing is predicted. The programs are loaded and attached just as
 //! a run does it, by each way, and let go again; what a run would go without is
 //! what they went without. So it is with the search for what exists. Then the
-//! doors are shut, as in a run without a log. Nothing stays attached, mounted or
+//! sandbox is entered, as in a run without a log. Nothing stays attached, mounted or
 //! loaded. A finding that says `No` about a way or a feature has the words that a
 //! run would end with, or says at its start.
 
@@ -12,7 +12,7 @@ pub(crate) mod finding;
 mod host;
 pub(crate) mod preflight;
 
-use crate::capture::{Doors, Source, Transport};
+use crate::capture::{Confinement, Source, Transport};
 use crate::cli::Config;
 use crate::error::Error;
 use crate::host::priority;
@@ -83,7 +83,7 @@ pub fn look(config: &Config) -> Report {
         Ok(_) => precedence(config.priority),
         Err(_) => features::without_way(PRECEDENCE),
     });
-    let (finding, user) = doors(config);
+    let (finding, user) = sandbox(config);
     features.push(finding);
     let taken = taken.and_then(|way| user.map(|()| way));
     let off = features.iter().any(|f| f.verdict != Verdict::Yes);
@@ -118,13 +118,13 @@ fn precedence(wanted: Option<bool>) -> Finding {
 
 /// What is given up, by giving it up: the last of all that is tried. An error is
 /// what keeps a run from becoming the user that was asked for.
-fn doors(config: &Config) -> (Finding, Result<(), Error>) {
+fn sandbox(config: &Config) -> (Finding, Result<(), Error>) {
     const WHAT: &str = "sandbox";
     match Source::open(config.buffer, config.transport, without_accepts(config)) {
         Ok(mut source) => {
             let user = config.user.as_deref().map(user::find).transpose();
             let shut = user.and_then(|user| {
-                source.shut_doors(Doors {
+                source.enter_sandbox(Confinement {
                     mode: config.sandbox,
                     user,
                     outputs: OutputAccess::default(),

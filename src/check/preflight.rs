@@ -37,7 +37,7 @@ fn names(out: &mut Vec<u8>, before: &str, all: &[&str]) {
 }
 
 /// Aligned lines under a heading for each section.
-pub fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
+pub(crate) fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
     let mut section = None;
     for finding in findings {
         if section != Some(finding.section) {
@@ -53,17 +53,17 @@ pub fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
         };
         column(out, verdict, VERDICT);
         out.extend_from_slice(printable(&finding.evidence).as_bytes());
-        if let Some((used, missing)) = &finding.fields {
+        if let Some((used, missing)) = finding.fields() {
             // Of what is there, the members of kernel structures are too many.
             let (members, own): (Vec<&str>, Vec<&str>) =
-                used.iter().partition(|name| is_member(name));
+                used.into_iter().partition(|name| is_member(name));
             names(out, " with ", &own);
             if !members.is_empty() {
                 out.extend_from_slice(b" and ");
                 text::number(out, members.len() as u64);
                 out.extend_from_slice(b" members by BTF");
             }
-            names(out, "; without ", missing);
+            names(out, "; without ", &missing);
         }
         if !finding.remedy.is_empty() {
             out.extend_from_slice(b"; ");
@@ -77,14 +77,14 @@ pub fn classic(out: &mut Vec<u8>, findings: &[Finding]) {
 }
 
 /// The last line for a person.
-pub fn classic_result(out: &mut Vec<u8>, line: &str) {
+pub(crate) fn classic_result(out: &mut Vec<u8>, line: &str) {
     out.extend_from_slice(printable(line).as_bytes());
     out.push(b'\n');
 }
 
 /// One object a finding. `wall` is the time to give, in nanoseconds since the
 /// epoch.
-pub fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
+pub(crate) fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
     let mut json = Json::default();
     for finding in findings {
         json.open(out, wall, "check");
@@ -93,9 +93,9 @@ pub fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
         plain(out, keys::CHECK_VERDICT, finding.verdict.name());
         string(out, keys::CHECK_EVIDENCE, finding.evidence.as_bytes());
         string(out, keys::CHECK_REMEDY, finding.remedy.as_bytes());
-        if let Some((used, missing)) = &finding.fields {
-            strings(out, keys::CHECK_FIELDS_USED, used);
-            strings(out, keys::CHECK_FIELDS_MISSING, missing);
+        if let Some((used, missing)) = finding.fields() {
+            strings(out, keys::CHECK_FIELDS_USED, &used);
+            strings(out, keys::CHECK_FIELDS_MISSING, &missing);
         }
         out.extend_from_slice(b"}\n");
     }
@@ -103,7 +103,7 @@ pub fn json(out: &mut Vec<u8>, wall: u64, findings: &[Finding]) {
 
 /// What the findings come to.
 #[derive(Clone, Copy, Debug)]
-pub struct Conclusion<'a> {
+pub(crate) struct Conclusion<'a> {
     /// Its name.
     pub result: &'a str,
     /// The exit code.
@@ -115,7 +115,7 @@ pub struct Conclusion<'a> {
 }
 
 /// The last object.
-pub fn json_result(out: &mut Vec<u8>, wall: u64, conclusion: &Conclusion<'_>) {
+pub(crate) fn json_result(out: &mut Vec<u8>, wall: u64, conclusion: &Conclusion<'_>) {
     Json::default().open(out, wall, "check_result");
     plain(out, keys::CHECK_OUTCOME, conclusion.result);
     number(out, keys::CHECK_EXIT_CODE, u64::from(conclusion.code));
@@ -144,7 +144,10 @@ mod tests {
             "at /a\n\x1b[2Jb\"c",
         );
         a.remedy = "do\r\u{85}it".into();
-        a.fields = Some((vec!["one", "two", "a.b"], vec!["c"]));
+        a.fields = Some((
+            ["one", "two", "a.b"].map(String::from).into(),
+            vec!["c".into()],
+        ));
         let b = Finding::new(Section::Feature, "x", Verdict::Fact, "");
         vec![a, b]
     }

@@ -63,7 +63,7 @@ struct Past {
 
 /// Turns the event clock into wall time.
 #[derive(Debug)]
-pub struct WallClock {
+pub(crate) struct WallClock {
     offset: u64,
     /// Since when that is true, on the event clock.
     since: u64,
@@ -76,7 +76,7 @@ pub struct WallClock {
 
 impl WallClock {
     /// Reads the offset, and watches it from now on.
-    pub fn new() -> WallClock {
+    pub(crate) fn new() -> WallClock {
         // Without a timerfd, a change is noticed at the next look.
         let set = ClockSet::watch().ok();
         WallClock::of(Reading::now(), set)
@@ -94,19 +94,19 @@ impl WallClock {
 
     /// Is readable when the wall clock was set: [`WallClock::refresh`] is due
     /// then. `None` where the kernel doesn't tell.
-    pub fn set(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn set(&self) -> Option<BorrowedFd<'_>> {
         self.set.as_ref().map(ClockSet::as_fd)
     }
 
     /// Forgets that it was readable.
-    pub fn acknowledge(&self) {
+    pub(crate) fn acknowledge(&self) {
         if let Some(set) = &self.set {
             set.acknowledge();
         }
     }
 
     /// Looks whether the wall clock was set.
-    pub fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         self.look(Reading::now());
     }
 
@@ -129,7 +129,7 @@ impl WallClock {
     }
 
     /// Nanoseconds since the epoch for nanoseconds of the event clock.
-    pub fn wall(&self, event: u64) -> u64 {
+    pub(crate) fn wall(&self, event: u64) -> u64 {
         let offset = match event < self.since {
             true => self.offset_of(event),
             false => self.offset,

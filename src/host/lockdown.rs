@@ -21,7 +21,7 @@ const PATH: &str = "/sys/kernel/security/lockdown";
 
 /// How much the kernel keeps from root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lockdown {
+pub(crate) enum Lockdown {
     /// Nothing.
     Off,
     /// Changing the kernel.
@@ -32,7 +32,7 @@ pub enum Lockdown {
 
 impl Lockdown {
     /// Its name in the kernel.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Lockdown::Off => "none",
             Lockdown::Integrity => "integrity",
@@ -42,7 +42,7 @@ impl Lockdown {
 }
 
 /// What the kernel says; `None` where it says nothing that can be understood.
-pub fn stated() -> Option<Lockdown> {
+pub(crate) fn stated() -> Option<Lockdown> {
     let text = fs::read(PATH).ok()?;
     [
         (&b"[none]"[..], Lockdown::Off),
@@ -55,7 +55,7 @@ pub fn stated() -> Option<Lockdown> {
 
 /// Whether programs may read kernel memory, by trying; `None` where that can't
 /// be tried.
-pub fn lets_read_memory() -> Option<bool> {
+pub(crate) fn lets_read_memory() -> Option<bool> {
     let mut refused = true;
     for helper in READERS {
         match bpf::prog_load(
@@ -77,7 +77,7 @@ pub fn lets_read_memory() -> Option<bool> {
 }
 
 /// Whether kernel memory may not be read, as far as this can be found out.
-pub fn is_confidential() -> bool {
+pub(crate) fn is_confidential() -> bool {
     if let Some(state) = stated() {
         return state == Lockdown::Confidentiality;
     }

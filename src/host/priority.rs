@@ -22,7 +22,7 @@ const PAUSE: u8 = 10;
 
 /// What was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precedence {
+pub(crate) enum Precedence {
     /// SCHED_RR, priority 1.
     RealTime,
     /// A real-time priority that whoever started this process has given it.
@@ -50,7 +50,7 @@ fn is_bounded(runtime: &[u8]) -> bool {
 
 /// Takes precedence, as much as is good for this host; what a service manager has
 /// given stays as it is.
-pub fn take() -> Result<Precedence, Error> {
+pub(crate) fn take() -> Result<Precedence, Error> {
     if sched::is_real_time() {
         return Ok(Precedence::Given);
     }
@@ -84,7 +84,7 @@ fn refused(errno: Errno) -> Error {
 
 /// Room for others on this CPU.
 #[derive(Debug)]
-pub struct Room {
+pub(crate) struct Room {
     real_time: bool,
     /// When it last had nothing to do for a moment.
     rested: u64,
@@ -92,7 +92,7 @@ pub struct Room {
 
 impl Room {
     /// For a process that has this precedence.
-    pub fn new(precedence: Option<Precedence>, now: u64) -> Room {
+    pub(crate) fn new(precedence: Option<Precedence>, now: u64) -> Room {
         Room {
             real_time: matches!(precedence, Some(Precedence::RealTime | Precedence::Given)),
             rested: now,
@@ -101,7 +101,7 @@ impl Room {
 
     /// It waited from one time to another (nanoseconds): makes a pause where that
     /// has been too short for too long. Whether it made one.
-    pub fn leave(&mut self, from: u64, to: u64) -> bool {
+    pub(crate) fn leave(&mut self, from: u64, to: u64) -> bool {
         if to.saturating_sub(from) >= u64::from(PAUSE) * 100_000 {
             self.rested = to;
         }

@@ -27,7 +27,7 @@ pub struct User {
 
 /// The user of this name or number. A number need not be in /etc/passwd: its
 /// group is then of the same number.
-pub fn find(who: &str) -> Result<User, Error> {
+pub(crate) fn find(who: &str) -> Result<User, Error> {
     let mut text = Vec::new();
     let read = File::open(PASSWD).and_then(|file| file.take(LIMIT).read_to_end(&mut text));
     if let Some(user) = look_up(&text, who) {
@@ -69,7 +69,7 @@ fn look_up(passwd: &[u8], who: &str) -> Option<User> {
 }
 
 /// A log, where it is there, and its folder.
-pub type LogPlace<'a> = (Option<BorrowedFd<'a>>, BorrowedFd<'a>);
+pub(crate) type LogPlace<'a> = (Option<BorrowedFd<'a>>, BorrowedFd<'a>);
 
 impl User {
     /// Becomes this user for ever, in no other group than its own. Capabilities

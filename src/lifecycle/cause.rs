@@ -78,7 +78,7 @@ impl Cause {
 
 /// When this host sent a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResetSent {
+pub(crate) enum ResetSent {
     /// Just before the change to CLOSE: a timer's, or an administrator's.
     Before,
     /// After it: a process's own doing, or the answer to what came for a socket
@@ -89,7 +89,7 @@ pub enum ResetSent {
 /// What a reset's reason says (`enum sk_rst_reason`, Linux 6.10 and later),
 /// where it says enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Its keepalive was not answered.
     Keepalive,
     /// This host had no more use for the connection.
@@ -100,7 +100,7 @@ impl Reason {
     /// What the reason of this name says. SK_RST_REASON_TCP_STATE is that of too
     /// many things: SO_LINGER, a listener that is closed, `ss -K`, FIN_WAIT2's
     /// timer.
-    pub fn of(name: &str) -> Option<Reason> {
+    pub(crate) fn of(name: &str) -> Option<Reason> {
         match name {
             "TCP_KEEPALIVE_TIMEOUT" => Some(Reason::Keepalive),
             "TCP_ABORT_ON_CLOSE"
@@ -115,7 +115,7 @@ impl Reason {
 
 /// What is known of a connection that went to CLOSE.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The state it left.
     pub from: State,
     /// Whether it was in a listener's queue and no process ever had it; `None`
@@ -303,13 +303,13 @@ const RULES: [Rule; 16] = [
 ];
 
 /// Why a connection ended, by [`RULES`].
-pub fn cause(facts: &Facts) -> Cause {
+pub(crate) fn cause(facts: &Facts) -> Cause {
     let rule = RULES.iter().find(|(_, holds)| holds(facts));
     rule.map_or(Cause::Unknown, |(cause, _)| *cause)
 }
 
 /// Whether all that was sent, and was to be, is acknowledged: FIN and all.
-pub fn acknowledged(counters: &Counters) -> Option<bool> {
+pub(crate) fn acknowledged(counters: &Counters) -> Option<bool> {
     let sent = counters.sent?;
     Some(sent.in_flight == 0 && sent.unsent == 0)
 }
@@ -325,7 +325,7 @@ pub fn acknowledged(counters: &Counters) -> Option<bool> {
 /// TIME_WAIT can't be seen from here. Where the table of time-wait sockets is
 /// full (net.ipv4.tcp_max_tw_buckets) the kernel leaves TIME_WAIT out; one that
 /// got its last place can't be told from one that got none.
-pub fn time_wait(from: State, counters: &Counters, reset: bool) -> Option<bool> {
+pub(crate) fn time_wait(from: State, counters: &Counters, reset: bool) -> Option<bool> {
     const FATAL: [i32; 3] = [libc::ECONNRESET, libc::ETIMEDOUT, libc::ECONNABORTED];
     if reset {
         return Some(false);
@@ -352,7 +352,7 @@ pub fn time_wait(from: State, counters: &Counters, reset: bool) -> Option<bool> 
 /// close() is a reset (v6.12 net/ipv4/tcp.c, __tcp_close()), and data that comes
 /// later is answered with one (tcp_input.c, tcp_rcv_state_process()). What is no
 /// orphan leaves FIN_WAIT2 by the FIN alone.
-pub fn fin_received(
+pub(crate) fn fin_received(
     from: State,
     reset: bool,
     unread: Option<u32>,

@@ -9,7 +9,7 @@ use super::cause::{Cause, ResetSent};
 use super::resent::Resent;
 use crate::model::event::{Event, Owner, OwnerSource, What};
 use crate::model::tcp::{Endpoint, State, Wire};
-use crate::owner::keeper::{Keeper, Moment};
+use crate::owner::tracker::{Moment, Tracker};
 use bitflags::bitflags;
 use packed::Packed;
 
@@ -101,7 +101,7 @@ pub struct Connection {
     /// How far the wall clock was set since then, at each transition; where it
     /// was.
     shifts: Option<Box<[i64; TRANSITIONS]>>,
-    owner: Keeper,
+    owner: Tracker,
     transitions: [Packed; TRANSITIONS],
     /// Since the first event, plus one; 0 for not.
     accepted: u64,
@@ -143,7 +143,7 @@ impl Connection {
             start: event.time,
             start_wall: wall,
             shifts: None,
-            owner: Keeper::default(),
+            owner: Tracker::default(),
             transitions: [Packed::default(); TRANSITIONS],
             accepted: 0,
             local: event.local,

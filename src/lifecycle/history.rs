@@ -16,7 +16,7 @@ pub(super) struct History {
 
 impl History {
     /// An empty one with room for so many, at least one.
-    pub fn new(room: usize) -> History {
+    pub(super) fn new(room: usize) -> History {
         History {
             room: room.max(1),
             ended: VecDeque::new(),
@@ -25,7 +25,7 @@ impl History {
     }
 
     /// Takes one more; the oldest makes room.
-    pub fn push(&mut self, connection: Connection) {
+    pub(super) fn push(&mut self, connection: Connection) {
         if self.ended.len() >= self.room {
             self.ended.pop_front();
             self.let_go += 1;
@@ -34,12 +34,12 @@ impl History {
     }
 
     /// Those that are held, in the order of their ends.
-    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.ended.iter()
     }
 
     /// How many had to go.
-    pub fn let_go(&self) -> u64 {
+    pub(super) fn let_go(&self) -> u64 {
         self.let_go
     }
 }

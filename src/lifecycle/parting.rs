@@ -3,7 +3,7 @@
 use super::Connections;
 use super::cause::fin_received;
 use super::connection::Seen;
-use super::farewell::Farewell;
+use super::destroys::DestroyedEnd;
 use crate::model::ability::Abilities;
 use crate::model::event::{Counters, Destroyed, Event, Task};
 
@@ -11,11 +11,11 @@ impl Connections {
     /// How much there is of anything: what memory it takes.
     pub fn held(&self) -> usize {
         let slots = self.slots.len() + self.free.len() + self.history.iter().count();
-        slots + self.by_socket.len() + self.ended.len() + self.farewells.held()
+        slots + self.by_socket.len() + self.ended.len() + self.destroys.held()
     }
 
     /// From now on the kernel has a last word on every connection.
-    pub fn expect_farewells(&mut self) {
+    pub fn expect_destroys(&mut self) {
         self.tells |= Abilities::DESTROYS;
     }
 
@@ -23,32 +23,32 @@ impl Connections {
     pub(super) fn destroyed(&mut self, slot: Option<u32>, cookie: u64, event: &Event) {
         let is_ended = |slot: &u32| self.slots[*slot as usize].seen.contains(Seen::ENDED);
         let Some(slot) = slot.filter(is_ended) else {
-            return self.farewells.forget(cookie);
+            return self.destroys.forget(cookie);
         };
-        if let Some(farewell) = self.farewells.last_event(slot, cookie, event) {
-            self.farewell(farewell);
+        if let Some(destroyed_end) = self.destroys.last_event(slot, cookie, event) {
+            self.take_destroyed(destroyed_end);
         }
     }
 
     /// Takes the kernel's last word on a socket.
     pub fn last_word(&mut self, destroyed: &Destroyed) {
-        if let Some(farewell) = self.farewells.message(destroyed) {
-            self.farewell(farewell);
+        if let Some(destroyed_end) = self.destroys.message(destroyed) {
+            self.take_destroyed(destroyed_end);
         }
     }
 
     /// Whether the kernel's last word on a connection is about to come.
     pub fn expects_last_word(&self) -> bool {
-        self.farewells.expects()
+        self.destroys.expects()
     }
 
-    fn farewell(&mut self, farewell: Farewell) {
-        let (mut ended, said) = (farewell.ended, farewell.destroyed);
+    fn take_destroyed(&mut self, destroyed_end: DestroyedEnd) {
+        let (mut ended, said) = (destroyed_end.ended, destroyed_end.destroyed);
         let connection = &self.slots[ended.slot as usize];
         let owner = connection.owner().map(|owner| owner.task.pid);
         // The idle task owns nothing.
         let not_its_own = |task: Task| task.tid == 0 || owner.is_some_and(|pid| pid != task.pid);
-        let orphan = match farewell.on_cpu {
+        let orphan = match destroyed_end.on_cpu {
             Some(task) if not_its_own(task) => Some(true),
             Some(_) => None,
             None => Some(false),

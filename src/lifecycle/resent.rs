@@ -69,7 +69,7 @@ pub(super) struct Resent {
 
 impl Resent {
     /// None yet, of a connection that begins.
-    pub fn from_the_beginning() -> Resent {
+    pub(super) fn from_the_beginning() -> Resent {
         Resent {
             counted: true,
             ..Resent::default()
@@ -77,21 +77,21 @@ impl Resent {
     }
 
     /// Whether there was anything.
-    pub fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.syn != 0 || self.synack != 0 || self.data_events != 0 || self.failed != 0
     }
 
     /// SYN+ACKs that were sent again: the kernel counts them as the child's,
     /// before it has a socket (tcp_minisocks.c, tcp_create_openreq_child()) and
     /// after (TCP Fast Open; tcp_output.c, tcp_rtx_synack()).
-    pub fn synacks(&mut self, count: u32) {
+    pub(super) fn synacks(&mut self, count: u32) {
         self.synack = self.synack.saturating_add(count);
         self.last = self.last.saturating_add(count);
     }
 
     /// Takes an event of a connection in this state. Returns the segments that
     /// were sent again, where that is known.
-    pub fn observe(&mut self, what: &What, state: Option<State>) -> Option<u32> {
+    pub(super) fn observe(&mut self, what: &What, state: Option<State>) -> Option<u32> {
         let &What::Retransmit { error, total, .. } = what else {
             return None;
         };
@@ -126,7 +126,7 @@ impl Resent {
     }
 
     /// What it comes to at the end of its connection.
-    pub fn counts(&self, life: &Life) -> Counts {
+    pub(super) fn counts(&self, life: &Life) -> Counts {
         let mut counts = Counts {
             failed: self.failed,
             with_failed: self.vain > 0 || self.failed > 0 && self.untold,

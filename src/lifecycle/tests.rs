@@ -102,7 +102,7 @@ fn the_history_is_bounded_and_what_went_is_counted() {
         feed(&mut table, &opened(socket));
         feed(&mut table, &closed(socket));
     }
-    assert_eq!((table.seen(), table.homeless()), (10, 0));
+    assert_eq!((table.seen(), table.refused_connections()), (10, 0));
     assert_eq!((table.shown().len(), table.not_held()), (3, 7));
     assert_eq!(table.totals().open, 0);
     assert_eq!(table.slots.len(), 1);
@@ -128,7 +128,10 @@ fn who_is_turned_away_stays_out() {
             assert!(table.observe(&make(socket), 1).is_none(), "{socket}");
         }
     }
-    assert_eq!((table.homeless(), table.birth_missed()), (996, 0));
+    assert_eq!(
+        (table.refused_connections(), table.birth_missed()),
+        (996, 0)
+    );
     feed(&mut table, &opened(7));
     assert_eq!(table.seen(), 5);
 }
@@ -142,12 +145,12 @@ fn what_finds_no_room_is_counted_and_turns_nobody_out() {
             assert!(table.observe(&event, 1).is_none());
             table.finish(&event, 1, None);
         }
-        assert_eq!(table.newly_homeless(), 1);
+        assert_eq!(table.newly_refused(), 1);
     }
     // One that was there before, whose first event comes now.
     let strange = state(3, 10, State::Established, State::CloseWait, (7, 80));
     assert!(table.observe(&strange, 1).is_none());
-    assert_eq!((table.homeless(), table.newly_homeless()), (6, 1));
+    assert_eq!((table.refused_connections(), table.newly_refused()), (6, 1));
     assert_eq!(table.totals().open, 4);
     // Who has a place keeps it and its number; who leaves makes room, but not for
     // the rest of one that was turned away.
@@ -156,7 +159,7 @@ fn what_finds_no_room_is_counted_and_turns_nobody_out() {
     assert!(table.observe(&rest, 1).is_none());
     let last = state(5, 10, State::LastAck, State::Close, (7, 80));
     assert!(table.observe(&last, 1).is_none());
-    assert_eq!(table.homeless(), 6);
+    assert_eq!(table.refused_connections(), 6);
     // Its address is another one's then.
     feed(&mut table, &opened(10));
     for socket in [2, 3, 4, 10] {

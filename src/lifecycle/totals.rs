@@ -70,7 +70,7 @@ impl<K: Copy + PartialEq> Busiest<K> {
 }
 
 /// A process: its id, and its name as the kernel has it.
-pub type Process = (u32, [u8; COMM_LEN]);
+pub(crate) type Process = (u32, [u8; COMM_LEN]);
 
 /// What all connections that were shown come to.
 #[derive(Clone, Debug, Default)]

@@ -22,7 +22,7 @@ impl Connections {
     /// be by `now` on the event clock. It stays valid until it is given to
     /// [`Connections::release`].
     pub fn next_ended(&mut self, now: u64) -> Option<Ended> {
-        while let Some(mut ended) = self.farewells.next_due(now) {
+        while let Some(mut ended) = self.destroys.next_due(now) {
             ended.due = 0;
             self.ended.push_front(ended);
         }
@@ -50,7 +50,7 @@ impl Connections {
             .sent
             .and_then(|sent| sent::bytes(facts.from, direction, &sent));
         let synacks_seen = direction == Direction::Outgoing
-            || tells.contains(Abilities::SYNACKS) && !self.embryos.miss(connection.first());
+            || tells.contains(Abilities::SYNACKS) && !self.requests.miss(connection.first());
         ended.resent = connection.resent.counts(&Life {
             whole: connection.began() && synacks_seen,
             established: connection.is_open(),

@@ -66,8 +66,8 @@ bitflags! {
         /// counters where they can't be read.
         const DESTROYS = 1 << 23;
         /// How many events the kernel keeps from the programs: a program on a
-        /// tracepoint's record counts its runs (see [`crate::bpf::passes`]).
-        const PASSES = 1 << 24;
+        /// tracepoint's record counts its runs (see [`crate::bpf::misses`]).
+        const MISSES = 1 << 24;
         /// Rings as large as they are wanted.
         const RINGS = 1 << 25;
     }
@@ -89,7 +89,7 @@ const NAMES: [(Abilities, &str); 15] = [
     (Abilities::CGROUP, "cgroups"),
     (Abilities::SOCKET_ERROR, "the socket's error"),
     (Abilities::COUNTERS, "bytes, segments and RTT"),
-    (Abilities::PASSES, "a count of events that are passed by"),
+    (Abilities::MISSES, "a count of events that are passed by"),
 ];
 
 impl Abilities {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 /// The table.
 #[derive(Debug)]
-pub struct Recent<V> {
+pub(crate) struct Recent<V> {
     young: HashMap<u64, V>,
     old: HashMap<u64, V>,
     room: usize,
@@ -16,7 +16,7 @@ pub struct Recent<V> {
 
 impl<V> Recent<V> {
     /// An empty table.
-    pub fn new(room: usize) -> Recent<V> {
+    pub(crate) fn new(room: usize) -> Recent<V> {
         Recent {
             young: HashMap::new(),
             old: HashMap::new(),
@@ -25,7 +25,7 @@ impl<V> Recent<V> {
     }
 
     /// The value of a key.
-    pub fn get(&mut self, key: u64) -> Option<&mut V> {
+    pub(crate) fn get(&mut self, key: u64) -> Option<&mut V> {
         if let Some(value) = self.old.remove(&key) {
             self.insert(key, value);
         }
@@ -33,12 +33,12 @@ impl<V> Recent<V> {
     }
 
     /// The value of a key, which is not used by that.
-    pub fn peek(&self, key: u64) -> Option<&V> {
+    pub(crate) fn peek(&self, key: u64) -> Option<&V> {
         self.young.get(&key).or_else(|| self.old.get(&key))
     }
 
     /// Sets the value of a key.
-    pub fn insert(&mut self, key: u64, value: V) {
+    pub(crate) fn insert(&mut self, key: u64, value: V) {
         if self.young.len() >= self.room && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
         }
@@ -47,13 +47,13 @@ impl<V> Recent<V> {
     }
 
     /// Forgets a key.
-    pub fn remove(&mut self, key: u64) {
+    pub(crate) fn remove(&mut self, key: u64) {
         self.young.remove(&key);
         self.old.remove(&key);
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.young.clear();
         self.old.clear();
     }

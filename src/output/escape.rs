@@ -9,7 +9,7 @@ use crate::sys::append::append;
 /// Appends a task's name as a log line shows it: as it is when it is printable
 /// ASCII without space, `"`, `\` and `=`; otherwise in double quotes with C
 /// escapes. No name, or none that is known, is `-`.
-pub fn comm(out: &mut Vec<u8>, name: &[u8]) {
+pub(crate) fn comm(out: &mut Vec<u8>, name: &[u8]) {
     let plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'=');
     if name.is_empty() {
         out.push(b'-');
@@ -37,7 +37,7 @@ pub fn comm(out: &mut Vec<u8>, name: &[u8]) {
 }
 
 /// Appends a JSON string with its quotes; see [`json_text`].
-pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     json_text(out, text);
     out.push(b'"');
@@ -46,7 +46,7 @@ pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
 /// Appends what stands in a JSON string. Bytes that are not UTF-8 become
 /// U+FFFD, as `String::from_utf8_lossy` does; characters that a terminal may obey
 /// or hide ([`is_unseen`]) are escaped, in UTF-16 as JSON has it.
-pub fn json_text(out: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn json_text(out: &mut Vec<u8>, text: &[u8]) {
     let plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
     match text.iter().all(plain) {
         true => append(out, text),

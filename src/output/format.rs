@@ -125,7 +125,7 @@ pub struct Summary {
     /// Connections shown that are no longer held for the report.
     pub not_held: u64,
     /// Connections that found no room.
-    pub homeless: u64,
+    pub refused_connections: u64,
     /// Connections whose opening was not seen, and that were not found at the
     /// start either.
     pub birth_missed: u64,

@@ -39,7 +39,7 @@ impl Json {
         number(out, keys::CONNECTIONS_UNTOUCHED, summary.untouched);
         number(out, keys::LOST_EVENTS, summary.lost);
         number(out, keys::LOST_CONSOLE_LINES, summary.lost_console_lines);
-        number(out, keys::LOST_CONNECTIONS, summary.homeless);
+        number(out, keys::LOST_CONNECTIONS, summary.refused_connections);
         number(out, keys::LOST_LOG_LINES, summary.lost_log_lines);
         number(out, keys::CONNECTIONS_SHOWN, summary.records);
         connection::json_totals(out, summary, totals);

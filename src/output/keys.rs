@@ -68,29 +68,29 @@ pub(crate) enum ByState {}
 /// In which objects a key comes.
 #[cfg(test)]
 pub(crate) mod within {
-    pub const TCP_STATE: u16 = 1;
-    pub const TCP_RETRANSMIT: u16 = 1 << 1;
-    pub const TCP_RETRANSMIT_FAILED: u16 = 1 << 2;
-    pub const CONNECTION: u16 = 1 << 3;
-    pub const LOST: u16 = 1 << 4;
-    pub const SUMMARY: u16 = 1 << 5;
-    pub const CHECK: u16 = 1 << 6;
-    pub const CHECK_RESULT: u16 = 1 << 7;
+    pub(crate) const TCP_STATE: u16 = 1;
+    pub(crate) const TCP_RETRANSMIT: u16 = 1 << 1;
+    pub(crate) const TCP_RETRANSMIT_FAILED: u16 = 1 << 2;
+    pub(crate) const CONNECTION: u16 = 1 << 3;
+    pub(crate) const LOST: u16 = 1 << 4;
+    pub(crate) const SUMMARY: u16 = 1 << 5;
+    pub(crate) const CHECK: u16 = 1 << 6;
+    pub(crate) const CHECK_RESULT: u16 = 1 << 7;
     /// In an object of `busiest.processes`.
-    pub const BUSIEST_PROCESS: u16 = 1 << 8;
+    pub(crate) const BUSIEST_PROCESS: u16 = 1 << 8;
     /// In an object of `busiest.peers`.
-    pub const BUSIEST_PEER: u16 = 1 << 9;
+    pub(crate) const BUSIEST_PEER: u16 = 1 << 9;
 
     /// What stands in several of them.
-    pub const RETRANSMISSIONS: u16 = TCP_RETRANSMIT | TCP_RETRANSMIT_FAILED;
-    pub const EVENTS: u16 = TCP_STATE | RETRANSMISSIONS;
-    pub const CONNECTIONS: u16 = EVENTS | CONNECTION;
-    pub const RUN: u16 = CONNECTIONS | LOST | SUMMARY;
-    pub const ALL: u16 = RUN | CHECK | CHECK_RESULT;
-    pub const BUSIEST: u16 = BUSIEST_PROCESS | BUSIEST_PEER;
+    pub(crate) const RETRANSMISSIONS: u16 = TCP_RETRANSMIT | TCP_RETRANSMIT_FAILED;
+    pub(crate) const EVENTS: u16 = TCP_STATE | RETRANSMISSIONS;
+    pub(crate) const CONNECTIONS: u16 = EVENTS | CONNECTION;
+    pub(crate) const RUN: u16 = CONNECTIONS | LOST | SUMMARY;
+    pub(crate) const ALL: u16 = RUN | CHECK | CHECK_RESULT;
+    pub(crate) const BUSIEST: u16 = BUSIEST_PROCESS | BUSIEST_PEER;
 
     /// The objects by their `event.name`.
-    pub const NAMES: [(u16, &str); 8] = [
+    pub(crate) const NAMES: [(u16, &str); 8] = [
         (TCP_STATE, "tcp_state"),
         (TCP_RETRANSMIT, "tcp_retransmit"),
         (TCP_RETRANSMIT_FAILED, "tcp_retransmit_failed"),
@@ -102,7 +102,7 @@ pub(crate) mod within {
     ];
 
     /// The objects in arrays, by the key of the array.
-    pub const INSIDE: [(u16, &str); 2] = [
+    pub(crate) const INSIDE: [(u16, &str); 2] = [
         (BUSIEST_PROCESS, "busiest.processes"),
         (BUSIEST_PEER, "busiest.peers"),
     ];

@@ -2,7 +2,7 @@
 //! where it may not grow beyond a size.
 //!
 //! Contract: its folder is held open from the start, and the log is always
-//! opened by its name in it, which is no link: the same call with the doors shut
+//! opened by its name in it, which is no link: the same call in the sandbox
 //! and open. What was opened is looked at before anything is written. A folder
 //! that is renamed takes the log along. A log that isn't there is tried again;
 //! what it misses meanwhile is lost, and counted.

@@ -6,21 +6,21 @@
 //! No reader of any of them can hold up the run.
 
 pub mod classic;
-pub mod connection;
-pub mod escape;
+pub(crate) mod connection;
+pub(crate) mod escape;
 mod format;
 pub mod json;
 pub(crate) mod keys;
 pub mod log;
 pub(crate) mod members;
 pub mod notice;
-pub mod place;
-pub mod queue;
-pub mod report;
-pub mod sink;
-pub mod stream;
-pub mod waits;
-pub mod words;
+pub(crate) mod place;
+pub(crate) mod queue;
+pub(crate) mod report;
+pub(crate) mod sink;
+pub(crate) mod stream;
+pub(crate) mod waits;
+pub(crate) mod words;
 mod writer;
 
 pub use format::{Format, FormatName, Reasons, Record, Retransmits, Shape, Shown, Summary};

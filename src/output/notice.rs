@@ -50,7 +50,7 @@ fn flush(stream: &mut Stream) {
     let _ = stream.flush();
 }
 
-/// Opens standard error for [`notice`] and [`say`]; before the doors are shut.
+/// Opens standard error for [`notice`] and [`say`]; before the sandbox is entered.
 /// The socket, where it is one.
 pub fn prepare() -> Option<RawFd> {
     let mut stream = lock();

@@ -7,8 +7,8 @@
 //! here: what is opened later is the name that they led to, and no link.
 
 use crate::sys::{Errno, Result};
-use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,7 +21,7 @@ const ANYBODYS: u32 = 0o1002;
 
 /// A name in a folder.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     /// The folder.
     pub folder: OwnedFd,
     /// The name; with `/` where a folder on the way is not there yet.
@@ -33,22 +33,22 @@ pub struct Place {
 }
 
 /// The kind of a file.
-pub fn kind(stat: &FileStat) -> u32 {
+pub(crate) fn kind(stat: &FileStat) -> u32 {
     stat.st_mode & libc::S_IFMT
 }
 
 /// Whether others than its owner can change it.
-pub fn is_others(stat: &FileStat) -> bool {
+pub(crate) fn is_others(stat: &FileStat) -> bool {
     stat.st_mode & 0o022 != 0
 }
 
 /// This user.
-pub fn own() -> u32 {
+pub(crate) fn own() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
 /// Whether it is one of ours, who are these users, and nobody else can change it.
-pub fn is_ours(stat: &FileStat, us: &[u32]) -> bool {
+pub(crate) fn is_ours(stat: &FileStat, us: &[u32]) -> bool {
     us.contains(&stat.st_uid) && !is_others(stat)
 }
 
@@ -78,7 +78,7 @@ fn target(folder: &OwnedFd, link: &OwnedFd, stat: &FileStat) -> Result<String> {
 }
 
 /// Finds the place of a path; the file itself need not be there.
-pub fn find(path: &str) -> Result<Place> {
+pub(crate) fn find(path: &str) -> Result<Place> {
     let mut folder = root_of(path)?;
     let mut rest = path.to_owned();
     for links in 0..=LINKS {
@@ -161,13 +161,13 @@ fn walk(folder: &mut OwnedFd, path: &str) -> Result<Walked> {
 
 impl Place {
     /// Whether a folder on the way is not there.
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         self.name.to_bytes().contains(&b'/')
     }
 
     /// Whether whoever makes the missing folders is to be trusted, and is not
     /// given the whole file system for it.
-    pub fn may_come(&self) -> bool {
+    pub(crate) fn may_come(&self) -> bool {
         let Ok(stat) = fstat(&self.folder) else {
             return false;
         };
@@ -177,17 +177,8 @@ impl Place {
         !self.is_missing() || (trusted && !is_root)
     }
 
-    /// What is there now.
-    pub fn look(&self) -> Result<FileStat> {
-        let flags = match self.magic {
-            true => AtFlags::empty(),
-            false => AtFlags::AT_SYMLINK_NOFOLLOW,
-        };
-        Ok(fstatat(&self.folder, self.name.as_c_str(), flags)?)
-    }
-
     /// A hold of what is there, if it is neither a regular file nor a folder.
-    pub fn special(&self) -> Option<OwnedFd> {
+    pub(crate) fn special(&self) -> Option<OwnedFd> {
         let mut flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         flags.set(OFlag::O_NOFOLLOW, !self.magic);
         let name = self.name.as_c_str();

@@ -7,11 +7,11 @@
 use std::collections::VecDeque;
 
 /// Bytes of a block, more or less.
-pub const BLOCK: usize = 64 * 1024;
+pub(crate) const BLOCK: usize = 64 * 1024;
 
 /// Lines in blocks.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// Full blocks, and perhaps a first one that was begun to be written.
     full: VecDeque<Vec<u8>>,
     /// So much of the first one is written.
@@ -31,7 +31,7 @@ pub(super) fn count_lines(bytes: &[u8]) -> u64 {
 impl Queue {
     /// Where a line is appended; then [`Queue::keep`] is called, or
     /// [`Queue::take_back`].
-    pub fn last(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn last(&mut self) -> &mut Vec<u8> {
         if self.last.capacity() == 0 {
             self.last.reserve(BLOCK);
         }
@@ -39,40 +39,40 @@ impl Queue {
     }
 
     /// Whether the block that lines are appended to is as good as full.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.last.len() > BLOCK - 1024
     }
 
     /// Keeps what was appended since the block was so long; the position after it.
-    pub fn keep(&mut self, start: usize) -> u64 {
+    pub(crate) fn keep(&mut self, start: usize) -> u64 {
         self.put += self.last.len().saturating_sub(start) as u64;
         self.put
     }
 
     /// Takes back what was appended since the block was so long; its lines.
-    pub fn take_back(&mut self, start: usize) -> u64 {
+    pub(crate) fn take_back(&mut self, start: usize) -> u64 {
         let lines = count_lines(self.last.get(start..).unwrap_or_default());
         self.last.truncate(start);
         lines
     }
 
     /// Bytes that wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         usize::try_from(self.put - self.gone).unwrap_or(usize::MAX)
     }
 
     /// Whether none wait.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.put == self.gone
     }
 
     /// Bytes that were written so far.
-    pub fn gone(&self) -> u64 {
+    pub(crate) fn gone(&self) -> u64 {
         self.gone
     }
 
     /// What is to be written next; empty where nothing waits.
-    pub fn front(&mut self) -> &[u8] {
+    pub(crate) fn front(&mut self) -> &[u8] {
         if self.full.is_empty() && !self.last.is_empty() {
             self.close();
         }
@@ -82,13 +82,13 @@ impl Queue {
 
     /// Closes the last block. A block that is all but empty is not worth it
     /// unless it is to be written.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         let next = std::mem::take(&mut self.spare);
         self.full.push_back(std::mem::replace(&mut self.last, next));
     }
 
     /// Notes that so much of the front is written.
-    pub fn advance(&mut self, bytes: usize) {
+    pub(crate) fn advance(&mut self, bytes: usize) {
         self.at += bytes;
         self.gone += bytes as u64;
         if self
@@ -106,7 +106,7 @@ impl Queue {
     }
 
     /// Goes back to the start of the line that was begun to be written.
-    pub fn rewind(&mut self) {
+    pub(crate) fn rewind(&mut self) {
         let front = self.full.front().map_or(&[][..], Vec::as_slice);
         let written = front.get(..self.at).unwrap_or_default();
         let start = written
@@ -118,7 +118,7 @@ impl Queue {
     }
 
     /// Lines that wait, one that was begun to be written included.
-    pub fn lines(&self) -> u64 {
+    pub(crate) fn lines(&self) -> u64 {
         let mut skip = self.at;
         let mut lines = 0;
         for block in self.full.iter().chain([&self.last]) {
@@ -129,7 +129,7 @@ impl Queue {
     }
 
     /// Throws away all that waits.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.full.clear();
         self.last.clear();
         self.at = 0;

@@ -39,7 +39,7 @@ fn life(out: &mut Vec<u8>, connection: &Connection) {
 /// Appends the headings and every connection of which something was shown.
 /// `flush` is called between connections, so that the text need not be held
 /// whole.
-pub fn render(
+pub(crate) fn render(
     out: &mut Vec<u8>,
     connections: &Connections,
     summary: &Summary,
@@ -79,11 +79,11 @@ pub fn render(
             connections.birth_missed()
         );
     }
-    if connections.homeless() > 0 {
+    if connections.refused_connections() > 0 {
         let _ = writeln!(
             out,
             "({} more connections found no room; --connections-max sets how many may be open)",
-            connections.homeless()
+            connections.refused_connections()
         );
     }
     if connections.not_held() > 0 {

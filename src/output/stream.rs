@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 /// Bytes that wait for a reader at most; beyond that lines are dropped. That is
 /// some 60,000 classic lines or 12,000 JSON ones: what two full rings of the
 /// usual size make in one go, so that a reader that keeps up loses nothing.
-pub const LIMIT: usize = 8 << 20;
+pub(crate) const LIMIT: usize = 8 << 20;
 
 /// What a flush has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Outputs.
-pub const OUTPUTS: usize = 2;
+pub(crate) const OUTPUTS: usize = 2;
 
 /// What is known of an output.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +29,7 @@ struct Watched {
 
 /// What happened to an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// There may be room.
     pub room: bool,
     /// The reader has left.
@@ -38,14 +38,14 @@ pub struct Ready {
 
 /// The outputs that are waited for.
 #[derive(Debug)]
-pub struct Waits {
+pub(crate) struct Waits {
     epoll: Epoll,
     watched: [Watched; OUTPUTS],
 }
 
 impl Waits {
     /// None as yet.
-    pub fn new() -> Result<Waits> {
+    pub(crate) fn new() -> Result<Waits> {
         Ok(Waits {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             watched: Default::default(),
@@ -53,7 +53,7 @@ impl Waits {
     }
 
     /// What happened.
-    pub fn take(&self) -> [Ready; OUTPUTS] {
+    pub(crate) fn take(&self) -> [Ready; OUTPUTS] {
         let mut events = [EpollEvent::empty(); OUTPUTS];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO);
         let mut ready = [Ready::default(); OUTPUTS];
@@ -69,7 +69,7 @@ impl Waits {
     }
 
     /// Notes what an output waits for now, which was said to be ready like this.
-    pub fn update(&mut self, output: usize, stream: Option<&Stream>, ready: Ready) {
+    pub(crate) fn update(&mut self, output: usize, stream: Option<&Stream>, ready: Ready) {
         let Some(watched) = self.watched.get_mut(output) else {
             return;
         };

@@ -1,5 +1,6 @@
 //! Whose socket it is, where no program in the kernel keeps it: learned from
-//! the events themselves.
+//! the events themselves. Why the programs have policies of their own stands in
+//! bpf-asm/README.md, The owner without BTF.
 //!
 //! Contract: events are given in the order of time. An owner is only told
 //! where one of three things is known: the event ran in the owner's context,
@@ -66,7 +67,7 @@ struct Listener {
 
 /// The owners of all sockets.
 #[derive(Debug)]
-pub struct Owners {
+pub(crate) struct Owners {
     sockets: Recent<Known>,
     /// By local port.
     listeners: HashMap<u16, Vec<Listener>>,
@@ -114,7 +115,7 @@ fn is_the_kernels(task: &Task, processes: &Processes) -> bool {
 impl Owners {
     /// Takes an event, and tells the owner of its socket. `own_context` says
     /// that the task on the CPU was not interrupted by the event.
-    pub fn observe(
+    pub(crate) fn observe(
         &mut self,
         event: &Event,
         own_context: bool,
@@ -221,7 +222,7 @@ impl Owners {
     }
 
     /// How many listeners have found no room so far.
-    pub fn refusals(&self) -> u64 {
+    pub(crate) fn refusals(&self) -> u64 {
         self.refusals
     }
 

@@ -44,7 +44,7 @@ pub(crate) mod tests {
 
     /// A family that is told of, for tests.
     #[derive(Default)]
-    pub struct Family {
+    pub(crate) struct Family {
         /// Id, birth, end (`u64::MAX` for none), parent.
         pub all: Vec<(u32, u64, u64, u32)>,
         /// The moment.

@@ -64,7 +64,7 @@ const NOTHING: Known = Known {
 
 /// All tasks.
 #[derive(Debug)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     proc: Option<Proc>,
     known: Recent<Known>,
     /// What was read ahead.
@@ -96,7 +96,7 @@ impl Tasks {
 
     /// Reads the names and users of all tasks that are there. What becomes of
     /// tasks must already be recorded.
-    pub fn open() -> Tasks {
+    pub(crate) fn open() -> Tasks {
         let mut tasks = Tasks::new(Proc::open());
         if let Some(proc) = tasks.proc.take() {
             let mut room = TASKS;
@@ -111,13 +111,13 @@ impl Tasks {
     }
 
     /// The /proc that is read.
-    pub fn proc(&self) -> Option<&Proc> {
+    pub(crate) fn proc(&self) -> Option<&Proc> {
         self.proc.as_ref()
     }
 
     /// From here on a helper reads /proc; see [`Proc::hand_over`]. Where that
     /// fails, nothing is read any more.
-    pub fn hand_over(&mut self) -> sys::Result<()> {
+    pub(crate) fn hand_over(&mut self) -> sys::Result<()> {
         let handed = self.proc.as_mut().map_or(Ok(()), Proc::hand_over);
         self.proc.take_if(|_| handed.is_err());
         handed
@@ -125,7 +125,7 @@ impl Tasks {
 
     /// Reads the users of the tasks whose samples are older than `until`, each once, and then
     /// looks which will run another program until now.
-    pub fn look_ahead(&mut self, rings: &Rings, until: u64) {
+    pub(crate) fn look_ahead(&mut self, rings: &Rings, until: u64) {
         self.reads.clear();
         self.execs.clear();
         let (reads, proc) = (&mut self.reads, self.proc.as_ref());
@@ -153,7 +153,7 @@ impl Tasks {
     }
 
     /// Takes what became of a task at `time`.
-    pub fn observe(&mut self, time: u64, news: &News) {
+    pub(crate) fn observe(&mut self, time: u64, news: &News) {
         let fresh = Known {
             news_from: time,
             ..NOTHING
@@ -202,7 +202,7 @@ impl Tasks {
 
     /// The task on the CPU at `time`. `host_tid` is its thread id in the initial
     /// PID namespace.
-    pub fn task(&mut self, ids: Ids, host_tid: u32, cpu: u32, time: u64) -> Task {
+    pub(crate) fn task(&mut self, ids: Ids, host_tid: u32, cpu: u32, time: u64) -> Task {
         let Ids { pid, tid } = ids;
         if host_tid == 0 {
             return idle(cpu);

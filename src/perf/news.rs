@@ -62,7 +62,7 @@ fn attr(topic: Topic, size: usize, counts_lost: bool) -> Attr {
 
 /// One of them.
 #[derive(Debug)]
-pub struct NewsRing {
+pub(super) struct NewsRing {
     pub(super) cpu: u32,
     event: OwnedFd,
     pub(super) map: RingMap,

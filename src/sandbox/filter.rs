@@ -11,7 +11,7 @@ use libc::{BPF_JEQ, BPF_JGT, BPF_JSET};
 use std::ffi::CStr;
 
 /// The number of a system call.
-pub type Call = libc::c_long;
+pub(crate) type Call = libc::c_long;
 
 /// What an argument, counted from 0, must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Rule {
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
-/// Offset of an argument's lower half; both architectures are little-endian.
+/// Offset of an argument's lower half; all architectures with a filter are little-endian.
 fn low(argument: u8) -> u32 {
     16 + 8 * u32::from(argument)
 }
@@ -128,11 +128,11 @@ fn check(out: &mut Vec<Insn>, check: Check) {
 }
 
 /// Makes the filter: `refuse` is the answer to what no rule allows, `kill` that
-/// to another architecture's calls (SECCOMP_RET_…).
-pub fn compile(rules: &[Rule], refuse: u32, kill: u32) -> Vec<Insn> {
+/// to another architecture's calls (SECCOMP_RET_…). Where [`ARCH`] is not known it allows nothing.
+pub(crate) fn compile(rules: &[Rule], refuse: u32, kill: u32) -> Vec<Insn> {
     let mut out = vec![
         load(ARCHITECTURE),
-        jump(BPF_JEQ, ARCH, 1, 0),
+        jump(BPF_JEQ, ARCH.unwrap_or(0), 1, 0),
         ret(kill),
         load(NUMBER),
     ];
@@ -171,6 +171,7 @@ mod tests {
 
     const NO: u32 = 1;
     const KILL: u32 = 2;
+    const ARCH: u32 = super::ARCH.expect("a filter for this architecture");
 
     /// Runs a filter as the kernel does.
     fn run(filter: &[Insn], arch: u32, call: u32, args: [u64; 6]) -> u32 {

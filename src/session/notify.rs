@@ -19,7 +19,7 @@ const LONGEST: usize = 107;
 
 /// The service manager's ear, where there is one.
 #[derive(Debug, Default)]
-pub struct Notify {
+pub(crate) struct Notify {
     socket: Option<OwnedFd>,
     /// Whether READY=1 found no room in the socket and is to be sent again.
     owed: bool,
@@ -55,7 +55,7 @@ impl Notify {
     /// Connects to what `NOTIFY_SOCKET` names; `None` and an empty text name
     /// nothing. Where that fails, the second value says why, in one line, and
     /// nothing will be sent.
-    pub fn open(name: Option<&OsStr>) -> (Notify, Option<String>) {
+    pub(crate) fn open(name: Option<&OsStr>) -> (Notify, Option<String>) {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return (Notify::default(), None);
         };
@@ -88,21 +88,21 @@ impl Notify {
         !matches!(sent, Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::EINTR))
     }
 
-    /// Everything is attached, and the doors are shut; or a reload is done.
-    pub fn ready(&mut self) {
+    /// Everything is attached, and the sandbox is entered; or a reload is done.
+    pub(crate) fn ready(&mut self) {
         self.owed = true;
         self.settle();
     }
 
     /// Sends again what found no room.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         if self.owed {
             self.owed = !self.send("READY=1");
         }
     }
 
     /// The log is about to be reopened; [`Notify::ready`] ends that.
-    pub fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         if self.socket.is_some() {
             let now = time::monotonic() / 1000;
             self.send(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
@@ -110,7 +110,7 @@ impl Notify {
     }
 
     /// The end has begun.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.send("STOPPING=1");
     }
 }

@@ -81,7 +81,7 @@ pub(super) struct Search {
 
 impl Search {
     /// One that is over before it begins.
-    pub fn none() -> Search {
+    pub(super) fn none() -> Search {
         Search {
             over: true,
             ..Search::default()
@@ -90,7 +90,7 @@ impl Search {
 
     /// Lets the helper begin, everything being attached; there is room for so
     /// many connections.
-    pub fn begin(
+    pub(super) fn begin(
         helper: sys::Result<Helper>,
         source: &Source,
         view: &mut View,
@@ -117,29 +117,29 @@ impl Search {
     }
 
     /// Whether all of it is known.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.over
     }
 
     /// Readable when the helper has said something.
-    pub fn ready(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn ready(&self) -> Option<BorrowedFd<'_>> {
         self.helper.as_ref().map(|helper| helper.as_fd())
     }
 
     /// The descriptor by which the helper is ended.
-    pub fn pidfd(&self) -> Option<RawFd> {
+    pub(super) fn pidfd(&self) -> Option<RawFd> {
         self.helper.as_ref().and_then(Helper::pidfd)
     }
 
     /// Waits so many milliseconds at most until the helper has said something.
-    pub fn wait(&self, milliseconds: u8) {
+    pub(super) fn wait(&self, milliseconds: u8) {
         if let Some(helper) = &self.helper {
             helper.wait(milliseconds);
         }
     }
 
     /// Up to when events may be shown now without missing whose they are.
-    pub fn told(&self) -> u64 {
+    pub(super) fn told(&self) -> u64 {
         match &self.helper {
             Some(_) => self.told,
             None => u64::MAX,
@@ -147,7 +147,7 @@ impl Search {
     }
 
     /// Looks at an event, before it is shown or after.
-    pub fn note(&mut self, event: &Event) {
+    pub(super) fn note(&mut self, event: &Event) {
         if !self.over && self.closed.len() < CLOSED {
             self.closed.extend(Closed::of(event));
         }
@@ -193,7 +193,7 @@ impl Search {
     }
 
     /// Takes some of what the helper has said.
-    pub fn read(&mut self, view: &mut View) {
+    pub(super) fn read(&mut self, view: &mut View) {
         for _ in 0..PIECES {
             let Some(mut helper) = self.helper.take() else {
                 return;
@@ -218,7 +218,7 @@ impl Search {
     }
 
     /// Does what is to be done now. All events before `drained` have been noted.
-    pub fn step(&mut self, source: &Source, view: &mut View, drained: u64) {
+    pub(super) fn step(&mut self, source: &Source, view: &mut View, drained: u64) {
         let Some(end) = self.end.filter(|_| !self.over) else {
             return;
         };
@@ -241,7 +241,7 @@ impl Search {
     }
 
     /// What [`Search::step`] waits for; 0 where that is the helper.
-    pub fn waits_for(&self) -> u64 {
+    pub(super) fn waits_for(&self) -> u64 {
         let end = self.end.map(|end| end.end);
         self.added.map(|(_, after)| after).or(end).unwrap_or(0)
     }
@@ -273,7 +273,7 @@ impl Search {
     }
 
     /// The run is over: so is the search.
-    pub fn abandon(&mut self, view: &mut View) {
+    pub(super) fn abandon(&mut self, view: &mut View) {
         if !self.over {
             if self.end.is_none() {
                 notice(

@@ -138,7 +138,7 @@ pub(super) fn start(
         false => Broadcasts::default(),
     };
     if broadcasts.namespaces() > 0 {
-        start.view.connections.expect_farewells();
+        start.view.connections.expect_destroys();
     }
     start.wait(&mut search, begun + WAIT);
     if !search.is_over() {

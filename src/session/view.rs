@@ -17,9 +17,9 @@ use crate::model::recent::Recent;
 use crate::model::tcp::State;
 use crate::output::notice::notice;
 use crate::output::{Output, Record, Shown, Summary};
-use crate::owner::keeper::Moment;
 use crate::owner::lineage::Lineage;
 use crate::owner::listeners::{Holder, Listeners};
+use crate::owner::tracker::Moment;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
@@ -73,7 +73,7 @@ fn put(output: &mut Output, summary: &mut Summary, left: Option<&mut u64>, shown
 
 impl View {
     /// An empty one; `source` says what its events will tell.
-    pub fn new(config: &Config, output: Output, source: &Source) -> View {
+    pub(crate) fn new(config: &Config, output: Output, source: &Source) -> View {
         let (given, transport) = (source.given().abilities(), source.transport());
         View::of(config, output, given, (transport, &source.reset_reasons()))
     }
@@ -124,17 +124,17 @@ impl View {
     }
 
     /// Looks at the wall clock again.
-    pub fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         self.clock.refresh();
     }
 
     /// The clock of the lines.
-    pub fn clock(&self) -> &WallClock {
+    pub(crate) fn clock(&self) -> &WallClock {
         &self.clock
     }
 
     /// Whether nothing more is to be shown.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.left == 0 || self.output.is_closed()
     }
 
@@ -186,11 +186,11 @@ impl View {
         let corrected = self.without_stale_port(event);
         let event = corrected.as_ref().unwrap_or(event);
         let wall = self.clock.wall(event.time);
-        if event.what == What::SynAck && self.embryo(event, wall, kin) {
+        if event.what == What::SynAck && self.request_sock(event, wall, kin) {
             return;
         }
         let Some(seen) = self.connections.observe(event, wall) else {
-            return self.homeless(event, wall);
+            return self.show_refused(event, wall);
         };
         let (connection, id, time_wait) = (seen.connection, seen.id, seen.time_wait);
         let segments = seen.segments;
@@ -256,7 +256,7 @@ impl View {
 
     /// Takes a SYN+ACK that was sent again, unless its socket is that of the
     /// connection. What is known of the socket's owner is the listener's.
-    fn embryo(&mut self, event: &Event, wall: u64, kin: &dyn Lineage) -> bool {
+    fn request_sock(&mut self, event: &Event, wall: u64, kin: &dyn Lineage) -> bool {
         let source = OwnerSource::Listener;
         let holds = |owner: &Owner| {
             let (pid, at) = (owner.task.pid, &event.local);
@@ -266,7 +266,7 @@ impl View {
         let owner = owner.map(|owner| Owner { source, ..owner });
         let event = &Event { owner, ..*event };
         let show = self.filter.judge(event) == Verdict::Show;
-        let Some(id) = self.connections.embryo(event, show) else {
+        let Some(id) = self.connections.request_sock(event, show) else {
             return false;
         };
         if show {
@@ -276,7 +276,7 @@ impl View {
     }
 
     /// Takes an event of a connection that found no room.
-    fn homeless(&mut self, event: &Event, wall: u64) {
+    fn show_refused(&mut self, event: &Event, wall: u64) {
         if self.filter.judge(event) == Verdict::Show {
             let segments = (event.what == What::SynAck).then_some(1);
             self.single(event, wall, None, segments);
@@ -298,7 +298,7 @@ impl View {
 
     /// Shows the records of connections that ended and of which no more is to
     /// come; `now` is on the event clock, and all events before it were taken.
-    pub fn settle(&mut self, now: u64) {
+    pub(crate) fn settle(&mut self, now: u64) {
         while let Some(ended) = self.connections.next_ended(now) {
             let (id, connection) = self.connections.get(&ended);
             if connection.is_shown() && (self.left > 0 || !self.closed_only) {
@@ -319,7 +319,7 @@ impl View {
 
     /// Takes what the kernel says of destroyed sockets, or will within so many
     /// milliseconds.
-    pub fn last_words(&mut self, broadcasts: &mut Broadcasts, wait: u8) {
+    pub(crate) fn last_words(&mut self, broadcasts: &mut Broadcasts, wait: u8) {
         broadcasts.read(wait, &mut |said| self.connections.last_word(said));
         if broadcasts.overran() {
             notice(
@@ -330,7 +330,7 @@ impl View {
     }
 
     /// Says which system calls were refused; each once.
-    pub fn report_refused(&mut self) {
+    pub(crate) fn report_refused(&mut self) {
         let Some(call) = take_refused() else { return };
         if !self.refused.contains(&call) {
             self.refused.push(call);
@@ -341,9 +341,9 @@ impl View {
     }
 
     /// Says what was lost; whether the source has new rings.
-    pub fn report_losses(&mut self, source: &mut Source) -> bool {
+    pub(crate) fn report_losses(&mut self, source: &mut Source) -> bool {
         let output = &mut self.output;
-        let count = self.connections.newly_homeless();
+        let count = self.connections.newly_refused();
         if count > 0 {
             output.lost(&Lost {
                 wall: time::realtime(),
@@ -361,7 +361,7 @@ impl View {
 
     /// The end of a run, in which so many events were lost. What standard output
     /// could not be given is an error.
-    pub fn finish(&mut self, lost: u64, kin: &dyn Lineage) -> Result<(), Error> {
+    pub(crate) fn finish(&mut self, lost: u64, kin: &dyn Lineage) -> Result<(), Error> {
         self.settle(u64::MAX);
         let moment = Moment {
             kin,
@@ -371,7 +371,7 @@ impl View {
         self.connections.review_owners(time::monotonic(), &moment);
         self.summary.lost = lost;
         self.summary.connections = self.connections.seen();
-        self.summary.homeless = self.connections.homeless();
+        self.summary.refused_connections = self.connections.refused_connections();
         self.summary.not_held = self.connections.not_held();
         self.summary.birth_missed = self.connections.birth_missed();
         // Those of which events would have been shown, had there been one.

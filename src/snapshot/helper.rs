@@ -34,7 +34,7 @@ const GRACE: u64 = 2;
 
 /// What became of the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// There may be more later.
     Open,
     /// It has said nothing more than there was, and has gone.
@@ -45,11 +45,11 @@ pub enum Line {
 
 /// The helper, as its parent has it.
 #[derive(Debug)]
-pub struct Helper(Child);
+pub(crate) struct Helper(Child);
 
 impl Helper {
     /// Starts it.
-    pub fn start() -> sys::Result<Helper> {
+    pub(crate) fn start() -> sys::Result<Helper> {
         let plan = Plan {
             name: c"snoop-search",
             keep: NEEDED,
@@ -60,19 +60,19 @@ impl Helper {
     }
 
     /// Lets it begin.
-    pub fn order(&mut self, order: &Order) -> sys::Result<()> {
+    pub(crate) fn order(&mut self, order: &Order) -> sys::Result<()> {
         let written = self.0.words.write_all(&order.encode());
         written.map_err(|error| Errno::from_io(&error))
     }
 
     /// Whether it has said something, or does within so many milliseconds.
-    pub fn wait(&self, milliseconds: u8) -> bool {
+    pub(crate) fn wait(&self, milliseconds: u8) -> bool {
         let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::from(milliseconds)).is_ok_and(|ready| ready > 0)
     }
 
     /// Hands out what it has said, a piece of it; it must have said something.
-    pub fn read(&mut self, each: &mut dyn FnMut(Message)) -> Line {
+    pub(crate) fn read(&mut self, each: &mut dyn FnMut(Message)) -> Line {
         let mut piece = [0; BATCH * LEN];
         let len = match self.0.answers.read(&mut piece) {
             Ok(0) => return Line::Gone,
@@ -91,7 +91,7 @@ impl Helper {
     }
 
     /// The descriptor by which it can be ended, where the kernel has such.
-    pub fn pidfd(&self) -> Option<RawFd> {
+    pub(crate) fn pidfd(&self) -> Option<RawFd> {
         self.0.pidfd().map(|fd| fd.as_raw_fd())
     }
 }

@@ -14,11 +14,11 @@ use crate::sys::Errno;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// A message, in bytes.
-pub const LEN: usize = 128;
+pub(crate) const LEN: usize = 128;
 
 /// The search is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct End {
+pub(crate) struct End {
     /// When the first socket may have been seen (CLOCK_MONOTONIC, nanoseconds).
     pub start: u64,
     /// When the last one was.
@@ -27,7 +27,7 @@ pub struct End {
 
 /// Something that the helper says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
+pub(crate) enum Message {
     /// Every socket that was seen before has been told.
     Told(u64),
     /// A connection; they are numbered from 0 on.
@@ -49,7 +49,7 @@ pub enum Message {
 
 /// What the search is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Order {
+pub(crate) struct Order {
     /// Whether the programs tell network namespaces apart.
     pub by_netns: bool,
     /// How many connections there is room for.
@@ -59,11 +59,11 @@ pub struct Order {
 }
 
 /// An order, in bytes.
-pub const ORDER: usize = 24;
+pub(crate) const ORDER: usize = 24;
 
 impl Order {
     /// As bytes.
-    pub fn encode(&self) -> [u8; ORDER] {
+    pub(crate) fn encode(&self) -> [u8; ORDER] {
         let mut out = Writer::<ORDER>::default();
         out.put(&self.limits.list.to_le_bytes());
         out.put(&self.limits.owners.to_le_bytes());
@@ -73,7 +73,7 @@ impl Order {
     }
 
     /// From bytes.
-    pub fn decode(bytes: &[u8; ORDER]) -> Order {
+    pub(crate) fn decode(bytes: &[u8; ORDER]) -> Order {
         let mut from = Reader(bytes);
         let (list, owners) = (from.long(), from.long());
         Order {
@@ -212,7 +212,7 @@ impl Reader<'_> {
 
 impl Message {
     /// As bytes.
-    pub fn encode(&self) -> [u8; LEN] {
+    pub(crate) fn encode(&self) -> [u8; LEN] {
         self.write().bytes
     }
 
@@ -293,7 +293,7 @@ impl Message {
     }
 
     /// From bytes; `None` where they make no sense.
-    pub fn decode(bytes: &[u8; LEN]) -> Option<Message> {
+    pub(crate) fn decode(bytes: &[u8; LEN]) -> Option<Message> {
         let mut from = Reader(bytes);
         Some(match from.byte() {
             1 => Message::Told(from.long()),

@@ -2,7 +2,7 @@
 //!
 //! Contract: as [`Vec::extend_from_slice`], which is two calls for each piece,
 //! and lines are made of many short ones.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "writes behind the length of a buffer")]
 
 use super::copy;
 
@@ -23,7 +23,7 @@ fn grow(out: &mut Vec<u8>, most: usize) {
 }
 
 /// Appends bytes.
-pub fn append(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
     let to = room(out, bytes.len());
     // SAFETY: there is room for them behind the others, and they are elsewhere,
     // since nobody else has the buffer.
@@ -36,7 +36,7 @@ pub fn append(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Appends the first `len` bytes of a number, the lowest one first; eight at
 /// most.
 #[inline(always)]
-pub fn append_word(out: &mut Vec<u8>, word: u64, len: u32) {
+pub(crate) fn append_word(out: &mut Vec<u8>, word: u64, len: u32) {
     let to = room(out, size_of::<u64>());
     // SAFETY: there is room for all eight.
     unsafe {

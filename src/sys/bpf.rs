@@ -3,7 +3,7 @@
 //! Contract: attributes are `repr(C)` without padding and as long as their
 //! last used field, so that kernels which know fewer fields accept them.
 //! Layouts: include/uapi/linux/bpf.h, union bpf_attr.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check, own};
 use std::ffi::CStr;

@@ -2,7 +2,7 @@
 //! and prctl(2), and whether a seccomp filter stands before its system calls.
 //!
 //! Contract: all of that belongs to a thread; the program has only one.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Result, check};
 use bitflags::bitflags;

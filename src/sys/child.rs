@@ -3,7 +3,7 @@
 //! Contract: it has two pipes to its parent and nothing else that was open, no
 //! new privileges, and the capabilities that it is given. It ends with its
 //! parent, and when it is told to. Both must be processes of one thread.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::caps::{self, Caps};
 use super::{Errno, Result, check, own};
@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The most that is written to a pipe in one piece (PIPE_BUF, in bytes): who
 /// reads it gets all of it at once.
-pub const PIECE: usize = 4096;
+pub(crate) const PIECE: usize = 4096;
 
 /// Where there is no close_range(2) (Linux 5.9), descriptors up to this one are
 /// closed.
@@ -25,7 +25,7 @@ const DESCRIPTORS: RawFd = 65536;
 
 /// A helper, as its parent has it.
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     /// What is written here it reads.
     pub words: File,
     /// What it writes is read here.
@@ -36,7 +36,7 @@ pub struct Child {
 
 /// The same as the helper has it.
 #[derive(Debug)]
-pub struct Parent {
+pub(crate) struct Parent {
     /// What is read.
     pub words: File,
     /// What is written.
@@ -47,7 +47,7 @@ pub struct Parent {
 
 /// How a helper is made.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     /// What it is called: at most 15 bytes.
     pub name: &'a CStr,
     /// The capabilities that it keeps, as far as this process has them.
@@ -127,7 +127,7 @@ fn settle(words: &OwnedFd, answers: &OwnedFd, plan: &Plan<'_>, parent: u32) -> R
 }
 
 /// Starts one, which calls `work` and ends.
-pub fn start(plan: &Plan<'_>, work: &mut dyn FnMut(Parent)) -> Result<Child> {
+pub(crate) fn start(plan: &Plan<'_>, work: &mut dyn FnMut(Parent)) -> Result<Child> {
     // Nobody waits for it; tells the kernel so (sigaction(2), SIGCHLD).
     // SAFETY: no handler.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
@@ -157,14 +157,14 @@ pub fn start(plan: &Plan<'_>, work: &mut dyn FnMut(Parent)) -> Result<Child> {
 }
 
 /// Ends this process by a signal after so many seconds, whatever it does then.
-pub fn end_within(seconds: u32) {
+pub(crate) fn end_within(seconds: u32) {
     // SAFETY: takes a number; nothing handles the signal.
     unsafe { libc::alarm(seconds) };
 }
 
 impl Child {
     /// Ends it. (Where that can't be done, it ends as soon as it looks for us.)
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let Some(pidfd) = &self.pidfd else { return };
         let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: the descriptor is open; without a siginfo the kernel makes one.
@@ -180,7 +180,7 @@ impl Child {
     }
 
     /// The descriptor that [`Child::kill`] uses.
-    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         use std::os::fd::AsFd;
         self.pidfd.as_ref().map(|fd| fd.as_fd())
     }

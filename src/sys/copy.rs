@@ -1,10 +1,10 @@
 //! Copying of memory: by code of our own where the C library's is slow.
 //!
 //! Contract: see [`apart`].
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "copies by pointers")]
 
 #[cfg(target_arch = "x86_64")]
-pub mod short;
+mod short;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use short::apart;

@@ -2,7 +2,7 @@
 //!
 //! nix has all of this too, in tables of pointers that the dynamic relocations
 //! of a static-pie make large; this is one string and the C library's texts.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use std::ffi::CStr;
 use std::fmt;
@@ -13,7 +13,7 @@ pub struct Errno(pub i32);
 
 macro_rules! known {
     ($($name:ident),*) => {
-        #[allow(missing_docs)]
+        #[allow(missing_docs, reason = "the names are errno(3)'s")]
         impl Errno {
             $(pub const $name: Errno = Errno(libc::$name);)*
         }

@@ -2,7 +2,7 @@
 //!
 //! Layouts: include/uapi/linux/landlock.h. A domain belongs to a thread; the
 //! program has only one.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check, own};
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,5 +1,5 @@
 //! A mapping of a descriptor that is undone when it is dropped.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns a mapping")]
 
 use super::{Errno, Result};
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -6,25 +6,25 @@
 //! here: which object a call was about, and what to do about its failure, is
 //! added by the caller.
 
-pub mod append;
+pub(crate) mod append;
 pub mod bpf;
 pub mod caps;
-pub mod child;
-pub mod copy;
-pub mod errno;
+pub(crate) mod child;
+pub(crate) mod copy;
+pub(crate) mod errno;
 pub mod landlock;
-pub mod limits;
+pub(crate) mod limits;
 mod mapping;
-pub mod memory;
-pub mod netlink;
+pub(crate) mod memory;
+pub(crate) mod netlink;
 pub mod perf_event;
 pub mod ring;
-pub mod sched;
+pub(crate) mod sched;
 pub mod sealed;
 pub mod seccomp;
 pub mod send;
-pub mod signal;
-pub mod table;
+pub(crate) mod signal;
+pub(crate) mod table;
 pub mod time;
 pub mod tracefs;
 #[cfg(all(target_env = "musl", panic = "abort", not(debug_assertions)))]
@@ -44,7 +44,7 @@ fn check(ret: libc::c_long) -> Result<libc::c_long> {
 ///
 /// # Safety
 /// `fd` must be an open descriptor that nothing else owns.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "owns system calls")]
 unsafe fn own(fd: libc::c_long) -> std::os::fd::OwnedFd {
     use std::os::fd::FromRawFd;
     // SAFETY: the caller promises that fd is open and unowned; descriptors fit in a c_int.

@@ -4,7 +4,7 @@
 //! what stands in them is for the caller to judge. Nothing here waits: the
 //! kernel answers a dump while it is asked for, and goes on with it at each
 //! receive (net/netlink/af_netlink.c, netlink_dump).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check, own};
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ const NETLINK_SOCK_DIAG: libc::c_int = 4;
 
 /// The most that the kernel puts into one datagram of a dump, in bytes
 /// (netlink_recvmsg() limits it to 32 KiB).
-pub const DATAGRAM: usize = 32 * 1024;
+pub(crate) const DATAGRAM: usize = 32 * 1024;
 
 /// SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
 /// (include/uapi/linux/sock_diag.h).

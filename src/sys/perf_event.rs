@@ -2,7 +2,7 @@
 //!
 //! Layout: include/uapi/linux/perf_event.h, struct perf_event_attr, up to
 //! PERF_ATTR_SIZE_VER5 (Linux 4.1).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::sealed::Sealed;
 use super::{Errno, Result, check, own};
@@ -18,6 +18,14 @@ pub const TYPE_TRACEPOINT: u32 = 2;
 pub const COUNT_SW_DUMMY: u64 = 9;
 /// PERF_COUNT_SW_BPF_OUTPUT: the event behind a ring of bpf_perf_event_output.
 pub const COUNT_SW_BPF_OUTPUT: u64 = 10;
+
+const BIG_ENDIAN: bool = cfg!(target_endian = "big");
+
+/// The `n`th of a row of one-bit fields, in a number of 64 bits: the order of
+/// bit fields follows that of bytes.
+const fn bit(n: u32, big_endian: bool) -> u64 {
+    1 << if big_endian { 63 - n } else { n }
+}
 
 bitflags! {
     /// What a sample carries (enum perf_event_sample_format).
@@ -44,17 +52,17 @@ bitflags! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct AttrFlags: u64 {
         /// Start disabled.
-        const DISABLED = 1 << 0;
+        const DISABLED = bit(0, BIG_ENDIAN);
         /// PERF_RECORD_COMM where a task gets a name.
-        const COMM = 1 << 9;
+        const COMM = bit(9, BIG_ENDIAN);
         /// PERF_RECORD_FORK and PERF_RECORD_EXIT.
-        const TASK = 1 << 13;
+        const TASK = bit(13, BIG_ENDIAN);
         /// `wakeup` counts bytes, not events.
-        const WATERMARK = 1 << 14;
+        const WATERMARK = bit(14, BIG_ENDIAN);
         /// Other records end like samples start: TID, TIME.
-        const SAMPLE_ID_ALL = 1 << 18;
+        const SAMPLE_ID_ALL = bit(18, BIG_ENDIAN);
         /// Timestamps are of `clockid`.
-        const USE_CLOCKID = 1 << 25;
+        const USE_CLOCKID = bit(25, BIG_ENDIAN);
     }
 }
 
@@ -224,5 +232,20 @@ mod tests {
         assert_eq!(std::mem::offset_of!(Attr, read_format), 32);
         assert_eq!(std::mem::offset_of!(Attr, flags), 40);
         assert_eq!(std::mem::offset_of!(Attr, clockid), 92);
+    }
+
+    /// The fields are in the order of their declaration, from the first byte on.
+    #[test]
+    fn bit_fields_in_either_order() {
+        let both = |n| (bit(n, false).to_le_bytes(), bit(n, true).to_be_bytes());
+        assert_eq!(
+            both(0),
+            ([1, 0, 0, 0, 0, 0, 0, 0], [0x80, 0, 0, 0, 0, 0, 0, 0])
+        );
+        assert_eq!(
+            both(14),
+            ([0, 0x40, 0, 0, 0, 0, 0, 0], [0, 2, 0, 0, 0, 0, 0, 0])
+        );
+        assert_eq!(AttrFlags::TASK.bits(), bit(13, BIG_ENDIAN));
     }
 }

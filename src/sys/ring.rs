@@ -3,7 +3,7 @@
 //! Contract: bytes between tail and head belong to us, the rest to the kernel
 //! (kernel/events/ring_buffer.c, "data_head / data_tail" barriers). A
 //! [`RingMap`] hands out only the former, and only while its tail can't move.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns a mapping")]
 
 use super::mapping::Mapping;
 use super::{Errno, Result};

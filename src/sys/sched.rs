@@ -1,11 +1,11 @@
 //! How much of the CPUs this process gets: sched_setscheduler(2), setpriority(2),
 //! and what it has got.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check};
 
 /// SCHED_RR at the lowest priority of that class: before all that is not of it.
-pub fn real_time() -> Result<()> {
+pub(crate) fn real_time() -> Result<()> {
     // SAFETY: an all-zero parameter is a valid one.
     let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
     param.sched_priority = 1;
@@ -23,7 +23,7 @@ pub fn real_time() -> Result<()> {
 }
 
 /// Whether this process is of a real-time class already.
-pub fn is_real_time() -> bool {
+pub(crate) fn is_real_time() -> bool {
     // SAFETY: takes a number.
     let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
     // Its children are not to have it, perhaps.
@@ -34,7 +34,7 @@ pub fn is_real_time() -> bool {
 }
 
 /// A nice value: -20 is the most favourable, 19 the least.
-pub fn nice(value: i32) -> Result<()> {
+pub(crate) fn nice(value: i32) -> Result<()> {
     // SAFETY: takes numbers.
     match unsafe { libc::setpriority(libc::PRIO_PROCESS as _, 0, value) } {
         0 => Ok(()),
@@ -43,7 +43,7 @@ pub fn nice(value: i32) -> Result<()> {
 }
 
 /// The CPUs that this process may run on.
-pub fn cpus() -> usize {
+pub(crate) fn cpus() -> usize {
     // A word for 64 CPUs.
     let mut mask = [0u64; 1024];
     // SAFETY: the mask is as long as the length given.

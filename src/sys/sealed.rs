@@ -6,7 +6,7 @@
 //! and lets no call change the mapping.
 //!
 //! Contract: there is one such area in a process, and it stays to its end.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns a mapping")]
 
 use super::{Errno, Result};
 use std::ffi::CStr;

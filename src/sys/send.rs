@@ -1,5 +1,5 @@
 //! Sending without waiting, and what was sent and not taken yet.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check};
 use std::os::fd::{AsRawFd, BorrowedFd};

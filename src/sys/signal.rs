@@ -2,7 +2,7 @@
 //!
 //! Handlers are installed without SA_RESTART. A second SIGINT or SIGTERM ends
 //! the process at once, without the rest of the report.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::Result;
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ static WAKE: AtomicI32 = AtomicI32::new(-1);
 
 /// What signals have asked for; pollable.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     wake: EventFd,
 }
 
@@ -38,7 +38,7 @@ extern "C" fn on_signal(signal: libc::c_int) {
 impl Signals {
     /// Takes over SIGINT, SIGTERM and SIGHUP. A write beyond RLIMIT_FSIZE fails
     /// from now on (EFBIG), and is no end (SIGXFSZ).
-    pub fn install() -> Result<Signals> {
+    pub(crate) fn install() -> Result<Signals> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         WAKE.store(wake.as_fd().as_raw_fd(), Ordering::Release);
         let action = SigAction::new(
@@ -57,18 +57,18 @@ impl Signals {
     }
 
     /// Forgets that the descriptor was readable.
-    pub fn acknowledge(&self) {
+    pub(crate) fn acknowledge(&self) {
         // Nothing to read is what a false wake-up looks like.
         let _ = self.wake.read();
     }
 
     /// Whether SIGINT or SIGTERM came.
-    pub fn stop(&self) -> bool {
+    pub(crate) fn stop(&self) -> bool {
         STOP.load(Ordering::Acquire)
     }
 
     /// Whether SIGHUP came since the last call.
-    pub fn take_hangup(&self) -> bool {
+    pub(crate) fn take_hangup(&self) -> bool {
         HANGUP.swap(false, Ordering::AcqRel)
     }
 }

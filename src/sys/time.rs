@@ -1,5 +1,5 @@
 //! Clocks and local time.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::Result;
 use nix::sys::time::TimeSpec;

@@ -1,5 +1,5 @@
 //! Mounting tracefs, or sysfs, so that nobody else sees it.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check, own};
 use nix::fcntl::{OFlag, open};

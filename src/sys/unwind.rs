@@ -12,7 +12,7 @@
 //! The names are those of the C unwinding interface, and nothing else defines them: libunwind is
 //! then not linked, and a toolchain that wants more of it fails to link.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "owns system calls")]
 
 use std::ffi::{c_int, c_void};
 

@@ -7,7 +7,7 @@
 //! happened in which order is known. It ends when the test lets go of it.
 
 // Each suite is a crate of its own and uses only a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "no test uses all of it")]
 
 #[path = "actor/part.rs"]
 mod part;
@@ -25,7 +25,7 @@ use std::{env, process};
 
 use serde_json::Value;
 
-use super::common::net::Netns;
+use super::common::net::{self, Netns};
 use super::common::{Guard, TempDir};
 use part::Part;
 
@@ -75,7 +75,9 @@ impl Stage {
 
     /// A new process of this name.
     pub fn actor(&self, name: &str) -> Actor {
+        let forking = net::forking();
         let child = self.command().spawn().expect("start an actor");
+        drop(forking);
         self.named(Guard(child), name)
     }
 

@@ -1,8 +1,9 @@
 //! BTF files made for tests: as they come, and as a kernel's that has what the
 //! programs want.
 
+use super::programs::program;
 use nix::sys::memfd::MFdFlags;
-use socket_snoop::bpf_link::{Host, HostField, Template};
+use socket_snoop::bpf_link::{Host, HostField};
 use socket_snoop::btf::{Btf, BtfTracepoint};
 use socket_snoop::programs;
 use std::fs::File;
@@ -107,16 +108,29 @@ impl Builder {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let types: Vec<u8> = self.types.iter().flat_map(|w| w.to_le_bytes()).collect();
+        self.bytes_in(false)
+    }
+
+    /// As on a host of this byte order.
+    pub fn bytes_in(&self, big: bool) -> Vec<u8> {
+        let word = |word: &u32| {
+            if big {
+                word.to_be_bytes()
+            } else {
+                word.to_le_bytes()
+            }
+        };
+        let types: Vec<u8> = self.types.iter().flat_map(word).collect();
         let header = [
-            0x0001_eb9f,
+            // The magic number has two bytes; then come the version and flags, of one.
+            if big { 0xeb9f_0100 } else { 0x0001_eb9f },
             24,
             0,
             types.len() as u32,
             types.len() as u32,
             self.strings.len() as u32,
         ];
-        let mut out: Vec<u8> = header.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let mut out: Vec<u8> = header.iter().flat_map(word).collect();
         out.extend(types);
         out.extend(&self.strings);
         out
@@ -242,12 +256,12 @@ impl Host for OnBtf<'_> {
 
 /// Links both programs that must be had; how many instructions they have.
 pub fn link(btf: &Btf) -> Vec<usize> {
-    let templates: [&Template<'_>; 2] = [&programs::STATE_BTF, &programs::RETRANSMIT_BTF];
+    let templates = [programs::STATE_BTF, programs::RETRANSMIT_BTF].map(program);
     templates
         .iter()
         .map(|template| {
-            let tracepoint = btf.tracepoint(template.event).expect(template.event);
-            let insns = template.link(&OnBtf(tracepoint)).expect(template.event);
+            let tracepoint = btf.tracepoint(&template.event).expect(&template.event);
+            let insns = template.link(&OnBtf(tracepoint)).expect(&template.event);
             insns.len()
         })
         .collect()

@@ -17,6 +17,7 @@ use socket_snoop::sys::bpf::{Map, MapType};
 
 use super::life::lose;
 use super::net::Netns;
+use super::wait;
 
 /// Bytes that a lookup copies, during which no program on a perf event runs.
 const VALUE: usize = 1 << 20;
@@ -79,7 +80,7 @@ pub fn unanswered(here: &Netns, cpu: usize, count: usize) -> Vec<OwnedFd> {
         let sent = connect(fd.as_raw_fd(), &to);
         assert_eq!(sent, Err(Errno::EINPROGRESS));
         // One timer after the other, not all in one softirq.
-        thread::sleep(Duration::from_millis(1));
+        wait::pace(Duration::from_millis(1));
         fd
     };
     here.run(move || {

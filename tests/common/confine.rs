@@ -5,7 +5,7 @@
 //! What runs between fork and exec makes system calls only: it allocates
 //! nothing and takes no lock. The filter lives until the call that copies it
 //! into the kernel has returned.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "makes system calls")]
 
 use std::io::Error;
 use std::os::unix::process::CommandExt;
@@ -32,12 +32,14 @@ pub fn refuse(command: &mut Command, call: libc::c_long, errno: i32) {
             len: filter.len() as u16,
             filter: filter.as_ptr().cast_mut(),
         };
+        // SAFETY: the program lives as long as the call; prctl takes numbers else.
         let set = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
                 && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
         };
         set.then_some(()).ok_or_else(Error::last_os_error)
     };
+    // SAFETY: the closure makes only system calls.
     unsafe { command.pre_exec(install) };
 }
 

@@ -8,7 +8,7 @@
 //! # Safety
 //! The calls get numbers, NULL, or pointers to live memory of the size they are
 //! told; those that would do harm are the ones that must be refused.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "makes system calls")]
 
 pub mod numbers;
 
@@ -231,6 +231,7 @@ pub enum Answer {
 
 /// The result, or the negative error.
 fn call(number: c_long, a: Args) -> i64 {
+    // SAFETY: what it may do to this process is what the test is for.
     let result = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) };
     match result {
         -1 => -i64::from(std::io::Error::last_os_error().raw_os_error().unwrap()),
@@ -276,7 +277,7 @@ fn panic() -> ! {
     std::process::abort()
 }
 
-#[allow(unconditional_recursion)]
+#[allow(unconditional_recursion, reason = "overflows the stack on purpose")]
 fn overflow(n: u64) -> i64 {
     let block = std::hint::black_box([n; 512]);
     overflow(block[3] + 1) + block[7] as i64
@@ -316,7 +317,7 @@ pub fn child(args: &[String]) -> ExitCode {
     )
     .expect("a log");
     let ring = Attr::new(1, 10);
-    let (enforced, pinned) = sandbox::shut(
+    let (enforced, pinned) = sandbox::enter(
         mode(how),
         &Needs {
             outputs: OutputAccess {

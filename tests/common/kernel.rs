@@ -6,7 +6,7 @@
 //! The system calls here get pointers to live, zero-initialised memory of the
 //! size they are told; the mapped ring is unmapped with the size it was mapped
 //! with and is only read through atomics and raw reads inside its bounds.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "makes system calls")]
 
 use std::fs::{self, File};
 use std::io::{Error, Read};
@@ -63,6 +63,7 @@ fn open(id: u64, cpu: i32, sample: bool) -> File {
         attr[2] = 1;
         attr[3] = PERF_SAMPLE_RAW;
     }
+    // SAFETY: the attributes live as long as the call.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
@@ -74,6 +75,7 @@ fn open(id: u64, cpu: i32, sample: bool) -> File {
         )
     };
     assert!(fd >= 0, "perf_event_open: {}", Error::last_os_error());
+    // SAFETY: a new descriptor that nothing else owns.
     unsafe { File::from_raw_fd(fd as i32) }
 }
 
@@ -126,6 +128,7 @@ impl Counter {
         let counter = Counter::new(&[event]);
         let filter = std::ffi::CString::new(filter).expect("a text");
         for file in &counter.0 {
+            // SAFETY: the filter lives as long as the call.
             let set = unsafe {
                 libc::ioctl(
                     file.as_raw_fd(),
@@ -167,6 +170,7 @@ impl Sampler {
         let id = id_of(event);
         let ring = |cpu| {
             let file = open(id, cpu, true);
+            // SAFETY: a new mapping, placed by the kernel.
             let base = unsafe {
                 libc::mmap(
                     std::ptr::null_mut(),
@@ -199,12 +203,14 @@ impl Ring {
         const DATA_TAIL: usize = 1032;
         const PERF_RECORD_LOST: u32 = 2;
         const PERF_RECORD_SAMPLE: u32 = 9;
+        // SAFETY: an aligned word of the control page.
         let at = |offset| unsafe { &*self.base.add(offset).cast::<AtomicU64>() };
         let head = at(DATA_HEAD).load(Ordering::Acquire);
         let mut samples = 0;
         while self.tail < head {
             // Records are 8-byte aligned, so their header never straddles.
             let offset = PAGE + (self.tail as usize & (RING - 1));
+            // SAFETY: an aligned word within the mapping.
             let header = unsafe { self.base.add(offset).cast::<u64>().read() };
             let kind = header as u32;
             assert_ne!(kind, PERF_RECORD_LOST, "the sampler's own ring was full");
@@ -220,12 +226,14 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        // SAFETY: base and length are of the mapping made in `new`.
         unsafe { libc::munmap(self.base.cast(), PAGE + RING) };
     }
 }
 
 fn bpf(command: i32, attr: &mut [u64; 8]) -> Result<i32, Error> {
     let size = size_of_val(attr);
+    // SAFETY: the attributes live as long as the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size) };
     if result < 0 {
         return Err(Error::last_os_error());
@@ -239,6 +247,7 @@ pub fn measure_programs() -> Result<File, Error> {
     const BPF_ENABLE_STATS: i32 = 32;
     // Type BPF_STATS_RUN_TIME is 0.
     let fd = bpf(BPF_ENABLE_STATS, &mut [0; 8])?;
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
@@ -276,6 +285,7 @@ impl Program {
         let mut attr = [0; 8];
         attr[0] = u64::from(id);
         let fd = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr)?;
+        // SAFETY: a new descriptor that nothing else owns.
         Ok(Program(unsafe { File::from_raw_fd(fd) }))
     }
 

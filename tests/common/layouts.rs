@@ -1,8 +1,8 @@
 //! The layouts that kernels have had of what the programs read, and hosts made
 //! of them.
 
-use socket_snoop::bpf_link::{Host, HostField, Template};
-use socket_snoop::programs;
+use socket_snoop::bpf_link::{Host, HostField};
+use socket_snoop::programs::{self, Name};
 
 /// Maps as the programs name them; their descriptors count from 3.
 pub const MAPS: [&str; 4] = ["events", "lost", "owners", "listeners"];
@@ -187,10 +187,10 @@ pub const NEEDED: &Layout = &[
 ];
 
 /// Every program that reads records, with every layout that its record has had.
-pub const BY_RECORD: [(&Template<'static>, &[&Layout]); 8] = [
-    (&programs::STATE, &[&STATE_NEW, &STATE_RT, &STATE_OLD]),
+pub const BY_RECORD: [(Name, &[&Layout]); 8] = [
+    (programs::STATE, &[&STATE_NEW, &STATE_RT, &STATE_OLD]),
     (
-        &programs::RETRANSMIT,
+        programs::RETRANSMIT,
         &[
             RETRANSMIT_416,
             RETRANSMIT_510,
@@ -199,27 +199,27 @@ pub const BY_RECORD: [(&Template<'static>, &[&Layout]); 8] = [
             RETRANSMIT_RT,
         ],
     ),
-    (&programs::SYNACK, &[SYNACK_510, SYNACK_618]),
-    (&programs::RESET_SENT, &[RESET_SENT_61, RESET_SENT_618]),
-    (&programs::RESET_RECEIVED, &[SOCKET_510, SOCKET_618]),
-    (&programs::RCV_SPACE, &[SOCKET_510, SOCKET_618]),
-    (&programs::DESTROY, &[DESTROY, DESTROY_RT]),
-    (&programs::COUNT, &[&[]]),
+    (programs::SYNACK, &[SYNACK_510, SYNACK_618]),
+    (programs::RESET_SENT, &[RESET_SENT_61, RESET_SENT_618]),
+    (programs::RESET_RECEIVED, &[SOCKET_510, SOCKET_618]),
+    (programs::RCV_SPACE, &[SOCKET_510, SOCKET_618]),
+    (programs::DESTROY, &[DESTROY, DESTROY_RT]),
+    (programs::COUNT, &[&[]]),
 ];
 
 /// Every program by BTF, with every list of arguments.
-pub const BY_BTF: [(&Template<'static>, &[&Layout]); 7] = [
-    (&programs::STATE_BTF, &[ARGUMENTS]),
+pub const BY_BTF: [(Name, &[&Layout]); 7] = [
+    (programs::STATE_BTF, &[ARGUMENTS]),
     (
-        &programs::RETRANSMIT_BTF,
+        programs::RETRANSMIT_BTF,
         &[ARGUMENTS, ARGUMENTS_RETRANSMIT_61],
     ),
-    (&programs::SYNACK_BTF, &[ARGUMENTS_SYNACK]),
+    (programs::SYNACK_BTF, &[ARGUMENTS_SYNACK]),
     (
-        &programs::RESET_SENT_BTF,
+        programs::RESET_SENT_BTF,
         &[ARGUMENTS_RESET, ARGUMENTS_RESET_61],
     ),
-    (&programs::RESET_RECEIVED_BTF, &[ARGUMENTS_RESET]),
-    (&programs::RCV_SPACE_BTF, &[ARGUMENTS]),
-    (&programs::ACCEPT, &[RETURN]),
+    (programs::RESET_RECEIVED_BTF, &[ARGUMENTS_RESET]),
+    (programs::RCV_SPACE_BTF, &[ARGUMENTS]),
+    (programs::ACCEPT, &[RETURN]),
 ];

@@ -75,6 +75,7 @@ pub fn exchange(
     client: End,
     server: End,
 ) -> SocketAddr {
+    let _whole = net::not_forking();
     let mut connected = TcpStream::connect(listener.local_addr().unwrap()).expect("connect");
     let mut accepted = listener.accept().expect("accept").0;
     let serving = thread::spawn(move || {

@@ -9,7 +9,7 @@
 //! `SOCKET_SNOOP_ARGS` (arguments for every run) says something else.
 
 // Each suite is a crate of its own and uses only a part of the harness.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "no test uses all of it")]
 
 pub mod btf;
 pub mod busy;
@@ -20,12 +20,15 @@ pub mod kernel;
 pub mod layouts;
 pub mod ledger;
 pub mod life;
+pub mod machine;
 pub mod net;
 pub mod preflight;
+pub mod programs;
 pub mod schema;
 pub mod suite;
 pub mod traffic;
 pub mod verifier;
+pub mod wait;
 pub mod ways;
 
 use std::ffi::OsString;
@@ -37,7 +40,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
@@ -85,17 +88,8 @@ pub fn live() -> bool {
 }
 
 /// Polls until `done` holds; false when [`PATIENCE`] is used up.
-pub fn eventually(mut done: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if done() {
-            return true;
-        }
-        if Instant::now() > end {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
+pub fn eventually(done: impl FnMut() -> bool) -> bool {
+    wait::within(PATIENCE, done)
 }
 
 /// A folder of the test's own, removed on drop.
@@ -146,16 +140,19 @@ impl Guard {
 
     /// Waits for the end; `None` when it takes longer than `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let end = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.0.try_wait().expect("wait for the tracer") {
-                return Some(status);
-            }
-            if Instant::now() > end {
-                return None;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        let mut status = None;
+        wait::within(limit, || {
+            status = self.0.try_wait().expect("wait for the tracer");
+            status.is_some()
+        });
+        status
+    }
+
+    /// Bytes that it has written so far, to whatever.
+    pub fn written(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid())).expect("its io");
+        let count = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+        count.expect("wchar").parse().expect("a number")
     }
 }
 
@@ -276,6 +273,7 @@ impl Run {
 
     /// Starts it with its streams left to the test.
     pub fn spawn(mut self) -> Guard {
+        let _forking = net::forking();
         Guard(self.command.spawn().expect("start the program"))
     }
 
@@ -424,6 +422,23 @@ pub fn first_line(stream: &mut impl Read) -> String {
             return line;
         }
     }
+}
+
+/// Reads standard error until it says what the sandbox enforces: then everything
+/// is attached, and the doors are shut. Nothing after it is taken away.
+pub fn until_shut(stderr: &mut impl Read) {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while stderr.read(&mut byte).unwrap_or(0) == 1 {
+        line.push(byte[0]);
+        if byte == *b"\n" {
+            if line.starts_with(SANDBOX.as_bytes()) {
+                return;
+            }
+            line.clear();
+        }
+    }
+    panic!("it ended before it began");
 }
 
 /// What a finished run left.

@@ -6,9 +6,10 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,6 +39,20 @@ pub fn listen(ip: impl Into<IpAddr>) -> TcpListener {
     TcpListener::bind((ip.into(), 0)).expect("listen")
 }
 
+/// A process that this one starts has copies of its sockets until it runs its own
+/// program, and by the last copy a socket is closed: then it is not this one's
+/// doing. Held while a program is started.
+pub fn forking() -> RwLockWriteGuard<'static, ()> {
+    FORKS.write().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Held while it matters that this process itself closes its sockets.
+pub fn not_forking() -> RwLockReadGuard<'static, ()> {
+    FORKS.read().unwrap_or_else(|e| e.into_inner())
+}
+
+static FORKS: RwLock<()> = RwLock::new(());
+
 /// One connection from open to close, client first; the client's address.
 /// Both ends are in this thread. The client waits for the server's end, so that
 /// it is no orphan and its way into TIME_WAIT can be seen.
@@ -47,6 +62,7 @@ pub fn converse(listener: &TcpListener) -> SocketAddr {
 
 /// As [`converse`], by another of the listener's addresses.
 pub fn converse_at(listener: &TcpListener, server: SocketAddr) -> SocketAddr {
+    let _whole = not_forking();
     let mut client = TcpStream::connect(server).expect("connect");
     let (accepted, _) = listener.accept().expect("accept");
     let address = client.local_addr().unwrap();
@@ -130,10 +146,9 @@ impl Netns {
     pub fn ask(&self, program: &'static str, args: &str) -> Result<String, String> {
         let args = args.to_owned();
         self.run(move || {
-            let out = Command::new(program)
-                .args(args.split_ascii_whitespace())
-                .output()
-                .map_err(|e| e.to_string())?;
+            let mut command = Command::new(program);
+            command.args(args.split_ascii_whitespace());
+            let out = output(command).map_err(|e| e.to_string())?;
             if out.status.success() {
                 return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
             }
@@ -190,6 +205,18 @@ impl Drop for Netns {
             let _ = thread.join();
         }
     }
+}
+
+/// Runs a program to its end; what it printed.
+pub fn output(mut command: Command) -> std::io::Result<Output> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let forking = forking();
+    let child = command.spawn()?;
+    drop(forking);
+    child.wait_with_output()
 }
 
 /// Runs `work` in a private mount namespace: what it mounts, only it and the

@@ -1,6 +1,6 @@
 //! Traffic by which ways to the events are compared, and what is told of it.
 
-use std::io::Write;
+use std::io::{Write, stderr};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,6 +23,26 @@ pub fn until(tracer: &Tracer, server: SocketAddr, kind: &str, count: usize) {
         let own = event::with(&event::objects(lines), server);
         own.iter().filter(|e| e["event.name"] == kind).count() >= count
     });
+}
+
+/// Waits until the tracer has told of the end of every socket with these servers.
+/// There are kernels that keep an event from it: that is for the test to judge, and
+/// is said here.
+pub fn closed(tracer: &Tracer, servers: &[SocketAddr]) {
+    let all_closed = |own: &[Value]| {
+        let ids = |e: &Value| e["socket.id"].to_string();
+        let is_end = |e: &&Value| e["tcp.state.new"] == "CLOSE";
+        let ended: Vec<String> = own.iter().filter(is_end).map(ids).collect();
+        !own.is_empty() && own.iter().all(|e| ended.contains(&ids(e)))
+    };
+    let told = tracer.until(|lines| {
+        let all = event::objects(lines);
+        let with = |server| event::with(&all, server);
+        servers.iter().all(|server| all_closed(&with(*server)))
+    });
+    if !told {
+        let _ = writeln!(stderr(), "not told of the end of all sockets: {servers:?}");
+    }
 }
 
 /// Connections over IPv4, over IPv6, of an IPv6 client and of an IPv6 server

@@ -2,6 +2,7 @@
 //! also what the newest kernels don't ask any more, such as that every byte
 //! that is handed to a helper has been written (before about 6.3).
 
+use socket_snoop::bpf::layout::{LI_SIZE, LK_SIZE, LOST_SIZE, OW_KEPT};
 use socket_snoop::bpf_insn::{CLASS, FP, Insn, JMP32, LDX, ST, STX};
 use std::collections::BTreeMap;
 
@@ -19,11 +20,11 @@ const OUTPUT: i32 = 25;
 const PROBE_READ_KERNEL: i32 = 113;
 
 /// Bytes of a map's key and value, by its descriptor; see tests/common/layouts.rs.
-fn sizes(fd: i64) -> (usize, usize) {
+pub fn sizes(fd: i64) -> (usize, usize) {
     match fd {
-        4 => (4, 64),
-        5 => (8, 56),
-        6 => (32, 64),
+        4 => (4, LOST_SIZE),
+        5 => (8, OW_KEPT),
+        6 => (LK_SIZE, LI_SIZE),
         _ => panic!("a map with descriptor {fd}"),
     }
 }

@@ -1,15 +1,15 @@
 //! The tracepoints' formats of eight kernels, and records made up for them.
 
-use socket_snoop::bpf_link::Template;
+use crate::programs::program;
 use socket_snoop::capture::decoder::Decoder;
-use socket_snoop::programs::{RESET_RECEIVED, RESET_SENT, RETRANSMIT, STATE, SYNACK};
+use socket_snoop::order::Order;
+use socket_snoop::programs::{Name, RESET_RECEIVED, RESET_SENT, RETRANSMIT, STATE, SYNACK};
 use socket_snoop::tracepoint::{Format, Tracepoint};
 use std::fs;
 use std::path::PathBuf;
 
 /// The programs whose fields are wanted, in the order of [`Kernel::formats`].
-pub const PROGRAMS: [&Template<'_>; 5] =
-    [&STATE, &RETRANSMIT, &SYNACK, &RESET_SENT, &RESET_RECEIVED];
+pub const PROGRAMS: [Name; 5] = [STATE, RETRANSMIT, SYNACK, RESET_SENT, RESET_RECEIVED];
 pub const IDS: [u32; 5] = [1293, 2281, 2287, 2280, 2279];
 
 /// The format files of a kernel's tracepoints.
@@ -23,7 +23,12 @@ impl Kernel {
     /// A record of one of the tracepoints; every byte that is no field of ours
     /// is garbage.
     pub fn record(&self, which: usize) -> Record<'_> {
-        Record::new(&self.formats[which], IDS[which])
+        self.record_in(Order::NATIVE, which)
+    }
+
+    /// One of a host with this byte order.
+    pub fn record_in(&self, order: Order, which: usize) -> Record<'_> {
+        Record::new(order, &self.formats[which], IDS[which])
     }
 }
 
@@ -33,7 +38,8 @@ pub fn kernels() -> Vec<Kernel> {
         .expect("tests/data/formats")
         .map(|folder| {
             let folder = folder.expect("a folder").path();
-            let read = |program: &Template<'_>| {
+            let read = |name| {
+                let program = program(name);
                 let file = format!("{}/{}.format", program.group, program.event);
                 fs::read_to_string(folder.join(&file)).expect(&file)
             };
@@ -49,18 +55,22 @@ pub fn kernels() -> Vec<Kernel> {
 
 pub fn tracepoint(kernel: &Kernel, which: usize) -> Tracepoint {
     Tracepoint {
-        group: PROGRAMS[which].group.into(),
-        name: PROGRAMS[which].event.into(),
+        group: program(PROGRAMS[which]).group.clone(),
+        name: program(PROGRAMS[which]).event.clone(),
         id: IDS[which],
         format: Format::parse(kernel.formats[which].as_bytes()).expect("a format"),
     }
 }
 
 pub fn decoder(kernel: &Kernel) -> Result<Decoder, String> {
-    let mut decoder = Decoder::default();
-    for (which, program) in PROGRAMS.iter().enumerate() {
+    decoder_in(Order::NATIVE, kernel)
+}
+
+pub fn decoder_in(order: Order, kernel: &Kernel) -> Result<Decoder, String> {
+    let mut decoder = Decoder::of(order);
+    for (which, name) in PROGRAMS.iter().enumerate() {
         let tracepoint = tracepoint(kernel, which);
-        let added = decoder.add(&tracepoint, program);
+        let added = decoder.add(&tracepoint, program(*name));
         added.map_err(|e| e.to_string())?;
     }
     Ok(decoder)
@@ -83,15 +93,28 @@ pub fn place(format: &str, name: &str) -> Option<(usize, usize)> {
 pub struct Record<'a> {
     pub format: &'a str,
     pub bytes: Vec<u8>,
+    order: Order,
 }
 
 impl Record<'_> {
-    pub fn new(format: &str, id: u32) -> Record<'_> {
+    pub fn new(order: Order, format: &str, id: u32) -> Record<'_> {
         let bytes = vec![0xa5; 120];
-        Record { format, bytes }
-            .with("common_type", id.into())
-            .with("common_flags", 0)
-            .with("common_pid", 4242)
+        Record {
+            format,
+            bytes,
+            order,
+        }
+        .with("common_type", id.into())
+        .with("common_flags", 0)
+        .with("common_pid", 4242)
+    }
+
+    /// The first bytes of it.
+    pub fn cut(&self, len: usize) -> Self {
+        Record {
+            bytes: self.bytes[..len].to_vec(),
+            ..*self
+        }
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -101,7 +124,10 @@ impl Record<'_> {
     /// A number, as wide as the field is; passed over where there is no field.
     pub fn with(self, name: &str, value: u64) -> Self {
         match place(self.format, name) {
-            Some((_, size)) => self.put(name, &value.to_le_bytes()[..size]),
+            Some((_, size)) if self.order == Order::Little => {
+                self.put(name, &value.to_le_bytes()[..size])
+            }
+            Some((_, size)) => self.put(name, &value.to_be_bytes()[8 - size..]),
             None => self,
         }
     }

@@ -204,7 +204,7 @@ impl World {
 
     fn line(&mut self, event: &Event, show: bool) {
         let wall = event.time.saturating_add(1 << 60);
-        if event.what == What::SynAck && self.table.embryo(event, show).is_some() {
+        if event.what == What::SynAck && self.table.request_sock(event, show).is_some() {
             return;
         }
         let Some(seen) = self.table.observe(event, wall) else {
@@ -257,7 +257,7 @@ impl World {
         match bytes.byte() % 4 {
             0 => self.table.begin_scan(bytes.time()),
             1 => self.table.end_scan(),
-            2 => self.table.expect_farewells(),
+            2 => self.table.expect_destroys(),
             _ => {
                 let start = bytes.time();
                 let found = Existing {

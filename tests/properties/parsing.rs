@@ -3,25 +3,25 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use socket_snoop::bpf_link::Template;
+use super::programs::program;
 use socket_snoop::btf::{Btf, Kind};
 use socket_snoop::capture::decoder::Decoder;
 use socket_snoop::cli::{self, Command};
 use socket_snoop::host::{proc, symbols, timens, zone};
 use socket_snoop::model::event::COMM_LEN;
 use socket_snoop::model::text::is_unseen;
-use socket_snoop::programs;
+use socket_snoop::programs::{self, Name};
 use socket_snoop::snapshot::{diag as messages, scan as processes};
 use socket_snoop::tracepoint::{Format, Tracepoint, mounted_at, unescape};
 
 /// The programs whose records are read here, too.
-const READ: [&Template<'static>; 6] = [
-    &programs::STATE,
-    &programs::RETRANSMIT,
-    &programs::SYNACK,
-    &programs::RESET_SENT,
-    &programs::RESET_RECEIVED,
-    &programs::DESTROY,
+const READ: [Name; 6] = [
+    programs::STATE,
+    programs::RETRANSMIT,
+    programs::SYNACK,
+    programs::RESET_SENT,
+    programs::RESET_RECEIVED,
+    programs::DESTROY,
 ];
 
 /// Up to the first NUL a `format` file, then a record laid out by it.
@@ -43,11 +43,11 @@ pub fn formats(bytes: &[u8]) {
         let found = format.host_field(&field.name).map(|f| (f.offset, f.size));
         assert_eq!(found, Some((field.offset, field.size)));
     }
-    for (id, template) in (1..).zip(READ) {
+    for (id, template) in (1..).zip(READ.map(program)) {
         let mut decoder = Decoder::default();
         let tracepoint = Tracepoint {
-            group: template.group.into(),
-            name: template.event.into(),
+            group: template.group.clone(),
+            name: template.event.clone(),
             id,
             format: format.clone(),
         };
@@ -84,23 +84,25 @@ pub fn btf(bytes: &[u8]) {
     // A type takes 12 bytes at least.
     assert!(btf.len() <= bytes.len() / 12);
     for template in [
-        &programs::STATE_BTF,
-        &programs::RETRANSMIT_BTF,
-        &programs::RESET_SENT_BTF,
-    ] {
-        let tracepoint = btf.tracepoint(template.event);
-        for field in template.fields {
+        programs::STATE_BTF,
+        programs::RETRANSMIT_BTF,
+        programs::RESET_SENT_BTF,
+    ]
+    .map(program)
+    {
+        let tracepoint = btf.tracepoint(&template.event);
+        for field in &template.fields {
             let found = match &tracepoint {
-                Some(tracepoint) => tracepoint.field(field.name),
-                None => btf.field(field.name),
+                Some(tracepoint) => tracepoint.field(&field.name),
+                None => btf.field(&field.name),
             };
             let argument = field.name.starts_with("arg");
             assert!(!argument || found.is_none_or(|found| found.size == 8));
         }
     }
     if let Some(function) = btf.function("inet_csk_accept") {
-        for field in programs::ACCEPT.fields {
-            function.field(field.name);
+        for field in &program(programs::ACCEPT).fields {
+            function.field(&field.name);
         }
         assert!(function.parameters() <= 12);
     }

@@ -11,7 +11,7 @@ use super::actor::Stage;
 use super::common::event::{self, number, text};
 use super::common::ledger::Ledger;
 use super::common::net::{converse, listen, own_ip};
-use super::common::{Run, TempDir, eventually};
+use super::common::{Run, TempDir, eventually, wait};
 use super::whose;
 
 /// Connections that come and go in each round.
@@ -53,7 +53,7 @@ fn round(stage: &Stage, args: &str) {
                 let listener = listen(ip);
                 while !stop.load(Ordering::Relaxed) || count.load(Ordering::Relaxed) < MANY {
                     converse(&listener);
-                    thread::sleep(PAUSE);
+                    wait::pace(PAUSE);
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             })

@@ -7,8 +7,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle, sleep};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use crate::common::wait;
 
 /// The loads: the second number of their servers' addresses.
 pub const NETS: [u8; 2] = [66, 67];
@@ -74,7 +76,7 @@ impl Count {
             one.line(String::from_utf8_lossy(&line).trim_end());
             *so_far.lock().expect("a count") += one;
             while pause.load(Ordering::Relaxed) {
-                sleep(Duration::from_millis(10));
+                wait::pace(Duration::from_millis(10));
             }
         }
     }

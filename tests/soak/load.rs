@@ -8,13 +8,12 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
-use crate::common::{Guard, net};
+use crate::common::{Guard, net, wait};
 
 /// Changes of state of one connection that are shown: five of each end.
 pub const CHANGES: u64 = 10;
@@ -114,7 +113,7 @@ pub fn child(args: &[String]) -> ExitCode {
         }
         if load.rate > 0 {
             let due = Duration::from_secs(1) * made / load.rate;
-            sleep(due.saturating_sub(began.elapsed()));
+            wait::pace(due.saturating_sub(began.elapsed()));
         }
         net::converse(listener);
         made += 1;

@@ -18,10 +18,9 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Guard, Run, TempDir, eventually, live};
+use common::{Guard, Run, TempDir, eventually, live, wait};
 use lines::{Count, NETS, Reader};
 use load::{CHANGES, Load};
 use nix::sys::signal::Signal;
@@ -230,7 +229,7 @@ fn round(soak: &mut Soak, lasts: Duration, cpu: Option<&LastCpu>) -> u64 {
     let end = Instant::now() + lasts;
     let piece = lasts / 12;
     let tick = |soak: &mut Soak, what: &str| {
-        sleep(piece);
+        wait::pass("a piece of the load's time", piece);
         soak.sample(what);
     };
     tick(soak, "");
@@ -255,14 +254,15 @@ fn round(soak: &mut Soak, lasts: Duration, cpu: Option<&LastCpu>) -> u64 {
     });
     if let Some(cpu) = cpu {
         cpu.set(false);
-        sleep(Duration::from_secs(3).min(piece));
+        wait::pass("a CPU is away", Duration::from_secs(3).min(piece));
         cpu.set(true);
         soak.sample("a CPU went and came");
     }
     while Instant::now() + piece < end {
         tick(soak, "");
     }
-    sleep(end.saturating_duration_since(Instant::now()));
+    let rest = end.saturating_duration_since(Instant::now());
+    wait::pass("the rest of a round", rest);
     soak.rounds.push(status(soak.tracer.pid(), "VmRSS"));
     made
 }
@@ -294,8 +294,11 @@ fn soak(total: Duration, cpu: Option<&LastCpu>) -> Vec<String> {
             soak.faults.push(why);
             0
         });
-    // What is in the rings comes within a drain.
-    sleep(Duration::from_millis(500));
+    // What is in the rings comes within a drain. What never comes is told below.
+    eventually(|| {
+        let count = soak.reader.count();
+        count.changes.iter().sum::<u64>() + count.lost >= (made + floods) * CHANGES
+    });
     soak.sample("the load has ended");
     say(&format!(
         "{made} connections at {:.0} a second, {floods} by the flood; {CHANGES} changes each",

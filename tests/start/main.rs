@@ -18,7 +18,7 @@ use actor::Stage;
 use common::event::{self, Value, number, text};
 use common::net::own_ip;
 use common::suite::{self, Test};
-use common::{Guard, Tracer, skip};
+use common::{Guard, Tracer, skip, wait};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -57,7 +57,9 @@ fn hold(kind: &str, n: usize) {
                 let done = thread.spawn(move || {
                     let made = unshare(CloneFlags::CLONE_NEWNET).is_ok();
                     let _ = ready.send(made);
-                    std::thread::sleep(Duration::from_secs(120));
+                    loop {
+                        std::thread::park();
+                    }
                 });
                 threads.push(done.expect("a thread"));
                 assert!(readies.recv().expect("an answer"), "no namespace");
@@ -157,7 +159,7 @@ impl Pairs {
                 }
                 None => assert_eq!(text(&first, "owner.source"), "none"),
             }
-            std::thread::sleep(Duration::from_millis(100));
+            wait::pace(Duration::from_millis(100));
         }
         panic!("never known");
     }

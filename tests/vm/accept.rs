@@ -8,12 +8,11 @@ use std::io::{Read, Write, stderr, stdin, stdout};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{self, Command, ExitCode, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::common::event::{self, Value};
 use crate::common::preflight::Report;
-use crate::common::{Run, Tracer, net};
+use crate::common::{Run, Tracer, net, wait};
 use crate::suite::{Done, Variant, say};
 
 /// What the program is called with to be the child.
@@ -73,7 +72,7 @@ pub fn who_and_when() -> Done {
     let start = Instant::now();
     let client = TcpStream::connect(server).expect("connect");
     assert!(tracer.until(|lines| entered(lines, "ESTABLISHED")));
-    sleep(WAIT);
+    wait::pass("the delay of the accept", WAIT);
     let mut child = Command::new("/init")
         .arg(CHILD)
         .stdin(Stdio::piped())

@@ -1,14 +1,13 @@
 //! The wall clock is set while events lie in the rings. The machine's clock is
 //! its own.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 
 use crate::common::event::{self, Value};
-use crate::common::{Tracer, net};
+use crate::common::{Tracer, net, wait};
 use crate::lives::both_closed;
 use crate::suite::Done;
 
@@ -47,17 +46,18 @@ pub fn set() -> Done {
     let servers = listeners
         .each_ref()
         .map(|l| l.local_addr().expect("its address"));
-    // In its first second it looks more often, which would be too easy.
-    while started.elapsed() < Duration::from_millis(1200) {
-        thread::sleep(Duration::from_millis(50));
-    }
+    let first_second = Duration::from_millis(1200).saturating_sub(started.elapsed());
+    wait::pass(
+        "it looks more often at first, which would be too easy",
+        first_second,
+    );
     let first = converse(&listeners[0]);
     step(HOUR);
-    // Until it has been woken; it isn't said when that is.
-    thread::sleep(Duration::from_millis(50));
+    const WOKEN: &str = "it isn't said when it has been woken";
+    wait::pass(WOKEN, Duration::from_millis(50));
     let second = converse(&listeners[1]);
     step(-HOUR);
-    thread::sleep(Duration::from_millis(50));
+    wait::pass(WOKEN, Duration::from_millis(50));
     let third = converse(&listeners[2]);
     tracer.until(|lines| servers.iter().all(|server| both_closed(lines, *server)));
     let all = event::objects(&tracer.stop().ok().lines());

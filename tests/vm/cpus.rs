@@ -5,7 +5,6 @@
 //! goes away go with it).
 
 use std::fs;
-use std::thread::sleep;
 use std::time::Duration;
 
 use nix::sched::{sched_getaffinity, sched_setaffinity};
@@ -13,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::common::busy::stay_on;
 use crate::common::event::{self, Value};
-use crate::common::{Tracer, net};
+use crate::common::{Tracer, net, wait};
 use crate::lives::programs;
 use crate::suite::{Done, retransmitted, say};
 
@@ -86,7 +85,7 @@ fn off_and_on_again() -> Result<u64, String> {
     traffic_on(0);
     switch(true)?;
     traffic_on(1);
-    sleep(NOTICE);
+    wait::pass("the tracer has this long to notice", NOTICE);
     traffic_on(1);
     traffic_on(0);
     Ok(settle(tracer, 5, before))
@@ -117,7 +116,7 @@ fn comes_late() -> Result<u64, String> {
     traffic_on(0);
     switch(true)?;
     traffic_on(1);
-    sleep(NOTICE);
+    wait::pass("the tracer has this long to notice", NOTICE);
     traffic_on(1);
     Ok(settle(tracer, 3, before))
 }

@@ -5,7 +5,7 @@
 /// The line of a verifier's log that says what is wrong: the last one before
 /// the statistics that is neither an instruction nor a dump of registers, with
 /// the instruction it is about.
-pub fn line(log: &[u8]) -> String {
+pub(super) fn line(log: &[u8]) -> String {
     let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
     let text = String::from_utf8_lossy(&log[..end]);
     let mut instruction = "";

@@ -72,17 +72,17 @@ fn native(old: State, new: State, ports: (u16, u16)) -> Laid {
 }
 
 /// The bytes of a state event, as the program would send them.
-pub fn wire(socket: u64, old: State, new: State, ports: (u16, u16)) -> [u8; EV_CLOSE_SIZE] {
+pub(crate) fn wire(socket: u64, old: State, new: State, ports: (u16, u16)) -> [u8; EV_CLOSE_SIZE] {
     laid(Order::NATIVE, socket, old, new, ports).bytes
 }
 
 /// A state event at `time`.
-pub fn state(time: u64, socket: u64, old: State, new: State, ports: (u16, u16)) -> Event {
+pub(crate) fn state(time: u64, socket: u64, old: State, new: State, ports: (u16, u16)) -> Event {
     Event::decode(time, 0, &wire(socket, old, new, ports), Abilities::all()).expect("a valid event")
 }
 
 /// An owner with this process id.
-pub fn owner(pid: u32, source: OwnerSource) -> Owner {
+pub(crate) fn owner(pid: u32, source: OwnerSource) -> Owner {
     let mut task = Task {
         pid,
         tid: pid,

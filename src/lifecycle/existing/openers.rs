@@ -21,14 +21,14 @@ pub(super) struct Openers {
 
 impl Openers {
     /// The scan is done.
-    pub fn complete(&mut self) {
+    pub(super) fn complete(&mut self) {
         sort::by_key(&mut self.listening, |listening| *listening);
         self.complete = true;
     }
 
     /// Whether the peer opened a connection: there is a listener at this end, or
     /// this end's port is none of the kernel's choice and the peer's would be.
-    pub fn is_incoming(&self, netns: u32, local: &Endpoint, peer: &Endpoint) -> bool {
+    pub(super) fn is_incoming(&self, netns: u32, local: &Endpoint, peer: &Endpoint) -> bool {
         let at = |addr| {
             let place = (netns, local.port, addr);
             self.listening.binary_search(&place).is_ok()

@@ -114,8 +114,9 @@ pub(in crate::sys) unsafe fn apart(to: *mut u8, from: *const u8, n: usize) {
 ///
 /// # Safety
 /// Both are `n` bytes of memory, and don't overlap.
-#[cfg_attr(all(target_env = "musl", not(debug_assertions)), unsafe(no_mangle))]
-pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
+#[cfg(any(test, all(target_env = "musl", not(debug_assertions))))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub(super) unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
     // SAFETY: by contract.
     unsafe { copy::<false>(to, from, n) };
     to
@@ -125,8 +126,9 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut 
 ///
 /// # Safety
 /// Both are `n` bytes of memory.
-#[cfg_attr(all(target_env = "musl", not(debug_assertions)), unsafe(no_mangle))]
-pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
+#[cfg(any(test, all(target_env = "musl", not(debug_assertions))))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub(super) unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
     // SAFETY: by contract.
     unsafe { copy::<true>(to, from, n) };
     to
@@ -154,6 +156,10 @@ mod tests {
                     let got = unsafe { memmove(start.add(to), start.add(from), n) };
                     assert_eq!(got.addr(), start.addr() + to);
                     assert!(memory == expected, "{n} bytes from {from} to {to}");
+                    let mut apart = vec![0; n];
+                    // SAFETY: they are two.
+                    unsafe { memcpy(apart.as_mut_ptr(), memory.as_ptr().add(to), n) };
+                    assert!(apart == memory[to..to + n], "{n} bytes apart");
                 }
             }
         }

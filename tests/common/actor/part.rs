@@ -4,7 +4,7 @@
 //! `fork` is only called in actors that have one thread; the option set by
 //! `setsockopt` is an int that lives through the call; descriptors taken from
 //! a message are this process's own, and each becomes one `OwnedFd`.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "makes system calls")]
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -25,6 +25,7 @@ use nix::unistd::{ForkResult, Uid, getppid, gettid};
 use serde_json::{Value, json};
 
 use super::steer::steer;
+use crate::common::wait;
 
 type Sockets = Arc<Mutex<HashMap<String, Arc<OwnedFd>>>>;
 
@@ -244,7 +245,7 @@ impl Part {
                 // socket of this kind makes it look again.
                 for _ in 0..20 {
                     let _ = UnixDatagram::pair();
-                    thread::sleep(Duration::from_millis(5));
+                    wait::pace(Duration::from_millis(5));
                 }
             }
             ["volley", from, to, count, bytes] => {

@@ -3,7 +3,7 @@
 //! # Safety
 //! Attributes of bpf(2) are arrays of numbers, as long as the kernel is told;
 //! what they point to outlives the call.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "makes system calls")]
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

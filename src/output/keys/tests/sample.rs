@@ -178,7 +178,7 @@ impl Play {
             return self.connections.note(&event);
         }
         if event.what == What::SynAck {
-            let id = self.connections.embryo(&event, true);
+            let id = self.connections.request_sock(&event, true);
             return self.show(&event, id, None, Some(1));
         }
         let wall = DAY + event.time;
@@ -334,7 +334,10 @@ fn check(out: &mut Vec<u8>, at: u64) {
         Verdict::Yes,
         "in /sys/kernel/tracing",
     );
-    field.fields = Some((vec!["skaddr", "state"], vec!["err"]));
+    field.fields = Some((
+        ["skaddr", "state"].map(String::from).into(),
+        vec!["err".into()],
+    ));
     let mut lacking = Finding::new(Section::Feature, "resets sent", Verdict::No, "");
     lacking.remedy = "update the kernel".into();
     preflight::json(out, DAY + at, &[field, lacking]);

@@ -1,6 +1,6 @@
 //! Connections before they have a socket: SYN+ACKs that were sent again.
 //!
-//! Contract: at most [`PLACES`] are held, the oldest making room. An embryo is
+//! Contract: at most [`PLACES`] are held, the oldest making room. A request socket is
 //! found by its ends and its network namespace, and handed out once.
 
 use crate::model::event::Event;
@@ -10,12 +10,12 @@ use crate::model::tcp::Endpoint;
 /// net.ipv4.tcp_synack_retries of 5 takes.
 const LIFETIME: u64 = 128_000_000_000;
 
-/// Embryos held at once.
+/// Request sockets held at once.
 const PLACES: usize = 128;
 
 /// A connection of which only retransmitted SYN+ACKs are known.
 #[derive(Debug)]
-pub(super) struct Embryo {
+pub(super) struct RequestSock {
     local: Endpoint,
     peer: Endpoint,
     netns: Option<u32>,
@@ -27,28 +27,28 @@ pub(super) struct Embryo {
     pub shown: bool,
 }
 
-impl Embryo {
+impl RequestSock {
     fn is_of(&self, event: &Event) -> bool {
         self.local == event.local && self.peer == event.peer && self.netns == event.netns
     }
 }
 
-/// All embryos.
+/// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Embryos {
-    places: Vec<Embryo>,
+pub(super) struct RequestSocks {
+    places: Vec<RequestSock>,
     next: usize,
     /// Until when connections may begin that one was let go of.
     missed: u64,
 }
 
-impl Embryos {
+impl RequestSocks {
     /// Counts a SYN+ACK; `number` is for a connection that is new.
-    pub fn count(&mut self, event: &Event, number: u64) -> &mut Embryo {
+    pub(super) fn count(&mut self, event: &Event, number: u64) -> &mut RequestSock {
         let at = match self.places.iter().position(|e| e.is_of(event)) {
             Some(at) => at,
             None => {
-                let new = Embryo {
+                let new = RequestSock {
                     local: event.local,
                     peer: event.peer,
                     netns: event.netns,
@@ -72,12 +72,12 @@ impl Embryos {
     }
 
     /// Whether SYN+ACKs of a connection that began then may be missing.
-    pub fn miss(&self, start: u64) -> bool {
+    pub(super) fn miss(&self, start: u64) -> bool {
         start <= self.missed && self.missed > 0
     }
 
     /// Takes the one with the ends of this event.
-    pub fn take(&mut self, event: &Event) -> Option<Embryo> {
+    pub(super) fn take(&mut self, event: &Event) -> Option<RequestSock> {
         let at = self.places.iter().position(|e| e.is_of(event))?;
         Some(self.places.swap_remove(at))
     }
@@ -95,31 +95,31 @@ mod tests {
 
     #[test]
     fn they_are_told_apart_by_ends_and_namespace() {
-        let mut embryos = Embryos::default();
+        let mut requests = RequestSocks::default();
         let one = synack(4000);
         let other = Event {
             netns: Some(9),
             ..one
         };
-        assert_eq!(embryos.count(&one, 1).number, 1);
-        assert_eq!(embryos.count(&other, 2).number, 2);
-        assert_eq!(embryos.count(&one, 3).number, 1);
-        let taken = embryos.take(&one).map(|e| (e.number, e.synacks));
+        assert_eq!(requests.count(&one, 1).number, 1);
+        assert_eq!(requests.count(&other, 2).number, 2);
+        assert_eq!(requests.count(&one, 3).number, 1);
+        let taken = requests.take(&one).map(|e| (e.number, e.synacks));
         assert_eq!(taken, Some((1, 2)));
-        assert!(embryos.take(&one).is_none());
-        assert!(embryos.take(&other).is_some());
+        assert!(requests.take(&one).is_none());
+        assert!(requests.take(&other).is_some());
     }
 
     #[test]
     fn they_are_bounded() {
-        let mut embryos = Embryos::default();
+        let mut requests = RequestSocks::default();
         for peer in 1..=1000 {
-            embryos.count(&synack(peer), u64::from(peer));
+            requests.count(&synack(peer), u64::from(peer));
         }
-        assert_eq!(embryos.places.len(), PLACES);
-        assert!(embryos.take(&synack(1000)).is_some());
-        assert!(embryos.take(&synack(1)).is_none());
-        assert!(embryos.miss(LIFETIME) && !embryos.miss(LIFETIME + 2));
-        assert!(!Embryos::default().miss(0));
+        assert_eq!(requests.places.len(), PLACES);
+        assert!(requests.take(&synack(1000)).is_some());
+        assert!(requests.take(&synack(1)).is_none());
+        assert!(requests.miss(LIFETIME) && !requests.miss(LIFETIME + 2));
+        assert!(!RequestSocks::default().miss(0));
     }
 }

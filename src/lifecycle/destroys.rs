@@ -35,7 +35,7 @@ struct Waiting {
 
 /// An end that the kernel's message has come for.
 #[derive(Debug)]
-pub(super) struct Farewell {
+pub(super) struct DestroyedEnd {
     pub(super) ended: Ended,
     pub(super) destroyed: Destroyed,
     /// The task on the CPU, if it was the same at the change to CLOSE and when
@@ -45,7 +45,7 @@ pub(super) struct Farewell {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Farewells {
+pub(super) struct Destroys {
     /// By the slot of the connection.
     waiting: ByNumber<u32, Waiting>,
     /// When each is due, its slot and its number.
@@ -57,9 +57,9 @@ pub(super) struct Farewells {
     turned: u64,
 }
 
-impl Farewells {
+impl Destroys {
     /// Lets an end wait that came with this event.
-    pub fn hold(&mut self, ended: Ended, event: &Event) {
+    pub(super) fn hold(&mut self, ended: Ended, event: &Event) {
         let (slot, number) = (ended.slot, ended.number);
         if self.order.len() > 2 * self.waiting.len() + 64 {
             let waiting = &self.waiting;
@@ -82,13 +82,13 @@ impl Farewells {
     }
 
     /// How much there is of anything.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         let early: usize = self.early.iter().map(ByNumber::len).sum();
         self.waiting.len() + self.order.len() + self.cookies.len() + early
     }
 
     /// Ends that wait.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
@@ -99,7 +99,12 @@ impl Farewells {
 
     /// Takes the last event of the socket of the connection in a slot. Returns
     /// its end if the message was there already.
-    pub(super) fn last_event(&mut self, slot: u32, cookie: u64, event: &Event) -> Option<Farewell> {
+    pub(super) fn last_event(
+        &mut self,
+        slot: u32,
+        cookie: u64,
+        event: &Event,
+    ) -> Option<DestroyedEnd> {
         let waiting = self.waiting.get_mut(&slot)?;
         waiting.cookie = Some(cookie);
         waiting.same_task = waiting.on_cpu.tid == event.on_cpu.tid;
@@ -116,7 +121,7 @@ impl Farewells {
     }
 
     /// Takes the kernel's message. Returns the end that waited for it.
-    pub(super) fn message(&mut self, destroyed: &Destroyed) -> Option<Farewell> {
+    pub(super) fn message(&mut self, destroyed: &Destroyed) -> Option<DestroyedEnd> {
         let Some(slot) = self.cookies.remove(&destroyed.cookie) else {
             if self.early[0].len() < EARLY {
                 self.early[0].insert(destroyed.cookie, *destroyed);
@@ -124,7 +129,7 @@ impl Farewells {
             return None;
         };
         let waiting = self.waiting.remove(&slot)?;
-        Some(Farewell {
+        Some(DestroyedEnd {
             ended: waiting.ended,
             destroyed: *destroyed,
             on_cpu: waiting.same_task.then_some(waiting.on_cpu),
@@ -132,18 +137,18 @@ impl Farewells {
     }
 
     /// Says that no reset is waited for any more, if the end in this slot waits.
-    pub fn settle(&mut self, slot: u32) -> bool {
+    pub(super) fn settle(&mut self, slot: u32) -> bool {
         let waiting = self.waiting.get_mut(&slot);
         waiting.map(|w| w.ended.due = 0).is_some()
     }
 
     /// Whether the last event of the socket of the end in this slot has come.
-    pub fn is_destroyed(&self, slot: u32) -> bool {
+    pub(super) fn is_destroyed(&self, slot: u32) -> bool {
         self.waiting.get(&slot).is_some_and(|w| w.cookie.is_some())
     }
 
     /// Takes out the end in this slot, as it is.
-    pub fn take(&mut self, slot: u32) -> Option<Ended> {
+    pub(super) fn take(&mut self, slot: u32) -> Option<Ended> {
         let waiting = self.waiting.remove(&slot)?;
         if let Some(cookie) = waiting.cookie {
             self.cookies.remove(&cookie);
@@ -153,7 +158,7 @@ impl Farewells {
 
     /// The next end that has waited long enough at `now` on the event clock, or
     /// any (`u64::MAX`).
-    pub fn next_due(&mut self, now: u64) -> Option<Ended> {
+    pub(super) fn next_due(&mut self, now: u64) -> Option<Ended> {
         if now != u64::MAX && now.saturating_sub(self.turned) > PATIENCE {
             self.turned = now;
             self.early.swap(0, 1);
@@ -308,7 +313,7 @@ mod tests {
     #[test]
     fn messages_about_others_are_let_go() {
         let mut table = Connections::new(10, 10, 0, TELLS);
-        let early = |t: &Connections| t.farewells.early.iter().map(ByNumber::len).sum::<usize>();
+        let early = |t: &Connections| t.destroys.early.iter().map(ByNumber::len).sum::<usize>();
         table.last_word(&said(1, 1));
         table.note(&last(1, 99, 1));
         assert_eq!(early(&table), 0);
@@ -326,7 +331,7 @@ mod tests {
         for socket in 0..100 {
             live(&mut table, 1, socket);
             due(&mut table, 1);
-            assert!(table.farewells.len() <= 4);
+            assert!(table.destroys.len() <= 4);
         }
         assert_eq!(table.seen(), 100);
     }

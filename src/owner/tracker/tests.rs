@@ -9,7 +9,7 @@ const FOR_EVER: u64 = u64::MAX;
 
 /// A connection whose events are told one after the other.
 struct Play {
-    keeper: Keeper,
+    tracker: Tracker,
     listeners: Listeners,
     kin: Family,
 }
@@ -17,7 +17,7 @@ struct Play {
 impl Play {
     fn new(all: &[(u32, u64, u64, u32)]) -> Play {
         Play {
-            keeper: Keeper::default(),
+            tracker: Tracker::default(),
             listeners: Listeners::default(),
             kin: Family {
                 all: all.to_vec(),
@@ -52,14 +52,14 @@ impl Play {
 
     fn take(&mut self, event: &Event) -> Option<Owner> {
         self.kin.now = event.time;
-        self.keeper.learn(event);
+        self.tracker.learn(event);
         let moment = Moment {
             kin: &self.kin,
             listeners: &self.listeners,
             sockets: true,
         };
-        self.keeper.judge(event, &event.local, 20, &moment);
-        self.keeper.get()
+        self.tracker.judge(event, &event.local, 20, &moment);
+        self.tracker.get()
     }
 
     fn listen(&mut self, time: u64, pid: u32) {
@@ -76,8 +76,8 @@ fn the_better_knowledge_stays() {
             owner: Some(owner(pid, source)),
             ..state(1, 7, Established, CloseWait, (80, 4000))
         };
-        play.keeper.learn(&event);
-        play.keeper.get().map(|o| (o.task.pid, o.source))
+        play.tracker.learn(&event);
+        play.tracker.get().map(|o| (o.task.pid, o.source))
     };
     assert_eq!(told(1, Snapshot), Some((1, Snapshot)));
     assert_eq!(told(2, FromListener), Some((2, FromListener)));
@@ -115,7 +115,7 @@ fn what_it_closed_itself_stays_its_own() {
     play.event(29, (Established, FinWait1), Some((5, ByTask)));
     let end = play.event(40, (FinWait1, Close), Some((5, Cached)));
     assert_eq!(end, Some((5, Cached)));
-    let kept = play.keeper.get().expect("an owner");
+    let kept = play.tracker.get().expect("an owner");
     assert_eq!((kept.task.uid, kept.task.comm()), (Some(0), &b"curl"[..]));
 }
 
@@ -147,8 +147,8 @@ fn names_and_users_are_of_the_moment() {
         listeners: &play.listeners,
         sockets: true,
     };
-    play.keeper.judge(&event, &event.local, 20, &moment);
-    let told = play.keeper.get().expect("an owner");
+    play.tracker.judge(&event, &event.local, 20, &moment);
+    let told = play.tracker.get().expect("an owner");
     // What has become of it since isn't told by this event.
     assert_eq!((told.task.uid, told.task.comm()), (None, &b"f"[..]));
 }
@@ -220,8 +220,8 @@ fn a_child_that_goes_with_its_listener_is_who_closes_its() {
             listeners: &play.listeners,
             sockets: true,
         };
-        play.keeper.judge(&event, &event.local, 20, &moment);
-        play.keeper.get().map(|owner| owner.task.pid)
+        play.tracker.judge(&event, &event.local, 20, &moment);
+        play.tracker.get().map(|owner| owner.task.pid)
     };
     assert_eq!(told(5), Some(5));
     assert_eq!(told(6), None);
@@ -251,8 +251,8 @@ fn who_is_on_its_way_out_still_closes_what_it_has() {
         listeners: &play.listeners,
         sockets: true,
     };
-    play.keeper.judge(&event, &event.local, 20, &moment);
-    let told = play.keeper.get().expect("an owner");
+    play.tracker.judge(&event, &event.local, 20, &moment);
+    let told = play.tracker.get().expect("an owner");
     assert_eq!((told.task.pid, told.source), (5, Cached));
 }
 

@@ -13,16 +13,16 @@ const LEAST: usize = 262_144;
 
 /// Those sockets.
 #[derive(Debug)]
-pub struct TurnedAway {
+pub(super) struct Refused {
     sockets: Numbers<u64>,
     room: usize,
     more: u64,
 }
 
-impl TurnedAway {
+impl Refused {
     /// None as yet, where so many connections have room.
-    pub fn new(room: usize) -> TurnedAway {
-        TurnedAway {
+    pub(super) fn new(room: usize) -> Refused {
+        Refused {
             sockets: Numbers::default(),
             room: room.max(LEAST),
             more: 0,
@@ -31,7 +31,7 @@ impl TurnedAway {
 
     /// Whether an event that no connection begins with is of one of them; its
     /// CLOSE is the last.
-    pub fn has(&mut self, event: &Event) -> bool {
+    pub(super) fn has(&mut self, event: &Event) -> bool {
         match event.is_close() {
             true if self.sockets.remove(&event.socket) => true,
             true => {
@@ -44,7 +44,7 @@ impl TurnedAway {
     }
 
     /// The connection that this is the first event of finds no room.
-    pub fn add(&mut self, event: &Event) {
+    pub(super) fn add(&mut self, event: &Event) {
         if event.is_close() {
             self.sockets.remove(&event.socket);
         } else if self.sockets.len() < self.room {
@@ -55,7 +55,7 @@ impl TurnedAway {
     }
 
     /// The socket's address is that of another connection now.
-    pub fn forget(&mut self, socket: u64) {
+    pub(super) fn forget(&mut self, socket: u64) {
         self.sockets.remove(&socket);
     }
 }
@@ -68,9 +68,9 @@ mod tests {
 
     #[test]
     fn beyond_its_room_nobody_unknown_is_let_in() {
-        let mut away = TurnedAway {
+        let mut away = Refused {
             room: 2,
-            ..TurnedAway::new(0)
+            ..Refused::new(0)
         };
         let opened = |s| state(0, s, State::Close, State::SynSent, (1, 80));
         let middle = |s| state(0, s, State::SynSent, State::Established, (1, 80));

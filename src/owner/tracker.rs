@@ -25,7 +25,7 @@ pub struct Moment<'a> {
 
 /// The claim, and what was told of it last.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Keeper {
+pub(crate) struct Tracker {
     claim: Option<Kept>,
     /// Since when the claim is known.
     since: u64,
@@ -147,9 +147,9 @@ fn ends(event: &Event) -> bool {
     )
 }
 
-impl Keeper {
+impl Tracker {
     /// The owner, as it was told last.
-    pub fn get(&self) -> Option<Owner> {
+    pub(crate) fn get(&self) -> Option<Owner> {
         let told = self.told?;
         let claim = self.claim.filter(|claim| claim.pid == told.pid);
         let thread = claim.filter(|_| told.thread);
@@ -169,7 +169,7 @@ impl Keeper {
 
     /// Takes an owner found at the start, seen at `time`, where events have told
     /// nothing.
-    pub fn find(&mut self, owner: &Owner, time: u64) {
+    pub(crate) fn find(&mut self, owner: &Owner, time: u64) {
         if self.claim.is_none() {
             let claim = Kept::new(owner);
             (self.claim, self.since) = (Some(claim), time);
@@ -178,7 +178,7 @@ impl Keeper {
     }
 
     /// Takes what an event says of the owner, if it is better known than before.
-    pub fn learn(&mut self, event: &Event) {
+    pub(crate) fn learn(&mut self, event: &Event) {
         let Some(new) = &event.owner else { return };
         let known = self.claim.map_or(0, |old| rank(old.source));
         if rank(new.source) < known {
@@ -212,12 +212,18 @@ impl Keeper {
 
     /// Whose the connection with this local end, born at this time, is at an
     /// event that was learned: what can be told.
-    pub fn judge(&mut self, event: &Event, local: &Endpoint, born: u64, moment: &Moment<'_>) {
+    pub(crate) fn judge(
+        &mut self,
+        event: &Event,
+        local: &Endpoint,
+        born: u64,
+        moment: &Moment<'_>,
+    ) {
         self.told = self.judged(Some(event), event.time, (local, born), moment);
     }
 
     /// The same at a time without an event.
-    pub fn review(&mut self, time: u64, local: &Endpoint, born: u64, moment: &Moment<'_>) {
+    pub(crate) fn review(&mut self, time: u64, local: &Endpoint, born: u64, moment: &Moment<'_>) {
         self.told = self.judged(None, time, (local, born), moment);
     }
 

@@ -1,6 +1,6 @@
 //! Events that the kernel kept from the programs without a word.
 //!
-//! Contract: [`Passes::skipped`] only goes up, and is never more than there
+//! Contract: [`Misses::skipped`] only goes up, and is never more than there
 //! were. Before Linux 6.7 nobody counts how often the programs on a perf event
 //! are passed by (v6.1 kernel/trace/bpf_trace.c, trace_call_bpf), so a program
 //! on the raw tracepoints, which is never passed by, counts all passes and they
@@ -10,8 +10,8 @@
 use crate::bpf::load::{Extras, Program, Target};
 use crate::bpf::maps::Maps;
 use crate::bpf::tally::{Counts, Tally};
+use crate::bpf_link::Template;
 use crate::error::Error;
-use crate::programs::COUNT;
 use crate::tracepoint::Attached;
 use nix::sys::utsname::uname;
 
@@ -21,7 +21,7 @@ const LOOKS: usize = 8;
 
 /// What counts the passes.
 #[derive(Debug)]
-pub struct Passes {
+pub struct Misses {
     attached: Vec<Attached>,
     /// By CPU: the runs at the start that came before their passes were counted.
     ahead: Vec<i64>,
@@ -48,11 +48,11 @@ fn ahead(counts: Counts) -> i64 {
     counts.ran.wrapping_sub(counts.passed) as i64
 }
 
-impl Passes {
-    /// Starts to count at these tracepoints, all of which have their program
-    /// attached, which counts its runs.
-    pub fn count(maps: &Maps, tracepoints: &[&str]) -> Result<Passes, Error> {
-        let program = Program::load(&COUNT, Target::Every, maps, Extras::NONE)?;
+impl Misses {
+    /// Starts to count at these tracepoints, by the program `count`: all of them
+    /// have their program attached, which counts its runs.
+    pub fn count(count: &Template, maps: &Maps, tracepoints: &[&str]) -> Result<Misses, Error> {
+        let program = Program::load(count, Target::Every, maps, Extras::NONE)?;
         let mut attached = Vec::new();
         for name in tracepoints {
             attached.push(program.attach_to(name)?);
@@ -60,7 +60,7 @@ impl Passes {
         let tally = maps.tally();
         let least = |cpu| (0..LOOKS).map(|_| ahead(tally.of(cpu))).min();
         let ahead = (0..tally.cpus()).map(|cpu| least(cpu).unwrap_or(0));
-        Ok(Passes {
+        Ok(Misses {
             ahead: ahead.collect(),
             attached,
             last: None,

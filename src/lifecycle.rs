@@ -29,6 +29,7 @@ mod verdict;
 use crate::lifecycle::existing::Table;
 use crate::model::ability::Abilities;
 use crate::model::event::{Event, What};
+use crate::model::hash::ByNumber;
 use crate::model::sort;
 use crate::model::tcp::State;
 use crate::model::text;
@@ -41,7 +42,7 @@ use history::History;
 use refused::Refused;
 use request_sock::RequestSocks;
 use resent::Counts;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use totals::Totals;
 
 /// How long after CLOSE a reset is waited for that belongs to it, in
@@ -85,7 +86,7 @@ pub struct Connections {
     totals: Totals,
     slots: Vec<Connection>,
     free: Vec<u32>,
-    by_socket: HashMap<u64, u32>,
+    by_socket: ByNumber<u64, u32>,
     /// Ends without a record yet.
     ended: VecDeque<Ended>,
     /// Those that wait for the kernel's last word on them.
@@ -128,7 +129,7 @@ impl Connections {
             totals: Totals::default(),
             slots: Vec::new(),
             free: Vec::new(),
-            by_socket: HashMap::new(),
+            by_socket: ByNumber::default(),
             ended: VecDeque::new(),
             destroys: Destroys::default(),
             requests: RequestSocks::default(),

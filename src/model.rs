@@ -4,6 +4,7 @@
 
 pub mod ability;
 pub mod event;
+pub mod hash;
 pub mod loss;
 pub(crate) mod recent;
 pub(crate) mod sort;

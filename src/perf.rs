@@ -13,6 +13,7 @@ mod ahead;
 pub mod cursor;
 pub mod feed;
 mod gap;
+pub mod merge;
 mod news;
 pub mod record;
 pub mod ring;
@@ -25,6 +26,7 @@ use crate::sys::{Errno, memory, time};
 use cursor::{Cursor, Part, count_samples};
 use feed::{Feed, open_error, shortfall};
 use gap::Gap;
+use merge::{Merge, Step};
 use news::{NewsRing, NewsRings};
 pub use record::Sample;
 use record::{Body, News, Topic};
@@ -41,6 +43,9 @@ const DEFAULT_MIN: usize = 128 << 10;
 
 /// Records handed out before what they used goes back to the kernel.
 const BATCH: usize = 1024;
+/// The same for each ring, where there are many: to look at all of them takes
+/// its time.
+const EACH: usize = 16;
 
 /// The rings of all online CPUs.
 #[derive(Debug)]
@@ -356,24 +361,15 @@ impl Rings {
                 cursor.look();
             }
         }
-        // Most rings of many CPUs have nothing.
-        cursors.retain(|cursor| !cursor.is_done());
+        let mut merge = Merge::new(cursors);
         let gaps: Vec<&Gap> = parts.iter().filter_map(Part::gap).collect();
         let open = || gaps.iter().filter(|gap| gap.is_open());
         let mut any_open = open().next().is_some();
-        for _ in 0..BATCH {
-            let next = cursors
-                .iter_mut()
-                .filter(|c| !c.is_done())
-                .min_by_key(|c| c.time());
-            let Some(cursor) = next else {
-                return Progress::Empty;
-            };
-            if cursor.time() >= until {
-                return Progress::Held;
-            }
-            let Some(sample) = cursor.take() else {
-                continue;
+        for _ in 0..BATCH.max(EACH * parts.len()) {
+            let sample = match merge.next(until) {
+                Step::Sample(sample) => sample,
+                Step::Held => return Progress::Held,
+                Step::Empty => return Progress::Empty,
             };
             match sample.body {
                 Body::Sample { .. } if any_open => open().for_each(|gap| miss(gap.topic, sink)),

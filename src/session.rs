@@ -8,9 +8,10 @@
 //! event can wait.
 
 pub(crate) mod notify;
+mod pace;
 mod search;
 mod start;
-pub(crate) mod view;
+pub mod view;
 
 use crate::capture::{Confinement, Source};
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
@@ -29,21 +30,13 @@ use crate::snapshot::helper::Helper;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, limits, time};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use pace::{IDLE, Pace};
 use search::Search;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 const MILLI: u64 = 1_000_000;
-
-/// The longest an event waits to be read.
-const IDLE: u64 = 100 * MILLI;
-/// The same during the first moments, so that the first event shows at once.
-const EAGER: u64 = 10 * MILLI;
-/// How long the first moments last.
-const EAGER_FOR: u64 = 1000 * MILLI;
-/// When to come back for samples that were held back.
-const SETTLED: u64 = 2 * MILLI;
 
 /// What epoll tells apart.
 const WAKE_SIGNAL: u64 = u64::MAX;
@@ -227,17 +220,15 @@ fn watch_until(
 ) -> Result<(), Error> {
     let start = time::monotonic();
     let mut losses_at = start;
-    let mut held = false;
+    let mut pace = Pace::new(start);
     let mut events = [EpollEvent::empty(); 16];
     loop {
         let now = time::monotonic();
-        let pace = match held {
-            true => SETTLED,
-            false if now.saturating_sub(start) < EAGER_FOR => EAGER,
-            false => IDLE,
-        };
         let until = deadline.unwrap_or(u64::MAX);
-        let wait = pace.min(until.saturating_sub(now)).div_ceil(MILLI);
+        let wait = pace
+            .wait(now)
+            .min(until.saturating_sub(now))
+            .div_ceil(MILLI);
         let timeout = EpollTimeout::from(wait as u8);
         let ready = match epoll.wait(&mut events, timeout).map_err(Errno::from) {
             Ok(count) => &events[..count],
@@ -277,10 +268,13 @@ fn watch_until(
         let stop = signals.stop() || now >= until;
         let settled = now.saturating_sub(start::SETTLE);
         search.read(view);
-        held = source.drain(settled, &mut |event, processes| {
+        let mut came = false;
+        let held = source.drain(settled, &mut |event, processes| {
+            came = true;
             search.note(event);
             view.take(event, processes)
         });
+        pace.looked(now, came, held);
         search.step(source, view, settled);
         view.settle(settled);
         if now.saturating_sub(losses_at) >= IDLE {

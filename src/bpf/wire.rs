@@ -5,7 +5,7 @@
 
 use super::layout::*;
 use crate::model::ability::Abilities;
-use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What};
+use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What, comm};
 use crate::model::tcp::{Endpoint, State, Wire};
 use crate::order::{Order, Value};
 use std::fmt;
@@ -39,8 +39,11 @@ impl fmt::Display for DecodeError {
 
 /// A task's name, without what an older one may have left behind its end.
 fn name(mut name: [u8; COMM_LEN]) -> [u8; COMM_LEN] {
-    let end = name.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
-    name[end..].fill(0);
+    let end = comm(&name).len();
+    let all = u128::from_le_bytes(name);
+    // A shift by all bits is none.
+    let kept = all & !u128::MAX.checked_shl(8 * end as u32).unwrap_or(0);
+    name = kept.to_le_bytes();
     name
 }
 

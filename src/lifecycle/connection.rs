@@ -308,24 +308,19 @@ impl Connection {
         self.more
     }
 
-    /// Nanoseconds in each state whose beginning and end were seen, in order,
-    /// each state once. Empty where it isn't known whole.
+    /// Hands out nanoseconds in each state whose beginning and end were seen, in
+    /// order, each state once; none where it isn't known whole.
+    pub fn each_state(&self, see: &mut dyn FnMut(State, u64)) {
+        let kept = if self.more > 0 { &[] } else { self.kept() };
+        packed::each_state(kept, see);
+    }
+
+    /// All that [`Connection::each_state`] hands out.
+    #[cfg(test)]
     pub fn states(&self) -> Vec<(State, u64)> {
-        let mut states: Vec<(State, u64)> = Vec::new();
-        if self.more > 0 {
-            return states;
-        }
-        for pair in self.kept().windows(2) {
-            let Some(state) = pair[0].state() else {
-                continue;
-            };
-            let time = pair[1].since().saturating_sub(pair[0].since());
-            match states.iter_mut().find(|(known, _)| *known == state) {
-                Some((_, sum)) => *sum += time,
-                None => states.push((state, time)),
-            }
-        }
-        states
+        let mut all = Vec::new();
+        self.each_state(&mut |state, sum| all.push((state, sum)));
+        all
     }
 
     fn entered(&self, state: State) -> Option<u64> {

@@ -10,7 +10,8 @@ use super::ended::Ended;
 #[cfg(test)]
 use crate::model::event::What;
 use crate::model::event::{Destroyed, Event, Task};
-use std::collections::{HashMap, VecDeque};
+use crate::model::hash::ByNumber;
+use std::collections::VecDeque;
 
 /// How long an end waits, in nanoseconds: a process may have to close the socket
 /// first.
@@ -46,13 +47,13 @@ pub(super) struct DestroyedEnd {
 #[derive(Debug, Default)]
 pub(super) struct Destroys {
     /// By the slot of the connection.
-    waiting: HashMap<u32, Waiting>,
+    waiting: ByNumber<u32, Waiting>,
     /// When each is due, its slot and its number.
     order: VecDeque<(u64, u32, u64)>,
     /// The slots of those of which only the message is missing.
-    cookies: HashMap<u64, u32>,
+    cookies: ByNumber<u64, u32>,
     /// Messages without an event, those of this time and of the one before.
-    early: [HashMap<u64, Destroyed>; 2],
+    early: [ByNumber<u64, Destroyed>; 2],
     turned: u64,
 }
 
@@ -82,7 +83,7 @@ impl Destroys {
 
     /// How much there is of anything.
     pub(super) fn held(&self) -> usize {
-        let early: usize = self.early.iter().map(HashMap::len).sum();
+        let early: usize = self.early.iter().map(ByNumber::len).sum();
         self.waiting.len() + self.order.len() + self.cookies.len() + early
     }
 
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn messages_about_others_are_let_go() {
         let mut table = Connections::new(10, 10, 0, TELLS);
-        let early = |t: &Connections| t.destroys.early.iter().map(HashMap::len).sum::<usize>();
+        let early = |t: &Connections| t.destroys.early.iter().map(ByNumber::len).sum::<usize>();
         table.last_word(&said(1, 1));
         table.note(&last(1, 99, 1));
         assert_eq!(early(&table), 0);

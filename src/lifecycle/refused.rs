@@ -6,7 +6,7 @@
 //! and until they have gone takes every one that is not known for one of them.
 
 use crate::model::event::Event;
-use std::collections::HashSet;
+use crate::model::hash::Numbers;
 
 /// Sockets remembered at least, of 8 bytes each and what a table adds.
 const LEAST: usize = 262_144;
@@ -14,7 +14,7 @@ const LEAST: usize = 262_144;
 /// Those sockets.
 #[derive(Debug)]
 pub(super) struct Refused {
-    sockets: HashSet<u64>,
+    sockets: Numbers<u64>,
     room: usize,
     more: u64,
 }
@@ -23,7 +23,7 @@ impl Refused {
     /// None as yet, where so many connections have room.
     pub(super) fn new(room: usize) -> Refused {
         Refused {
-            sockets: HashSet::new(),
+            sockets: Numbers::default(),
             room: room.max(LEAST),
             more: 0,
         }

@@ -21,8 +21,12 @@ pub struct Task {
 
 /// A name as the kernel has it: any bytes but NUL.
 pub fn comm(name: &[u8; COMM_LEN]) -> &[u8] {
-    let len = name.iter().position(|&b| b == 0);
-    &name[..len.unwrap_or(COMM_LEN)]
+    const ONES: u128 = u128::MAX / 0xff;
+    let all = u128::from_le_bytes(*name);
+    // The highest bit of the first byte that is 0, and of some behind it.
+    let zeros = all.wrapping_sub(ONES) & !all & (ONES << 7);
+    let len = zeros.trailing_zeros() / 8;
+    name.get(..len as usize).unwrap_or(name)
 }
 
 impl Task {

@@ -1,57 +1,146 @@
 //! Numbers, addresses and times as text, appended without allocating.
 
 use crate::model::tcp::Endpoint;
+use crate::sys::append::{append, append_word};
 use crate::sys::time::{self, Civil};
-use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Appends a number in decimal.
-pub fn number(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+/// The digits of eight, "00000000".
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+/// The numbers of eight digits.
+const EIGHT: u64 = 100_000_000;
+
+/// The eight decimal digits of a number below 100,000,000, a byte each, the
+/// highest one in the lowest byte: by pairs of halves, all at once.
+#[inline]
+fn digits(value: u32) -> u64 {
+    let value = u64::from(value);
+    // Of fours, of twos, of ones; each is divided by a multiplication.
+    let high = (value * 109_951_163) >> 40;
+    let fours = high | (value - high * 10_000) << 32;
+    let high = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = high | (fours - high * 100) << 16;
+    let high = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    high | (twos - high * 10) << 8
 }
 
-/// Appends the last `width` decimal digits of a number, with leading zeros.
-pub fn padded(out: &mut Vec<u8>, value: u32, width: usize) {
-    let start = out.len();
-    out.resize(start + width, b'0');
-    let mut rest = value;
-    for digit in out[start..].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
+/// Appends eight digits without leading zeros; `text` is what they look like.
+#[inline(always)]
+fn trimmed(out: &mut Vec<u8>, digits: u64, text: u64) {
+    // The last one stays.
+    let zeros = (digits | 1 << 56).trailing_zeros() / 8;
+    append_word(out, text >> (8 * zeros), 8 - zeros);
+}
+
+/// Appends a number in decimal.
+pub fn number(out: &mut Vec<u8>, value: u64) {
+    let low = match value {
+        0..EIGHT => {
+            let digits = digits(value as u32);
+            return trimmed(out, digits, digits | ZEROS);
+        }
+        _ => value % EIGHT,
+    };
+    number(out, value / EIGHT);
+    append_word(out, digits(low as u32) | ZEROS, 8);
+}
+
+/// Appends the last `width` decimal digits of a number, eight at most, with
+/// leading zeros.
+pub fn padded(out: &mut Vec<u8>, value: u32, width: u32) {
+    let digits = digits(value % EIGHT as u32) | ZEROS;
+    let width = width.min(8);
+    append_word(out, digits >> ((8 * (8 - width)) % 64), width);
+}
+
+/// The eight hexadecimal digits of a number as text, and as numbers.
+fn hex_digits(value: u32) -> (u64, u64) {
+    let value = u64::from(value);
+    let fours = (value & 0xffff_0000) << 16 | value & 0xffff;
+    let twos = (fours & 0xff00_0000_ff00) << 8 | fours & 0xff_0000_00ff;
+    let ones = (twos & 0x00f0_00f0_00f0_00f0) << 4 | twos & 0x000f_000f_000f_000f;
+    let digits = ones.swap_bytes();
+    // Those from 10 on are letters.
+    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (digits + ZEROS + letters * 0x27, digits)
 }
 
 /// Appends a number in hexadecimal.
 pub fn hex(out: &mut Vec<u8>, value: u64) {
-    // Writing to a Vec can't fail.
-    let _ = write!(out, "{value:x}");
+    let (text, digits) = hex_digits(value as u32);
+    match value >> 32 {
+        0 => trimmed(out, digits, text),
+        high => {
+            hex(out, high);
+            append_word(out, text, 8);
+        }
+    }
 }
 
 /// Appends an address.
 pub fn address(out: &mut Vec<u8>, addr: IpAddr) {
     match addr {
         IpAddr::V4(v4) => ipv4(out, v4),
-        // Writing to a Vec can't fail.
-        IpAddr::V6(v6) => drop(write!(out, "{v6}")),
+        IpAddr::V6(v6) => ipv6(out, v6),
     }
 }
 
+/// Appends a number below 256 and what follows it.
+#[inline]
+fn octet(out: &mut Vec<u8>, value: u8, end: u8, ends: u32) {
+    let value = u32::from(value);
+    let (hundreds, tens) = ((value * 41) >> 12, (value * 205) >> 11);
+    let ones = value - tens * 10;
+    let tens = tens - hundreds * 10;
+    let text = (hundreds | tens << 8 | ones << 16) + 0x30_3030 + (u32::from(end) << 24);
+    let zeros = u32::from(value < 10) + u32::from(value < 100);
+    append_word(out, u64::from(text >> (8 * zeros)), 3 + ends - zeros);
+}
+
 fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr) {
-    for (i, octet) in addr.octets().into_iter().enumerate() {
-        if i > 0 {
-            out.push(b'.');
+    let [first, second, third, last] = addr.octets();
+    for part in [first, second, third] {
+        octet(out, part, b'.', 1);
+    }
+    octet(out, last, 0, 0);
+}
+
+/// As RFC 5952 has it: the first of the longest runs of zeros is left out.
+fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
+    if let Some(v4) = addr.to_ipv4_mapped() {
+        append(out, b"::ffff:");
+        return ipv4(out, v4);
+    }
+    let parts = addr.segments();
+    // From where to where, and the same of the run that is looked at.
+    let (mut longest, mut run) = (0..0, 0..0);
+    for (at, part) in parts.into_iter().enumerate() {
+        if part != 0 {
+            continue;
         }
-        number(out, u64::from(octet));
+        if run.end != at {
+            run.start = at;
+        }
+        run.end = at + 1;
+        if run.len() > longest.len().max(1) {
+            longest = run.clone();
+        }
+    }
+    for (at, part) in parts.into_iter().enumerate() {
+        if longest.contains(&at) {
+            continue;
+        }
+        if at > 0 {
+            append_word(
+                out,
+                u64::from_le_bytes(*b"::      "),
+                1 + u32::from(at == longest.end),
+            );
+        }
+        hex(out, part.into());
+    }
+    if longest.end == parts.len() {
+        append(out, b"::");
     }
 }
 
@@ -59,13 +148,13 @@ fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr) {
 pub fn endpoint(out: &mut Vec<u8>, end: &Endpoint) {
     match end.addr {
         IpAddr::V4(v4) => ipv4(out, v4),
-        IpAddr::V6(_) => {
-            out.push(b'[');
-            address(out, end.addr);
-            out.push(b']');
+        IpAddr::V6(v6) => {
+            append(out, b"[");
+            ipv6(out, v6);
+            append(out, b"]");
         }
     }
-    out.push(b':');
+    append_word(out, b':'.into(), 1);
     number(out, u64::from(end.port));
 }
 
@@ -127,16 +216,16 @@ impl Stamps {
             *cached = seconds;
             text.clear();
             let civil = time::local(seconds);
-            text.extend_from_slice(MONTHS[usize::from(civil.month)]);
+            append(text, MONTHS[usize::from(civil.month)]);
             text.push(b' ');
             padded(text, u32::from(civil.day), 2);
             text.push(b' ');
             number(text, civil.year.max(0) as u64);
             text.push(b' ');
             clock(text, &civil);
+            text.push(b'.');
         }
-        out.extend_from_slice(text);
-        out.push(b'.');
+        append(out, text);
         padded(out, (rest / 1_000_000) as u32, 3);
     }
 
@@ -155,11 +244,12 @@ impl Stamps {
             padded(text, u32::from(civil.day), 2);
             text.push(b'T');
             clock(text, &civil);
+            text.push(b'.');
         }
-        out.extend_from_slice(text);
-        out.push(b'.');
-        padded(out, rest as u32, 9);
-        out.push(b'Z');
+        append(out, text);
+        padded(out, (rest / EIGHT) as u32, 1);
+        padded(out, rest as u32, 8);
+        append_word(out, b'Z'.into(), 1);
     }
 }
 
@@ -195,6 +285,23 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_those_of_the_standard_library() {
+        let around = (0..20).map(|n| 10u64.pow(n));
+        let around = around.flat_map(|n| [n - 1, n, n + 1, n.wrapping_mul(7)]);
+        let powers = (0..64).flat_map(|n| [1 << n, (1 << n) - 1]);
+        for value in around.chain(powers).chain(0..2000) {
+            assert_eq!(text(|o| number(o, value)), value.to_string());
+            assert_eq!(text(|o| hex(o, value)), format!("{value:x}"));
+            let low = value as u32;
+            for width in 1..=8 {
+                let all = format!("{low:08}");
+                let last = &all[all.len() - width..];
+                assert_eq!(text(|o| padded(o, low, width as u32)), last);
+            }
+        }
+    }
+
+    #[test]
     fn endpoints() {
         let end = |addr: &str, port| {
             let addr = addr.parse().expect("address");
@@ -203,6 +310,23 @@ mod tests {
         assert_eq!(end("10.100.10.150", 39134), "10.100.10.150:39134");
         assert_eq!(end("2001:db8::1", 443), "[2001:db8::1]:443");
         assert_eq!(end("::", 0), "[::]:0");
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_standard_library() {
+        let same = |addr: IpAddr| assert_eq!(text(|o| address(o, addr)), addr.to_string());
+        for octet in 0..=255 {
+            same(Ipv4Addr::new(octet, 255 - octet, octet ^ 0x55, octet).into());
+        }
+        // Zeros in all places.
+        for zeros in 0..=255u16 {
+            let part = |at: u16| if zeros >> at & 1 == 1 { 0 } else { 0xa07 << at };
+            let parts: [u16; 8] = std::array::from_fn(|at| part(at as u16));
+            same(Ipv6Addr::from(parts).into());
+        }
+        for addr in ["::ffff:10.0.0.1", "::ffff:0:1", "::1:ffff", "fe80::1:0:0:1"] {
+            same(addr.parse().expect("an address"));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::model::event::What;
 use crate::model::loss::Lost;
 use crate::model::tcp::State;
 use crate::model::text::{self, Stamps};
+use crate::sys::append::append;
 use std::io::Write;
 
 /// `Dec 30 2024 22:05:25.454 State Change: SRC=… DST=… PID=… COMM=… STATE=…`
@@ -47,22 +48,22 @@ impl Format for Classic {
             | What::Destroyed { .. } => return,
         };
         self.stamps.local(out, shown.wall);
-        out.extend_from_slice(title.as_bytes());
+        append(out, title.as_bytes());
         text::endpoint(out, &event.local);
-        out.extend_from_slice(b" DST=");
+        append(out, b" DST=");
         text::endpoint(out, &event.peer);
         owner(out, event.owner.as_ref());
         if let Some(state) = state {
-            out.extend_from_slice(b" STATE=");
-            out.extend_from_slice(state.description().as_bytes());
+            append(out, b" STATE=");
+            append(out, state.description().as_bytes());
         }
         if let Some(errno) = error {
-            out.extend_from_slice(b" ERROR=");
-            out.extend_from_slice(errno_name(errno).as_bytes());
+            append(out, b" ERROR=");
+            append(out, errno_name(errno).as_bytes());
         }
         elsewhere(out, self.shape, event.netns, event.owner.as_ref());
         if self.shape.on_cpu {
-            out.extend_from_slice(b" ON_CPU=");
+            append(out, b" ON_CPU=");
             text::number(out, u64::from(event.on_cpu.pid));
             out.push(b'/');
             escape::comm(out, event.on_cpu.comm());

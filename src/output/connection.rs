@@ -9,6 +9,7 @@ use super::{escape, words};
 use crate::lifecycle::totals::{Busiest, Totals};
 use crate::model::ability::Abilities;
 use crate::model::text::{self, Stamps};
+use crate::sys::append::append;
 
 const NANOS: u64 = 1_000_000_000;
 
@@ -35,15 +36,15 @@ pub(super) fn classic(
 ) {
     let (connection, counters) = (record.connection, &record.ended.counters);
     stamps.local(out, record.ended.wall);
-    out.extend_from_slice(b" Connection: SRC=");
+    append(out, b" Connection: SRC=");
     text::endpoint(out, connection.local());
-    out.extend_from_slice(b" DST=");
+    append(out, b" DST=");
     text::endpoint(out, connection.peer());
     words::owner(out, connection.owner().as_ref());
-    out.extend_from_slice(b" DIRECTION=");
-    out.extend_from_slice(connection.direction().name().as_bytes());
+    append(out, b" DIRECTION=");
+    append(out, connection.direction().name().as_bytes());
     if let Some(duration) = connection.duration() {
-        out.extend_from_slice(b" SECONDS=");
+        append(out, b" SECONDS=");
         seconds(out, duration);
     }
     let sent_again = &record.ended.resent;
@@ -56,20 +57,20 @@ pub(super) fn classic(
         (" RETRANSMIT_EVENTS=", events),
     ] {
         if let Some(value) = value {
-            out.extend_from_slice(name.as_bytes());
+            append(out, name.as_bytes());
             text::number(out, value);
         }
     }
     if let Some(cause) = connection.cause() {
-        out.extend_from_slice(b" CAUSE=");
-        out.extend_from_slice(cause.name().as_bytes());
+        append(out, b" CAUSE=");
+        append(out, cause.name().as_bytes());
     }
     if let Some(reason) = reason_name(record, reasons) {
-        out.extend_from_slice(b" REASON=");
+        append(out, b" REASON=");
         escape::comm(out, reason.as_bytes());
     }
     if record.ended.end_seen == Some(false) {
-        out.extend_from_slice(b" END_SEEN=no");
+        append(out, b" END_SEEN=no");
     }
     let owner = connection.owner();
     words::elsewhere(out, shape, connection.netns(), owner.as_ref());
@@ -98,15 +99,19 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
     if let Some(duration) = connection.duration() {
         number(out, keys::CONNECTION_DURATION_NS, duration);
     }
-    let states = connection.states();
-    if !states.is_empty() {
-        keys::CONNECTION_STATES_NS.next(out);
-        for (at, (state, nanos)) in states.iter().enumerate() {
-            out.extend_from_slice(if at == 0 { b"{\"" } else { b",\"" });
-            out.extend_from_slice(state.name().as_bytes());
-            out.extend_from_slice(b"\":");
-            text::number(out, *nanos);
+    let mut first = true;
+    connection.each_state(&mut |state, nanos| {
+        if std::mem::take(&mut first) {
+            keys::CONNECTION_STATES_NS.next(out);
+            append(out, b"{\"");
+        } else {
+            append(out, b",\"");
         }
+        append(out, state.name().as_bytes());
+        append(out, b"\":");
+        text::number(out, nanos);
+    });
+    if !first {
         out.push(b'}');
     }
     let (sent_again, tells) = (&record.ended.resent, record.tells);
@@ -183,8 +188,7 @@ pub(super) fn json_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals)
     }
     let mut list = |key: Key<Objects>, exact: Option<Key<Boolean>>, items: Vec<Vec<u8>>| {
         key.next(out);
-        out.push(b'[');
-        out.extend_from_slice(&items.join(&b","[..]));
+        append(out, &items.join(&b","[..]));
         out.push(b']');
         if let Some(exact) = exact {
             boolean(out, exact, false);
@@ -234,10 +238,10 @@ pub(super) fn classic_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Tota
         (summary.lost, " events lost.\n"),
     ] {
         if what == " opened, " {
-            out.extend_from_slice(b"Connections: ");
+            append(out, b"Connections: ");
         }
         text::number(out, value);
-        out.extend_from_slice(what.as_bytes());
+        append(out, what.as_bytes());
     }
     busiest(out, "Busiest processes: ", &totals.processes, &|out,
                                                              (
@@ -261,7 +265,7 @@ fn busiest<K: Copy + PartialEq>(
 ) {
     let top = busiest.top();
     for (at, (key, count)) in top.iter().enumerate() {
-        out.extend_from_slice(if at == 0 { heading.as_bytes() } else { b", " });
+        append(out, if at == 0 { heading.as_bytes() } else { b", " });
         write(out, key);
         out.push(b' ');
         text::number(out, *count);
@@ -271,6 +275,6 @@ fn busiest<K: Copy + PartialEq>(
             true => b".\n",
             false => b" (at most: there were too many to count each).\n",
         };
-        out.extend_from_slice(end);
+        append(out, end);
     }
 }

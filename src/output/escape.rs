@@ -4,6 +4,7 @@
 //! JSON) valid UTF-8, on one line, and can't end the field it stands in.
 
 use crate::model::text::is_unseen;
+use crate::sys::append::append;
 
 /// Appends a task's name as a log line shows it: as it is when it is printable
 /// ASCII without space, `"`, `\` and `=`; otherwise in double quotes with C
@@ -15,19 +16,19 @@ pub(crate) fn comm(out: &mut Vec<u8>, name: &[u8]) {
         return;
     }
     if name != b"-" && name.iter().all(plain) {
-        out.extend_from_slice(name);
+        append(out, name);
         return;
     }
     out.push(b'"');
     for &byte in name {
         match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\r' => out.extend_from_slice(b"\\r"),
+            b'"' | b'\\' => append(out, &[b'\\', byte]),
+            b'\n' => append(out, b"\\n"),
+            b'\t' => append(out, b"\\t"),
+            b'\r' => append(out, b"\\r"),
             b' '..=b'~' => out.push(byte),
             _ => {
-                out.extend_from_slice(b"\\x");
+                append(out, b"\\x");
                 hex(out, byte);
             }
         }
@@ -35,34 +36,47 @@ pub(crate) fn comm(out: &mut Vec<u8>, name: &[u8]) {
     out.push(b'"');
 }
 
-/// Appends a JSON string with its quotes. Bytes that are not UTF-8 become
-/// U+FFFD, as `String::from_utf8_lossy` does; characters that a terminal may obey
-/// or hide ([`is_unseen`]) are escaped, in UTF-16 as JSON has it.
+/// Appends a JSON string with its quotes; see [`json_text`].
 pub(crate) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
+    json_text(out, text);
+    out.push(b'"');
+}
+
+/// Appends what stands in a JSON string. Bytes that are not UTF-8 become
+/// U+FFFD, as `String::from_utf8_lossy` does; characters that a terminal may obey
+/// or hide ([`is_unseen`]) are escaped, in UTF-16 as JSON has it.
+pub(super) fn json_text(out: &mut Vec<u8>, text: &[u8]) {
+    let plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
+    match text.iter().all(plain) {
+        true => append(out, text),
+        false => escaped(out, text),
+    }
+}
+
+fn escaped(out: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
-                '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
-                '\n' => out.extend_from_slice(b"\\n"),
-                '\t' => out.extend_from_slice(b"\\t"),
-                '\r' => out.extend_from_slice(b"\\r"),
+                '"' | '\\' => append(out, &[b'\\', c as u8]),
+                '\n' => append(out, b"\\n"),
+                '\t' => append(out, b"\\t"),
+                '\r' => append(out, b"\\r"),
                 c if is_unseen(c) => {
                     for code in c.encode_utf16(&mut [0; 2]) {
-                        out.extend_from_slice(b"\\u");
+                        append(out, b"\\u");
                         for byte in code.to_be_bytes() {
                             hex(out, byte);
                         }
                     }
                 }
-                _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                _ => append(out, c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
         if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
+            append(out, "\u{fffd}".as_bytes());
         }
     }
-    out.push(b'"');
 }
 
 fn hex(out: &mut Vec<u8>, byte: u8) {

@@ -11,6 +11,7 @@ use crate::model::event::What;
 use crate::model::loss::Lost;
 use crate::model::tcp::State;
 use crate::model::text::Stamps;
+use crate::sys::append::append;
 
 /// JSON lines.
 #[derive(Debug, Default)]
@@ -21,9 +22,8 @@ pub struct Json {
 impl Json {
     pub(crate) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
         keys::TIME.first(out);
-        out.push(b'"');
         self.stamps.rfc3339(out, wall);
-        out.push(b'"');
+        append(out, b"\"");
         plain(out, keys::EVENT_NAME, event);
     }
 
@@ -43,7 +43,7 @@ impl Json {
         number(out, keys::LOST_LOG_LINES, summary.lost_log_lines);
         number(out, keys::CONNECTIONS_SHOWN, summary.records);
         connection::json_totals(out, summary, totals);
-        out.extend_from_slice(b"}\n");
+        append(out, b"}\n");
     }
 }
 
@@ -97,13 +97,13 @@ impl Format for Json {
         }
         string(out, keys::ON_CPU_NAME, event.on_cpu.comm());
         number(out, keys::CPU_LOGICAL_NUMBER, u64::from(event.cpu));
-        out.extend_from_slice(b"}\n");
+        append(out, b"}\n");
     }
 
     fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
         self.open(out, record.ended.wall, "connection");
         connection::json(&mut self.stamps, out, record, reasons);
-        out.extend_from_slice(b"}\n");
+        append(out, b"}\n");
     }
 
     fn lost(&mut self, out: &mut Vec<u8>, lost: &Lost) {
@@ -113,6 +113,6 @@ impl Format for Json {
         if let Some(cpu) = lost.cpu {
             number(out, keys::CPU_LOGICAL_NUMBER, u64::from(cpu));
         }
-        out.extend_from_slice(b"}\n");
+        append(out, b"}\n");
     }
 }

@@ -10,9 +10,10 @@
 #[cfg(test)]
 mod tests;
 
+use crate::sys::append::append;
 use std::marker::PhantomData;
 
-/// A key whose value is a `T`: `,"name":`.
+/// A key whose value is a `T`: `,"name":`, with what such a value begins with.
 #[derive(Debug)]
 pub(crate) struct Key<T>(&'static str, PhantomData<T>);
 
@@ -27,7 +28,7 @@ impl<T> Copy for Key<T> {}
 impl<T> Key<T> {
     /// Appends it behind another member.
     pub(crate) fn next(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0.as_bytes());
+        append(out, self.0.as_bytes());
     }
 
     /// Begins an object with it.
@@ -120,12 +121,29 @@ pub(crate) struct Row {
     pub(crate) meaning: &'static str,
 }
 
+/// What a value of a type begins with.
+macro_rules! begins {
+    (Text) => {
+        "\""
+    };
+    (Texts) => {
+        "["
+    };
+    (Objects) => {
+        "["
+    };
+    ($other:ident) => {
+        ""
+    };
+}
+
 /// Makes the constants, and [`TABLE`] for the tests.
 macro_rules! keys {
     ($($name:ident $of:ident $key:literal, $always:expr, $known:expr, $meaning:literal;)*) => {
         $(
             #[doc = concat!("`", $key, "`")]
-            pub(crate) const $name: Key<$of> = Key(concat!(",\"", $key, "\":"), PhantomData);
+            pub(crate) const $name: Key<$of> =
+                Key(concat!(",\"", $key, "\":", begins!($of)), PhantomData);
         )*
 
         /// All keys, in the order of the README.

@@ -9,6 +9,7 @@ use crate::lifecycle::SocketId;
 use crate::model::event::{Owner, comm};
 use crate::model::tcp::{Endpoint, Wire};
 use crate::model::text::{self, Stamps};
+use crate::sys::append::{append, append_word};
 use std::net::IpAddr;
 
 pub(crate) fn number(out: &mut Vec<u8>, key: Key<Number>, value: u64) {
@@ -18,29 +19,28 @@ pub(crate) fn number(out: &mut Vec<u8>, key: Key<Number>, value: u64) {
 
 pub(super) fn boolean(out: &mut Vec<u8>, key: Key<Boolean>, value: bool) {
     key.next(out);
-    out.extend_from_slice(if value { b"true" } else { b"false" });
+    append(out, if value { b"true" } else { b"false" });
 }
 
 /// A string that needs no escaping: a name of ours.
 pub(crate) fn plain(out: &mut Vec<u8>, key: Key<Text>, value: &str) {
     key.next(out);
-    out.push(b'"');
-    out.extend_from_slice(value.as_bytes());
-    out.push(b'"');
+    append(out, value.as_bytes());
+    quote(out);
 }
 
 /// Any string, if it isn't empty.
 pub(crate) fn string(out: &mut Vec<u8>, key: Key<Text>, value: &[u8]) {
     if !value.is_empty() {
         key.next(out);
-        escape::json_string(out, value);
+        escape::json_text(out, value);
+        quote(out);
     }
 }
 
 /// Any strings.
 pub(crate) fn strings(out: &mut Vec<u8>, key: Key<Texts>, values: &[&str]) {
     key.next(out);
-    out.push(b'[');
     for (n, value) in values.iter().enumerate() {
         if n > 0 {
             out.push(b',');
@@ -50,27 +50,29 @@ pub(crate) fn strings(out: &mut Vec<u8>, key: Key<Texts>, values: &[&str]) {
     out.push(b']');
 }
 
+/// The end of a string.
+fn quote(out: &mut Vec<u8>) {
+    append_word(out, b'"'.into(), 1);
+}
+
 /// A time, in nanoseconds since the epoch.
 pub(super) fn time(out: &mut Vec<u8>, key: Key<Text>, stamps: &mut Stamps, wall: u64) {
     key.next(out);
-    out.push(b'"');
     stamps.rfc3339(out, wall);
-    out.push(b'"');
+    quote(out);
 }
 
 /// Which connection it is.
 pub(super) fn id(out: &mut Vec<u8>, id: SocketId) {
     keys::SOCKET_ID.next(out);
-    out.push(b'"');
     id.render(out);
-    out.push(b'"');
+    quote(out);
 }
 
 pub(super) fn address(out: &mut Vec<u8>, key: Key<Text>, addr: IpAddr) {
     key.next(out);
-    out.push(b'"');
     text::address(out, addr);
-    out.push(b'"');
+    quote(out);
 }
 
 fn end(out: &mut Vec<u8>, keys: (Key<Text>, Key<Number>), end: &Endpoint) {
@@ -115,9 +117,8 @@ pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>
         }
         if let Some(cgroup) = owner.cgroup {
             keys::PROCESS_CGROUP_ID.next(out);
-            out.push(b'"');
             text::number(out, cgroup);
-            out.push(b'"');
+            quote(out);
         }
     }
     plain(

@@ -6,6 +6,7 @@ use crate::lifecycle::Connections;
 use crate::lifecycle::cause::Cause;
 use crate::lifecycle::connection::{Connection, Direction};
 use crate::model::text::{self, Stamps};
+use crate::sys::append::append;
 use std::io::Write;
 
 /// Whose it was, for how long, and why it ended.
@@ -14,24 +15,24 @@ fn life(out: &mut Vec<u8>, connection: &Connection) {
     words::owner(out, connection.owner().as_ref());
     out.push(b' ');
     if connection.is_listener() {
-        out.extend_from_slice(b"listener\n");
+        append(out, b"listener\n");
         return;
     }
     if connection.direction() != Direction::Unknown {
-        out.extend_from_slice(connection.direction().name().as_bytes());
-        out.extend_from_slice(b", ");
+        append(out, connection.direction().name().as_bytes());
+        append(out, b", ");
     }
     if connection.existed() {
-        out.extend_from_slice(b"open since before the start, ");
+        append(out, b"open since before the start, ");
     } else if !connection.began() {
-        out.extend_from_slice(b"opening not seen, ");
+        append(out, b"opening not seen, ");
     }
     if let Some(duration) = connection.duration() {
         connection::seconds(out, duration);
-        out.extend_from_slice(b" s, ");
+        append(out, b" s, ");
     }
     let end = connection.cause().map_or("still open", Cause::words);
-    out.extend_from_slice(end.as_bytes());
+    append(out, end.as_bytes());
     out.push(b'\n');
 }
 
@@ -46,23 +47,23 @@ pub(crate) fn render(
     flush: &mut dyn FnMut(&mut Vec<u8>),
 ) {
     let mut stamps = Stamps::default();
-    out.extend_from_slice(b"Stopping monitoring...\n\n");
+    append(out, b"Stopping monitoring...\n\n");
     connection::classic_totals(out, summary, &connections.totals());
-    out.extend_from_slice(b"\nConnection Lifecycles:\n");
+    append(out, b"\nConnection Lifecycles:\n");
     for connection in connections.shown() {
-        out.extend_from_slice(b"Connection: ");
+        append(out, b"Connection: ");
         text::endpoint(out, connection.local());
-        out.extend_from_slice(b" -> ");
+        append(out, b" -> ");
         text::endpoint(out, connection.peer());
         let owner = connection.owner();
         words::elsewhere(out, shape, connection.netns(), owner.as_ref());
         out.push(b'\n');
         life(out, connection);
         for (wall, state) in connection.transitions() {
-            out.extend_from_slice(b"  ");
+            append(out, b"  ");
             stamps.local(out, wall);
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(state.description().as_bytes());
+            append(out, b": ");
+            append(out, state.description().as_bytes());
             out.push(b'\n');
         }
         // Writing to a Vec can't fail.

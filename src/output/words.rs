@@ -6,12 +6,13 @@ use super::escape;
 use super::format::Shape;
 use crate::model::event::Owner;
 use crate::model::text;
+use crate::sys::append::append;
 
 /// ` PID=… COMM=…` of an owner; `PID=0 COMM=-` where it isn't known.
 pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>) {
-    out.extend_from_slice(b" PID=");
+    append(out, b" PID=");
     text::number(out, owner.map_or(0, |o| u64::from(o.task.pid)));
-    out.extend_from_slice(b" COMM=");
+    append(out, b" COMM=");
     match owner {
         Some(owner) => escape::comm(out, owner.task.comm()),
         None => out.push(b'-'),
@@ -33,10 +34,10 @@ pub(super) fn elsewhere(
     if netns == own {
         return;
     }
-    out.extend_from_slice(b" NETNS=");
+    append(out, b" NETNS=");
     text::number(out, netns.into());
     if let Some(uid) = owner.and_then(|owner| owner.task.uid) {
-        out.extend_from_slice(b" UID=");
+        append(out, b" UID=");
         text::number(out, uid.into());
     }
 }

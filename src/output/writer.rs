@@ -18,6 +18,7 @@ use crate::lifecycle::Connections;
 use crate::model::loss::{Lost, Reason};
 use crate::output::notice::{self, notice};
 use crate::sandbox::{OutputAccess, Pinned};
+use crate::sys::append::append;
 use crate::sys::{Errno, Result, time};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -189,7 +190,7 @@ impl Output {
             let out = stream.buffer();
             let from = out.len();
             if self.log_format == self.format {
-                out.extend_from_slice(console.get(start..).unwrap_or_default());
+                append(out, console.get(start..).unwrap_or_default());
             } else {
                 render(formats.of(self.log_format), out);
             }

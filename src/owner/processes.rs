@@ -9,6 +9,7 @@
 //! living descendants, so that these are known to be its own. Memory is bounded.
 
 mod learn;
+mod pids;
 mod process;
 mod seed;
 mod tree;
@@ -17,8 +18,8 @@ use crate::host::proc::Name;
 use crate::model::recent::Recent;
 pub use crate::owner::lineage::Descendants;
 use crate::owner::lineage::Lineage;
+use pids::Pids;
 use process::{Index, NEVER, Process};
-use std::collections::HashMap;
 use tree::Tree;
 
 /// Living processes known at a time.
@@ -40,7 +41,7 @@ const STEPS: usize = 1024;
 pub struct Processes {
     tree: Tree,
     /// The process that has an id, or had it last.
-    by_pid: HashMap<u32, Index>,
+    by_pid: Pids,
     living: usize,
     exited: Recent<u64>,
     /// The names of processes that have ended, and whose ids nobody has since.
@@ -66,7 +67,7 @@ impl Processes {
     pub fn empty(blind: bool) -> Processes {
         Processes {
             tree: Tree::new(ENDED),
-            by_pid: HashMap::new(),
+            by_pid: Pids::default(),
             living: 0,
             exited: Recent::new(EXITED),
             parted: Recent::new(PARTED),
@@ -181,7 +182,7 @@ impl Processes {
 
     /// The process that made the one that has this id, while it lives.
     pub fn parent(&self, pid: u32) -> Option<u32> {
-        let at = *self.by_pid.get(&pid)?;
+        let at = self.by_pid.get(pid)?;
         let parent = self.tree.get(self.tree.parent(at)?)?;
         (parent.living && self.is_sure(parent)).then_some(parent.pid)
     }
@@ -198,7 +199,7 @@ impl Processes {
 
     /// When it ended, where the last process with this id has, and is kept.
     pub fn ended(&self, pid: u32) -> Option<u64> {
-        let at = *self.by_pid.get(&pid)?;
+        let at = self.by_pid.get(pid)?;
         let process = self.tree.get(at)?;
         (!process.living).then_some(process.seen)
     }
@@ -213,7 +214,7 @@ impl Processes {
         if self.blind {
             return Holder::Unknown;
         }
-        let mut next = self.by_pid.get(&pid).copied();
+        let mut next = self.by_pid.get(pid);
         while let Some(at) = next {
             let Some(process) = self.tree.get(at) else {
                 break;
@@ -240,12 +241,12 @@ impl Processes {
     }
 
     fn current(&self, pid: u32) -> Option<&Process> {
-        let process = self.tree.get(*self.by_pid.get(&pid)?)?;
+        let process = self.tree.get(self.by_pid.get(pid)?)?;
         process.living.then_some(process)
     }
 
     fn current_mut(&mut self, pid: u32) -> Option<&mut Process> {
-        let process = self.tree.get_mut(*self.by_pid.get(&pid)?)?;
+        let process = self.tree.get_mut(self.by_pid.get(pid)?)?;
         process.living.then_some(process)
     }
 

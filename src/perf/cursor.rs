@@ -11,6 +11,10 @@ use crate::sys::ring::Drain;
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 
+/// Bytes to have at hand behind the next record: another one. With many rings
+/// each is read bit by bit, and all else in between.
+const SOON: usize = 256;
+
 /// A ring that is being read.
 #[derive(Debug)]
 pub struct Part<'a> {
@@ -115,8 +119,7 @@ impl<'a> Cursor<'a> {
     fn skip(&mut self, len: usize) {
         let used = self.part.drain.used();
         used.set(used.get() + len);
-        let left = self.rest.len().saturating_sub(len);
-        self.rest = self.rest.slice(len, left).unwrap_or(Span::new(&[], &[]));
+        self.rest = self.rest.skip(len);
     }
 
     /// Finds what comes next.
@@ -134,6 +137,7 @@ impl<'a> Cursor<'a> {
             match result {
                 Ok((Record::Timed { time, body }, len)) => {
                     let step = Step::Body(body);
+                    self.rest.expect(len, SOON);
                     return Some(Next { time, step, len });
                 }
                 Ok((other, len)) => {
@@ -259,8 +263,7 @@ pub fn count_samples(bytes: (&[u8], &[u8]), layout: SampleType) -> u64 {
             Record::Lost(_) | Record::Other => false,
         };
         count += u64::from(sample);
-        let left = rest.len().saturating_sub(len);
-        rest = rest.slice(len, left).unwrap_or(Span::new(&[], &[]));
+        rest = rest.skip(len);
     }
     count
 }

@@ -1,5 +1,7 @@
 //! Bytes of a ring, which may wrap around its end.
 
+use crate::sys::ring;
+
 /// Bytes that may lie in two pieces because they wrap around the ring's end.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
@@ -24,12 +26,50 @@ impl<'a> Span<'a> {
     }
 
     /// `len` bytes from `at`.
+    #[inline]
     pub fn slice(&self, at: usize, len: usize) -> Option<Span<'a>> {
-        let end = at.checked_add(len).filter(|&end| end <= self.len())?;
+        // Nearly always they don't reach the ring's end.
+        let end = at.checked_add(len)?;
+        match self.first.get(at..end) {
+            Some(first) => Some(Span { first, second: &[] }),
+            None => self.across(at, end),
+        }
+    }
+
+    #[cold]
+    fn across(&self, at: usize, end: usize) -> Option<Span<'a>> {
+        if end > self.len() {
+            return None;
+        }
         let split = self.first.len();
         let first = &self.first[at.min(split)..end.min(split)];
         let second = &self.second[at.saturating_sub(split)..end.saturating_sub(split)];
         Some(Span { first, second })
+    }
+
+    /// Says that so many bytes from `at` will be read soon.
+    #[inline]
+    pub(super) fn expect(&self, at: usize, len: usize) {
+        let soon = self.first.get(at..).unwrap_or_default();
+        ring::expect(soon.get(..len).unwrap_or(soon));
+    }
+
+    /// Without the first `len` bytes.
+    #[inline]
+    pub fn skip(&self, len: usize) -> Span<'a> {
+        match self.first.get(len..) {
+            Some(first) if !first.is_empty() => Span { first, ..*self },
+            _ => self.skip_across(len),
+        }
+    }
+
+    #[cold]
+    fn skip_across(&self, len: usize) -> Span<'a> {
+        let len = len.saturating_sub(self.first.len());
+        Span {
+            first: self.second.get(len..).unwrap_or_default(),
+            second: &[],
+        }
     }
 
     /// The bytes in one piece: in place, or copied to `buffer` where they are
@@ -51,23 +91,35 @@ impl<'a> Span<'a> {
         &buffer[..len]
     }
 
+    #[inline(always)]
     fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        match self.first.get(at..).and_then(<[u8]>::first_chunk) {
+            Some(bytes) => Some(*bytes),
+            None => self.array_across(at),
+        }
+    }
+
+    #[cold]
+    fn array_across<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let mut buffer = [0; N];
         let bytes = self.slice(at, N)?;
         bytes.flatten(&mut buffer).try_into().ok()
     }
 
     /// A number at `at`.
+    #[inline(always)]
     pub(super) fn u16(&self, at: usize) -> Option<u16> {
         self.array(at).map(u16::from_ne_bytes)
     }
 
     /// A number at `at`.
+    #[inline(always)]
     pub(super) fn u32(&self, at: usize) -> Option<u32> {
         self.array(at).map(u32::from_ne_bytes)
     }
 
     /// A number at `at`.
+    #[inline(always)]
     pub(super) fn u64(&self, at: usize) -> Option<u64> {
         self.array(at).map(u64::from_ne_bytes)
     }
@@ -91,6 +143,10 @@ mod tests {
             let mut buffer = [0; 64];
             let got = span.slice(at, len).map(|s| s.flatten(&mut buffer).to_vec());
             prop_assert_eq!(got, bytes.get(at..at + len).map(<[u8]>::to_vec));
+            let rest = bytes.get(at..).unwrap_or_default();
+            prop_assert_eq!(span.skip(at).flatten(&mut buffer), rest);
+            let number = rest.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes));
+            prop_assert_eq!(span.u64(at), number);
         }
     }
 }

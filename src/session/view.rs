@@ -4,7 +4,7 @@
 //! is shown leaves in the order of the events, but for the record of a
 //! connection that may still be reset after its end, which comes a moment later.
 
-use crate::capture::Source;
+use crate::capture::{Source, Transport};
 use crate::cli::Config;
 use crate::error::Error;
 use crate::filter::{Filter, Verdict};
@@ -31,7 +31,7 @@ const LOOK: u64 = 256;
 const PORTS: usize = 4096;
 
 /// What the events go through.
-pub(crate) struct View {
+pub struct View {
     /// Where the lines go.
     pub output: Output,
     /// The connections they belong to.
@@ -74,11 +74,22 @@ fn put(output: &mut Output, summary: &mut Summary, left: Option<&mut u64>, shown
 impl View {
     /// An empty one; `source` says what its events will tell.
     pub(crate) fn new(config: &Config, output: Output, source: &Source) -> View {
-        let given = source.given();
+        let (given, transport) = (source.given().abilities(), source.transport());
+        View::of(config, output, given, (transport, &source.reset_reasons()))
+    }
+
+    /// The same of events that tell this, by this way, with these names of
+    /// reasons.
+    pub fn of(
+        config: &Config,
+        output: Output,
+        given: Abilities,
+        (transport, reasons): (Transport, &[(u32, String)]),
+    ) -> View {
         // The kernel's last words are expected once they can be heard.
-        let mut tells = given.abilities() - Abilities::DESTROYS;
+        let mut tells = given - Abilities::DESTROYS;
         // A first read looks like an accept.
-        if given.has(Abilities::READS) {
+        if given.contains(Abilities::READS) {
             tells -= Abilities::ACCEPTS;
         }
         let mut connections = Connections::new(
@@ -87,15 +98,15 @@ impl View {
             time::realtime(),
             tells,
         );
-        connections.name_reasons(&source.reset_reasons());
+        connections.name_reasons(reasons);
         // Where members can be read, the event itself says what is no port yet.
         let by_members = Abilities::SOCKET_ERROR | Abilities::BYTES_SENT;
         View {
             output,
             connections,
             listeners: Listeners::default(),
-            sockets: given.has(Abilities::SOCKET),
-            ports: match given.abilities().intersects(by_members) {
+            sockets: given.contains(Abilities::SOCKET),
+            ports: match given.intersects(by_members) {
                 true => None,
                 false => Some(Recent::new(PORTS)),
             },
@@ -103,7 +114,7 @@ impl View {
             clock: WallClock::new(),
             taken: 0,
             summary: Summary {
-                transport: source.transport().name(),
+                transport: transport.name(),
                 ..Summary::default()
             },
             left: config.count.unwrap_or(u64::MAX),
@@ -129,7 +140,7 @@ impl View {
 
     /// Takes an event; `kin` knows the processes of that moment. Whether more are
     /// wanted.
-    pub(crate) fn take(&mut self, event: &Event, kin: &dyn Lineage) -> bool {
+    pub fn take(&mut self, event: &Event, kin: &dyn Lineage) -> bool {
         self.taken = self.taken.wrapping_add(1);
         if self.taken % LOOK == 0 {
             self.refresh();
@@ -155,11 +166,9 @@ impl View {
     /// A second connect() on a socket shows the local port of the first until it
     /// has one of its own (v6.12 net/ipv4/tcp_ipv4.c, tcp_v4_connect(): the port
     /// is chosen after the change to SYN_SENT; `inet_sport` is stale meanwhile).
-    fn without_stale_port(&mut self, event: &Event) -> Event {
+    fn without_stale_port(&mut self, event: &Event) -> Option<Event> {
+        let ports = self.ports.as_mut()?;
         let mut event = *event;
-        let Some(ports) = &mut self.ports else {
-            return event;
-        };
         match event.what {
             What::State {
                 new: State::Close, ..
@@ -170,11 +179,12 @@ impl View {
             } if ports.get(event.socket) == Some(&mut event.local.port) => event.local.port = 0,
             _ => {}
         }
-        event
+        Some(event)
     }
 
     fn line(&mut self, event: &Event, kin: &dyn Lineage) {
-        let event = &self.without_stale_port(event);
+        let corrected = self.without_stale_port(event);
+        let event = corrected.as_ref().unwrap_or(event);
         let wall = self.clock.wall(event.time);
         if event.what == What::SynAck && self.request_sock(event, wall, kin) {
             return;

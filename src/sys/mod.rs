@@ -6,9 +6,11 @@
 //! here: which object a call was about, and what to do about its failure, is
 //! added by the caller.
 
+pub(crate) mod append;
 pub mod bpf;
 pub mod caps;
 pub(crate) mod child;
+pub(crate) mod copy;
 pub(crate) mod errno;
 pub mod landlock;
 pub(crate) mod limits;

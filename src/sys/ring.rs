@@ -18,6 +18,10 @@ const DATA_TAIL: usize = 1032;
 const DATA_OFFSET: usize = 1040;
 const DATA_SIZE: usize = 1048;
 
+/// What a CPU fetches at once, in bytes.
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
+
 /// The size of a page of memory, in bytes.
 pub fn page_size() -> usize {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
@@ -113,6 +117,20 @@ impl RingMap {
         let unread = unread.0.len() + unread.1.len();
         std::mem::take(&mut self.fullest).max(unread)
     }
+}
+
+/// Says that these bytes will be read soon, so that the CPU may fetch them
+/// meanwhile.
+#[inline(always)]
+pub fn expect(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(CACHE_LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: it changes nothing but what is in the caches.
+        unsafe { _mm_prefetch(line.as_ptr().cast(), _MM_HINT_T0) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 /// A ring being read: what was used of it goes back to the kernel once, when

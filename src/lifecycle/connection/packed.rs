@@ -25,3 +25,24 @@ impl Packed {
         State::from_number(self.0 as u8 & 15)
     }
 }
+
+/// Hands out each state but the last one, once, with the nanoseconds in it.
+pub(super) fn each_state(all: &[Packed], see: &mut dyn FnMut(State, u64)) {
+    let ends = all.iter().skip(1);
+    for (at, (first, _)) in all.iter().zip(ends.clone()).enumerate() {
+        let Some(state) = first.state() else {
+            continue;
+        };
+        let of_it = |one: &Packed| one.state() == Some(state);
+        if all.iter().take(at).any(of_it) {
+            continue;
+        }
+        let times = all.iter().zip(ends.clone()).filter(|(from, _)| of_it(from));
+        see(
+            state,
+            times
+                .map(|(from, to)| to.since().saturating_sub(from.since()))
+                .sum(),
+        );
+    }
+}

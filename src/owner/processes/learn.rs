@@ -38,7 +38,7 @@ impl Processes {
         if self.blind || pid == 0 || pid == u32::MAX {
             return;
         }
-        let current = self.by_pid.get(&pid).copied();
+        let current = self.by_pid.get(pid);
         let current = current.and_then(|at| self.tree.get_mut(at));
         let sure = |process: &Process, lost| process.living && process.seen >= lost;
         match current {
@@ -105,7 +105,7 @@ impl Processes {
         if is_out_of_sight(task.pid) || task.pid != task.tid {
             return;
         }
-        let maker = self.by_pid.get(&parent.pid).copied();
+        let maker = self.by_pid.get(parent.pid);
         let maker = maker.filter(|at| self.tree.get(*at).is_some_and(|p| p.living));
         if let Some(process) = self.current_mut(task.pid) {
             if time < process.news_from {
@@ -131,7 +131,7 @@ impl Processes {
         if let Some(name) = name {
             (child.name, child.named) = (name, time);
         }
-        if let (Some(maker), Some(&at)) = (maker, self.by_pid.get(&task.pid)) {
+        if let (Some(maker), Some(at)) = (maker, self.by_pid.get(task.pid)) {
             self.tree.attach(at, maker, time);
         }
     }
@@ -204,7 +204,7 @@ impl Processes {
             self.whole_since = self.whole_since.max(self.now.max(time) + 1);
             return None;
         }
-        let older = self.by_pid.get(&pid).copied();
+        let older = self.by_pid.get(pid);
         let at = self.tree.add(Process {
             pid,
             born: time,
@@ -230,7 +230,7 @@ impl Processes {
 
     /// The process that has this id ends.
     fn end(&mut self, pid: u32, time: u64) {
-        let Some(&at) = self.by_pid.get(&pid) else {
+        let Some(at) = self.by_pid.get(pid) else {
             return;
         };
         if let Some(name) = self.name(pid) {
@@ -258,13 +258,13 @@ impl Processes {
 
     /// A process is no longer kept: the others that had its id still are.
     fn forget(&mut self, gone: Index, pid: u32, older: Option<Index>) {
-        let Some(&top) = self.by_pid.get(&pid) else {
+        let Some(top) = self.by_pid.get(pid) else {
             return;
         };
         if top == gone {
             match older {
                 Some(older) => self.by_pid.insert(pid, older),
-                None => self.by_pid.remove(&pid),
+                None => self.by_pid.remove(pid),
             };
             return;
         }

@@ -89,11 +89,11 @@ impl Processes {
             all.living < LIVING
         });
         // A /proc with hidepid= hides what is not one's own.
-        whole &= all.by_pid.contains_key(&1) && all.living < LIVING;
+        whole &= all.by_pid.get(1).is_some() && all.living < LIVING;
         sort::by_key(&mut parents, |parent| *parent);
         for (born, pid, parent) in parents {
-            let (child, maker) = (all.by_pid.get(&pid), all.by_pid.get(&parent));
-            if let (Some(&child), Some(&maker)) = (child, maker) {
+            let (child, maker) = (all.by_pid.get(pid), all.by_pid.get(parent));
+            if let (Some(child), Some(maker)) = (child, maker) {
                 all.tree.attach(child, maker, born);
                 if let Some(process) = all.tree.get_mut(maker) {
                     process.forked = process.forked.max(born);

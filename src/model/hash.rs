@@ -1,0 +1,67 @@
+//! A hash for numbers that only the kernel chooses, or we do: addresses of its
+//! structures, its cookies, our slots.
+//!
+//! Contract: fast, and no protection against who chooses the keys: what others
+//! choose (ports, addresses, process ids) is not to be hashed by this.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// A map by such a number.
+pub type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
+/// A set of such numbers.
+pub type Numbers<K> = HashSet<K, BuildHasherDefault<Mix>>;
+
+/// 2^64 by the golden ratio: its multiples are spread evenly (Knuth, volume 3,
+/// 6.4).
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Multiplies; the table takes the low bits of the result, and the high ones.
+#[derive(Debug, Default)]
+pub struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    #[inline]
+    fn write_u64(&mut self, number: u64) {
+        let product = u128::from(self.0 ^ number) * u128::from(GOLDEN);
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::BuildHasher;
+
+    /// What a slab's objects, pages, slots and cookies look like.
+    #[test]
+    fn neighbours_are_spread() {
+        let hash = |n: u64| BuildHasherDefault::<Mix>::default().hash_one(n);
+        for step in [1, 2, 8, 64, 2368, 4096, 1 << 20, 1 << 32] {
+            let all = (0..4096).map(|n| hash(0xffff_8881_0000_0000u64.wrapping_add(n * step)));
+            let all: Vec<u64> = all.collect();
+            for shift in [0, 57] {
+                let mut places = [0; 128];
+                all.iter()
+                    .for_each(|n| places[(n >> shift) as usize % 128] += 1);
+                // 32 each, if it were by chance; of all in one it would be 4096.
+                let most = places.iter().max();
+                assert!(most.is_some_and(|n| *n < 128), "{step} {shift} {most:?}");
+            }
+        }
+    }
+}

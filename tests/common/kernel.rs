@@ -241,6 +241,8 @@ fn bpf(command: i32, attr: &mut [u64; 8]) -> Result<i32, Error> {
     Ok(result as i32)
 }
 
+const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+
 /// While this lives, the kernel measures what programs cost
 /// (BPF_ENABLE_STATS, Linux 5.8).
 pub fn measure_programs() -> Result<File, Error> {
@@ -296,15 +298,47 @@ impl Program {
         Ok((program_name(&info), number(&info, 200), number(&info, 208)))
     }
 
-    fn info(&self) -> Result<ProgramInfo, Error> {
-        const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+    /// Its instructions as the kernel runs them (`bpftool prog dump xlated`).
+    pub fn xlated(&self) -> Result<Vec<u64>, Error> {
+        let len = number(&self.info()?, 16) >> 32;
+        let mut insns = vec![0u64; len as usize / 8];
         let mut info = [0u8; 216];
+        info[20..24].copy_from_slice(&(len as u32).to_ne_bytes());
+        info[32..40].copy_from_slice(&(insns.as_mut_ptr() as u64).to_ne_bytes());
+        self.ask(&mut info)?;
+        Ok(insns)
+    }
+
+    fn info(&self) -> Result<ProgramInfo, Error> {
+        let mut info = [0u8; 216];
+        self.ask(&mut info)?;
+        Ok(info)
+    }
+
+    fn ask(&self, info: &mut ProgramInfo) -> Result<(), Error> {
         let mut attr = [0; 8];
         attr[0] = self.0.as_raw_fd() as u64 | (info.len() as u64) << 32;
         attr[1] = info.as_mut_ptr() as u64;
-        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-        Ok(info)
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
     }
+}
+
+/// The name of the map with this id, if there is one.
+pub fn map_name(id: u32) -> Option<String> {
+    const BPF_MAP_GET_FD_BY_ID: i32 = 14;
+    let mut attr = [0; 8];
+    attr[0] = u64::from(id);
+    let fd = bpf(BPF_MAP_GET_FD_BY_ID, &mut attr).ok()?;
+    // SAFETY: a new descriptor that nothing else owns.
+    let map = unsafe { File::from_raw_fd(fd) };
+    // struct bpf_map_info up to its name.
+    let mut info = [0u8; 40];
+    let mut attr = [0; 8];
+    attr[0] = map.as_raw_fd() as u64 | (info.len() as u64) << 32;
+    attr[1] = info.as_mut_ptr() as u64;
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).ok()?;
+    let name = info[24..].iter().copied().take_while(|&b| b != 0);
+    String::from_utf8(name.collect()).ok()
 }
 
 /// struct bpf_prog_info, include/uapi/linux/bpf.h.

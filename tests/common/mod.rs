@@ -30,6 +30,7 @@ pub mod traffic;
 pub mod verifier;
 pub mod wait;
 pub mod ways;
+pub mod xlated;
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -25,6 +25,7 @@ mod counters;
 mod cpus;
 mod diag;
 mod link;
+mod listing;
 mod lives;
 mod loss;
 mod owners;

@@ -15,8 +15,8 @@ use nix::mount::{MsFlags, mount};
 
 use crate::common::{busy, kernel, net};
 use crate::{
-    accept, clock, counters, cpus, lives, loss, owners, preflight, report, retransmit, shut,
-    transport,
+    accept, clock, counters, cpus, listing, lives, loss, owners, preflight, report, retransmit,
+    shut, transport,
 };
 
 /// What the kernel's command line asks for.
@@ -73,7 +73,8 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 30] = [
+const QUIET: [Check; 31] = [
+    ("listing", listing::held, true),
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
     ("transport", transport::in_use, true),

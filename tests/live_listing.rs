@@ -1,0 +1,193 @@
+//! Live: what `-d` prints is what the kernel holds, by each way; bpftool shows
+//! each instruction's line; and objects are what stock tools read.
+
+mod common;
+
+use common::{Run, TempDir, Tracer, binary, kernel, live, skip, xlated};
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// What a tool prints, which must succeed.
+fn tool(name: &str, args: &[&str]) -> String {
+    let out = Command::new(name).args(args).output().expect(name);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{name} {args:?}: {said}");
+    String::from_utf8(out.stdout).expect("text")
+}
+
+fn has_bpftool() -> bool {
+    let has = Command::new("bpftool").arg("version").output().is_ok();
+    if !has {
+        skip("bpftool is not installed");
+    }
+    has
+}
+
+/// What `-d` prints with these flags.
+fn listing(flags: &str) -> xlated::Listing {
+    let out = Run::new(flags).arg("-d").run().ok();
+    xlated::listing(&out.stdout)
+}
+
+/// The names of the maps by their ids.
+fn maps() -> BTreeMap<u32, String> {
+    let all = tool("bpftool", &["-j", "map", "show"]);
+    let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+    let one = |map: &serde_json::Value| {
+        let name = map["name"].as_str().unwrap_or_default().to_string();
+        Some((map["id"].as_u64()? as u32, name))
+    };
+    all.as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(one)
+        .collect()
+}
+
+/// Whether this kernel lets programs see who accepts a connection.
+fn sees_accepts() -> bool {
+    let out = Tracer::json("").stop().ok();
+    out.unseen.is_empty()
+}
+
+fn held_against_bpftool(flags: &str) {
+    let listing = listing(flags);
+    let tracer = Tracer::json(flags);
+    let ids = kernel::programs_of(tracer.child.pid());
+    let maps = maps();
+    let names: BTreeMap<u32, String> = kernel::programs().expect("listed").into_iter().collect();
+    let mut seen = Vec::new();
+    for id in ids {
+        let name = &names[&id];
+        let listed = listing.programs.get(name).expect(name);
+        let dump = ["prog", "dump", "xlated", "id", &id.to_string(), "linum"];
+        let held = xlated::bpftool(&tool("bpftool", &dump));
+        assert!(
+            held.iter().all(|insn| insn.from.is_some()),
+            "{name} without lines"
+        );
+        let compared = xlated::compare(listed, &listing.maps, &held, &|id| maps.get(&id).cloned());
+        compared.unwrap_or_else(|why| panic!("{flags}: {name}: {why}"));
+        seen.push(name.as_str());
+    }
+    let left: Vec<&String> = listing
+        .programs
+        .keys()
+        .filter(|name| !seen.contains(&name.as_str()))
+        .collect();
+    let out = tracer.stop().ok();
+    // Only the kernel knows whether it lets a function's return be traced.
+    let left: Vec<&str> = left.into_iter().map(String::as_str).collect();
+    let expected: &[&str] = match sees_accepts() {
+        true => &[],
+        false => &["socket_snoop_ac"],
+    };
+    assert_eq!(left, expected, "{flags}: {out:?}");
+    assert!(seen.len() >= 5, "{seen:?}");
+}
+
+#[test]
+fn what_is_listed_is_what_the_kernel_holds() {
+    if !live() || !has_bpftool() {
+        return;
+    }
+    for flags in [
+        "--transport tracepoint",
+        "--transport tracepoint --accept-owner",
+        "--transport tracepoint --owner-by transitions",
+        "--transport btf",
+        "--transport btf --accept-owner",
+    ] {
+        held_against_bpftool(flags);
+    }
+}
+
+/// The kernel's own word for the sizes of the maps.
+#[test]
+fn maps_are_listed_as_they_are() {
+    if !live() || !has_bpftool() {
+        return;
+    }
+    let listing = listing("");
+    let before = maps();
+    let tracer = Tracer::json("");
+    let all = tool("bpftool", &["-j", "map", "show"]);
+    let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+    let mut seen = 0;
+    for map in all.as_array().expect("a list") {
+        let id = map["id"].as_u64().unwrap_or_default() as u32;
+        let name = map["name"].as_str().unwrap_or_default();
+        let Some(listed) = listing.maps.get(name).filter(|_| !before.contains_key(&id)) else {
+            continue;
+        };
+        let number = |key: &str| map[key].as_u64().unwrap_or_default();
+        assert_eq!(map["type"], listed.kind, "{name}");
+        let sizes = (u64::from(listed.key), u64::from(listed.value));
+        assert_eq!(
+            (number("bytes_key"), number("bytes_value")),
+            sizes,
+            "{name}"
+        );
+        assert_eq!(number("max_entries").to_string(), listed.entries, "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
+    tracer.stop().ok();
+}
+
+/// Each object is taken by the kernel as bpftool loads it, but for a function's return.
+#[test]
+fn objects_are_loaded_by_bpftool() {
+    if !live() || !has_bpftool() {
+        return;
+    }
+    let dir = TempDir::new();
+    Run::new("--accept-owner")
+        .arg("--export-object")
+        .arg(dir.path())
+        .run()
+        .ok();
+    let mut count = 0;
+    for file in std::fs::read_dir(dir.path()).expect("the folder") {
+        let path = file.expect("a file").path();
+        let path = path.to_str().expect("a name");
+        let btf = tool("bpftool", &["btf", "dump", "file", path]);
+        assert!(
+            btf.contains("DATASEC '.maps'") && btf.contains("linkage=global"),
+            "{btf}"
+        );
+        if tool("llvm-objdump", &["-h", path]).contains("fexit/") {
+            continue;
+        }
+        let pin = format!(
+            "/sys/fs/bpf/socket-snoop-test-{}-{count}",
+            std::process::id()
+        );
+        let loaded = Command::new("bpftool")
+            .args(["prog", "load", path, &pin])
+            .output();
+        let loaded = loaded.expect("bpftool");
+        let said = String::from_utf8_lossy(&loaded.stderr).into_owned();
+        let _ = std::fs::remove_file(&pin);
+        assert!(loaded.status.success(), "{path}: {said}");
+        count += 1;
+    }
+    assert!(count >= 5, "{count}");
+}
+
+/// Without any right it says so, and lists what BTF tells.
+#[test]
+fn it_needs_no_right() {
+    if !live() || std::fs::metadata(socket_snoop::btf::PATH).is_err() {
+        return;
+    }
+    let dir = TempDir::new();
+    let copy = dir.join("socket-snoop");
+    std::fs::copy(binary(), &copy).expect("copied");
+    let out = Run::of(copy, "-d").user(65534).run().ok();
+    assert!(out.stdout.starts_with("; socket-snoop "), "{}", out.stdout);
+    let listing = xlated::listing(&out.stdout);
+    assert!(listing.programs.len() >= 5 && listing.maps.len() == 4);
+    let as_root = xlated::listing(&Run::new("--transport btf").arg("-d").run().ok().stdout);
+    assert_eq!(listing.programs, as_root.programs);
+}

@@ -4,6 +4,7 @@
 //! read, and no more of them than a file can have that is none of a fuzzer's.
 
 use super::file::BtfError;
+use crate::sys::Errno;
 use object::elf::{ELFMAG, FileHeader64};
 use object::read::elf::{FileHeader, SectionHeader};
 use object::{Endianness, ReadCache};
@@ -20,7 +21,15 @@ pub(super) fn section(file: &File) -> Result<Option<(u64, u64)>, BtfError> {
     if file.read_exact_at(&mut magic, 0).is_err() || magic != ELFMAG {
         return Ok(None);
     }
-    find(file).map(Some).ok_or(BtfError::Section)
+    let (start, len) = find(file).ok_or(BtfError::Section)?;
+    let whole = file
+        .metadata()
+        .map_err(|e| BtfError::Read(Errno::from_io(&e)))?
+        .len();
+    match start.checked_add(len) {
+        Some(end) if end <= whole => Ok(Some((start, len))),
+        _ => Err(BtfError::Short),
+    }
 }
 
 fn find(file: &File) -> Option<(u64, u64)> {

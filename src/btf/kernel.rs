@@ -37,7 +37,7 @@ impl Btf {
 
     /// Reads the BTF of another kernel: the file's own, or that of an ELF file's
     /// section.
-    pub(crate) fn of_copy(file: File, programs: &Assembled) -> Result<Btf, BtfError> {
+    pub fn of_copy(file: File, programs: &Assembled) -> Result<Btf, BtfError> {
         let wanted = wanted(programs);
         let mut names = wanted.iter().map(String::as_str);
         match elf::section(&file)? {

@@ -66,19 +66,4 @@ impl Lines {
             text: self.text.get(start as usize..end as usize)?,
         })
     }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    /// The files.
-    pub fn files(&self) -> &[String] {
-        &self.files
-    }
 }

@@ -460,4 +460,4 @@ impl Connections {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

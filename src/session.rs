@@ -24,7 +24,7 @@ use crate::output::log::{self, Care, Log};
 use crate::output::notice::notice;
 use crate::output::{Output, Shape};
 use crate::session::notify::Notify;
-use crate::session::view::View;
+use crate::session::view::{View, say_notes};
 use crate::snapshot::broadcast::Broadcasts;
 use crate::snapshot::helper::Helper;
 use crate::sys::signal::Signals;
@@ -177,13 +177,6 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let finished = view.finish(source.lost(), source.processes());
     view.report_refused();
     finished
-}
-
-/// What the source has to say to a person since the last time.
-fn say_notes(source: &mut Source) {
-    for note in source.take_notes() {
-        notice(&note);
-    }
 }
 
 fn deadline(now: u64, after: Duration) -> u64 {

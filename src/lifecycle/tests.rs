@@ -5,7 +5,8 @@ use super::*;
 use crate::bpf::wire::tests::state;
 
 const MS: u64 = 1_000_000;
-const ALL: Abilities = Abilities::LOCK
+/// What a host with BTF tells.
+pub(crate) const ALL: Abilities = Abilities::LOCK
     .union(Abilities::ACCEPTS)
     .union(Abilities::RESETS_SENT)
     .union(Abilities::RESETS_RECEIVED)

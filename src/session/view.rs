@@ -353,9 +353,7 @@ impl View {
             });
         }
         let grown = source.losses(time::realtime(), &mut |lost| output.lost(&lost));
-        for note in source.take_notes() {
-            notice(&note);
-        }
+        say_notes(source);
         grown
     }
 
@@ -381,5 +379,12 @@ impl View {
             .untouched(&|local, peer, owner| filter.admits(local, peer, owner));
         self.output
             .finish(&self.connections, self.summary, time::realtime())
+    }
+}
+
+/// What the source has to say to a person since the last time.
+pub(super) fn say_notes(source: &mut Source) {
+    for note in source.take_notes() {
+        notice(&note);
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::check::finding::{Finding, Section, Verdict};
 use crate::check::preflight::{self, Conclusion};
+use crate::lifecycle::tests::ALL;
 use crate::lifecycle::{Connections, SocketId};
 use crate::model::ability::Abilities;
 use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What};
@@ -17,14 +18,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const DAY: u64 = 1_735_516_825_454_123_456;
 const HOUR: u64 = 3_600_000_000_000;
 const MS: u64 = 1_000_000;
-
-/// What a host with BTF tells.
-const ALL: Abilities = Abilities::LOCK
-    .union(Abilities::ACCEPTS)
-    .union(Abilities::RESETS_SENT)
-    .union(Abilities::RESETS_RECEIVED)
-    .union(Abilities::SYNACKS)
-    .union(Abilities::FAILED_RETRANSMISSIONS);
 
 fn name(text: &str) -> [u8; COMM_LEN] {
     let mut name = [0; COMM_LEN];

@@ -6,6 +6,7 @@
 //! before it. A filter never keeps an event from the connection it belongs to.
 
 mod flags;
+mod sets;
 pub mod tree;
 
 pub use flags::{Filter, Verdict};

@@ -76,6 +76,8 @@ pub struct Confinement<'a> {
     pub receive: bool,
     /// The process that may be killed later, by its descriptor.
     pub kill: Option<RawFd>,
+    /// Whether children are waited for.
+    pub wait: bool,
 }
 
 /// A source, and why it is none of those that would be better.
@@ -294,6 +296,7 @@ impl Source {
             user: how.user.map(|user| user.uid),
             receive: how.receive,
             kill: how.kill,
+            wait: how.wait,
             events: &self.rings.events(),
             open_ring,
             tell_losses: &tell_losses,

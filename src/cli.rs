@@ -26,7 +26,7 @@ const DEFAULT_CONNECTIONS: usize = 65536;
 /// Show every TCP connection of this host live; Ctrl-C ends with a report.
 #[derive(FromArgs, Debug)]
 #[argh(
-    usage = "[OPTIONS]",
+    usage = "[OPTIONS] [-- COMMAND ARG...]",
     example = "Everything, on the console and in /var/log/socket_monitor.log:\n  {command_name}",
     example = "Connections to port 443, ten seconds long, no log file:\n  {command_name} --dst-port 443 --duration 10 --no-log",
     example = "JSON for another program:\n  {command_name} --format json --no-log | jq .",
@@ -232,6 +232,9 @@ pub struct Config {
     pub sandbox: sandbox::Mode,
     /// Which user to become then: a name or a number.
     pub user: Option<String>,
+    /// A command to run, with its arguments: its sockets and those of its descendants
+    /// are shown, and a run ends with it.
+    pub command: Option<Vec<String>>,
     /// Whether to take precedence over other processes; `None` is where that is
     /// allowed.
     pub priority: Option<bool>,
@@ -380,6 +383,14 @@ fn size(given: Option<u64>, default: usize) -> usize {
 /// Understands the arguments (without the program's name). `env_log` is
 /// `SOCKET_SNOOP_LOG`.
 pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Error> {
+    let (args, command) = match args.iter().position(|arg| arg == "--") {
+        Some(at) => (&args[..at], Some(args[at + 1..].to_vec())),
+        None => (args, None),
+    };
+    if command.as_ref().is_some_and(Vec::is_empty) {
+        let message = "-- is followed by no command; see socket-snoop --help";
+        return Err(Error::new(Kind::Usage, message));
+    }
     let args = match Args::from_args(&["socket-snoop"], &split_values(args)) {
         Ok(args) => args,
         Err(exit) if exit.status.is_ok() => return Ok(Command::Print(exit.output)),
@@ -446,6 +457,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         transport: args.transport,
         sandbox: args.sandbox,
         user: args.user,
+        command,
         priority: args.priority,
         wants,
     });

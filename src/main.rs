@@ -45,7 +45,7 @@ fn print(text: &[u8], code: u8) -> u8 {
 fn run() -> Result<u8, Error> {
     let log = std::env::var_os("SOCKET_SNOOP_LOG");
     match cli::parse(&arguments()?, log)? {
-        Command::Run(config) => session::run(&config).map(|()| 0),
+        Command::Run(config) => session::run(&config),
         Command::Check(config) => {
             let (text, code) = check::run(&config);
             Ok(print(&text, code))

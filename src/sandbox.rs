@@ -72,6 +72,8 @@ pub struct Needs<'a> {
     pub receive: bool,
     /// The process that may be killed, by its descriptor.
     pub kill: Option<RawFd>,
+    /// Whether children are waited for.
+    pub wait: bool,
     /// The events that may be opened for a CPU that comes up.
     pub events: &'a [Attr],
     /// Opens them all, and closes them; `None` where no CPU can come up.
@@ -236,6 +238,7 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
             receive: needs.receive,
             send: &needs.outputs.send,
             kill: needs.kill,
+            wait: needs.wait,
             thread: nix::unistd::gettid().as_raw() as u32,
         }),
         refuse,

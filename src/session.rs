@@ -7,6 +7,7 @@
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
 
+mod command;
 pub(crate) mod notify;
 mod pace;
 mod search;
@@ -27,6 +28,7 @@ use crate::session::notify::Notify;
 use crate::session::view::{View, say_notes};
 use crate::snapshot::broadcast::Broadcasts;
 use crate::snapshot::helper::Helper;
+use crate::sys::command::Held;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, limits, time};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -85,8 +87,15 @@ fn epoll_failed(errno: Errno) -> Error {
     .or_limit(errno)
 }
 
-/// Traces until told to stop.
-pub fn run(config: &Config) -> Result<(), Error> {
+/// Traces until told to stop. Returns the exit code of the command, where there
+/// was one to be run that has ended; else 0.
+pub fn run(config: &Config) -> Result<u8, Error> {
+    let user = config.user.as_deref().map(user::find).transpose()?;
+    // While there is nothing that it could inherit.
+    let command = config.command.as_deref();
+    let mut command = command
+        .map(|words| command::start(words, user))
+        .transpose()?;
     zone::settle();
     let console = std::io::stdout().as_fd().try_clone_to_owned();
     let console =
@@ -99,7 +108,11 @@ pub fn run(config: &Config) -> Result<(), Error> {
     if let Some(why) = deaf {
         notice(&why);
     }
-    let user = config.user.as_deref().map(user::find).transpose()?;
+    if command.is_some() {
+        signals.watch_children().map_err(|errno| {
+            Error::new(Kind::Runtime, format!("cannot watch the command: {errno}"))
+        })?;
+    }
     limits::raise_open_files();
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
@@ -147,16 +160,20 @@ pub fn run(config: &Config) -> Result<(), Error> {
         outputs: view.output.access(),
         receive: broadcasts.ready().is_some(),
         kill: search.pidfd(),
+        wait: command.is_some(),
     })?;
     say_notes(&mut source);
     view.output.pin(pinned);
     notice(&format!("note: {enforced}"));
     view.output.announced(&opening);
     notify.ready();
+    if let Some(command) = &mut command {
+        command.go();
+    }
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     let room = Room::new(precedence, time::monotonic());
     let mut sources = (&mut source, &mut broadcasts, &mut search);
-    let ears = (&signals, &mut notify);
+    let ears = (&signals, &mut notify, &mut command);
     watch_until(&mut sources, &mut view, &epoll, ears, (deadline, room))?;
     notify.stopping();
 
@@ -176,7 +193,11 @@ pub fn run(config: &Config) -> Result<(), Error> {
     view.report_losses(&mut source);
     let finished = view.finish(source.lost(), source.processes());
     view.report_refused();
-    finished
+    let code = command.as_mut().map_or(Some(0), Held::ended);
+    if code.is_none() {
+        notice("note: the command goes on");
+    }
+    finished.map(|()| code.unwrap_or(0))
 }
 
 fn deadline(now: u64, after: Duration) -> u64 {
@@ -208,11 +229,12 @@ fn watch_until(
     (source, broadcasts, search): &mut (&mut Source, &mut Broadcasts, &mut Search),
     view: &mut View,
     epoll: &Epoll,
-    (signals, notify): (&Signals, &mut Notify),
+    (signals, notify, command): (&Signals, &mut Notify, &mut Option<Held>),
     (deadline, mut room): (Option<u64>, Room),
 ) -> Result<(), Error> {
     let start = time::monotonic();
     let mut losses_at = start;
+    let mut told_to_stop = None;
     let mut pace = Pace::new(start);
     let mut events = [EpollEvent::empty(); 16];
     loop {
@@ -258,7 +280,15 @@ fn watch_until(
         view.refresh();
         room.leave(now, time::monotonic());
         let now = time::monotonic();
-        let stop = signals.stop() || now >= until;
+        let ended = command.as_mut().map(|command| command.ended().is_some());
+        if signals.stop() {
+            told_to_stop.get_or_insert(now);
+        }
+        let stop = told_to_stop.is_some_and(|since| match ended {
+            Some(false) => now.saturating_sub(since) >= command::PARTING,
+            _ => true,
+        });
+        let stop = stop || ended == Some(true) || now >= until;
         let settled = now.saturating_sub(start::SETTLE);
         search.read(view);
         let mut came = false;

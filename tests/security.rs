@@ -23,7 +23,7 @@ const NAMES: &[(libc::c_long, &str)] = names! {
     SYS_renameat "renameat" SYS_sendto "sendto" SYS_pidfd_send_signal "pidfd_send_signal" SYS_perf_event_open "perf_event_open"
     SYS_ioctl "ioctl" SYS_exit_group "exit_group" SYS_exit "exit"
     SYS_rt_sigreturn "rt_sigreturn" SYS_rt_sigprocmask "rt_sigprocmask"
-    SYS_rt_sigaction "rt_sigaction" SYS_tkill "tkill" SYS_sigaltstack "sigaltstack"
+    SYS_rt_sigaction "rt_sigaction" SYS_tkill "tkill" SYS_wait4 "wait4" SYS_sigaltstack "sigaltstack"
     SYS_gettid "gettid" SYS_getpid "getpid" SYS_getcwd "getcwd"
 };
 
@@ -43,6 +43,7 @@ fn the_list_of_system_calls_is_the_codes() {
         send: &[5],
         receive: true,
         kill: Some(4),
+        wait: true,
         thread: 1,
     });
     let name = |number| {

@@ -130,6 +130,7 @@ fn sandbox(config: &Config) -> (Finding, Result<(), Error>) {
                     outputs: OutputAccess::default(),
                     receive: false,
                     kill: None,
+                    wait: false,
                 })
             });
             let enforced = match shut {

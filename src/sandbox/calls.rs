@@ -52,6 +52,8 @@ pub struct Granted<'a> {
     pub send: &'a [RawFd],
     /// The process that may be killed, by its descriptor.
     pub kill: Option<RawFd>,
+    /// Whether children are waited for.
+    pub wait: bool,
     /// The only thread's id.
     pub thread: u32,
 }
@@ -148,6 +150,12 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     if let Some(pidfd) = granted.kill {
         let kill = [Is(0, pidfd as u32), Is(1, libc::SIGKILL as u32), Is(3, 0)];
         allow(libc::SYS_pidfd_send_signal, &kill);
+    }
+
+    // What became of a command that was to be run.
+    if granted.wait {
+        let at_once = [Is(2, libc::WNOHANG as u32), Is(3, 0)];
+        allow(libc::SYS_wait4, &at_once);
     }
 
     // A CPU that comes up: nothing but the rings' own events.

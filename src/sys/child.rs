@@ -129,8 +129,7 @@ fn settle(words: &OwnedFd, answers: &OwnedFd, plan: &Plan<'_>, parent: u32) -> R
 /// Starts one, which calls `work` and ends.
 pub(crate) fn start(plan: &Plan<'_>, work: &mut dyn FnMut(Parent)) -> Result<Child> {
     // Nobody waits for it; tells the kernel so (sigaction(2), SIGCHLD).
-    // SAFETY: no handler.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+    super::signal::forget_children()?;
     let (reader, words) = pipe2(OFlag::O_CLOEXEC)?;
     let (answers, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let own_pid = std::process::id();

@@ -10,6 +10,7 @@ pub(crate) mod append;
 pub mod bpf;
 pub mod caps;
 pub(crate) mod child;
+pub(crate) mod command;
 pub(crate) mod copy;
 pub(crate) mod errno;
 pub mod landlock;

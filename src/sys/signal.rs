@@ -13,7 +13,19 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static HANGUP: AtomicBool = AtomicBool::new(false);
+/// Whether children are waited for.
+static WATCHING: AtomicBool = AtomicBool::new(false);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+/// Lets the kernel forget children that have ended, unless they are waited for.
+pub(super) fn forget_children() -> Result<()> {
+    if !WATCHING.load(Ordering::Acquire) {
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: no handler is run.
+        unsafe { sigaction(Signal::SIGCHLD, &ignore) }?;
+    }
+    Ok(())
+}
 
 /// What signals have asked for; pollable.
 #[derive(Debug)]
@@ -25,6 +37,8 @@ extern "C" fn on_signal(signal: libc::c_int) {
     let errno = Errno::last_raw();
     if signal == libc::SIGHUP {
         HANGUP.store(true, Ordering::Release);
+    } else if signal == libc::SIGCHLD {
+        // Who waits for it is woken below.
     } else if STOP.swap(true, Ordering::AcqRel) {
         // SAFETY: _exit is async-signal-safe.
         unsafe { libc::_exit(128 + signal) };
@@ -54,6 +68,19 @@ impl Signals {
         // SAFETY: no handler is run.
         unsafe { sigaction(Signal::SIGXFSZ, &ignore) }?;
         Ok(Signals { wake })
+    }
+
+    /// From here on a child that has ended is told of, and is to be waited for.
+    pub(crate) fn watch_children(&self) -> Result<()> {
+        WATCHING.store(true, Ordering::Release);
+        let action = SigAction::new(
+            SigHandler::Handler(on_signal),
+            SaFlags::SA_NOCLDSTOP,
+            SigSet::empty(),
+        );
+        // SAFETY: as above.
+        unsafe { sigaction(Signal::SIGCHLD, &action) }?;
+        Ok(())
     }
 
     /// Forgets that the descriptor was readable.

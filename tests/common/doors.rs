@@ -327,6 +327,7 @@ pub fn child(args: &[String]) -> ExitCode {
             user: None,
             receive: false,
             kill: None,
+            wait: false,
             events: std::slice::from_ref(&ring),
             open_ring: None,
             tell_losses: &|| Ok(()),

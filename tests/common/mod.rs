@@ -255,6 +255,12 @@ impl Run {
         self
     }
 
+    /// Standard input from this.
+    pub fn stdin(mut self, from: impl Into<Stdio>) -> Run {
+        self.command.stdin(from);
+        self
+    }
+
     /// Standard output into a file: no reader competes for the CPUs.
     pub fn stdout_to(mut self, path: &Path) -> Run {
         self.command.stdout(File::create(path).expect("the file"));

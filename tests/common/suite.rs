@@ -7,7 +7,7 @@ use std::io::{Write, stdout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use super::live;
+use super::{again, live};
 
 fn say(text: &str) {
     let _ = writeln!(stdout(), "{text}");
@@ -32,7 +32,8 @@ pub fn run<S>(tests: &[(&str, Test<S>)], args: &[String], stage: fn() -> S) -> E
     let (all, mut failed) = (tests.len(), 0);
     for (name, test) in tests {
         // The panic itself is said by its hook.
-        let done = catch_unwind(AssertUnwindSafe(|| test(&stage())));
+        let story = || again::played(|| test(&stage()));
+        let done = catch_unwind(AssertUnwindSafe(story));
         let verdict = if done.is_ok() { "ok" } else { "FAILED" };
         say(&format!("test {name} ... {verdict}"));
         failed += usize::from(done.is_err());

@@ -1,0 +1,75 @@
+//! `-- COMMAND ARG…`: a command whose sockets, and those of its descendants, are
+//! shown.
+//!
+//! Contract: it is started before anything else is done, and runs once everything
+//! is attached and the doors are shut; a run ends with it, and has its exit code
+//! where nothing of its own failed. It runs as the user who called through sudo,
+//! or as the one that was asked for.
+
+use crate::error::{Error, Kind};
+use crate::host::user::User;
+use crate::model::text::printable;
+use crate::output::notice::notice;
+use crate::sys::command::{Held, RunAs};
+use nix::unistd::{AccessFlags, access};
+use std::env;
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// Where commands are looked for if nothing else is said (execvp(3)).
+const PATH: &str = "/usr/local/bin:/bin:/usr/bin";
+
+/// How long a run that is told to stop waits for its command, in nanoseconds:
+/// Ctrl-C goes to both.
+pub(super) const PARTING: u64 = 1_000_000_000;
+
+/// Starts it, and holds it back. `words` are its name and its arguments.
+pub(super) fn start(words: &[String], user: Option<User>) -> Result<Held, Error> {
+    let shown = printable(&words[0]);
+    let failed = |why: &str| Error::new(Kind::Usage, format!("cannot run {shown}: {why}"));
+    if !is_there(&words[0]) {
+        return Err(failed("no such command"));
+    }
+    let words: Result<Vec<CString>, _> = words.iter().map(|w| CString::new(w.as_str())).collect();
+    let words = words.map_err(|_| failed("a NUL in its arguments"))?;
+    let user = user.map(|user| RunAs {
+        uid: user.uid,
+        gid: user.gid,
+        name: None,
+    });
+    let user = user.or_else(caller);
+    let say = |what: &str, errno| notice(&format!("{shown} can't {what} ({errno})"));
+    Held::start(&words, user.as_ref(), &say)
+        .map_err(|errno| Error::new(Kind::Runtime, format!("cannot start {shown} ({errno})")))
+}
+
+/// Who called, where that was through sudo(8).
+fn caller() -> Option<RunAs> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let number = |name| {
+        env::var(name)
+            .ok()?
+            .parse()
+            .ok()
+            .filter(|id| *id != u32::MAX)
+    };
+    Some(RunAs {
+        uid: number("SUDO_UID")?,
+        gid: number("SUDO_GID")?,
+        name: env::var("SUDO_USER")
+            .ok()
+            .and_then(|name| CString::new(name).ok()),
+    })
+}
+
+/// Whether execvp(3) will find it.
+fn is_there(name: &str) -> bool {
+    let runs = |path: &PathBuf| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    if name.contains('/') {
+        return runs(&name.into());
+    }
+    let path = env::var("PATH").unwrap_or_else(|_| PATH.into());
+    !name.is_empty() && env::split_paths(&path).any(|folder| runs(&folder.join(name)))
+}

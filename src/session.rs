@@ -8,6 +8,7 @@
 //! event can wait.
 
 mod command;
+mod judging;
 pub(crate) mod notify;
 mod pace;
 mod search;
@@ -302,6 +303,7 @@ fn watch_until(
         view.settle(settled);
         if now.saturating_sub(losses_at) >= IDLE {
             losses_at = now;
+            view.review(source.processes(), false);
             if view.report_losses(source) {
                 // Those that are waited for already are refused, which is fine.
                 for (cpu, ring) in source.watched() {

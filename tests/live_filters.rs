@@ -201,7 +201,8 @@ fn active_only_shows_what_gets_established() {
     assert_eq!(locals, expected);
 }
 
-/// The events of one process, and not those of another one's connection.
+/// The connections of one process, from their first event to their last, also
+/// while it can't be told whose they are; and not another one's.
 #[story]
 fn by_process() {
     if !live() {
@@ -224,12 +225,19 @@ fn by_process() {
     }));
     beside.stop().ok();
     let shown = settled(tracer, &[server]);
+    let own = |e: &&Value| e["process.pid"] == process::id();
     assert!(
-        shown.iter().all(|e| e["process.pid"] == process::id()),
+        shown.iter().all(|e| own(&e) || e["process.pid"].is_null()),
         "{shown:#?}"
     );
-    let opened = shown.iter().filter(|e| e["tcp.state.new"] == "SYN_SENT");
-    assert_eq!(opened.count(), 1, "{shown:#?}");
+    let lives = event::lives(&shown);
+    assert!(lives.iter().all(|life| life.iter().any(|e| own(&e))));
+    let transitions = all_transitions(&shown);
+    assert_eq!(transitions.len(), 3, "{shown:#?}");
+    let of_clients = transitions.iter().filter(|t| **t == event::CLIENT);
+    assert_eq!(of_clients.count(), 1, "{shown:#?}");
+    let first = |life: &Vec<String>| life.first().is_some_and(|t| t.starts_with("LISTEN"));
+    assert_eq!(transitions.iter().filter(|t| first(t)).count(), 2);
 }
 
 /// What a filter hides still feeds the connection it belongs to.

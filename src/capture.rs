@@ -8,6 +8,7 @@ pub mod attach;
 pub mod decoder;
 pub(crate) mod given;
 pub mod loss;
+mod mixes;
 mod programs;
 pub(crate) mod samples;
 mod transport;

@@ -67,9 +67,7 @@ impl Sampler {
         for (ability, template) in OPTIONAL {
             given.note(ability, add(template).err());
         }
-        if add(programs::DESTROY).is_ok() {
-            given.gain(Abilities::DESTROYS);
-        }
+        given.note(Abilities::DESTROYS, add(programs::DESTROY).err());
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
         // What becomes of tasks is recorded already.
         let tasks = Tasks::open();
@@ -112,6 +110,9 @@ impl Sampler {
             let why = "perf samples do not tell it";
             let error = Error::new(Kind::Unsupported, why).advise("allow bpf(2)");
             given.lack(ability, error);
+        }
+        if let Some(why) = given.why_not(Abilities::DESTROYS).cloned() {
+            given.no_counters(why);
         }
         given
     }

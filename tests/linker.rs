@@ -181,6 +181,20 @@ fn retransmit_on_every_layout() {
     let rt = of(RETRANSMIT_RT);
     assert!(has(&rt, "r2 = *(u32 *)(r6 + 32)") && !has(&rt, error));
     assert_eq!(rt.len(), without_err.len());
+    // What the oldest record does not tell, the socket itself does, where BTF tells of it.
+    let state = [("sock.__sk_common.skc_state", 18, 1)];
+    let with = |record| {
+        let host = Fields {
+            record,
+            members: &state,
+            loads: false,
+        };
+        acceptable(program(programs::RETRANSMIT), &host)
+    };
+    let peeked = with(RETRANSMIT_416);
+    assert!(has(&peeked, "r3 += 18") && has(&peeked, "call 113"));
+    assert_eq!(peeked.len(), oldest.len() + 6);
+    assert_eq!(with(RETRANSMIT_510), without_family);
 }
 
 #[test]

@@ -175,6 +175,7 @@ pub const MEMBERS: &Layout = &[
     ("net.ipv4.tcp_death_row.tw_count.counter", 896, 4),
     ("net.ipv4.tcp_death_row.tw_refcount.refs.counter", 896, 4),
     ("sock.__sk_common.skc_num", 14, 2),
+    ("sock.__sk_common.skc_state", 18, 1),
     ("sock.sk_socket", 288, 8),
     ("tcp_sock.bytes_acked", 1824, 8),
     ("tcp_sock.snd_nxt", 1668, 4),

@@ -9,6 +9,8 @@ pub mod decoder;
 pub(crate) mod given;
 pub mod loss;
 mod mixes;
+#[cfg(test)]
+mod needs;
 mod programs;
 pub(crate) mod samples;
 mod transport;

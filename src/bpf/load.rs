@@ -383,7 +383,7 @@ impl Program {
 
 /// What must be there for each part of an event, which may be told by several
 /// mixes of members; see bpf-asm/.
-const PARTS: [(Abilities, &[&str]); 18] = [
+pub(crate) const PARTS: [(Abilities, &[&str]); 18] = [
     (Abilities::LOCK, &["sock.sk_lock.owned"]),
     (
         Abilities::NETNS,

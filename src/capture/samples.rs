@@ -32,6 +32,16 @@ const OPTIONAL: [(Abilities, Name); 3] = [
     (Abilities::RESETS_RECEIVED, programs::RESET_RECEIVED),
 ];
 
+/// What no sample tells.
+pub(super) const UNTOLD: [Abilities; 6] = [
+    Abilities::ACCEPTS,
+    Abilities::NETNS,
+    Abilities::PARENT,
+    Abilities::CGROUP,
+    Abilities::SOCKET_ERROR,
+    Abilities::COUNTERS,
+];
+
 /// What turns samples into events.
 #[derive(Debug)]
 pub(super) struct Sampler {
@@ -95,15 +105,7 @@ impl Sampler {
         }
         // How often it was passed by is asked of each tracepoint.
         given.gain(Abilities::MISSES);
-        for ability in [
-            Abilities::ACCEPTS,
-            Abilities::NETNS,
-            Abilities::PARENT,
-            Abilities::CGROUP,
-            Abilities::SOCKET_ERROR,
-            Abilities::COUNTERS,
-            wants & Abilities::READS,
-        ] {
+        for ability in UNTOLD.into_iter().chain([wants & Abilities::READS]) {
             if ability.is_empty() {
                 continue;
             }

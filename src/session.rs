@@ -97,6 +97,11 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     let mut command = command
         .map(|words| command::start(words, user))
         .transpose()?;
+    let mut config = config.clone();
+    if let Some(command) = &command {
+        config.filter.expr = command::narrow(config.filter.expr, command);
+    }
+    let config = &config;
     zone::settle();
     let console = std::io::stdout().as_fd().try_clone_to_owned();
     let console =

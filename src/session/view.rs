@@ -250,13 +250,18 @@ impl View {
             }
             _ => {}
         }
+        let mut event = Event { owner, ..*event };
+        if let What::Retransmit { state, .. } = &mut event.what {
+            *state = state.or(seen.state);
+        }
+        let event = &event;
         let moment = &Moment {
             kin,
             listeners: &self.listeners,
             sockets: self.sockets,
         };
         let item = Item {
-            event: Event { owner, ..*event },
+            event: *event,
             wall,
             id,
             time_wait,

@@ -7,6 +7,9 @@ use super::programs::program;
 use socket_snoop::btf::{Btf, Kind};
 use socket_snoop::capture::decoder::Decoder;
 use socket_snoop::cli::{self, Command};
+use socket_snoop::filter::Names;
+use socket_snoop::filter::parse::parse;
+use socket_snoop::filter::tree::Expr;
 use socket_snoop::host::{proc, symbols, timens, zone};
 use socket_snoop::model::event::COMM_LEN;
 use socket_snoop::model::text::is_unseen;
@@ -177,6 +180,23 @@ pub fn surroundings(bytes: &[u8]) {
     }
 }
 
+/// What is printed of a filter has no names in it.
+struct NoNames;
+
+impl Names for NoNames {
+    fn user(&self, name: &str) -> Result<u32, String> {
+        Err(name.into())
+    }
+
+    fn cgroup(&self, path: &str) -> Result<u64, String> {
+        Err(path.into())
+    }
+
+    fn netns(&self, path: &str) -> Result<u32, String> {
+        Err(path.into())
+    }
+}
+
 /// Arguments, one a line; what stands before the first line break is
 /// `SOCKET_SNOOP_LOG`.
 pub fn command_line(bytes: &[u8]) {
@@ -194,8 +214,11 @@ pub fn command_line(bytes: &[u8]) {
             );
             assert!(config.history > 0 && config.count != Some(0));
             assert!(config.duration.is_none_or(|time| !time.is_zero()));
-            for addr in [config.filter.src_ip, config.filter.dst_ip] {
-                assert!(addr.is_none_or(canonical));
+            // What it asks for can be said, and then asks for the same.
+            if config.filter.expr != Expr::All {
+                let text = config.filter.expr.text();
+                let again = parse(&text, &NoNames);
+                assert_eq!(again.as_ref().ok(), Some(&config.filter.expr), "{text}");
             }
         }
         Err(error) => {

@@ -108,7 +108,7 @@ fn how_it_ends() {
     let out = run("", &[empty.to_str().unwrap()]).run();
     assert_eq!(out.code, Some(126), "{}", out.stderr);
     assert!(
-        out.stderr.contains("can't be run (ENOENT)"),
+        out.stderr.contains("can't be run (ENOENT"),
         "{}",
         out.stderr
     );

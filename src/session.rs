@@ -10,6 +10,7 @@
 mod judging;
 pub(crate) mod notify;
 mod pace;
+mod reload;
 mod search;
 mod start;
 pub mod view;
@@ -24,7 +25,9 @@ use crate::host::zone;
 use crate::output::log::{self, Care, Log};
 use crate::output::notice::notice;
 use crate::output::{Output, Shape};
+use crate::sandbox::OutputAccess;
 use crate::session::notify::Notify;
+use crate::session::reload::FilterFile;
 use crate::session::view::{View, say_notes};
 use crate::snapshot::broadcast::Broadcasts;
 use crate::snapshot::helper::Helper;
@@ -100,6 +103,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     if let Some(why) = deaf {
         notice(&why);
     }
+    let mut filter = FilterFile::open(config)?;
     let user = config.user.as_deref().map(user::find).transpose()?;
     limits::raise_open_files();
     // While there is nothing that it could inherit.
@@ -145,19 +149,25 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let (enforced, pinned) = source.enter_sandbox(Confinement {
         mode: config.sandbox,
         user,
-        outputs: view.output.access(),
+        outputs: OutputAccess {
+            filter: filter.as_ref().map(FilterFile::access),
+            ..view.output.access()
+        },
         receive: broadcasts.ready().is_some(),
         kill: search.pidfd(),
     })?;
     say_notes(&mut source);
-    view.output.pin(pinned);
+    view.output.pin(pinned.log);
+    if let Some(filter) = &mut filter {
+        filter.pin(pinned.filter);
+    }
     notice(&format!("note: {enforced}"));
     view.output.announced(&opening);
     notify.ready();
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     let room = Room::new(precedence, time::monotonic());
     let mut sources = (&mut source, &mut broadcasts, &mut search);
-    let ears = (&signals, &mut notify);
+    let ears = (&signals, &mut notify, filter.as_ref());
     watch_until(&mut sources, &mut view, &epoll, ears, (deadline, room))?;
     notify.stopping();
 
@@ -209,7 +219,7 @@ fn watch_until(
     (source, broadcasts, search): &mut (&mut Source, &mut Broadcasts, &mut Search),
     view: &mut View,
     epoll: &Epoll,
-    (signals, notify): (&Signals, &mut Notify),
+    (signals, notify, filter): (&Signals, &mut Notify, Option<&FilterFile>),
     (deadline, mut room): (Option<u64>, Room),
 ) -> Result<(), Error> {
     let start = time::monotonic();
@@ -253,6 +263,9 @@ fn watch_until(
         if signals.take_hangup() {
             notify.reloading();
             view.output.reopen_log();
+            if let Some(filter) = filter {
+                view.reload(filter, source.processes());
+            }
             notify.ready();
         }
         notify.settle();

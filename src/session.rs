@@ -11,6 +11,7 @@ mod command;
 mod judging;
 pub(crate) mod notify;
 mod pace;
+mod reload;
 mod search;
 mod start;
 pub mod view;
@@ -25,7 +26,9 @@ use crate::host::zone;
 use crate::output::log::{self, Care, Log};
 use crate::output::notice::notice;
 use crate::output::{Output, Shape};
+use crate::sandbox::OutputAccess;
 use crate::session::notify::Notify;
+use crate::session::reload::FilterFile;
 use crate::session::view::{View, say_notes};
 use crate::snapshot::broadcast::Broadcasts;
 use crate::snapshot::helper::Helper;
@@ -119,6 +122,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
             Error::new(Kind::Runtime, format!("cannot watch the command: {errno}"))
         })?;
     }
+    let mut filter = FilterFile::open(config)?;
     limits::raise_open_files();
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
@@ -163,13 +167,19 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     let (enforced, pinned) = source.enter_sandbox(Confinement {
         mode: config.sandbox,
         user,
-        outputs: view.output.access(),
+        outputs: OutputAccess {
+            filter: filter.as_ref().map(FilterFile::access),
+            ..view.output.access()
+        },
         receive: broadcasts.ready().is_some(),
         kill: search.pidfd(),
         wait: command.is_some(),
     })?;
     say_notes(&mut source);
-    view.output.pin(pinned);
+    view.output.pin(pinned.log);
+    if let Some(filter) = &mut filter {
+        filter.pin(pinned.filter);
+    }
     notice(&format!("note: {enforced}"));
     view.output.announced(&opening);
     notify.ready();
@@ -179,7 +189,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     let room = Room::new(precedence, time::monotonic());
     let mut sources = (&mut source, &mut broadcasts, &mut search);
-    let ears = (&signals, &mut notify, &mut command);
+    let ears = (&signals, &mut notify, &mut command, filter.as_ref());
     watch_until(&mut sources, &mut view, &epoll, ears, (deadline, room))?;
     notify.stopping();
 
@@ -231,11 +241,19 @@ fn watch(source: &Source, signals: &Signals, view: &View) -> Result<Epoll, Error
     Ok(epoll)
 }
 
+/// What tells it things from outside.
+type Ears<'a> = (
+    &'a Signals,
+    &'a mut Notify,
+    &'a mut Option<Held>,
+    Option<&'a FilterFile>,
+);
+
 fn watch_until(
     (source, broadcasts, search): &mut (&mut Source, &mut Broadcasts, &mut Search),
     view: &mut View,
     epoll: &Epoll,
-    (signals, notify, command): (&Signals, &mut Notify, &mut Option<Held>),
+    (signals, notify, command, filter): Ears<'_>,
     (deadline, mut room): (Option<u64>, Room),
 ) -> Result<(), Error> {
     let start = time::monotonic();
@@ -280,6 +298,9 @@ fn watch_until(
         if signals.take_hangup() {
             notify.reloading();
             view.output.reopen_log();
+            if let Some(filter) = filter {
+                view.reload(filter, source.processes());
+            }
             notify.ready();
         }
         notify.settle();

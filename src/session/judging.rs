@@ -168,11 +168,6 @@ impl Judging {
         }
     }
 
-    /// The filter itself.
-    pub(super) fn judge(&self) -> &Judge {
-        &self.judge
-    }
-
     fn near<'a>(&self, kin: &'a dyn Lineage) -> Near<'a> {
         Near {
             kin,

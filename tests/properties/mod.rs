@@ -14,20 +14,21 @@ mod programs;
 mod ring;
 
 pub use lives::lives;
-pub use parsing::{btf, command_line, diag, formats, surroundings};
+pub use parsing::{btf, command_line, diag, filter, formats, surroundings};
 pub use ring::ring;
 
 /// A property.
 pub type Property = fn(&[u8]);
 
 /// All of them, by the names of their fuzz targets.
-pub const ALL: [(&str, Property); 7] = [
+pub const ALL: [(&str, Property); 8] = [
     ("formats", formats),
     ("btf", btf),
     ("ring", ring),
     ("diag", diag),
     ("surroundings", surroundings),
     ("command_line", command_line),
+    ("filter", filter),
     ("lives", lives),
 ];
 

@@ -44,22 +44,63 @@ pub const SH_SIZE: usize = 24;
 /// TCP_CLOSE
 const CLOSE: u32 = 7;
 
-/// A state's name.
-const STATES: [&[u8]; 13] = [
-    b"?",
-    b"ESTABLISHED",
-    b"SYN_SENT",
-    b"SYN_RECV",
-    b"FIN_WAIT1",
-    b"FIN_WAIT2",
-    b"TIME_WAIT",
-    b"CLOSE",
-    b"CLOSE_WAIT",
-    b"LAST_ACK",
-    b"LISTEN",
-    b"CLOSING",
-    b"NEW_SYN_RECV",
+/// A text of at most so many bytes, and how many it has.
+type Text<const N: usize> = ([u8; N], usize);
+
+const fn text<const N: usize>(of: &str) -> Text<N> {
+    let (mut bytes, mut at) = ([0; N], 0);
+    while at < of.len() {
+        bytes[at] = of.as_bytes()[at];
+        at += 1;
+    }
+    (bytes, at)
+}
+
+/// The states' names.
+static STATES: [Text<12>; 13] = [
+    text("?"),
+    text("ESTABLISHED"),
+    text("SYN_SENT"),
+    text("SYN_RECV"),
+    text("FIN_WAIT1"),
+    text("FIN_WAIT2"),
+    text("TIME_WAIT"),
+    text("CLOSE"),
+    text("CLOSE_WAIT"),
+    text("LAST_ACK"),
+    text("LISTEN"),
+    text("CLOSING"),
+    text("NEW_SYN_RECV"),
 ];
+
+/// The parts of an IPv4 address, with the dot behind each.
+static PARTS: [Text<4>; 256] = {
+    let mut parts = [([0; 4], 0); 256];
+    let mut n = 0;
+    while n < 256 {
+        let all = [
+            b'0' + (n / 100) as u8,
+            b'0' + (n / 10 % 10) as u8,
+            b'0' + (n % 10) as u8,
+            b'.',
+        ];
+        let skip = if n >= 100 {
+            0
+        } else if n >= 10 {
+            1
+        } else {
+            2
+        };
+        let mut at = skip;
+        while at < 4 {
+            parts[n].0[at - skip] = all[at];
+            at += 1;
+        }
+        parts[n].1 = 4 - skip;
+        n += 1;
+    }
+    parts
+};
 
 /// The numbers up to 99, two digits each.
 const PAIRS: [[u8; 2]; 100] = {
@@ -123,15 +164,21 @@ impl Lines {
     }
 
     #[inline]
-    fn put(&mut self, bytes: &[u8]) {
-        self.text[self.at..self.at + bytes.len()].copy_from_slice(bytes);
-        self.at += bytes.len();
+    fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.put_some((*bytes, N));
+    }
+
+    #[inline]
+    fn put_some<const N: usize>(&mut self, (bytes, len): Text<N>) {
+        self.text[self.at..self.at + N].copy_from_slice(&bytes);
+        self.at += len;
     }
 
     /// A number that has at most ten digits.
     #[inline]
     fn number(&mut self, mut value: u32) {
-        let (mut digits, mut at) = ([0; 10], 10);
+        const MOST: usize = 10;
+        let (mut digits, mut at) = ([0; 2 * MOST], MOST);
         while value >= 100 {
             at -= 2;
             digits[at..at + 2].copy_from_slice(&PAIRS[value as usize % 100]);
@@ -144,28 +191,27 @@ impl Lines {
             at -= 1;
             digits[at] = last[0];
         }
-        for digit in &digits[at..] {
-            self.text[self.at] = *digit;
-            self.at += 1;
-        }
+        let mut number = [0; MOST];
+        number.copy_from_slice(&digits[at..at + MOST]);
+        self.put_some((number, MOST - at));
     }
 
     #[inline]
     fn end(&mut self, record: &[u8], address: usize, port: usize) {
-        for n in 0..4 {
-            self.number(record[address + n].into());
-            self.put(if n < 3 { b"." } else { b":" });
+        for part in &record[address..address + 4] {
+            self.put_some(PARTS[usize::from(*part)]);
         }
+        self.text[self.at - 1] = b':';
         self.number(u16_at(record, port));
     }
 
     #[inline]
     fn hex(&mut self, value: u64) {
-        for shift in (0..16).rev() {
-            let digit = (value >> (shift * 4)) as usize & 15;
-            self.text[self.at] = b"0123456789abcdef"[digit];
-            self.at += 1;
+        let mut digits = [0; 16];
+        for (n, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(value >> (60 - n * 4)) as usize & 15];
         }
+        self.put(&digits);
     }
 
     fn time(&mut self, monotonic: u64) {
@@ -196,12 +242,12 @@ impl Lines {
 
     #[inline]
     fn state(&mut self, state: u32) {
-        self.put(STATES.get(state as usize).unwrap_or(&STATES[0]));
+        self.put_some(*STATES.get(state as usize).unwrap_or(&STATES[0]));
     }
 
     /// The line of a record that says what changed, and of one that says whose.
     #[inline]
-    fn line(&mut self, record: &[u8], change: &[u8], task: u64) {
+    fn line(&mut self, record: &[u8; RE_SIZE], change: &[u8], task: u64) {
         self.time(u64_at(record, RE_TIME));
         self.hex(u64_at(change, RE_SOCKET));
         self.put(b" ");

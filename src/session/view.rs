@@ -223,7 +223,11 @@ impl View {
             }
             _ => {}
         }
-        let event = &Event { owner, ..*event };
+        let mut event = Event { owner, ..*event };
+        if let What::Retransmit { state, .. } = &mut event.what {
+            *state = state.or(seen.state);
+        }
+        let event = &event;
         let verdict = self.filter.judge(event);
         let held = connection.held.take_if(|_| event.local.port != 0);
         let mut show = |event: &Event, wall| {

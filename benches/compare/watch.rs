@@ -9,11 +9,11 @@ use std::time::Duration;
 use crate::common::{kernel, wait};
 
 /// How long it may take until there is nothing more to do.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at whether there is.
 const STILL: Duration = Duration::from_millis(150);
 /// A process that uses less of a CPU than this in that time does nothing.
-const IDLE: Duration = Duration::from_micros(500);
+const IDLE: Duration = Duration::from_millis(1);
 
 /// What a process has used so far.
 #[derive(Clone, Copy, Debug, Default)]

@@ -138,10 +138,11 @@ pub(super) fn causes() -> impl Iterator<Item = &'static str> {
     Cause::ALL.iter().map(|cause| cause.name())
 }
 
-/// Those that are no orderly end; one that can't be told is not known to be such.
+/// Those that are no orderly end. One that can't be told is not known to be such, and
+/// what never was a connection has not failed.
 pub(super) fn failures() -> u16 {
     use Cause::*;
-    let orderly = [ClosedByUs, ClosedByPeer, ClosedByBoth, Unknown];
+    let orderly = [ClosedByUs, ClosedByPeer, ClosedByBoth, Duplicate, Unknown];
     let failures = Cause::ALL.iter().filter(|cause| !orderly.contains(cause));
     failures.map(|cause| 1 << *cause as u8).sum()
 }

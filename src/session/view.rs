@@ -276,8 +276,12 @@ impl View {
             listeners: &self.listeners,
             sockets: self.sockets,
         };
+        let mut told = Event { owner, ..*event };
+        if let What::Retransmit { state, .. } = &mut told.what {
+            *state = state.or(seen.state);
+        }
         let item = Item {
-            event: Event { owner, ..*event },
+            event: told,
             wall,
             id,
             time_wait,

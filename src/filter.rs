@@ -7,6 +7,7 @@
 
 mod error;
 pub mod eval;
+mod figures;
 mod flags;
 mod lex;
 pub mod parse;

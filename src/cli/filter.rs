@@ -7,7 +7,7 @@ use crate::filter::eval::Judge;
 use crate::filter::parse::{LENGTH, parse};
 use crate::filter::tree::Expr;
 use crate::filter::{Flags, Mistake, Names};
-use crate::host::user;
+use crate::host::{cgroup, user};
 use crate::model::text::printable;
 use crate::sys::Errno;
 use nix::sys::statfs::{FsType, statfs};
@@ -27,8 +27,8 @@ impl Names for Host {
         found.map_err(|error| error.why().to_string())
     }
 
-    fn cgroup(&self, _: &str) -> Result<u64, String> {
-        Err("no cgroup of version 2 has this path".into())
+    fn cgroup(&self, path: &str) -> Result<u64, String> {
+        cgroup::find(path).ok_or_else(|| "no cgroup of version 2 has this path".into())
     }
 
     fn netns(&self, path: &str) -> Result<u32, String> {

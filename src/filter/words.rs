@@ -138,7 +138,8 @@ pub(super) fn causes() -> impl Iterator<Item = &'static str> {
     Cause::ALL.iter().map(|cause| cause.name())
 }
 
-/// Those that are no orderly end; what never was a connection is none, and one that can't be told is not known to be such.
+/// Those that are no orderly end. One that can't be told is not known to be such, and
+/// what never was a connection has not failed.
 pub(super) fn failures() -> u16 {
     use Cause::*;
     let orderly = [ClosedByUs, ClosedByPeer, ClosedByBoth, Duplicate, Unknown];

@@ -10,6 +10,7 @@ use crate::cli::Config;
 use crate::error::Error;
 use crate::filter::eval::Judge;
 use crate::filter::tree::Expr;
+use crate::host::cgroup::Cgroups;
 use crate::host::clock::WallClock;
 use crate::lifecycle::connection::Connection;
 use crate::lifecycle::{Connections, SocketId};
@@ -23,6 +24,7 @@ use crate::output::{Output, Record, Shape, Shown, Summary};
 use crate::owner::lineage::Lineage;
 use crate::owner::listeners::{Holder, Listeners};
 use crate::owner::tracker::Moment;
+use crate::sandbox::Mode;
 use crate::session::judging::{Item, Judging};
 use crate::session::reload::FilterFile;
 use crate::snapshot::broadcast::Broadcasts;
@@ -143,7 +145,7 @@ impl View {
                 true => None,
                 false => Some(Recent::new(PORTS)),
             },
-            judging: Judging::new(Judge::everything(), config.filter.all),
+            judging: Judging::new(Judge::everything(), false, None),
             clock: WallClock::new(),
             taken: 0,
             summary: Summary {
@@ -157,7 +159,17 @@ impl View {
             refused: Vec::new(),
         };
         view.set_shape(&judge);
-        view.judging = Judging::new(judge, config.filter.all);
+        // Also for what the filter's file may come to ask for.
+        let cgroups = judge.asks_for_cgroups() || config.filter_file.is_some();
+        let live = config.sandbox == Mode::Off;
+        let cgroups = cgroups.then(|| Cgroups::open(live)).flatten();
+        if judge.asks_for_cgroups() && !live {
+            notice(
+                "note: in the sandbox, cgroups that are made after the start are not known \
+                 to the filter (--sandbox off)",
+            );
+        }
+        view.judging = Judging::new(judge, config.filter.all, cgroups);
         view
     }
 
@@ -259,18 +271,17 @@ impl View {
             }
             _ => {}
         }
-        let mut event = Event { owner, ..*event };
-        if let What::Retransmit { state, .. } = &mut event.what {
-            *state = state.or(seen.state);
-        }
-        let event = &event;
         let moment = &Moment {
             kin,
             listeners: &self.listeners,
             sockets: self.sockets,
         };
+        let mut told = Event { owner, ..*event };
+        if let What::Retransmit { state, .. } = &mut told.what {
+            *state = state.or(seen.state);
+        }
         let item = Item {
-            event: *event,
+            event: told,
             wall,
             id,
             time_wait,

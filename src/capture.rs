@@ -154,7 +154,7 @@ impl Source {
     ) -> Result<Found, Error> {
         check_capabilities(true, ways == [Transport::Tracepoint])?;
         let mut failed: Option<Error> = None;
-        let rings = Rings::open(buffer, Feed::Programs)?;
+        let mut rings = Rings::open(buffer, Feed::Programs)?;
         let maps = Maps::create(&rings)?;
         for &transport in ways {
             let loaded = match transport {
@@ -164,6 +164,8 @@ impl Source {
             match (loaded, failed) {
                 (Ok(loaded), failed) => {
                     let given = loaded.given.clone();
+                    let ids = loaded.ids.get(..attach::REQUIRED.len());
+                    rings.hang_bells(ids.unwrap_or_default());
                     let way = Box::new(Programs::new(maps, loaded));
                     return Ok((Source::new(rings, way, transport, given), failed));
                 }
@@ -230,6 +232,12 @@ impl Source {
     /// Takes that back: the listener had gone already.
     pub fn forget_listener(&self, listener: &Listener) {
         self.way.forget_listener(listener);
+    }
+
+    /// Lets the next event wake who waits for the rings; whether it will: see
+    /// [`Rings::sleep`].
+    pub fn sleep(&mut self) -> bool {
+        self.rings.sleep()
     }
 
     /// Whether a ring is filling up, and should be drained soon.

@@ -4,8 +4,8 @@
 //! is no longer needed is given up (see [`crate::sandbox`]). What exists already
 //! is known by then, or is looked for by a helper for some seconds more. One
 //! epoll wait serves rings, signals and the outputs; it is woken by a
-//! watermark, never by single events, and by a timeout that bounds how long an
-//! event can wait.
+//! watermark, by a single event only where nothing came for a while, and by a
+//! timeout that bounds how long an event can wait.
 
 pub(crate) mod notify;
 mod pace;
@@ -219,15 +219,16 @@ fn watch_until(
         let now = time::monotonic();
         let until = deadline.unwrap_or(u64::MAX);
         let wait = pace
-            .wait(now)
+            .wait(now, &mut || source.sleep())
             .min(until.saturating_sub(now))
             .div_ceil(MILLI);
-        let timeout = EpollTimeout::from(wait as u8);
+        let timeout = EpollTimeout::from(wait as u16);
         let ready = match epoll.wait(&mut events, timeout).map_err(Errno::from) {
             Ok(count) => &events[..count],
             Err(Errno::EINTR) => &[],
             Err(errno) => return Err(epoll_failed(errno)),
         };
+        let mut woken = false;
         for event in ready {
             let gone = event
                 .events()
@@ -246,7 +247,7 @@ fn watch_until(
                         let _ = epoll.delete(ring);
                     }
                 }
-                _ => {}
+                _ => woken = true,
             }
         }
         if signals.take_hangup() {
@@ -258,12 +259,15 @@ fn watch_until(
         view.refresh();
         room.leave(now, time::monotonic());
         let now = time::monotonic();
+        if woken {
+            pace.woken(now);
+        }
         let stop = signals.stop() || now >= until;
         let settled = now.saturating_sub(start::SETTLE);
         search.read(view);
-        let mut came = false;
+        let mut came = 0;
         let held = source.drain(settled, &mut |event, processes| {
-            came = true;
+            came += 1;
             search.note(event);
             view.take(event, processes)
         });

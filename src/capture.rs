@@ -317,7 +317,11 @@ impl Source {
     /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
     /// in the order of time, with the processes as they are then, until `sink`
     /// returns false. Returns whether events are left.
-    pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event, &Processes) -> bool) -> bool {
+    pub fn drain(
+        &mut self,
+        until: u64,
+        sink: &mut dyn FnMut(&mut Event, &Processes) -> bool,
+    ) -> bool {
         self.way.look_ahead(&self.rings, until);
         let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
         self.rings.drain(until, &mut |sample| {
@@ -326,10 +330,11 @@ impl Source {
                 way.observe(sample.time, news);
                 return true;
             }
-            match way.decode(sample, processes) {
+            // In place: an event is not small.
+            match &mut way.decode(sample, processes) {
                 Ok(Some(event)) => {
                     processes.ran(event.time, &event.on_cpu);
-                    sink(&event, processes)
+                    sink(event, processes)
                 }
                 Ok(None) => true,
                 Err(_) => {

@@ -138,15 +138,15 @@ impl View {
         self.left == 0 || self.output.is_closed()
     }
 
-    /// Takes an event; `kin` knows the processes of that moment. Whether more are
-    /// wanted.
-    pub fn take(&mut self, event: &Event, kin: &dyn Lineage) -> bool {
+    /// Takes an event; `kin` knows the processes of that moment. Its owner is
+    /// whom it is shown with afterwards. Whether more are wanted.
+    pub fn take(&mut self, event: &mut Event, kin: &dyn Lineage) -> bool {
         self.taken = self.taken.wrapping_add(1);
         if self.taken % LOOK == 0 {
             self.refresh();
         }
         self.connections.prepare(event);
-        self.settle(event.time);
+        self.settle_due(event.time);
         if event.is_line() {
             self.summary.received += 1;
             self.line(event, kin);
@@ -159,16 +159,17 @@ impl View {
                 self.listeners.accepted(event, owner, kin);
             }
         }
-        self.settle(event.time);
+        self.settle_due(event.time);
         !self.is_done()
     }
 
     /// A second connect() on a socket shows the local port of the first until it
     /// has one of its own (v6.12 net/ipv4/tcp_ipv4.c, tcp_v4_connect(): the port
     /// is chosen after the change to SYN_SENT; `inet_sport` is stale meanwhile).
-    fn without_stale_port(&mut self, event: &Event) -> Option<Event> {
-        let ports = self.ports.as_mut()?;
-        let mut event = *event;
+    fn drop_stale_port(&mut self, event: &mut Event) {
+        let Some(ports) = self.ports.as_mut() else {
+            return;
+        };
         match event.what {
             What::State {
                 new: State::Close, ..
@@ -179,12 +180,10 @@ impl View {
             } if ports.get(event.socket) == Some(&mut event.local.port) => event.local.port = 0,
             _ => {}
         }
-        Some(event)
     }
 
-    fn line(&mut self, event: &Event, kin: &dyn Lineage) {
-        let corrected = self.without_stale_port(event);
-        let event = corrected.as_ref().unwrap_or(event);
+    fn line(&mut self, event: &mut Event, kin: &dyn Lineage) {
+        self.drop_stale_port(event);
         let wall = self.clock.wall(event.time);
         if event.what == What::SynAck && self.request_sock(event, wall, kin) {
             return;
@@ -223,7 +222,8 @@ impl View {
             }
             _ => {}
         }
-        let event = &Event { owner, ..*event };
+        event.owner = owner;
+        let event = &*event;
         let verdict = self.filter.judge(event);
         let held = connection.held.take_if(|_| event.local.port != 0);
         let mut show = |event: &Event, wall| {
@@ -294,6 +294,14 @@ impl View {
             segments,
         };
         put(&mut self.output, &mut self.summary, left, &shown);
+    }
+
+    /// [`View::settle`], where there is something to be done.
+    #[inline(always)]
+    fn settle_due(&mut self, now: u64) {
+        if self.connections.may_end(now) {
+            self.settle(now);
+        }
     }
 
     /// Shows the records of connections that ended and of which no more is to

@@ -8,6 +8,9 @@ pub mod attach;
 pub mod decoder;
 pub(crate) mod given;
 pub mod loss;
+mod mixes;
+#[cfg(test)]
+mod needs;
 mod programs;
 pub(crate) mod samples;
 mod transport;

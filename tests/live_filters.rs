@@ -4,6 +4,7 @@ mod common;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{self, Command};
+use story::story;
 
 use common::event::{self, Value};
 use common::net::{self, Netns};
@@ -50,7 +51,7 @@ fn own_ips() -> [IpAddr; 2] {
 }
 
 /// The local address: only the server's own socket has it.
-#[test]
+#[story]
 fn by_source_address() {
     if !live() {
         return;
@@ -64,7 +65,7 @@ fn by_source_address() {
 }
 
 /// The peer's address: only the client's socket has it.
-#[test]
+#[story]
 fn by_destination_address() {
     if !live() {
         return;
@@ -78,7 +79,7 @@ fn by_destination_address() {
 }
 
 /// An IPv6 address means IPv6 only, in any of its spellings.
-#[test]
+#[story]
 fn by_ipv6_address() {
     if !live() {
         return;
@@ -102,7 +103,7 @@ fn by_ipv6_address() {
 }
 
 /// A mapped address is the IPv4 address it maps.
-#[test]
+#[story]
 fn by_mapped_address() {
     if !live() {
         return;
@@ -112,7 +113,7 @@ fn by_mapped_address() {
     assert_eq!(event::with(&shown, servers[0]).len(), 5);
 }
 
-#[test]
+#[story]
 fn by_destination_port() {
     if !live() {
         return;
@@ -125,7 +126,7 @@ fn by_destination_port() {
     assert_eq!(all_transitions(&shown), [event::CLIENT]);
 }
 
-#[test]
+#[story]
 fn by_source_port_of_a_server() {
     if !live() {
         return;
@@ -141,7 +142,7 @@ fn by_source_port_of_a_server() {
 /// The client's first event has no local port yet; it belongs to the
 /// connection nevertheless. In a namespace of its own the client can have
 /// one port only, so the filter can name it.
-#[test]
+#[story]
 fn by_source_port_of_a_client() {
     if !live() {
         return;
@@ -172,7 +173,7 @@ fn by_source_port_of_a_client() {
 }
 
 /// Several flags must all hold.
-#[test]
+#[story]
 fn flags_together() {
     if !live() {
         return;
@@ -183,7 +184,7 @@ fn flags_together() {
     assert_eq!(shown, [] as [Value; 0]);
 }
 
-#[test]
+#[story]
 fn active_only_shows_what_gets_established() {
     if !live() {
         return;
@@ -201,7 +202,7 @@ fn active_only_shows_what_gets_established() {
 }
 
 /// The events of one process, and not those of another one's connection.
-#[test]
+#[story]
 fn by_process() {
     if !live() {
         return;
@@ -232,7 +233,7 @@ fn by_process() {
 }
 
 /// What a filter hides still feeds the connection it belongs to.
-#[test]
+#[story]
 fn a_hidden_event_feeds_its_connection() {
     if !live() {
         return;

@@ -112,6 +112,18 @@ pub enum Target<'a> {
 }
 
 impl Target<'_> {
+    /// What it is, and what a program for it takes; empty where all there is here
+    /// has that.
+    fn takes(&self) -> (&'static str, &'static str) {
+        match self {
+            Target::Record(_) => ("tracepoints", ""),
+            Target::Every => ("raw tracepoints", "it takes Linux 4.17 or later"),
+            Target::Arguments(_) | Target::Return(_) => {
+                ("what BTF describes", "it takes Linux 5.5 or later")
+            }
+        }
+    }
+
     fn prog_type(&self) -> ProgType {
         match self {
             Target::Record(_) => ProgType::Tracepoint,
@@ -323,14 +335,7 @@ impl Program {
                         Err(_) => break log,
                     }
                 };
-                Err(Error::new(
-                    Kind::Refused,
-                    format!(
-                        "the kernel refused the program {name} (bpf: {errno}): {}",
-                        verifier::line(&log)
-                    ),
-                )
-                .advise("please report this kernel"))
+                Err(verifier::refusal(name, target.takes(), errno, &log))
             }
         }
     }
@@ -378,7 +383,7 @@ impl Program {
 
 /// What must be there for each part of an event, which may be told by several
 /// mixes of members; see bpf-asm/.
-const PARTS: [(Abilities, &[&str]); 18] = [
+pub(crate) const PARTS: [(Abilities, &[&str]); 18] = [
     (Abilities::LOCK, &["sock.sk_lock.owned"]),
     (
         Abilities::NETNS,

@@ -34,6 +34,8 @@ pub enum Cause {
     ClosedByBoth,
     /// It waited for its accept until the listener was closed.
     NeverAccepted,
+    /// It never was one: the kernel dropped the second socket of one handshake.
+    Duplicate,
     /// It can't be told.
     Unknown,
 }
@@ -53,6 +55,7 @@ impl Cause {
             Cause::ClosedByUs => "closed_by_us",
             Cause::ClosedByBoth => "closed_by_both",
             Cause::NeverAccepted => "never_accepted",
+            Cause::Duplicate => "duplicate",
             Cause::Unknown => "unknown",
         }
     }
@@ -71,6 +74,7 @@ impl Cause {
             Cause::ClosedByUs => "closed by us",
             Cause::ClosedByBoth => "closed by both",
             Cause::NeverAccepted => "never accepted",
+            Cause::Duplicate => "a second socket of one handshake",
             Cause::Unknown => "closed for an unknown reason",
         }
     }
@@ -121,6 +125,8 @@ pub(crate) struct Facts {
     /// Whether it was in a listener's queue and no process ever had it; `None`
     /// where that can't be told.
     pub queued: Option<bool>,
+    /// It left SYN_RECV, and another child of the same ends began beside it.
+    pub raced: bool,
     /// It had a local port.
     pub has_port: bool,
     /// `sk_err` at that moment, 0 for none.
@@ -221,7 +227,11 @@ type Rule = (Cause, fn(&Facts) -> bool);
 
 /// The first rule that holds decides. Kernel functions are those of v6.12 in
 /// net/ipv4/, and are alike since 4.16 unless a version is given.
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
+    // inet_ehash_nolisten(), of the second of two: no process, no reset.
+    (Cause::Duplicate, |f| {
+        f.raced && f.reset_sent.is_none() && !f.reset_received && matches!(f.error, None | Some(0))
+    }),
     // tcp_rcv_state_process(): our FIN is acknowledged, whatever error an ICMP
     // message has left before (IP_RECVERR; tcp_v4_err()). Only tcp_fin() in
     // ESTABLISHED leads to CLOSE_WAIT, so the peer's came first.

@@ -223,6 +223,9 @@ impl View {
             _ => {}
         }
         event.owner = owner;
+        if let What::Retransmit { state, .. } = &mut event.what {
+            *state = state.or(seen.state);
+        }
         let event = &*event;
         let verdict = self.filter.judge(event);
         let held = connection.held.take_if(|_| event.local.port != 0);

@@ -3,8 +3,9 @@
 //! Contract: where something is going on now and then, no event waits longer
 //! than [`QUICK`], and what comes meanwhile is read in one go; where much is, no
 //! longer than [`BULK`]. After a while of nothing one may sleep: for [`ASLEEP`]
-//! where the next event wakes, else for [`IDLE`]. A ring that fills up wakes
-//! anyway.
+//! where the next event wakes, else for [`IDLE`]. Whether it does is seen, too:
+//! another program on the tracepoint may keep all samples from others (one that
+//! returns 0). A ring that fills up wakes anyway.
 
 const MILLI: u64 = 1_000_000;
 
@@ -40,6 +41,10 @@ pub(super) struct Pace {
     looked: u64,
     settling: bool,
     many: bool,
+    /// The next event is to wake.
+    asleep: bool,
+    /// When that was so, an event did not.
+    deaf: bool,
 }
 
 impl Pace {
@@ -51,12 +56,17 @@ impl Pace {
             looked: now,
             settling: false,
             many: false,
+            asleep: false,
+            deaf: false,
         }
     }
 
     /// Something woke.
     pub(super) fn woken(&mut self, now: u64) {
         self.last = now;
+        if std::mem::take(&mut self.asleep) {
+            self.deaf = false;
+        }
     }
 
     /// Takes what a look at the rings has brought: how many events, and whether
@@ -66,6 +76,7 @@ impl Pace {
         let since = now.saturating_sub(std::mem::replace(&mut self.looked, now));
         if came > 0 || held {
             self.last = now;
+            self.deaf |= std::mem::take(&mut self.asleep);
             let (least, each) = MANY;
             self.many = came >= least && came.saturating_mul(MILLI) >= each.saturating_mul(since);
         }
@@ -73,15 +84,20 @@ impl Pace {
 
     /// Nanoseconds to wait from now on; `sleep` is asked whether the next event
     /// wakes, where nothing is going on.
-    pub(super) fn wait(&self, now: u64, sleep: &mut dyn FnMut() -> bool) -> u64 {
+    pub(super) fn wait(&mut self, now: u64, sleep: &mut dyn FnMut() -> bool) -> u64 {
         let since = |time: u64| now.saturating_sub(time);
         match self.settling {
             true => SETTLED,
             false if since(self.start) < EAGER_FOR => EAGER,
             false if since(self.last) < LINGER && self.many => BULK,
             false if since(self.last) < LINGER => QUICK,
-            false if sleep() => ASLEEP,
-            false => IDLE,
+            false => {
+                self.asleep = sleep();
+                match self.asleep && !self.deaf {
+                    true => ASLEEP,
+                    false => IDLE,
+                }
+            }
         }
     }
 }
@@ -159,12 +175,23 @@ mod tests {
         let mut awake = || false;
         assert_eq!(pace.wait(now, &mut awake), IDLE);
         assert_eq!(pace.wait(now, &mut || true), ASLEEP);
+        pace.woken(now);
         pace.looked(now, 0, true);
         assert_eq!(pace.wait(now, &mut awake), SETTLED);
         pace.looked(now + SETTLED, 1, false);
         assert_eq!(pace.wait(now + SETTLED, &mut awake), QUICK);
+        // What was to wake and did not is not trusted, until it does.
+        let later = now + 500 * MILLI;
+        assert_eq!(pace.wait(later, &mut || true), ASLEEP);
+        pace.looked(later + ASLEEP, 1, false);
+        let later = later + 1000 * MILLI;
+        assert_eq!(pace.wait(later, &mut || true), IDLE);
+        pace.woken(later);
+        pace.looked(later, 1, false);
+        let later = later + 500 * MILLI;
+        assert_eq!(pace.wait(later, &mut || true), ASLEEP);
         // What woke and was nothing does not do so at once again.
-        let later = now + 1000 * MILLI;
+        let later = later + 1000 * MILLI;
         pace.woken(later);
         pace.looked(later, 0, false);
         assert_eq!(pace.wait(later, &mut || true), QUICK);

@@ -51,7 +51,6 @@ const UNSEEN_ACCEPTS: &str = "note: who accepts a connection is not seen here: -
     it from the first read on (about 70 ns a read with BTF)";
 
 /// What is attached in the kernel; all of it is gone when this is dropped.
-#[derive(Debug)]
 pub struct Source {
     rings: Rings,
     way: Box<dyn Way>,

@@ -267,9 +267,9 @@ fn measure(cpus: usize, format: &str) -> u64 {
                 let bytes = data.flatten(&mut buffer);
                 let given = Abilities::all() - Abilities::DESTROYS - Abilities::READS;
                 let event = Event::decode(sample.time, sample.cpu, bytes, given);
-                let event = event.expect("an event");
+                let mut event = event.expect("an event");
                 processes.ran(event.time, &event.on_cpu);
-                view.take(&event, &processes);
+                view.take(&mut event, &processes);
                 taken += u64::from(event.is_line());
             }
         }

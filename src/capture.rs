@@ -51,7 +51,6 @@ const UNSEEN_ACCEPTS: &str = "note: who accepts a connection is not seen here: -
     it from the first read on (about 70 ns a read with BTF)";
 
 /// What is attached in the kernel; all of it is gone when this is dropped.
-#[derive(Debug)]
 pub struct Source {
     rings: Rings,
     way: Box<dyn Way>,
@@ -159,7 +158,7 @@ impl Source {
     ) -> Result<Found, Error> {
         check_capabilities(true, ways == [Transport::Tracepoint])?;
         let mut failed: Option<Error> = None;
-        let rings = Rings::open(buffer, Feed::Programs)?;
+        let mut rings = Rings::open(buffer, Feed::Programs)?;
         let maps = Maps::create(&rings)?;
         for &transport in ways {
             let loaded = match transport {
@@ -169,6 +168,8 @@ impl Source {
             match (loaded, failed) {
                 (Ok(loaded), failed) => {
                     let given = loaded.given.clone();
+                    let ids = loaded.ids.get(..attach::REQUIRED.len());
+                    rings.hang_bells(ids.unwrap_or_default());
                     let way = Box::new(Programs::new(maps, loaded));
                     return Ok((Source::new(rings, way, transport, given), failed));
                 }
@@ -235,6 +236,12 @@ impl Source {
     /// Takes that back: the listener had gone already.
     pub fn forget_listener(&self, listener: &Listener) {
         self.way.forget_listener(listener);
+    }
+
+    /// Lets the next event wake who waits for the rings; whether it will: see
+    /// [`Rings::sleep`].
+    pub fn sleep(&mut self) -> bool {
+        self.rings.sleep()
     }
 
     /// Whether a ring is filling up, and should be drained soon.
@@ -312,7 +319,11 @@ impl Source {
     /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
     /// in the order of time, with the processes as they are then, until `sink`
     /// returns false. Returns whether events are left.
-    pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(&Event, &Processes) -> bool) -> bool {
+    pub fn drain(
+        &mut self,
+        until: u64,
+        sink: &mut dyn FnMut(&mut Event, &Processes) -> bool,
+    ) -> bool {
         self.way.look_ahead(&self.rings, until);
         let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
         self.rings.drain(until, &mut |sample| {
@@ -321,10 +332,11 @@ impl Source {
                 way.observe(sample.time, news);
                 return true;
             }
-            match way.decode(sample, processes) {
+            // In place: an event is not small.
+            match &mut way.decode(sample, processes) {
                 Ok(Some(event)) => {
                     processes.ran(event.time, &event.on_cpu);
-                    sink(&event, processes)
+                    sink(event, processes)
                 }
                 Ok(None) => true,
                 Err(_) => {

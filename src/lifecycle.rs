@@ -358,6 +358,12 @@ impl Connections {
         }
     }
 
+    /// Whether [`Connections::next_ended`] may have one, or has something to do.
+    #[inline(always)]
+    pub fn may_end(&self, now: u64) -> bool {
+        self.tells.contains(Abilities::DESTROYS) || self.ended.front().is_some_and(|e| e.due <= now)
+    }
+
     /// Makes room for an event: an end of its socket that still waits is due.
     pub fn prepare(&mut self, event: &Event) {
         if self.ended.is_empty() && self.destroys.len() == 0 {

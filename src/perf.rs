@@ -10,6 +10,7 @@
 //! can't be read is counted per CPU.
 
 mod ahead;
+mod bell;
 pub mod cursor;
 pub mod feed;
 mod gap;
@@ -23,6 +24,7 @@ use crate::error::{Error, Kind};
 use crate::sys::perf_event::Attr;
 use crate::sys::ring::page_size;
 use crate::sys::{Errno, memory, time};
+use bell::Bells;
 use cursor::{Cursor, Part, count_samples};
 use feed::{Feed, open_error, shortfall};
 use gap::Gap;
@@ -65,6 +67,7 @@ pub struct Rings {
     /// Why they are smaller, if they are.
     short: Errno,
     feed: Feed,
+    bells: Bells,
 }
 
 impl Rings {
@@ -117,7 +120,21 @@ impl Rings {
             wanted,
             short,
             feed,
+            bells: Bells::default(),
         })
+    }
+
+    /// From now on [`Rings::sleep`] works, where that can be had: an event of
+    /// these tracepoints wakes.
+    pub fn hang_bells(&mut self, tracepoints: &[u32]) {
+        self.bells = Bells::hang(tracepoints, &self.cpus());
+    }
+
+    /// Lets the next event be noticed at once by who waits for what is
+    /// [`watched`](Rings::watched), once; whether it will be. What has come
+    /// before is not.
+    pub fn sleep(&mut self) -> bool {
+        self.bells.set() && self.rings.iter().all(Ring::is_empty)
     }
 
     /// Lets the tracepoints sample into the rings, or no longer.
@@ -179,7 +196,7 @@ impl Rings {
         let news = self.news.rings.iter().filter(lives);
         let news = news.map(|ring| (ring.cpu, ring.as_fd()));
         let events = self.rings.iter().map(|ring| (ring.cpu(), ring.as_fd()));
-        events.chain(news)
+        events.chain(news).chain(self.bells.watched())
     }
 
     /// Whether a ring should be read soon.
@@ -222,6 +239,7 @@ impl Rings {
         // Of what became of the CPU's tasks before, nothing is known.
         self.news.replace(cpu, news.unwrap_or_default());
         self.came = true;
+        self.bells.add(cpu);
         let at = match self.rings.iter().position(|ring| ring.cpu() == cpu) {
             Some(at) => {
                 let old = std::mem::replace(&mut self.rings[at], new);
@@ -272,6 +290,7 @@ impl Rings {
     pub fn events(&self) -> Vec<Attr> {
         let mut events = self.feed.events(self.size);
         events.extend(self.news.events());
+        events.extend(self.bells.events());
         events
     }
 
@@ -282,6 +301,7 @@ impl Rings {
         let event = self.feed.open_ring(cpu, self.size)?;
         let ring = Ring::new(cpu, event, self.size)?;
         self.news.of_cpu(cpu)?;
+        self.bells.try_another(cpu)?;
         self.feed
             .clone()
             .open_sources(ring.cpu(), ring.as_fd(), self.size)

@@ -4,8 +4,8 @@
 //! is no longer needed is given up (see [`crate::sandbox`]). What exists already
 //! is known by then, or is looked for by a helper for some seconds more. One
 //! epoll wait serves rings, signals and the outputs; it is woken by a
-//! watermark, never by single events, and by a timeout that bounds how long an
-//! event can wait.
+//! watermark, by a single event only where nothing came for a while, and by a
+//! timeout that bounds how long an event can wait.
 
 mod command;
 mod judging;
@@ -265,15 +265,16 @@ fn watch_until(
         let now = time::monotonic();
         let until = deadline.unwrap_or(u64::MAX);
         let wait = pace
-            .wait(now)
+            .wait(now, &mut || source.sleep())
             .min(until.saturating_sub(now))
             .div_ceil(MILLI);
-        let timeout = EpollTimeout::from(wait as u8);
+        let timeout = EpollTimeout::from(wait as u16);
         let ready = match epoll.wait(&mut events, timeout).map_err(Errno::from) {
             Ok(count) => &events[..count],
             Err(Errno::EINTR) => &[],
             Err(errno) => return Err(epoll_failed(errno)),
         };
+        let mut woken = false;
         for event in ready {
             let gone = event
                 .events()
@@ -292,7 +293,7 @@ fn watch_until(
                         let _ = epoll.delete(ring);
                     }
                 }
-                _ => {}
+                _ => woken = true,
             }
         }
         if signals.take_hangup() {
@@ -307,6 +308,9 @@ fn watch_until(
         view.refresh();
         room.leave(now, time::monotonic());
         let now = time::monotonic();
+        if woken {
+            pace.woken(now);
+        }
         let ended = command.as_mut().map(|command| command.ended().is_some());
         if signals.stop() {
             told_to_stop.get_or_insert(now);
@@ -318,9 +322,9 @@ fn watch_until(
         let stop = stop || ended == Some(true) || now >= until;
         let settled = now.saturating_sub(start::SETTLE);
         search.read(view);
-        let mut came = false;
+        let mut came = 0;
         let held = source.drain(settled, &mut |event, processes| {
-            came = true;
+            came += 1;
             search.note(event);
             view.take(event, processes)
         });

@@ -18,6 +18,7 @@ use crate::model::ability::Abilities;
 use crate::programs::{self, Assembled, Name};
 use crate::sys;
 use crate::tracepoint::{Attached, TraceFs};
+use std::cell::RefCell;
 use std::os::fd::AsFd;
 
 /// What is in the kernel.
@@ -38,6 +39,9 @@ pub struct Loaded {
     /// What counts the events that the kernel keeps from them, where it does not
     /// do so itself.
     pub misses: Option<Misses>,
+    /// The numbers of their tracepoints, those of [`REQUIRED`] first; none where
+    /// tracefs does not tell.
+    pub ids: Vec<u32>,
 }
 
 /// A tracepoint's programs: by its record, and by its arguments.
@@ -82,11 +86,13 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Abilities) -> Result<Loaded,
     let tracefs = TraceFs::open()?;
     let programs = Assembled::unpack()?;
     let btf = Btf::of_kernel(&programs);
+    let ids = RefCell::new(Vec::new());
     let attach = |name, extras: Extras<'_>| {
         let template = programs.get(name)?;
         let tracepoint = tracefs.event(&template.group, &template.event)?;
         let program = Program::load(&template, Target::Record(&tracepoint), maps, extras)?;
         let attached = tracepoint.attach(program.as_fd(), cpus)?;
+        ids.borrow_mut().push(tracepoint.id);
         Ok((program, attached))
     };
     let counts = match misses::kernel_counts() {
@@ -130,6 +136,7 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Abilities) -> Result<Loaded,
             loaded.misses = misses;
         }
     }
+    loaded.ids = ids.take();
     Ok(loaded)
 }
 

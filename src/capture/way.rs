@@ -13,10 +13,9 @@ use crate::owner::processes::Processes;
 use crate::perf::record::News;
 use crate::perf::{Ring, Rings, Sample};
 use crate::sys;
-use std::fmt;
 
 /// A way to the events.
-pub(super) trait Way: fmt::Debug {
+pub(super) trait Way {
     /// The event of a sample, if it is one of TCP. `processes` are as they are
     /// then.
     fn decode(

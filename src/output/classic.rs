@@ -1,6 +1,7 @@
 //! The log line, as the original's README shows it.
 
 use super::format::{Format, Reasons, Record, Shape, Shown, errno_name};
+use super::owners::Owners;
 use super::words::{elsewhere, owner};
 use super::{connection, escape};
 use crate::model::event::What;
@@ -11,9 +12,10 @@ use crate::sys::append::append;
 use std::io::Write;
 
 /// `Dec 30 2024 22:05:25.454 State Change: SRC=… DST=… PID=… COMM=… STATE=…`
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Classic {
     pub(super) stamps: Stamps,
+    owners: Owners,
     pub(super) shape: Shape,
 }
 
@@ -22,6 +24,7 @@ impl Classic {
     pub fn new(shape: Shape) -> Classic {
         Classic {
             stamps: Stamps::default(),
+            owners: Owners::new(|out, of, _| owner(out, of)),
             shape,
         }
     }
@@ -52,7 +55,7 @@ impl Format for Classic {
         text::endpoint(out, &event.local);
         append(out, b" DST=");
         text::endpoint(out, &event.peer);
-        owner(out, event.owner.as_ref());
+        self.owners.append(out, event.owner.as_ref(), None);
         if let Some(state) = state {
             append(out, b" STATE=");
             append(out, state.description().as_bytes());

@@ -5,6 +5,7 @@
 
 use super::format::{Format, Reasons, Record, Shown, Summary, errno_name};
 use super::members::{boolean, ends, id, number, owner, plain, string};
+use super::owners::Owners;
 use super::{connection, keys};
 use crate::lifecycle::totals::Totals;
 use crate::model::event::What;
@@ -14,9 +15,19 @@ use crate::model::text::Stamps;
 use crate::sys::append::append;
 
 /// JSON lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Json {
     stamps: Stamps,
+    owners: Owners,
+}
+
+impl Default for Json {
+    fn default() -> Json {
+        Json {
+            stamps: Stamps::default(),
+            owners: Owners::new(owner),
+        }
+    }
 }
 
 impl Json {
@@ -89,7 +100,7 @@ impl Format for Json {
         if let Some(shown) = shown.id {
             id(out, shown);
         }
-        owner(out, event.owner.as_ref(), event.netns);
+        self.owners.append(out, event.owner.as_ref(), event.netns);
         let named = !event.on_cpu.comm().is_empty();
         // A task without an id that has no name is one that isn't known.
         if named || event.on_cpu.pid != 0 {

@@ -41,6 +41,38 @@ impl<T> Key<T> {
     }
 }
 
+impl<T> Key<T> {
+    /// What [`Key::next`] appends.
+    pub(super) const fn text(&self) -> &'static str {
+        self.0
+    }
+}
+
+/// Bytes of these in all.
+pub(super) const fn length(parts: &[&str]) -> usize {
+    let (mut len, mut part) = (0, 0);
+    while part < parts.len() {
+        len += parts[part].len();
+        part += 1;
+    }
+    len
+}
+
+/// These one after the other; `N` is their [`length`].
+pub(super) const fn join<const N: usize>(parts: &[&str]) -> [u8; N] {
+    let (mut all, mut len, mut part) = ([0; N], 0, 0);
+    while part < parts.len() {
+        let bytes = parts[part].as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            all[len] = bytes[at];
+            (len, at) = (len + 1, at + 1);
+        }
+        part += 1;
+    }
+    all
+}
+
 /// Strings.
 #[derive(Debug)]
 pub(crate) enum Text {}

@@ -12,6 +12,15 @@ use crate::model::text::{self, Stamps};
 use crate::sys::append::{append, append_word};
 use std::net::IpAddr;
 
+/// Members with values that never differ, as one piece.
+macro_rules! piece {
+    ($($key:expr, $value:literal),*) => {{
+        const PARTS: &[&str] = &[$($key.text(), $value),*];
+        const PIECE: [u8; keys::length(PARTS)] = keys::join(PARTS);
+        &PIECE
+    }};
+}
+
 pub(crate) fn number(out: &mut Vec<u8>, key: Key<Number>, value: u64) {
     key.next(out);
     text::number(out, value);
@@ -91,12 +100,23 @@ pub(super) fn ends(out: &mut Vec<u8>, local: &Endpoint, peer: &Endpoint, wire: W
         (keys::NETWORK_PEER_ADDRESS, keys::NETWORK_PEER_PORT),
         peer,
     );
+    const IPV4: &[u8] = piece!(
+        keys::NETWORK_TYPE,
+        "ipv4\"",
+        keys::NETWORK_TRANSPORT,
+        "tcp\""
+    );
+    const IPV6: &[u8] = piece!(
+        keys::NETWORK_TYPE,
+        "ipv6\"",
+        keys::NETWORK_TRANSPORT,
+        "tcp\""
+    );
     let wire = match wire {
-        Wire::Ipv4 => "ipv4",
-        Wire::Ipv6 => "ipv6",
+        Wire::Ipv4 => IPV4,
+        Wire::Ipv6 => IPV6,
     };
-    plain(out, keys::NETWORK_TYPE, wire);
-    plain(out, keys::NETWORK_TRANSPORT, "tcp");
+    append(out, wire);
 }
 
 /// Whose socket it is, and where. A cgroup's id has 64 bits, more than a number

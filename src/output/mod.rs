@@ -14,6 +14,7 @@ pub(crate) mod keys;
 pub mod log;
 pub(crate) mod members;
 pub mod notice;
+mod owners;
 pub(crate) mod place;
 pub(crate) mod queue;
 pub(crate) mod report;

@@ -50,6 +50,11 @@ impl Ring {
         self.cpu
     }
 
+    /// Whether it holds nothing that nobody has read yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.map.unread().0.is_empty()
+    }
+
     /// Whether half of it holds what nobody has read yet.
     pub fn is_filling(&self) -> bool {
         let (first, second) = self.map.unread();

@@ -188,15 +188,15 @@ impl View {
         self.left == 0 || self.output.is_closed()
     }
 
-    /// Takes an event; `kin` knows the processes of that moment. Whether more are
-    /// wanted.
-    pub fn take(&mut self, event: &Event, kin: &dyn Lineage) -> bool {
+    /// Takes an event; `kin` knows the processes of that moment. Its owner is
+    /// whom it is shown with afterwards. Whether more are wanted.
+    pub fn take(&mut self, event: &mut Event, kin: &dyn Lineage) -> bool {
         self.taken = self.taken.wrapping_add(1);
         if self.taken % LOOK == 0 {
             self.refresh();
         }
         self.connections.prepare(event);
-        self.settle(event.time);
+        self.settle_due(event.time);
         if event.is_line() {
             self.summary.received += 1;
             self.line(event, kin);
@@ -209,16 +209,17 @@ impl View {
                 self.listeners.accepted(event, owner, kin);
             }
         }
-        self.settle(event.time);
+        self.settle_due(event.time);
         !self.is_done()
     }
 
     /// A second connect() on a socket shows the local port of the first until it
     /// has one of its own (v6.12 net/ipv4/tcp_ipv4.c, tcp_v4_connect(): the port
     /// is chosen after the change to SYN_SENT; `inet_sport` is stale meanwhile).
-    fn without_stale_port(&mut self, event: &Event) -> Option<Event> {
-        let ports = self.ports.as_mut()?;
-        let mut event = *event;
+    fn drop_stale_port(&mut self, event: &mut Event) {
+        let Some(ports) = self.ports.as_mut() else {
+            return;
+        };
         match event.what {
             What::State {
                 new: State::Close, ..
@@ -229,12 +230,10 @@ impl View {
             } if ports.get(event.socket) == Some(&mut event.local.port) => event.local.port = 0,
             _ => {}
         }
-        Some(event)
     }
 
-    fn line(&mut self, event: &Event, kin: &dyn Lineage) {
-        let corrected = self.without_stale_port(event);
-        let event = corrected.as_ref().unwrap_or(event);
+    fn line(&mut self, event: &mut Event, kin: &dyn Lineage) {
+        self.drop_stale_port(event);
         let wall = self.clock.wall(event.time);
         if event.what == What::SynAck && self.request_sock(event, wall, kin) {
             return;
@@ -271,17 +270,18 @@ impl View {
             }
             _ => {}
         }
+        event.owner = owner;
+        if let What::Retransmit { state, .. } = &mut event.what {
+            *state = state.or(seen.state);
+        }
+        let event = &*event;
         let moment = &Moment {
             kin,
             listeners: &self.listeners,
             sockets: self.sockets,
         };
-        let mut told = Event { owner, ..*event };
-        if let What::Retransmit { state, .. } = &mut told.what {
-            *state = state.or(seen.state);
-        }
         let item = Item {
-            event: told,
+            event: *event,
             wall,
             id,
             time_wait,
@@ -380,6 +380,14 @@ impl View {
             segments,
         };
         put(&mut self.output, &mut self.summary, left, &shown);
+    }
+
+    /// [`View::settle`], where there is something to be done.
+    #[inline(always)]
+    fn settle_due(&mut self, now: u64) {
+        if self.connections.may_end(now) {
+            self.settle(now);
+        }
     }
 
     /// Shows the records of connections that ended and of which no more is to

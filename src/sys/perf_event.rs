@@ -131,6 +131,10 @@ pub const FLAGS: u32 = 1 << 3;
 /// _IO('$', 0) and _IO('$', 1), the same on x86-64 and arm64.
 const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 const PERF_EVENT_IOC_DISABLE: libc::c_ulong = 0x2401;
+/// _IO('$', 2)
+const PERF_EVENT_IOC_REFRESH: libc::c_ulong = 0x2402;
+/// _IOW('$', 4, __u64)
+const PERF_EVENT_IOC_PERIOD: libc::c_ulong = 0x4008_2404;
 /// _IO('$', 5)
 const PERF_EVENT_IOC_SET_OUTPUT: libc::c_ulong = 0x2405;
 /// _IOW('$', 8, __u32)
@@ -147,9 +151,11 @@ pub fn pin(attrs: &[Attr], into: &mut Sealed) -> Result<()> {
 }
 
 /// The ioctls that a running tracer needs: none attaches a program.
-pub const LATER: [u32; 3] = [
+pub const LATER: [u32; 5] = [
+    PERF_EVENT_IOC_PERIOD as u32,
     PERF_EVENT_IOC_ENABLE as u32,
     PERF_EVENT_IOC_DISABLE as u32,
+    PERF_EVENT_IOC_REFRESH as u32,
     PERF_EVENT_IOC_SET_OUTPUT as u32,
 ];
 
@@ -184,6 +190,18 @@ pub fn enable(event: BorrowedFd<'_>) -> Result<()> {
 /// PERF_EVENT_IOC_DISABLE
 pub fn disable(event: BorrowedFd<'_>) -> Result<()> {
     ioctl(event, PERF_EVENT_IOC_DISABLE, 0)
+}
+
+/// PERF_EVENT_IOC_REFRESH: enables it for one sample more. It was stopped, too,
+/// where the kernel is 6.16 or later, and a tracepoint's event is only started by
+/// giving it a period (v6.18 kernel/events/core.c, __perf_event_overflow and
+/// __perf_event_period; kernel/trace/trace_event_perf.c, perf_trace_add).
+pub fn refresh(event: BorrowedFd<'_>) -> Result<()> {
+    ioctl(event, PERF_EVENT_IOC_REFRESH, 1)?;
+    let period: u64 = 1;
+    let (fd, request) = (event.as_raw_fd(), PERF_EVENT_IOC_PERIOD);
+    // SAFETY: it reads a number of 64 bits, which lives here.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, fd, request, &period as *const u64) }).map(drop)
 }
 
 /// PERF_EVENT_IOC_SET_OUTPUT: what the event samples goes into the ring of

@@ -124,10 +124,14 @@ impl RingMap {
 #[inline(always)]
 pub fn expect(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(CACHE_LINE) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: it changes nothing but what is in the caches.
-        unsafe { _mm_prefetch(line.as_ptr().cast(), _MM_HINT_T0) };
+        let mut at = 0;
+        while at < bytes.len() {
+            // SAFETY: it changes nothing but what is in the caches.
+            unsafe { _mm_prefetch(bytes.as_ptr().wrapping_add(at).cast(), _MM_HINT_T0) };
+            at += CACHE_LINE;
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;

@@ -19,6 +19,7 @@ pub mod view;
 use crate::capture::{Confinement, Source};
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
+use crate::filter::tree::Expr;
 use crate::host::priority::{self, Precedence, Room};
 use crate::host::proc;
 use crate::host::user::{self, User};
@@ -102,7 +103,10 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         .transpose()?;
     let mut config = config.clone();
     if let Some(command) = &command {
-        config.filter.expr = command::narrow(config.filter.expr, command);
+        let filter = &mut config.filter;
+        for expr in [&mut filter.base, &mut filter.expr] {
+            *expr = command::narrow(std::mem::replace(expr, Expr::All), command);
+        }
     }
     let config = &config;
     zone::settle();

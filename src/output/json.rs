@@ -3,7 +3,7 @@
 //! Contract: objects are flat, their keys those of [`keys`]; what isn't known is
 //! left out.
 
-use super::format::{Format, Reasons, Record, Shown, Summary, errno_name};
+use super::format::{Format, Reasons, Record, Shape, Shown, Summary, errno_name};
 use super::members::{boolean, ends, id, number, owner, plain, string};
 use super::owners::Owners;
 use super::{connection, keys};
@@ -19,6 +19,7 @@ use crate::sys::append::append;
 pub struct Json {
     stamps: Stamps,
     owners: Owners,
+    on_cpu: bool,
 }
 
 impl Default for Json {
@@ -26,11 +27,20 @@ impl Default for Json {
         Json {
             stamps: Stamps::default(),
             owners: Owners::new(owner),
+            on_cpu: false,
         }
     }
 }
 
 impl Json {
+    /// Objects of this shape.
+    pub fn new(shape: Shape) -> Json {
+        Json {
+            on_cpu: shape.on_cpu,
+            ..Json::default()
+        }
+    }
+
     pub(crate) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
         keys::TIME.first(out);
         self.stamps.rfc3339(out, wall);
@@ -101,12 +111,14 @@ impl Format for Json {
             id(out, shown);
         }
         self.owners.append(out, event.owner.as_ref(), event.netns);
-        let named = !event.on_cpu.comm().is_empty();
-        // A task without an id that has no name is one that isn't known.
-        if named || event.on_cpu.pid != 0 {
-            number(out, keys::ON_CPU_PID, u64::from(event.on_cpu.pid));
+        if self.on_cpu {
+            let named = !event.on_cpu.comm().is_empty();
+            // A task without an id that has no name is one that isn't known.
+            if named || event.on_cpu.pid != 0 {
+                number(out, keys::ON_CPU_PID, u64::from(event.on_cpu.pid));
+            }
+            string(out, keys::ON_CPU_NAME, event.on_cpu.comm());
         }
-        string(out, keys::ON_CPU_NAME, event.on_cpu.comm());
         number(out, keys::CPU_LOGICAL_NUMBER, u64::from(event.cpu));
         append(out, b"}\n");
     }

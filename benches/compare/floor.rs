@@ -42,13 +42,17 @@ const TEXTS: [(&str, &str); 4] = [
     ("k", include_str!("floors/k.s")),
 ];
 
-fn assemble(name: &str) -> Program {
+/// A floor's program for records whose own fields begin here.
+fn assemble(name: &str, record: u16) -> Program {
     let (_, text) = TEXTS
         .iter()
         .find(|(floor, _)| *floor == name)
         .unwrap_or_else(|| panic!("no floor {name}"));
     let mut include = |file: &str| match file {
-        "record.inc" => Ok(include_str!("floors/record.inc").to_string()),
+        "record.inc" => {
+            let rest = include_str!("floors/record.inc");
+            Ok(format!(".equ RECORD {record}\n{rest}"))
+        }
         "owners.inc" => Ok(include_str!("floors/owners.inc").to_string()),
         _ => Err("not there".into()),
     };
@@ -70,18 +74,20 @@ fn check_layout(program: &Program) {
     }
 }
 
-/// The record's fields lie where the text takes them from.
-fn check_record(tracepoint: &Tracepoint) {
+/// Where the tracepoint's own fields begin; they lie as the text takes them.
+fn record_at(tracepoint: &Tracepoint) -> u16 {
+    let first = tracepoint.format.host_field("skaddr").expect("skaddr");
     for (name, offset, size) in [
-        ("skaddr", 8, 8),
-        ("oldstate", 16, 4),
-        ("newstate", 20, 4),
-        ("sport", 24, 2),
-        ("dport", 26, 2),
-        ("saddr", 32, 4),
-        ("daddr", 36, 4),
-        ("daddr_v6", 56, 16),
+        ("skaddr", 0, 8),
+        ("oldstate", 8, 4),
+        ("newstate", 12, 4),
+        ("sport", 16, 2),
+        ("dport", 18, 2),
+        ("saddr", 24, 4),
+        ("daddr", 28, 4),
+        ("daddr_v6", 48, 16),
     ] {
+        let offset = first.offset + offset;
         let is = tracepoint.format.host_field(name);
         assert_eq!(
             is,
@@ -89,6 +95,7 @@ fn check_record(tracepoint: &Tracepoint) {
             "the floors are for the record of Linux 5.6 and later: {name}"
         );
     }
+    first.offset
 }
 
 /// What a program is linked with.
@@ -208,12 +215,11 @@ pub fn play(name: &str) {
     let end = EpollEvent::new(EpollFlags::EPOLLIN, 1);
     epoll.add(&ends, end).expect("epoll");
 
-    let program = assemble(name);
-    check_layout(&program);
     let tracefs = TraceFs::open().expect("tracefs");
-    let tracepoint = tracefs.event(&program.group, &program.event);
+    let tracepoint = tracefs.event("sock", "inet_sock_set_state");
     let tracepoint = tracepoint.expect("the tracepoint");
-    check_record(&tracepoint);
+    let program = assemble(name, record_at(&tracepoint));
+    check_layout(&program);
     let cpus: Vec<u32> = online_cpus();
     let maps = Maps::new(&cpus);
     let mut rings: Vec<Ring> = cpus.iter().map(|cpu| maps.ring(*cpu, &epoll)).collect();

@@ -84,10 +84,12 @@ fn compare(options: &Options) -> Vec<String> {
         match part(options, &tools, *wanted) {
             Ok((table, wrong)) => {
                 say(&format!("\n{table}"));
-                let rows = table.names().count();
-                if rows == 0 {
-                    faults.push(format!("no row of {wanted:?}"));
-                }
+                let row = |name: &str| table.names().any(|row| row == name);
+                let absent = options
+                    .only
+                    .iter()
+                    .filter(|name| options.smoke && !row(name));
+                faults.extend(absent.map(|name| format!("no row of {name}")));
                 faults.extend(wrong);
             }
             Err(why) => faults.push(why),

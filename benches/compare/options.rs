@@ -41,7 +41,7 @@ pub struct Options {
     pub rate: u64,
     pub volume: u64,
     /// The tools that are measured, by name; empty for all.
-    only: Vec<String>,
+    pub only: Vec<String>,
     more: Vec<Tool>,
     pub smoke: bool,
 }

@@ -164,9 +164,7 @@ fn sees_and_tells(tool: &Tool, netns: &Netns) -> Result<[f64; 3], String> {
     let seen = seen.ok_or(format!("{} sees nothing", tool.name))?;
     let attached = seen.saturating_duration_since(heard.began);
 
-    wait::settled("the tool's CPU time", || {
-        watch::used(heard.child.pid()).cpu.as_millis()
-    });
+    watch::settle(heard.child.pid());
     let mut took = Vec::new();
     for n in 0..TOLD {
         // Not in step with whatever it does by its own clock.

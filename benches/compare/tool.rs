@@ -17,12 +17,8 @@ use crate::count::Count;
 use crate::load::CHANGES;
 use crate::watch::{self, Used};
 
-/// How long a start, an end or a drain may take.
+/// How long a start or an end may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at whether something still changes.
-const STILL: Duration = Duration::from_millis(150);
-/// A tool that uses less of a CPU than this in that time has nothing to do.
-const IDLE: Duration = Duration::from_micros(500);
 
 /// What its lines are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,17 +223,9 @@ impl Running {
         watch::used(self.child.pid())
     }
 
-    /// Waits until it has read what there is, and has nothing more to do. One that
-    /// only gets no CPU looks the same: so it is looked at twice.
+    /// Waits until it has read what there is.
     pub fn settle(&self) {
-        let (mut before, mut idle) = (self.used().cpu, 0);
-        wait::within(PATIENCE, || {
-            wait::pace(STILL);
-            let now = self.used().cpu;
-            let worked = now - std::mem::replace(&mut before, now) >= IDLE;
-            idle = if worked { 0 } else { idle + 1 };
-            idle == 2
-        });
+        watch::settle(self.child.pid());
     }
 
     /// The last that it said on standard error.

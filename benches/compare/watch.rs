@@ -6,7 +6,14 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::common::kernel;
+use crate::common::{kernel, wait};
+
+/// How long it may take until there is nothing more to do.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at whether there is.
+const STILL: Duration = Duration::from_millis(150);
+/// A process that uses less of a CPU than this in that time does nothing.
+const IDLE: Duration = Duration::from_millis(1);
 
 /// What a process has used so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +39,19 @@ pub fn used(pid: u32) -> Used {
         used.wakes += number(&read("status"), "voluntary_ctxt_switches:");
     }
     used
+}
+
+/// Waits until a process has nothing more to do, for a while at most. One that only
+/// gets no CPU looks the same: so it is looked at twice.
+pub fn settle(pid: u32) {
+    let (mut before, mut idle) = (used(pid).cpu, 0);
+    wait::within(PATIENCE, || {
+        wait::pace(STILL);
+        let now = used(pid).cpu;
+        let worked = now.saturating_sub(std::mem::replace(&mut before, now)) >= IDLE;
+        idle = if worked { 0 } else { idle + 1 };
+        idle == 2
+    });
 }
 
 /// The number behind the first line that begins so.

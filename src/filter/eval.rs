@@ -123,6 +123,11 @@ impl Default for Judge {
 }
 
 impl Judge {
+    /// Whether it shows everything.
+    pub fn is_everything(&self) -> bool {
+        matches!(&self.node, Node::And(parts) if parts.is_empty())
+    }
+
     /// One that shows everything.
     pub fn everything() -> Judge {
         Judge {

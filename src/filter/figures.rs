@@ -108,14 +108,19 @@ pub(super) fn figure(text: &str, units: &[(&str, u64)], base: u64) -> Option<(u6
     }
     let mut units = units.iter();
     let (_, scale) = units.find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    // What can be counted in the base unit is.
+    let (scale, base) = match scale % base {
+        0 => (scale / base, 1),
+        _ => (*scale, base),
+    };
     let parts = 10u64.pow(fraction.len() as u32);
     let fraction: u64 = match fraction {
         "" => 0,
         digits => digits.parse().ok()?,
     };
     // At most 10^6 hours in nanoseconds.
-    let fraction = fraction.checked_mul(*scale)?;
-    let whole = whole.parse::<u64>().ok()?.checked_mul(*scale)?;
+    let fraction = fraction.checked_mul(scale)?;
+    let whole = whole.parse::<u64>().ok()?.checked_mul(scale)?;
     let all = whole.checked_add(fraction / parts)?;
     let exact = fraction % parts == 0 && all % base == 0;
     let floor = all / base;

@@ -5,6 +5,10 @@ mod common;
 
 use common::layouts::*;
 use common::machine::{Machine, OnCpu, TASK};
+use socket_snoop::bpf::cards::Cards;
+use socket_snoop::bpf::layout::{
+    EV_BRIEF_SIZE, EV_CLOSE_SIZE, EV_COMM_SIZE, EV_HEAD, EV_SIZE, OW_KEPT, OW_TOLD,
+};
 use socket_snoop::bpf_asm::{Program, Variant, assemble_for};
 use socket_snoop::bpf_insn::Insn;
 use socket_snoop::bpf_link::{Host, HostField};
@@ -83,6 +87,11 @@ struct Scene {
     machine: Machine,
     insns: Vec<Insn>,
     by_btf: bool,
+    /// What is told of the events; where cards are kept, those.
+    tells: Abilities,
+    cards: Cards,
+    /// How long each event was.
+    lengths: Vec<usize>,
 }
 
 impl Scene {
@@ -105,6 +114,12 @@ impl Scene {
             machine,
             insns,
             by_btf,
+            tells: match members.iter().any(|m| m.0 == "helper.cards") {
+                true => Abilities::all(),
+                false => Abilities::all() - Abilities::CARDS,
+            },
+            cards: Cards::new(10),
+            lengths: Vec::new(),
         };
         scene.set(NET, "net.ns.inum", 0xf000_0001);
         scene.set(TASK, "task_struct.tgid", SERVER.pid.into());
@@ -169,6 +184,17 @@ impl Scene {
         old: State,
         new: State,
     ) -> Event {
+        let event = self.try_change(socket, on_cpu, locked, (old, new));
+        event.expect("an event")
+    }
+
+    fn try_change(
+        &mut self,
+        socket: u64,
+        on_cpu: OnCpu,
+        locked: bool,
+        (old, new): (State, State),
+    ) -> Option<Event> {
         self.machine.on_cpu = on_cpu;
         self.set(socket, "sock.sk_lock.owned", locked.into());
         let (comm, _) = self.place(TASK, "task_struct.comm");
@@ -207,13 +233,15 @@ impl Scene {
         let insns = std::mem::take(&mut self.insns);
         assert_eq!(self.machine.run(&insns, context), 1);
         self.insns = insns;
-        let sent = self.machine.sent.pop().expect("an event");
-        let event = Event::decode_from(self.machine.order, 1, 0, &sent, Abilities::all());
-        event.unwrap_or_else(|e| panic!("{e}"))
+        let sent = self.machine.sent.pop()?;
+        self.lengths.push(sent.len());
+        let order = self.machine.order;
+        let event = Event::decode_from(order, (1, 0), &sent, self.tells, &mut self.cards);
+        Some(event.unwrap_or_else(|e| panic!("{e}")))
     }
 
     /// A listener and a connection to it, from beginning to end.
-    fn play(mut self) -> Vec<Event> {
+    fn play(mut self) -> (Vec<Event>, Vec<usize>) {
         use State::*;
         let mut events = vec![
             self.change(LISTENER, SERVER, true, Close, Listen),
@@ -227,9 +255,17 @@ impl Scene {
         events.push(self.change(LISTENER, SERVER, true, Listen, Close));
         // Opened by a thread of the kernel: nobody's.
         events.push(self.change(CLIENT, WORKER, true, Close, SynSent));
-        // Nothing of them is left in the maps of owners and listeners.
-        assert!(self.machine.maps.keys().all(|(map, _)| *map == 4));
-        events
+        events.push(self.change(CLIENT, WORKER, false, SynSent, Close));
+        assert_eq!(self.cards.missing(), 0);
+        // Nothing of them is left in the maps of owners and listeners, but entries without anybody.
+        let left: Vec<_> = self.machine.maps.iter().map(|(k, at)| (k.0, *at)).collect();
+        for (map, at) in left.into_iter().filter(|(map, _)| *map != 4) {
+            let value = self.machine.copy(at, OW_KEPT);
+            let told = OW_TOLD.get(&value, self.machine.order);
+            assert_eq!((map, told), (5, 2));
+            assert!(value[..8].iter().all(|byte| *byte == 0));
+        }
+        (events, self.lengths)
     }
 }
 
@@ -257,6 +293,33 @@ fn the_same_events_in_either_order() {
         let [little, big] =
             [Order::Little, Order::Big].map(|order| Scene::new(order, by_btf, members).play());
         assert_eq!(little, big, "by BTF: {by_btf}, {} members", members.len());
+        let (big, lengths) = big;
+        // What belongs to a socket is told at its birth, and when another thread has it; a
+        // listener's at its end, too.
+        const BRIEF: usize = EV_BRIEF_SIZE as usize;
+        let once = [
+            EV_SIZE,
+            EV_SIZE,
+            EV_HEAD,
+            EV_SIZE,
+            EV_HEAD,
+            BRIEF,
+            EV_CLOSE_SIZE,
+            EV_SIZE,
+            BRIEF,
+        ];
+        let each = |event: &Event| {
+            let size = if event.is_close() {
+                EV_CLOSE_SIZE
+            } else {
+                EV_SIZE
+            };
+            size + usize::from(EV_COMM_SIZE)
+        };
+        match members.is_empty() {
+            true => assert!(big.iter().map(each).eq(lengths)),
+            false => assert_eq!(lengths, once),
+        }
         let owners: Vec<_> = big
             .iter()
             .map(|e| e.owner.map(|o| (o.task.pid, o.source)))
@@ -265,7 +328,7 @@ fn the_same_events_in_either_order() {
         use OwnerSource::*;
         let expected = [Task, Listener, Listener, Task, Cached, Cached, Task];
         assert_eq!(owners[..7], expected.map(|source| Some((pid, source))));
-        assert_eq!(owners[7], None);
+        assert_eq!(owners[7..], [None, None]);
         assert_eq!(big[1].owner.map(|o| o.task.name), Some(SERVER.comm));
         // A thread of it, by the name of the process.
         let thread = big[3].owner.map(|o| (o.task.tid, o.task.name));
@@ -289,5 +352,58 @@ fn the_same_events_in_either_order() {
             assert_eq!(counters.sent.and_then(|s| s.handed), Some(2000));
             assert_eq!(big[5].netns, Some(0xf000_0001));
         }
+    }
+}
+
+/// What belongs to a socket is told again where it found no room, and where it has changed.
+#[test]
+fn what_was_not_sent_or_has_changed_is_told_again() {
+    use State::*;
+    for order in [Order::Little, Order::Big] {
+        let mut scene = Scene::new(order, false, MEMBERS);
+        scene.set(TASK, "task_struct.real_parent", TASK);
+        scene.change(LISTENER, SERVER, true, Close, Listen);
+        scene.change(CHILD, WORKER, false, Listen, SynRecv);
+        scene.machine.full = true;
+        let lost = scene.try_change(CHILD, WORKER, false, (SynRecv, Established));
+        assert_eq!(lost, None);
+        scene.machine.full = false;
+        // Each with who does it, and how long its event is.
+        let renamed = OnCpu {
+            comm: *b"renamed\0\0\0\0\0\0\0\0\0",
+            ..SERVER
+        };
+        let other_user = OnCpu {
+            uid: 1001,
+            ..renamed
+        };
+        let changes = [
+            (WORKER, (Established, CloseWait), EV_SIZE),
+            (SERVER, (CloseWait, LastAck), EV_HEAD),
+            (SERVER, (LastAck, Established), EV_HEAD),
+            (renamed, (Established, FinWait1), EV_SIZE),
+            (renamed, (FinWait1, FinWait2), EV_HEAD),
+            (other_user, (FinWait2, Closing), EV_SIZE),
+            (other_user, (Closing, Close), EV_BRIEF_SIZE.into()),
+        ];
+        for (at, (who, change, len)) in changes.into_iter().enumerate() {
+            let locked = who.pid == SERVER.pid;
+            let event = scene.try_change(CHILD, who, locked, change);
+            let event = event.expect("an event");
+            assert_eq!(scene.lengths.last(), Some(&len), "{at}");
+            let owner = event.owner.expect("an owner");
+            assert_eq!((owner.task.pid, event.peer.port), (SERVER.pid, 4000));
+            if locked {
+                assert_eq!(owner.source, OwnerSource::Task);
+                let told = (owner.task.uid, owner.task.name, owner.thread);
+                assert_eq!(told, (Some(who.uid), who.comm, who.comm), "{at}");
+            }
+        }
+        // The next one at its address is another: of it nothing was told.
+        let event = scene.change(CHILD, WORKER, false, Listen, SynRecv);
+        assert_eq!(scene.lengths.last(), Some(&EV_SIZE));
+        let source = event.owner.map(|owner| owner.source);
+        assert_eq!(source, Some(OwnerSource::Listener));
+        assert_eq!(scene.cards.missing(), 0);
     }
 }

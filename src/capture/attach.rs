@@ -179,7 +179,7 @@ fn all(
     maps: &Maps,
     (wants, counts): (Abilities, Abilities),
 ) -> Result<Loaded, Error> {
-    let mut may = counts | wants & Abilities::LOCK;
+    let mut may = counts | wants & (Abilities::LOCK | Abilities::ON_CPU);
     if which == RECORD {
         may |= Abilities::USERS;
     }

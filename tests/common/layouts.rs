@@ -151,12 +151,14 @@ pub const RETURN: &Layout = &[("arg0.ptr", 0, 8), ("ret.ptr", 16, 8)];
 
 /// Where Linux 6.18 has the members that programs can do without, and where the table of time-wait sockets was before.
 pub const MEMBERS: &Layout = &[
+    ("helper.cards", 0, 8),
     ("helper.cgroup_id", 0, 8),
     ("helper.count_runs", 0, 8),
     ("helper.leaders", 0, 8),
     ("cred.uid.val", 8, 4),
     ("task_struct.group_leader", 1328, 8),
     ("task_struct.real_cred", 1728, 8),
+    ("task_struct.cred", 1736, 8),
     ("net.ns.inum", 176, 4),
     ("sock.__sk_common.skc_bound_dev_if", 20, 4),
     ("sock.__sk_common.skc_flags", 96, 8),

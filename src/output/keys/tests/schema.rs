@@ -43,7 +43,7 @@ fn words(key: &str) -> Option<Vec<&'static str>> {
             ResetByPeer ResetByUs ClosedByPeer ClosedByUs ClosedByBoth NeverAccepted
             Duplicate Unknown),
         "lost.reason" => names!(Reason: RingFull OutputFailed Recursion Unreadable
-            ConsoleSlow ConsoleWrite LogSlow LogWrite OwnersFull TasksFull ListenersFull
+            ConsoleSlow ConsoleWrite LogSlow LogWrite OwnersFull TasksFull ListenersFull CardMissing
             ConnectionsFull),
         "events.transport" | "check.transport" => vec!["tracepoint", "btf", "perf"],
         "check.section" => names!(Section: Host Transport Feature),

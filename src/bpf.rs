@@ -4,6 +4,7 @@
 //! Contract: nothing here attaches a program; that is `capture`'s.
 
 pub(crate) mod debug;
+pub mod guard;
 pub mod layout;
 pub(crate) mod load;
 pub mod maps;

@@ -8,6 +8,7 @@ mod elsewhere;
 mod object;
 mod plan;
 
+use crate::bpf::guard::Guard;
 use crate::bpf::load::{Onto, Target};
 use crate::bpf::maps::{self, Shape};
 use crate::bpf_link::Template;
@@ -32,9 +33,10 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     for note in host.notes() {
         let _ = writeln!(out, "; {note}");
     }
+    let guard: Option<Guard> = None;
     let (mut programs, mut left_out) = (Vec::new(), Vec::new());
     for planned in host.plan(config.wants) {
-        match link(&host, &planned) {
+        match link(&host, &planned, guard.as_ref()) {
             Ok(program) => programs.push(program),
             Err(why) if planned.required => return Err(why),
             Err(why) => left_out.push((planned, why)),
@@ -43,7 +45,8 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     for (_, why) in &left_out {
         let _ = writeln!(out, "; left out: {why}");
     }
-    let shapes = maps::shapes(host.cpus(), host.memory());
+    let mut shapes = maps::shapes(host.cpus(), host.memory()).to_vec();
+    shapes.extend(guard.iter().flat_map(maps::guard_shapes));
     if let Some(dir) = &listing.export {
         for program in &programs {
             object::write(Path::new(dir), program, &shapes)?;
@@ -88,6 +91,7 @@ fn map(out: &mut String, shape: &Shape, host: &Host) {
         MapType::Hash => "hash",
         MapType::Array => "array",
         MapType::PerfEventArray => "perf_event_array",
+        MapType::LpmTrie => "lpm_trie",
     };
     let (key, value) = shape.sizes;
     let entries = match shape.entries {
@@ -104,9 +108,9 @@ fn map(out: &mut String, shape: &Shape, host: &Host) {
     );
 }
 
-fn link(host: &Host, planned: &Planned) -> Result<Program, Error> {
-    let template = host.programs().get(planned.name)?;
-    let (group, event) = (&template.group, &template.event);
+fn link(host: &Host, planned: &Planned, guard: Option<&Guard>) -> Result<Program, Error> {
+    let mut template = host.programs().get(planned.name)?;
+    let (group, event) = (&template.group.clone(), &template.event.clone());
     let missing = |what: String| Error::new(Kind::Unsupported, what);
     let btf = || host.btf().ok_or_else(|| missing("there is no BTF".into()));
     let record;
@@ -135,11 +139,9 @@ fn link(host: &Host, planned: &Planned) -> Result<Program, Error> {
         extras,
         // Numbers that the kernel gives: 0.
         maps: &|_| Some(0),
+        guard,
     };
-    let linked = template.linked(&onto).map_err(|why| {
-        let what = format!("cannot use tracepoint {group}:{event} of this kernel: {why}");
-        Error::new(Kind::Unsupported, what)
-    })?;
+    let linked = onto.link(&mut template)?;
     let text = template.listing(&linked, &|name| target.find(name, extras));
     Ok(Program {
         template,

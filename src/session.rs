@@ -103,7 +103,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     limits::raise_open_files();
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
-    let mut source = Source::open(config.buffer, config.transport, config.wants)?;
+    let mut source = Source::open(config.buffer, config.transport, config.wants, None)?;
     let precedence = take_precedence(config.priority);
     say_notes(&mut source);
     let log = open_log(config, user);

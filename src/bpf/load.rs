@@ -6,9 +6,10 @@
 mod verifier;
 
 use crate::bpf::debug::Debug;
+use crate::bpf::guard::{self, Guard};
 use crate::bpf::maps::{Maps, bpf_error, with_memlock};
 use crate::bpf_insn::{Alu, Insn, Operand};
-use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
+use crate::bpf_link::{HIDDEN, Host, HostField, Linked, Template, is_member};
 use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
@@ -157,6 +158,42 @@ pub(crate) struct Onto<'a> {
     pub(crate) extras: Extras<'a>,
     /// The descriptors of the maps.
     pub(crate) maps: &'a dyn Fn(&str) -> Option<i32>,
+    /// The user's filter, which the template has.
+    pub(crate) guard: Option<&'a Guard>,
+}
+
+/// What stands for it in the programs.
+const GUARD: &str = "helper.guard";
+
+impl Onto<'_> {
+    /// Completes a template, with the filter in its places.
+    pub(crate) fn link(&self, template: &mut Template) -> Result<Linked, Error> {
+        if let Some(guard) = self.guard.filter(|_| template.wants_filter()) {
+            let whole = template.with(guard.parts());
+            *template = whole.ok_or_else(|| {
+                Error::new(
+                    Kind::Runtime,
+                    "the filter has a part missing: please report this",
+                )
+            })?;
+        }
+        let linked = template.linked(self).map_err(|why| {
+            let on = format!("{}:{}", template.group, template.event);
+            let what = format!("cannot use tracepoint {on} of this kernel: {why}");
+            Error::new(Kind::Unsupported, what)
+        })?;
+        let len = linked.insns.len();
+        if self.guard.is_some() && len > guard::MOST {
+            let what = format!(
+                "the filter is too long: the program {} has {len} instructions with it, and may have {}",
+                template.name,
+                guard::MOST
+            );
+            let advice = "put ports and networks into braces: however many, they take no more room";
+            return Err(Error::new(Kind::Usage, what).advise(advice));
+        }
+        Ok(linked)
+    }
 }
 
 impl Target<'_> {
@@ -201,6 +238,10 @@ impl Target<'_> {
 
 impl Host for Onto<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
+        if name == GUARD {
+            let there = HostField { offset: 0, size: 8 };
+            return self.guard.map(|_| there);
+        }
         self.target.find(name, self.extras)
     }
 
@@ -248,15 +289,11 @@ impl Program {
             target,
             extras,
             maps: &|name| maps.fd(name),
+            guard: maps.guard(),
         };
         let reads = reads(template, &host);
-        let linked = template.linked(&host).map_err(|e| {
-            let on = format!("{}:{}", template.group, template.event);
-            Error::new(
-                Kind::Unsupported,
-                format!("cannot use tracepoint {on} of this kernel: {e}"),
-            )
-        })?;
+        let template = &mut template.clone();
+        let linked = host.link(template)?;
         let optional = template.fields.iter().filter(|field| field.optional);
         let without = optional
             .filter(|field| host.field(&field.name).is_none())

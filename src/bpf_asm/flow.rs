@@ -119,7 +119,8 @@ pub(super) fn check_distances(program: &Template, source: &Source) -> Result<(),
             Item::Wide { .. } | Item::Map { .. } => 2,
             Item::Copy { len, .. } => 2 * i64::from(*len),
             Item::Peek { len, .. } => PEEK.max(2 * i64::from(*len)),
-            Item::If { .. } => 0,
+            // What a filter adds is checked when it is put there.
+            Item::If { .. } | Item::Filter { .. } => 0,
             Item::Insn(_) | Item::Load { .. } | Item::Jump { .. } => 1,
         };
     }

@@ -66,6 +66,11 @@ impl Way for Programs {
         self.maps.forget_listener(listener);
     }
 
+    fn open_guard(&self) -> sys::Result<bool> {
+        self.maps.open_guard()?;
+        Ok(self.maps.guard().is_some())
+    }
+
     fn try_losses(&self, connect: Option<&Ring>) -> sys::Result<()> {
         self.maps.tally().readable()?;
         self.loaded.may_ask()?;

@@ -5,7 +5,7 @@ use socket_snoop::bpf_link::{Host, HostField};
 use socket_snoop::programs::{self, Name};
 
 /// Maps as the programs name them; their descriptors count from 3.
-pub const MAPS: [&str; 4] = ["events", "lost", "owners", "listeners"];
+pub const MAPS: [&str; 6] = ["events", "lost", "owners", "listeners", "ports", "nets"];
 
 /// A host: fields as (name, offset, size).
 pub struct Fields<'a> {

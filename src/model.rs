@@ -3,6 +3,7 @@
 //! Contract: nothing here asks the kernel for anything.
 
 pub mod ability;
+pub(crate) mod cause;
 pub mod event;
 pub mod hash;
 pub mod loss;

@@ -4,6 +4,7 @@
 //! takes a binary search, however many there are.
 
 use crate::model::event::{self, COMM_LEN};
+use crate::model::sort;
 use std::net::IpAddr;
 
 /// Addresses that begin alike. IPv4 addresses are those of IPv6 that are mapped
@@ -79,7 +80,7 @@ impl Nets {
 
     fn merged(mut all: Vec<Prefix>) -> Nets {
         // The wider one first, where several begin at one address.
-        all.sort_unstable();
+        sort::by_key(&mut all, |net| *net);
         let mut kept: Vec<Prefix> = Vec::with_capacity(all.len());
         for net in all {
             if kept.last().is_none_or(|last| last.last() < net.first) {
@@ -113,7 +114,7 @@ impl Ranges {
     pub fn of(ranges: impl IntoIterator<Item = (u32, u32)>) -> Ranges {
         let mut all: Vec<(u32, u32)> = ranges.into_iter().collect();
         all.retain(|(first, last)| first <= last);
-        all.sort_unstable();
+        sort::by_key(&mut all, |range| *range);
         let mut kept: Vec<(u32, u32)> = Vec::with_capacity(all.len());
         for (first, last) in all {
             match kept.last_mut() {

@@ -5,8 +5,9 @@
 
 mod packed;
 
-use super::cause::{Cause, ResetSent};
+use super::cause::ResetSent;
 use super::resent::Resent;
+use crate::model::cause::Cause;
 use crate::model::event::{Event, Owner, OwnerSource, What};
 use crate::model::tcp::{Endpoint, State, Wire};
 use crate::owner::tracker::{Moment, Tracker};

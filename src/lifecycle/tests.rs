@@ -239,7 +239,11 @@ fn transitions_beyond_the_bound_are_counted() {
 }
 
 /// A child that a reset of ours ended, after its CLOSE.
-fn reset_child(tells: Abilities, has_socket: Option<bool>, accepted: bool) -> Option<cause::Cause> {
+fn reset_child(
+    tells: Abilities,
+    has_socket: Option<bool>,
+    accepted: bool,
+) -> Option<crate::model::cause::Cause> {
     let mut table = Connections::new(4, 4, 0, tells);
     let path = [
         (State::Listen, State::SynRecv),
@@ -271,7 +275,7 @@ fn reset_child(tells: Abilities, has_socket: Option<bool>, accepted: bool) -> Op
 
 #[test]
 fn never_accepted_is_only_what_is_known_not_to_have_been() {
-    use cause::Cause::{NeverAccepted, ResetByUs, Unknown};
+    use crate::model::cause::Cause::{NeverAccepted, ResetByUs, Unknown};
     let cause = |has_socket, accepted| reset_child(ALL, has_socket, accepted);
     assert_eq!(cause(Some(false), false), Some(NeverAccepted));
     assert_eq!(cause(Some(true), false), Some(ResetByUs));

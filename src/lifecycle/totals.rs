@@ -6,8 +6,8 @@
 //! with more than a [`PLACES`]th of all is in it, and no count is too low;
 //! [`Busiest::is_exact`] tells whether all are right.
 
-use super::cause::Cause;
 use super::connection::Connection;
+use crate::model::cause::Cause;
 use crate::model::event::COMM_LEN;
 use crate::model::sort;
 use std::net::IpAddr;

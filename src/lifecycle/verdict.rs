@@ -1,7 +1,7 @@
 //! What is said of a connection that has ended, from all that is known of it.
 //!
 //! Contract: this is the last look at it, when no more is to come; what isn't
-//! known is left out, or [`super::cause::Cause::Unknown`].
+//! known is left out, or [`crate::model::cause::Cause::Unknown`].
 //!
 //! An end is not whole where this host's socket went before the peer's FIN came:
 //! an orphan in FIN_WAIT2 is swapped for a time-wait socket (v6.12
@@ -9,11 +9,12 @@
 //! what this host answers with a reset (tcp_minisocks.c,
 //! tcp_timewait_state_process()), belongs to no socket any more.
 
-use super::cause::{Cause, Facts, acknowledged, cause};
+use super::cause::{Facts, acknowledged, cause};
 use super::connection::{Connection, Direction, Seen};
 use super::resent::Life;
 use super::{Connections, Ended, sent};
 use crate::model::ability::Abilities;
+use crate::model::cause::Cause;
 use crate::model::event::Counters;
 use crate::model::tcp::State;
 

@@ -3,8 +3,8 @@
 use super::format::{Shape, Summary};
 use super::{connection, words};
 use crate::lifecycle::Connections;
-use crate::lifecycle::cause::Cause;
 use crate::lifecycle::connection::{Connection, Direction};
+use crate::model::cause::Cause;
 use crate::model::text::{self, Stamps};
 use crate::sys::append::append;
 use std::io::Write;

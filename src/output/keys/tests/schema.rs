@@ -1,8 +1,8 @@
 //! The JSON Schema of the lines, from the rows (draft 2020-12).
 
 use crate::check::finding::{Section, Verdict};
-use crate::lifecycle::cause::Cause;
 use crate::lifecycle::connection::Direction;
+use crate::model::cause::Cause;
 use crate::model::event::OwnerSource;
 use crate::model::loss::Reason;
 use crate::model::tcp::State;

@@ -1,0 +1,567 @@
+//! What stands behind the words of a filter: addresses, ports, names, figures.
+//!
+//! Contract: what is asked of the host (a user's number, a cgroup's, a network
+//! namespace's) is asked once, here, by [`Names`]; an expression holds numbers.
+
+use super::error::Mistake;
+use super::lex::Compare;
+use super::tree::{Expr, Measure, Nets, Pattern, Ranges, Side, Term};
+use super::words;
+use crate::model::event::COMM_LEN;
+use crate::model::tcp::Wire;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+/// Who knows what the names of this host stand for. What can't be told is an
+/// error, in words that go behind the name and a colon.
+pub trait Names {
+    /// The number of a user.
+    fn user(&self, name: &str) -> Result<u32, String>;
+    /// The id of the cgroup (version 2) with this path.
+    fn cgroup(&self, path: &str) -> Result<u64, String>;
+    /// The inode number of the network namespace that this file stands for.
+    fn netns(&self, path: &str) -> Result<u32, String>;
+}
+
+/// One end or the other, or both at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    Of(Side),
+    Both,
+}
+
+/// What is given of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Host,
+    Net,
+    Port,
+    /// An address, a network, or either with a port, as ss has it.
+    Any,
+}
+
+/// What values are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    End(Ends, Form, Option<Wire>),
+    State(bool),
+    Pid,
+    Tree,
+    Comm,
+    Uid,
+    Cgroup,
+    Container,
+    Netns,
+    Owner,
+    Event,
+    From,
+    To,
+    Cause,
+    Measure(Measure),
+}
+
+/// A value: its text, whether `*` stood behind it, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Value<'a> {
+    pub(super) text: Cow<'a, [u8]>,
+    pub(super) open: bool,
+    pub(super) at: Range<usize>,
+}
+
+impl Value<'_> {
+    fn bad(&self, head: Head) -> Mistake {
+        let mut what = String::from("expected ");
+        what.push_str(head.expects());
+        what.push_str(", not '");
+        what.push_str(&String::from_utf8_lossy(&self.text));
+        what.push('\'');
+        Mistake::new(self.at.clone(), what)
+    }
+
+    fn wrong(&self, why: &str) -> Mistake {
+        let mut what = String::from_utf8_lossy(&self.text).into_owned();
+        what.push_str(": ");
+        what.push_str(why);
+        Mistake::new(self.at.clone(), what)
+    }
+}
+
+impl Head {
+    /// What its values are, to a person.
+    pub(super) fn expects(self) -> &'static str {
+        match self {
+            Head::End(_, Form::Host, _) => "an address, such as 10.0.0.5 or 2001:db8::1",
+            Head::End(_, Form::Net, _) => "a network, such as 10.0.0.0/8 or 2001:db8::/32",
+            Head::End(_, Form::Port, _) => "a port, such as 443, 8000-8100 or https",
+            Head::End(_, Form::Any, _) => {
+                "'host', 'net' or 'port', an address, a network, or :PORT"
+            }
+            Head::State(_) | Head::From | Head::To => "a state, such as established",
+            Head::Pid | Head::Tree => "the number of a process",
+            Head::Comm => "a process's name, such as curl or curl*",
+            Head::Uid => "a user's number or name",
+            Head::Cgroup => "a cgroup's path, such as /system.slice/ssh.service",
+            Head::Container => "a container's id: 12 to 64 hexadecimal digits",
+            Head::Netns => "a network namespace's number, or its file, such as /run/netns/NAME",
+            Head::Owner => "'none'",
+            Head::Event => "'state', 'retransmit' or 'connection'",
+            Head::Cause => "a cause, such as refused or timed_out",
+            Head::Measure(Measure::Duration | Measure::Rtt) => "a time, such as 50ms or 1.5s",
+            Head::Measure(Measure::Bytes) => "a number of bytes, such as 1M",
+            Head::Measure(Measure::Retransmits) => "a number",
+        }
+    }
+}
+
+fn digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn number(text: &str) -> Option<u32> {
+    digits(text).then(|| text.parse().ok())?
+}
+
+/// From where to where a port or several of them are.
+fn ports(text: &str) -> Option<(u32, u32)> {
+    let one = |text: &str| match digits(text) {
+        true => text.parse().ok(),
+        false => words::service(text),
+    };
+    let same = one(text).map(|port| (port, port));
+    let range = || {
+        let (first, last) = text.split_once('-')?;
+        Some((one(first)?, one(last)?))
+    };
+    let (first, last) = same.or_else(range)?;
+    (first <= last).then_some((first.into(), last.into()))
+}
+
+/// An IPv4 address of which the last numbers may be missing, and how many bits
+/// there are.
+fn partial(text: &str) -> Option<(Ipv4Addr, u8)> {
+    let mut octets = [0; 4];
+    let mut count = 0;
+    for part in text.split('.') {
+        *octets.get_mut(count)? = part.parse().ok().filter(|_| digits(part))?;
+        count += 1;
+    }
+    Some((octets.into(), count as u8 * 8))
+}
+
+/// An address with the number of bits that count.
+type Net = (IpAddr, u8);
+
+fn net(text: &str, short: bool) -> Option<Net> {
+    let (addr, len) = match text.split_once('/') {
+        Some((addr, len)) => (addr, Some(number(len)?)),
+        None => (text, None),
+    };
+    let bare = addr.strip_prefix('[').and_then(|a| a.strip_suffix(']'));
+    let (addr, bits) = match bare.unwrap_or(addr).parse::<Ipv6Addr>() {
+        Ok(v6) => (IpAddr::V6(v6), 128),
+        Err(_) => {
+            let (v4, bits) = partial(addr)?;
+            if bits < 32 && !short && len.is_none() {
+                return None;
+            }
+            (IpAddr::V4(v4), bits)
+        }
+    };
+    let most = if addr.is_ipv4() { 32 } else { 128 };
+    let len = len.unwrap_or(bits.into());
+    (len <= most).then_some((addr, len as u8))
+}
+
+/// An end as ss writes it: address or network, and ports, each unless it is `*`
+/// or missing.
+fn end(text: &str) -> Option<(Option<Net>, Option<(u32, u32)>)> {
+    let (addr, port) = match text.rfind([':', ']']) {
+        // The last of several without brackets is the address's own.
+        Some(at) if text[at..].starts_with(':') => {
+            let (addr, port) = (&text[..at], &text[at + 1..]);
+            match addr.contains(':') && !addr.contains(']') {
+                true => (text, None),
+                false => (addr, Some(port)),
+            }
+        }
+        _ => (text, None),
+    };
+    let addr = match addr {
+        "" | "*" if port.is_some() || addr == "*" => None,
+        addr => Some(net(addr, false)?),
+    };
+    let port = match port {
+        None | Some("*") => None,
+        Some(port) => Some(ports(port)?),
+    };
+    Some((addr, port))
+}
+
+/// The numbers that compare so with one.
+fn compared(compare: Compare, (first, last): (u64, u64), most: u64) -> Option<(u64, u64)> {
+    match compare {
+        Compare::Equal | Compare::NotEqual => Some((first, last)),
+        Compare::Less => first.checked_sub(1).map(|last| (0, last)),
+        Compare::AtMost => Some((0, last)),
+        Compare::Greater => (last < most).then(|| (last + 1, most)),
+        Compare::AtLeast => Some((first, most)),
+    }
+}
+
+/// The same of a number whose values are compared by one that lies between
+/// `first` and `last`, which are one apart where it is no whole number.
+fn is_order(compare: Option<Compare>) -> bool {
+    !matches!(compare, None | Some(Compare::Equal | Compare::NotEqual))
+}
+
+/// A figure with a unit: at most and at least so many of the base unit, where it
+/// isn't a whole number of them. `units` has each with the base units in it.
+fn figure(text: &str, units: &[(&str, u64)], base: u64) -> Option<(u64, u64)> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (figure, unit) = text.split_at(end);
+    let (whole, fraction) = figure.split_once('.').unwrap_or((figure, ""));
+    if !digits(whole) || fraction.len() > 9 || figure.ends_with('.') {
+        return None;
+    }
+    let mut units = units.iter();
+    let (_, scale) = units.find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    let parts: u128 = 10u128.pow(fraction.len() as u32);
+    let all: u128 = [whole, fraction].concat().parse().ok()?;
+    // In billionths at most: no overflow below 2^64 of the largest unit.
+    let (all, parts) = (all.checked_mul((*scale).into())?, parts * u128::from(base));
+    let (floor, ceiling) = (all / parts, all.div_ceil(parts));
+    Some((floor.try_into().ok()?, ceiling.try_into().ok()?))
+}
+
+const TIMES: &[(&str, u64)] = &[
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("min", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+
+const SIZES: &[(&str, u64)] = &[
+    ("", 1),
+    ("B", 1),
+    ("K", 1 << 10),
+    ("M", 1 << 20),
+    ("G", 1 << 30),
+    ("T", 1 << 40),
+];
+
+fn measure(what: Measure, compare: Compare, value: &Value<'_>) -> Result<Expr, Mistake> {
+    let text = std::str::from_utf8(&value.text).unwrap_or("");
+    let figure = match what {
+        Measure::Duration => figure(text, TIMES, 1),
+        Measure::Rtt => figure(text, TIMES, 1_000),
+        Measure::Bytes => figure(text, SIZES, 1),
+        Measure::Retransmits => figure(text, &SIZES[..1], 1),
+    };
+    let (floor, ceiling) = figure.ok_or_else(|| value.bad(Head::Measure(what)))?;
+    // Between two whole numbers: nothing is equal, all above the lower is more.
+    let range = match compare {
+        Compare::Equal | Compare::NotEqual if floor != ceiling => None,
+        Compare::Less | Compare::AtLeast => compared(compare, (ceiling, ceiling), u64::MAX),
+        _ => compared(compare, (floor, floor), u64::MAX),
+    };
+    Ok(range.map_or(Expr::None, |(first, last)| {
+        Term::Measure(what, first, last).into()
+    }))
+}
+
+/// What of one end must match.
+fn at_end(side: Side, nets: &[Net], ranges: &[(u32, u32)]) -> Expr {
+    let net = (!nets.is_empty()).then(|| {
+        let nets = nets.iter().copied();
+        Term::Net(side, Nets::of(nets)).into()
+    });
+    let port = (!ranges.is_empty()).then(|| {
+        let ranges = ranges.iter().copied();
+        Term::Port(side, Ranges::of(ranges)).into()
+    });
+    Expr::and(net.into_iter().chain(port))
+}
+
+/// The same of either end, which must match as a whole, or of both.
+fn at_ends(ends: Ends, make: &dyn Fn(Side) -> Expr) -> Expr {
+    let each = || [Side::Local, Side::Peer].map(make);
+    match ends {
+        Ends::Both => Expr::and(each()),
+        Ends::Of(Side::Either) => match make(Side::Either) {
+            Expr::And(_) | Expr::Or(_) => Expr::or(each()),
+            one => one,
+        },
+        Ends::Of(side) => make(side),
+    }
+}
+
+fn ends(
+    (ends, form): (Ends, Form),
+    compare: Option<Compare>,
+    values: &[Value<'_>],
+) -> Result<Expr, Mistake> {
+    let head = Head::End(ends, form, None);
+    let (mut nets, mut ranges, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
+    for value in values {
+        let text = std::str::from_utf8(&value.text).map_err(|_| value.bad(head))?;
+        let parsed = match form {
+            Form::Host | Form::Net => net(text, form == Form::Net).map(|net| (Some(net), None)),
+            Form::Port => {
+                let port = text.strip_prefix(':').unwrap_or(text);
+                ports(port).map(|port| (None, Some(port)))
+            }
+            Form::Any => end(text),
+        };
+        match parsed {
+            Some((Some(net), None)) => nets.push(net),
+            Some((None, Some(ports))) => ranges.push(ports),
+            Some((Some(net), Some(ports))) => pairs.push((net, ports)),
+            // `*`
+            Some((None, None)) => nets.extend([
+                (Ipv4Addr::UNSPECIFIED.into(), 0),
+                (Ipv6Addr::UNSPECIFIED.into(), 0),
+            ]),
+            None => {
+                let word = text.trim_start_matches(':');
+                let name = matches!(form, Form::Port) || text.starts_with(':');
+                let meant = name.then(|| words::nearest_service(word)).flatten();
+                return Err(value.bad(head).meant(meant));
+            }
+        }
+    }
+    if is_order(compare) {
+        let plain = nets.is_empty() && pairs.is_empty();
+        let (Some(compare), [(first, last)], true) = (compare, &ranges[..], plain) else {
+            let at = values.first().map_or(0..0, |value| value.at.clone());
+            return Err(Mistake::new(
+                at,
+                "only single ports are more or less than others",
+            ));
+        };
+        let range = (u64::from(*first), u64::from(*last));
+        let Some((first, last)) = compared(compare, range, u16::MAX.into()) else {
+            return Ok(Expr::None);
+        };
+        ranges = vec![(first as u32, last as u32)];
+    }
+    let make = |side| {
+        let all = [at_end(side, &nets, &[]), at_end(side, &[], &ranges)];
+        let all = all.into_iter().filter(|expr| *expr != Expr::All);
+        let pairs = pairs
+            .iter()
+            .map(|(net, ports)| at_end(side, &[*net], &[*ports]));
+        Expr::or(all.chain(pairs))
+    };
+    Ok(at_ends(ends, &make))
+}
+
+fn numbers(
+    head: Head,
+    compare: Option<Compare>,
+    values: &[Value<'_>],
+    names: &dyn Names,
+) -> Result<Option<Ranges>, Mistake> {
+    let mut ranges = Vec::new();
+    for value in values {
+        let text = std::str::from_utf8(&value.text).map_err(|_| value.bad(head))?;
+        let range = || {
+            let (first, last) = text.split_once('-')?;
+            let (first, last) = (number(first)?, number(last)?);
+            (first <= last).then_some((first, last))
+        };
+        let named = || match head {
+            Head::Uid if !text.starts_with(|c: char| c.is_ascii_digit()) => Some(names.user(text)),
+            Head::Netns if text.contains('/') => Some(names.netns(text)),
+            _ => None,
+        };
+        let one = number(text).map(|one| (one, one)).or_else(range);
+        let range = match (one, named) {
+            (Some(range), _) => range,
+            (None, named) => match named() {
+                Some(Ok(number)) => (number, number),
+                Some(Err(why)) => return Err(value.wrong(&why)),
+                None => return Err(value.bad(head)),
+            },
+        };
+        ranges.push(range);
+    }
+    if let (true, Some(compare), [(first, last)]) = (is_order(compare), compare, &ranges[..]) {
+        let range = (u64::from(*first), u64::from(*last));
+        let Some((first, last)) = compared(compare, range, u32::MAX.into()) else {
+            return Ok(None);
+        };
+        ranges = vec![(first as u32, last as u32)];
+    }
+    Ok(Some(Ranges::of(ranges)))
+}
+
+fn pattern(value: &Value<'_>) -> Result<Pattern, Mistake> {
+    const MOST: usize = COMM_LEN - 1;
+    let text = &value.text[..];
+    if text.len() > MOST {
+        let kept = String::from_utf8_lossy(text.get(..MOST).unwrap_or(text)).into_owned();
+        let why = "the kernel keeps 15 bytes of a name";
+        return Err(value.wrong(why).meant(Some(&kept)));
+    }
+    if text.contains(&0) || text.is_empty() && !value.open {
+        return Err(value.bad(Head::Comm));
+    }
+    let mut name = [0; COMM_LEN];
+    for (place, byte) in name.iter_mut().zip(text) {
+        *place = *byte;
+    }
+    Ok(Pattern {
+        name,
+        open: value.open,
+    })
+}
+
+fn container(value: &Value<'_>) -> Option<String> {
+    let text = std::str::from_utf8(&value.text).ok()?;
+    let hex = text.bytes().all(|b| b.is_ascii_hexdigit());
+    (hex && (12..=64).contains(&text.len())).then(|| text.to_ascii_lowercase())
+}
+
+/// The bits of all words.
+fn bits(
+    values: &[Value<'_>],
+    head: Head,
+    find: &dyn Fn(&str) -> Option<u16>,
+    known: &dyn Fn(&str) -> Option<&'static str>,
+) -> Result<u16, Mistake> {
+    let mut all = 0;
+    for value in values {
+        let text = std::str::from_utf8(&value.text).unwrap_or("");
+        all |= find(text).ok_or_else(|| value.bad(head).meant(known(text)))?;
+    }
+    Ok(all)
+}
+
+impl Head {
+    /// What these values of it stand for; at least one. In an order (`<`) there is
+    /// one.
+    pub(super) fn expr(
+        self,
+        compare: Option<Compare>,
+        values: &[Value<'_>],
+        names: &dyn Names,
+    ) -> Result<Expr, Mistake> {
+        let expr = self.equal(compare, values, names)?;
+        Ok(match compare {
+            Some(Compare::NotEqual) => !expr,
+            _ => expr,
+        })
+    }
+
+    /// Whether its values have an order.
+    pub(super) fn has_order(self) -> bool {
+        matches!(
+            self,
+            Head::End(_, Form::Port | Form::Any, _)
+                | Head::Pid
+                | Head::Uid
+                | Head::Netns
+                | Head::Measure(_)
+        )
+    }
+
+    fn equal(
+        self,
+        compare: Option<Compare>,
+        values: &[Value<'_>],
+        names: &dyn Names,
+    ) -> Result<Expr, Mistake> {
+        let states = |values| {
+            let near = |word: &str| words::nearest(word, &mut words::states());
+            bits(values, self, &words::state, &near).map(super::tree::States)
+        };
+        let texts = |value: &Value<'_>| String::from_utf8_lossy(&value.text).into_owned();
+        let term = match self {
+            Head::End(of, form, family) => {
+                let expr = ends((of, form), compare, values)?;
+                let family = family.map(|family| Term::Family(family).into());
+                return Ok(Expr::and(family.into_iter().chain([expr])));
+            }
+            Head::State(has) => return Ok(Expr::Term(has, Term::State(states(values)?))),
+            Head::From => Term::From(states(values)?),
+            Head::To => Term::To(states(values)?),
+            Head::Pid | Head::Uid | Head::Netns => {
+                let Some(ranges) = numbers(self, compare, values, names)? else {
+                    return Ok(Expr::None);
+                };
+                match self {
+                    Head::Pid => Term::Pid(ranges),
+                    Head::Uid => Term::Uid(ranges),
+                    _ => Term::Netns(ranges),
+                }
+            }
+            Head::Tree => {
+                let mut pids = Vec::new();
+                for value in values {
+                    let pid = number(&texts(value)).filter(|pid| *pid > 0);
+                    pids.push(pid.ok_or_else(|| value.bad(self))?);
+                }
+                Term::Tree(in_order(pids))
+            }
+            Head::Comm => {
+                let patterns: Result<Vec<_>, _> = values.iter().map(pattern).collect();
+                Term::Comm(in_order(patterns?))
+            }
+            Head::Cgroup => {
+                let mut ids = Vec::new();
+                for value in values {
+                    let text = texts(value);
+                    // As it is printed.
+                    let id = match digits(&text).then(|| text.parse()) {
+                        Some(Ok(id)) => Ok(id),
+                        _ => names.cgroup(&text),
+                    };
+                    ids.push(id.map_err(|why| value.wrong(&why))?);
+                }
+                Term::Cgroup(in_order(ids))
+            }
+            Head::Container => {
+                let mut ids = Vec::new();
+                for value in values {
+                    ids.push(container(value).ok_or_else(|| value.bad(self))?);
+                }
+                Term::Container(in_order(ids))
+            }
+            Head::Owner => {
+                let none = |word: &str| (word == "none").then_some(1);
+                bits(values, self, &none, &|_| None)?;
+                Term::NoOwner
+            }
+            Head::Event => {
+                let near = |word: &str| words::nearest(word, &mut words::kinds());
+                let kinds = bits(values, self, &words::kind, &near)?;
+                Term::Event(super::tree::Kinds::from_bits_truncate(kinds as u8))
+            }
+            Head::Cause => {
+                let near = |word: &str| words::nearest(word, &mut words::causes());
+                Term::Cause(bits(values, self, &words::cause, &near)?)
+            }
+            Head::Measure(what) => {
+                let compare = compare.unwrap_or(Compare::Equal);
+                let mut all = Vec::new();
+                for value in values {
+                    all.push(measure(what, compare, value)?);
+                }
+                return Ok(Expr::or(all));
+            }
+        };
+        Ok(term.into())
+    }
+}
+
+/// Sorted, each once.
+fn in_order<T: Ord + Clone>(mut all: Vec<T>) -> Vec<T> {
+    crate::model::sort::by_key(&mut all, |one| one.clone());
+    all.dedup();
+    all
+}

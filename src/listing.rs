@@ -5,6 +5,7 @@
 //! and said in a line that starts with `; assumed:`.
 
 mod elsewhere;
+mod filter;
 mod object;
 mod plan;
 

@@ -108,6 +108,11 @@ fn command_line() {
 }
 
 #[test]
+fn filter() {
+    holds("filter");
+}
+
+#[test]
 fn lives() {
     holds("lives");
 }

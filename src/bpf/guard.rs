@@ -20,7 +20,8 @@ mod terms;
 
 use crate::bpf::layout::*;
 use crate::bpf_insn::{Alu, Cmp, FP, Operand, Size};
-use crate::bpf_link::builder::{Builder, Label, Part};
+use crate::bpf_link::builder::{Builder, Label, PARTS, Part};
+use crate::bpf_link::{Item, Template};
 use crate::filter::tree::{Expr, Kind, Prefix, Term};
 use terms::{Room, Terms, Ways};
 
@@ -62,6 +63,8 @@ impl Tables {
 pub struct Guard {
     parts: [Part; 2],
     tables: Tables,
+    /// Whether a part can say "no".
+    decides: [bool; 2],
 }
 
 /// Whether some of it may be refused by a part: else it only says "perhaps".
@@ -129,6 +132,7 @@ impl Guard {
         Some(Guard {
             parts: [part(false)?, part(true)?],
             tables,
+            decides,
         })
     }
 
@@ -156,6 +160,19 @@ impl Guard {
     /// Lets go of what the maps hold.
     pub(crate) fn forget_entries(&mut self) {
         self.tables = Tables::default();
+    }
+
+    /// A part as a program of its own, as it is before it has a place: its name and its instructions. `None` if it only
+    /// says "perhaps".
+    pub(crate) fn alone(&self, part: usize) -> Option<Template> {
+        self.decides.get(part).filter(|decides| **decides)?;
+        let own = Template {
+            name: PARTS.get(part)?.to_string(),
+            items: vec![Item::Filter { part: part as u8 }],
+            lines: vec![0],
+            ..Template::default()
+        };
+        own.with(&self.parts)
     }
 
     /// The parts, as the programs want them.
@@ -238,7 +255,23 @@ fn emit(terms: &mut Terms<'_>, expr: &Expr, yes: Label, no: Label) {
     }
 }
 
-/// What stands beside a term's instructions.
+/// What stands beside a term's instructions: its text, of which there may be much.
 fn text(expr: &Expr) -> String {
-    format!("{expr:?}")
+    const MOST: usize = 60;
+    let mut text = expr.text();
+    if text.len() > MOST {
+        let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push_str(" …");
+    }
+    text
+}
+
+/// The terms that no part decides, each as it is wanted.
+pub(crate) fn undecided(expr: &Expr) -> Vec<String> {
+    match expr {
+        Expr::Term(_, term) if !is_decided(term, true) => vec![text(expr)],
+        Expr::All | Expr::None | Expr::Term(..) => Vec::new(),
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().flat_map(undecided).collect(),
+    }
 }

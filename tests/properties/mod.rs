@@ -7,12 +7,16 @@
 // The fuzz targets use one each.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+mod filter;
 mod lives;
 mod parsing;
 #[path = "../common/programs.rs"]
 mod programs;
 mod ring;
+#[path = "../common/verifier.rs"]
+mod verifier;
 
+pub use filter::filter;
 pub use lives::lives;
 pub use parsing::{btf, command_line, diag, formats, surroundings};
 pub use ring::ring;
@@ -21,7 +25,7 @@ pub use ring::ring;
 pub type Property = fn(&[u8]);
 
 /// All of them, by the names of their fuzz targets.
-pub const ALL: [(&str, Property); 7] = [
+pub const ALL: [(&str, Property); 8] = [
     ("formats", formats),
     ("btf", btf),
     ("ring", ring),
@@ -29,6 +33,7 @@ pub const ALL: [(&str, Property); 7] = [
     ("surroundings", surroundings),
     ("command_line", command_line),
     ("lives", lives),
+    ("filter", filter),
 ];
 
 /// Hands out bytes as numbers; zeros at the end.

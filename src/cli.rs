@@ -2,9 +2,11 @@
 //!
 //! Contract: every value is checked here; what comes out can be used as it is.
 
+pub(crate) mod filter;
+
 use crate::capture::Transport;
 use crate::error::{Error, Kind};
-use crate::filter::Filter;
+use crate::filter::{Filter, Flags};
 use crate::model::ability::Abilities;
 use crate::model::text::printable;
 use crate::output::{FormatName, Shape};
@@ -26,11 +28,12 @@ const DEFAULT_CONNECTIONS: usize = 65536;
 /// Show every TCP connection of this host live; Ctrl-C ends with a report.
 #[derive(FromArgs, Debug)]
 #[argh(
-    usage = "[OPTIONS]",
+    usage = "[OPTIONS] [FILTER]",
     example = "Everything, on the console and in /var/log/socket_monitor.log:\n  {command_name}",
     example = "Connections to port 443, ten seconds long, no log file:\n  {command_name} --dst-port 443 --duration 10 --no-log",
+    example = "What curl does over the network:\n  {command_name} 'comm curl and not net 127.0.0.0/8'",
     example = "JSON for another program:\n  {command_name} --format json --no-log | jq .",
-    note = "Exit codes: 0 done, 1 failed while running, 2 bad command line, 3 permission missing, 4 kernel feature missing, 5 program refused by the kernel. SIGHUP reopens the log file."
+    note = "Exit codes: 0 done, 1 failed while running, 2 bad command line, 3 permission missing, 4 kernel feature missing, 5 program refused by the kernel. SIGHUP reopens the log file, and reads the filter's file again. What a filter can ask for: --help filter."
 )]
 struct Args {
     /// show only sockets that belong to this process id
@@ -186,6 +189,10 @@ struct Args {
     /// print the version and exit
     #[argh(switch)]
     version: bool,
+
+    /// what is shown, as tcpdump and ss have it; see --help filter
+    #[argh(positional, arg_name = "FILTER")]
+    filter: Vec<String>,
 }
 
 /// Which log file was asked for.
@@ -380,6 +387,9 @@ fn size(given: Option<u64>, default: usize) -> usize {
 /// Understands the arguments (without the program's name). `env_log` is
 /// `SOCKET_SNOOP_LOG`.
 pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Error> {
+    if args.windows(2).any(|pair| pair == ["--help", "filter"]) {
+        return Ok(Command::Print(filter::HELP.into()));
+    }
     let args = match Args::from_args(&["socket-snoop"], &split_values(args)) {
         Ok(args) => args,
         Err(exit) if exit.status.is_ok() => return Ok(Command::Print(exit.output)),
@@ -417,14 +427,17 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
     let mut wants = Abilities::ACCEPTS;
     wants.set(Abilities::READS, args.accept_owner);
     wants.set(Abilities::LOCK, !args.owner_by);
+    let flags = Flags {
+        pid: args.pid,
+        src_ip: args.src_ip,
+        dst_ip: args.dst_ip,
+        src_port: args.src_port,
+        dst_port: args.dst_port,
+        active_only: args.active_only,
+    };
     let config = Box::new(Config {
         filter: Filter {
-            pid: args.pid,
-            src_ip: args.src_ip,
-            dst_ip: args.dst_ip,
-            src_port: args.src_port,
-            dst_port: args.dst_port,
-            active_only: args.active_only,
+            expr: filter::of(&flags, &args.filter)?,
             all: args.all,
         },
         shape: Shape {

@@ -6,6 +6,7 @@
 //! before it. A filter never keeps an event from the connection it belongs to.
 
 mod error;
+pub mod eval;
 mod flags;
 mod lex;
 pub mod parse;
@@ -16,8 +17,22 @@ mod value;
 mod words;
 
 pub use error::Mistake;
-pub use flags::{Filter, Verdict};
+pub use flags::Flags;
 pub use value::Names;
+
+use tree::Expr;
+
+/// Which events are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// What they must match.
+    pub expr: Expr,
+    /// Noise too: see [`Event::is_noise`] and [`Event::stays`].
+    ///
+    /// [`Event::is_noise`]: crate::model::event::Event::is_noise
+    /// [`Event::stays`]: crate::model::event::Event::stays
+    pub all: bool,
+}
 
 #[cfg(test)]
 mod tests;

@@ -59,6 +59,11 @@ pub struct SocketId {
 }
 
 impl SocketId {
+    /// The number of the connection in its run.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Appends it as text.
     pub fn render(&self, out: &mut Vec<u8>) {
         text::hex(out, self.run);
@@ -254,7 +259,6 @@ impl Connections {
             return;
         };
         let connection = &mut self.slots[slot as usize];
-        connection.held = None;
         if connection.is_listener() {
             self.forget(slot);
             return;
@@ -364,6 +368,26 @@ impl Connections {
         (self.id(ended.number), &self.slots[ended.slot as usize])
     }
 
+    /// Remembers that its record is shown.
+    pub fn mark_shown(&mut self, ended: &Ended) {
+        self.slots[ended.slot as usize].mark_shown();
+    }
+
+    /// The connection of this socket, if it is the one that is meant.
+    pub fn find(&mut self, socket: u64, id: SocketId) -> Option<&mut Connection> {
+        let slot = self.by_socket.get(&socket)?;
+        let connection = self.slots.get_mut(*slot as usize)?;
+        (connection.number == id.number).then_some(connection)
+    }
+
+    /// Hands out every connection that has a place, and whether it has ended.
+    pub fn each(&mut self, see: &mut dyn FnMut(&mut Connection, bool)) {
+        for connection in &mut self.slots {
+            let ended = connection.seen.contains(Seen::ENDED);
+            see(connection, ended);
+        }
+    }
+
     /// Makes its place available to others.
     pub fn release(&mut self, ended: Ended) {
         self.forget(ended.slot);
@@ -371,7 +395,6 @@ impl Connections {
 
     fn forget(&mut self, slot: u32) {
         let connection = &mut self.slots[slot as usize];
-        connection.held = None;
         connection.seen -= Seen::ENDED;
         if self.by_socket.get(&connection.socket) == Some(&slot) {
             self.by_socket.remove(&connection.socket);

@@ -7,6 +7,7 @@
 //! watermark, never by single events, and by a timeout that bounds how long an
 //! event can wait.
 
+mod judging;
 pub(crate) mod notify;
 mod pace;
 mod search;
@@ -272,6 +273,7 @@ fn watch_until(
         view.settle(settled);
         if now.saturating_sub(losses_at) >= IDLE {
             losses_at = now;
+            view.review(source.processes(), false);
             if view.report_losses(source) {
                 // Those that are waited for already are refused, which is fine.
                 for (cpu, ring) in source.watched() {

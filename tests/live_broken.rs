@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use story::story;
 
 use common::event;
 use common::{Output, Run, TempDir, Tracer, binary, eventually, live, net};
@@ -48,7 +49,7 @@ fn lost_in(log: &[String], reason: &str) -> u64 {
         .sum()
 }
 
-#[test]
+#[story]
 fn a_full_standard_output_is_a_failure_with_a_number() {
     if !live() {
         return;
@@ -76,7 +77,7 @@ fn a_full_standard_output_is_a_failure_with_a_number() {
 }
 
 /// A file that may not grow: counted, not killed by SIGXFSZ.
-#[test]
+#[story]
 fn a_limit_of_files_costs_lines() {
     if !live() {
         return;
@@ -123,7 +124,7 @@ fn a_limit_of_files_costs_lines() {
 }
 
 /// A folder that is made later: the log begins with what it missed.
-#[test]
+#[story]
 fn a_log_that_could_not_be_opened_is_opened_on_sighup() {
     if !live() {
         return;
@@ -156,7 +157,7 @@ fn a_log_that_could_not_be_opened_is_opened_on_sighup() {
 }
 
 /// The reader of a FIFO leaves, another one comes: without any signal.
-#[test]
+#[story]
 fn a_log_whose_reader_left_is_tried_again() {
     if !live() {
         return;
@@ -191,7 +192,7 @@ fn a_log_whose_reader_left_is_tried_again() {
 }
 
 /// A pipe is on no file system: Landlock stays on.
-#[test]
+#[story]
 fn standard_output_as_log_keeps_the_sandbox() {
     if !live() {
         return;
@@ -213,7 +214,7 @@ fn standard_output_as_log_keeps_the_sandbox() {
     assert!(events.len() >= 40, "{}", events.len());
 }
 
-#[test]
+#[story]
 fn a_log_named_in_another_encoding_is_an_error() {
     let name = std::ffi::OsString::from_vec(b"/tmp/\xff.log".to_vec());
     let out = Run::new("--duration=0.1").env("SOCKET_SNOOP_LOG", name.clone());

@@ -11,6 +11,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use story::story;
 
 /// Both ways side by side, with everything shown.
 struct Both {
@@ -87,7 +88,7 @@ fn comparable(events: &[Value]) -> Vec<(String, String)> {
     all
 }
 
-#[test]
+#[story]
 fn connections_are_told_the_same() {
     let Some(both) = Both::start() else { return };
     let servers = traffic::connections(&|server, kind, count| both.until(server, kind, count));
@@ -95,7 +96,7 @@ fn connections_are_told_the_same() {
     traffic::check_connections(&own, &servers);
 }
 
-#[test]
+#[story]
 fn retransmissions_are_told_the_same() {
     let Some((here, there)) = joined() else {
         return;
@@ -113,7 +114,7 @@ fn retransmissions_are_told_the_same() {
     }
 }
 
-#[test]
+#[story]
 fn its_programs_have_names_and_go_away() {
     if !live() {
         return;
@@ -139,7 +140,7 @@ fn its_programs_have_names_and_go_away() {
     assert!(gone, "still loaded: {ours:?}");
 }
 
-#[test]
+#[story]
 fn the_way_is_said_in_one_line_unless_it_is_the_first() {
     let Some(both) = Both::start() else { return };
     let said = |tracer: &Tracer| {
@@ -155,7 +156,7 @@ fn the_way_is_said_in_one_line_unless_it_is_the_first() {
 }
 
 /// tracefs is for root (or CAP_DAC_READ_SEARCH), BTF is for everybody.
-#[test]
+#[story]
 fn without_the_right_to_tracefs_it_is_by_btf() {
     if !live() {
         return;

@@ -5,13 +5,14 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use story::story;
 
 use common::life::{both, causes, connected, connected_over, joined, lose, records, to_end};
 use common::{Tracer, event, live, net, skip};
 use nix::sys::socket::{setsockopt, sockopt};
 
 /// One end stops sending; the other goes on for a while.
-#[test]
+#[story]
 fn half_closed_either_way() {
     if !live() {
         return;
@@ -41,7 +42,7 @@ fn half_closed_either_way() {
     }
 }
 
-#[test]
+#[story]
 fn refused() {
     if !live() {
         return;
@@ -59,7 +60,7 @@ fn refused() {
 
 /// The reset that a close sends comes after CLOSE, and its reason with it, of
 /// the same name by each way.
-#[test]
+#[story]
 fn reset_by_us_and_by_the_peer() {
     if !live() {
         return;
@@ -100,7 +101,7 @@ fn reset_by_us_and_by_the_peer() {
 }
 
 /// The peer's reset in CLOSE_WAIT is one, too, though its error is another.
-#[test]
+#[story]
 fn reset_by_the_peer_after_its_end() {
     if !live() {
         return;
@@ -119,7 +120,7 @@ fn reset_by_the_peer_after_its_end() {
 }
 
 /// Waiting for its accept, until the listener is closed.
-#[test]
+#[story]
 fn never_accepted() {
     if !live() {
         return;
@@ -147,7 +148,7 @@ fn never_accepted() {
 }
 
 /// What the peer never acknowledges, given up after half a second.
-#[test]
+#[story]
 fn timed_out() {
     let Some((here, there)) = joined() else {
         return;
@@ -167,7 +168,7 @@ fn timed_out() {
 }
 
 /// No one has this address: the neighbour's silence is an error.
-#[test]
+#[story]
 fn unreachable() {
     let Some((here, _there)) = joined() else {
         return;
@@ -181,7 +182,7 @@ fn unreachable() {
 }
 
 /// Both send their FIN before they see the other's: the first ones get lost.
-#[test]
+#[story]
 fn closed_by_both() {
     let Some((here, there)) = joined() else {
         return;

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use story::story;
 
 use common::event;
 use common::net::{self, in_mount_ns};
@@ -84,7 +85,7 @@ fn here(args: &str) -> Output {
     Run::new(args).run()
 }
 
-#[test]
+#[story]
 fn root_is_told_what_a_run_does() {
     let Some(_alone) = alone() else { return };
     let report = truth(&here, "");
@@ -113,7 +114,7 @@ fn root_is_told_what_a_run_does() {
 }
 
 /// The fields are those of the `format` files, and decide what is on.
-#[test]
+#[story]
 fn fields_are_those_of_the_kernel() {
     let Some(_alone) = alone() else { return };
     let report = Report::read(&here("--check --format json"));
@@ -140,7 +141,7 @@ fn fields_are_those_of_the_kernel() {
 }
 
 /// What is asked for is what is said.
-#[test]
+#[story]
 fn owners_are_told_as_asked_for() {
     let Some(_alone) = alone() else { return };
     if !has_btf() {
@@ -157,7 +158,7 @@ fn owners_are_told_as_asked_for() {
 }
 
 /// The doors are shut as a run shuts them.
-#[test]
+#[story]
 fn the_sandbox_is_told() {
     let Some(_alone) = alone() else { return };
     for mode in ["off", "on", "strict"] {
@@ -177,7 +178,7 @@ fn the_sandbox_is_told() {
 
 /// What is open at the start is looked for as asked for, and as far as the
 /// surroundings let it: each of them is told as a run tells it.
-#[test]
+#[story]
 fn the_search_at_the_start_is_told() {
     let Some(_alone) = alone() else { return };
     let told = |report: &Report, said: &[&str]| {
@@ -223,7 +224,7 @@ fn the_search_at_the_start_is_told() {
 }
 
 /// Rights to some of it: other namespaces, and other users' descriptors.
-#[test]
+#[story]
 fn what_the_search_may_not_see_is_told() {
     let Some(_alone) = alone() else { return };
     if !has_setpriv() || !has_btf() {
@@ -248,7 +249,7 @@ fn what_the_search_may_not_see_is_told() {
 }
 
 /// By each way that is said to work, events come.
-#[test]
+#[story]
 fn a_way_that_works_brings_events() {
     let Some(_alone) = alone() else { return };
     let report = Report::read(&here("--check --format json"));
@@ -276,7 +277,7 @@ fn a_way_that_works_brings_events() {
     assert!(seen > 0, "no way");
 }
 
-#[test]
+#[story]
 fn an_unprivileged_user_is_told_that_nothing_goes() {
     let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
@@ -293,7 +294,7 @@ fn an_unprivileged_user_is_told_that_nothing_goes() {
     }
 }
 
-#[test]
+#[story]
 fn with_the_capabilities_for_bpf_alone_it_is_by_btf() {
     let Some(_alone) = alone() else { return };
     if !has_setpriv() || !has_btf() {
@@ -308,7 +309,7 @@ fn with_the_capabilities_for_bpf_alone_it_is_by_btf() {
 }
 
 /// More than may be locked: smaller rings are less than all.
-#[test]
+#[story]
 fn smaller_rings_are_a_degraded_run() {
     let Some(_alone) = alone() else { return };
     if !has_setpriv() || !has_btf() {
@@ -322,7 +323,7 @@ fn smaller_rings_are_a_degraded_run() {
     assert_eq!(report.verdict("state changes"), "yes");
 }
 
-#[test]
+#[story]
 fn without_the_capability_for_bpf() {
     let Some(_alone) = alone() else { return };
     if !has_setpriv() {
@@ -342,7 +343,7 @@ fn without_the_capability_for_bpf() {
 }
 
 /// As containers have it (EPERM), and as a kernel without bpf(2) looks.
-#[test]
+#[story]
 fn where_a_filter_refuses_bpf() {
     let Some(_alone) = alone() else { return };
     for (errno, verdict) in [(libc::EPERM, "unknown"), (libc::ENOSYS, "no")] {
@@ -363,7 +364,7 @@ fn where_a_filter_refuses_bpf() {
 }
 
 /// perf events are needed by every way.
-#[test]
+#[story]
 fn where_a_filter_refuses_perf_events() {
     let Some(_alone) = alone() else { return };
     for errno in [libc::EACCES, libc::ENOSYS, libc::EINVAL] {
@@ -373,7 +374,7 @@ fn where_a_filter_refuses_perf_events() {
     }
 }
 
-#[test]
+#[story]
 fn without_proc_sys_and_etc() {
     let Some(_alone) = alone() else { return };
     let report = confine::with_empty(&["/etc", "/sys", "/proc"], || truth(&here, ""));
@@ -385,7 +386,7 @@ fn without_proc_sys_and_etc() {
 }
 
 /// Where nobody may look, nothing is said to be absent.
-#[test]
+#[story]
 fn nobody_without_proc_and_sys() {
     let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
@@ -404,7 +405,7 @@ fn nobody_without_proc_and_sys() {
 }
 
 /// A way that is asked for is the only one that counts.
-#[test]
+#[story]
 fn a_way_that_is_asked_for() {
     let Some(_alone) = alone() else { return };
     if !has_setpriv() {
@@ -421,7 +422,7 @@ fn a_way_that_is_asked_for() {
 }
 
 /// A place in the file system can have any name.
-#[test]
+#[story]
 fn a_hostile_place_is_escaped() {
     let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
@@ -456,7 +457,7 @@ fn first_tracefs() -> Option<String> {
     line.split(' ').nth(4).map(str::to_owned)
 }
 
-#[test]
+#[story]
 fn nothing_is_left() {
     let Some(_alone) = alone() else { return };
     let list = || -> Result<BTreeSet<u32>, _> {

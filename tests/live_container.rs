@@ -11,6 +11,7 @@ mod common;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use story::story;
 
 use common::{PATIENCE, Run, binary, confine, event, live, net, skip};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -94,7 +95,7 @@ fn is_paranoid() -> bool {
     level.is_some_and(|level| level >= 3)
 }
 
-#[test]
+#[story]
 fn two_capabilities_are_enough_in_a_container() {
     if !live() {
         return;
@@ -133,7 +134,7 @@ fn two_capabilities_are_enough_in_a_container() {
 }
 
 /// One of them alone is not.
-#[test]
+#[story]
 fn none_is_to_spare() {
     if !live() || Command::new("setpriv").arg("--version").output().is_err() {
         return;

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
+use story::story;
 
 use common::event::{self, Value};
 use common::life::{connected_over, joined, to_end};
@@ -69,13 +70,13 @@ fn sent_is_what_was_written(rule: &str, bytes: usize, open_after: Option<Duratio
     }
 }
 
-#[test]
+#[story]
 fn bytes_under_an_own_limit() {
     let limit = "add rule ip t out tcp flags & syn == 0 limit rate over 40 kbytes/second burst 1000 bytes drop";
     sent_is_what_was_written(limit, 100_000, None);
 }
 
-#[test]
+#[story]
 fn bytes_under_an_own_firewalls_drop() {
     let drop = "add rule ip t out tcp flags & syn == 0 drop";
     sent_is_what_was_written(drop, 1_000, Some(Duration::from_millis(300)));
@@ -89,7 +90,7 @@ fn packets(netns: &Netns) -> u64 {
 }
 
 /// Segments of both ends are what went over the wire, the SYN+ACK too.
-#[test]
+#[story]
 fn segments_are_the_packets_on_the_wire() {
     let Some((here, there)) = joined() else {
         return;
@@ -128,7 +129,7 @@ fn segments_are_the_packets_on_the_wire() {
 
 /// Segments sent again are those that the kernel counts, though one event is of
 /// many (GSO); so are the bytes.
-#[test]
+#[story]
 fn retransmissions_are_the_kernels() {
     let Some((here, there)) = joined() else {
         return;
@@ -210,7 +211,7 @@ fn retransmissions_are_the_kernels() {
 }
 
 /// A connection from before the start: who opened it is told by its counters.
-#[test]
+#[story]
 fn bytes_of_one_that_was_there_before() {
     if !common::live() {
         return;

@@ -6,6 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use story::story;
 
 use common::event::{self, Value};
 use common::life::{End, exchange, read_then_close, shut_then_read};
@@ -72,7 +73,7 @@ fn agree(by_sockets: &[Value], by_messages: &[Value]) {
 }
 
 /// In order, one end first or the other, or by turns.
-#[test]
+#[story]
 fn counters_without_btf() {
     if !live() {
         return;
@@ -114,7 +115,7 @@ fn counters_without_btf() {
 }
 
 /// Resets: by unread data, and by SO_LINGER, which clears the counters first.
-#[test]
+#[story]
 fn counters_of_resets() {
     if !live() {
         return;
@@ -163,7 +164,7 @@ fn counters_of_resets() {
 }
 
 /// A refused connection has none, and its record isn't late for that.
-#[test]
+#[story]
 fn counters_of_a_refused_connection() {
     if !live() {
         return;
@@ -181,7 +182,7 @@ fn counters_of_a_refused_connection() {
 }
 
 /// A socket that is kept after its end delays the record, not for ever.
-#[test]
+#[story]
 fn a_socket_that_is_kept() {
     if !live() {
         return;
@@ -203,7 +204,7 @@ fn a_socket_that_is_kept() {
 }
 
 /// In every network namespace that is there at the start.
-#[test]
+#[story]
 fn counters_of_another_network_namespace() {
     if !live() {
         return;

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use story::story;
 
 use common::event::{self, Line};
 use common::net::{self, Netns};
@@ -62,7 +63,7 @@ fn pretend(dir: &TempDir, address: &str) -> Option<u32> {
 }
 
 /// What a user plays in a namespace of its own says so, in each kind of line.
-#[test]
+#[story]
 fn a_users_own_namespace_is_told_at_the_end_of_the_line() {
     if !live() || !tells() {
         return;
@@ -110,7 +111,7 @@ fn a_users_own_namespace_is_told_at_the_end_of_the_line() {
 
 /// What is in the tracer's own namespace has no such end; seen from another
 /// one it is the other way round.
-#[test]
+#[story]
 fn the_own_namespace_is_that_of_the_tracer() {
     if !live() || !tells() {
         return;

@@ -8,6 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Duration;
+use story::story;
 
 use common::event::{self, Value};
 use common::life::{NOBODY, connected, connected_over, joined, lose, to_end};
@@ -31,7 +32,7 @@ fn listed(netns: &Netns, state: &str, port: u16) -> String {
 }
 
 /// An ICMP error that the connection survived.
-#[test]
+#[story]
 fn an_error_that_ended_nothing() {
     let Some((here, there)) = joined() else {
         return;
@@ -75,7 +76,7 @@ fn an_error_that_ended_nothing() {
 }
 
 /// No room for time-wait sockets: nothing is claimed.
-#[test]
+#[story]
 fn a_full_table_of_time_wait_sockets() {
     let Some((here, there)) = joined() else {
         return;
@@ -100,7 +101,7 @@ fn a_full_table_of_time_wait_sockets() {
 
 /// A socket that a ring of io_uring holds alone goes with the ring, in a worker
 /// of the kernel: it was accepted all the same.
-#[test]
+#[story]
 #[allow(unsafe_code, reason = "makes system calls")]
 fn accepted_and_held_by_io_uring() {
     if !live() {
@@ -140,7 +141,7 @@ fn accepted_and_held_by_io_uring() {
 }
 
 /// In the queue until the listener is closed: never accepted, or not known.
-#[test]
+#[story]
 fn never_accepted_or_not_known() {
     if !live() {
         return;
@@ -165,7 +166,7 @@ fn of_server_end(e: &Value, server: SocketAddr) -> bool {
 
 /// close(), then data from the peer: what it did afterwards is not in the record,
 /// and that is said.
-#[test]
+#[story]
 fn an_end_that_is_not_whole() {
     if !live() {
         return;
@@ -203,7 +204,7 @@ fn an_end_that_is_not_whole() {
 
 /// Attempts that nobody answers: by a program that has enough of it, and by one
 /// that is killed.
-#[test]
+#[story]
 fn given_up() {
     let Some((here, _there)) = joined() else {
         return;
@@ -247,7 +248,7 @@ fn given_up() {
 }
 
 /// Killed by an administrator.
-#[test]
+#[story]
 fn aborted() {
     let Some((here, there)) = joined() else {
         return;
@@ -271,7 +272,7 @@ fn aborted() {
 }
 
 /// A keepalive without an answer sends a reset, and is a time-out.
-#[test]
+#[story]
 fn a_keepalive_without_an_answer() {
     let Some((here, there)) = joined() else {
         return;
@@ -296,7 +297,7 @@ fn a_keepalive_without_an_answer() {
 }
 
 /// close() upon a FIN that nobody has answered is no change, and no line.
-#[test]
+#[story]
 fn a_change_to_the_same_state() {
     let Some((here, there)) = joined() else {
         return;
@@ -346,7 +347,7 @@ fn a_change_to_the_same_state() {
 }
 
 /// A second connect() on a socket has no local port yet, whatever it had before.
-#[test]
+#[story]
 fn a_second_connect_on_a_socket() {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, socket};
     if !live() {

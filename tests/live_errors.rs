@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use story::story;
 
 use common::net::in_mount_ns;
 use common::{Output, Run, TempDir, binary, kernel, live, skip};
@@ -30,7 +31,7 @@ fn for_everyone(dir: &TempDir) -> std::path::PathBuf {
     copy
 }
 
-#[test]
+#[story]
 fn an_unprivileged_user_is_told_what_to_do() {
     if !live() {
         return;
@@ -45,7 +46,7 @@ fn an_unprivileged_user_is_told_what_to_do() {
 }
 
 /// Nor is a log left behind by one that couldn't start.
-#[test]
+#[story]
 fn an_unprivileged_user_leaves_no_log() {
     if !live() {
         return;
@@ -59,7 +60,7 @@ fn an_unprivileged_user_leaves_no_log() {
 }
 
 /// Root in name only.
-#[test]
+#[story]
 fn root_without_capabilities_is_told_which() {
     if !live() {
         return;
@@ -101,7 +102,7 @@ fn root_without_capabilities_is_told_which() {
     assert!(out.stderr.lines().any(said), "{:?}", out.stderr);
 }
 
-#[test]
+#[story]
 fn a_bad_command_line_is_one_line_and_code_2() {
     let bad = [
         "--nope",
@@ -149,7 +150,7 @@ fn a_bad_command_line_is_one_line_and_code_2() {
 }
 
 /// What was wrong is in the line.
-#[test]
+#[story]
 fn a_bad_value_is_named() {
     for (args, part) in [
         ("--src-port 70000", "70000"),
@@ -164,7 +165,7 @@ fn a_bad_value_is_named() {
 }
 
 /// An argument that is no UTF-8 is a bad one, not a crash.
-#[test]
+#[story]
 fn an_argument_that_is_not_utf8() {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
@@ -174,7 +175,7 @@ fn an_argument_that_is_not_utf8() {
     one_line(&out, 2, "not UTF-8");
 }
 
-#[test]
+#[story]
 fn help_names_every_flag() {
     let out = Run::new("--help").run().ok();
     assert_eq!(out.stderr, "");
@@ -207,7 +208,7 @@ fn help_names_every_flag() {
     }
 }
 
-#[test]
+#[story]
 fn version_is_one_line() {
     let out = Run::new("--version").run().ok();
     let expected = format!("socket-snoop {}\n", env!("CARGO_PKG_VERSION"));
@@ -216,7 +217,7 @@ fn version_is_one_line() {
 
 /// In a user namespace of its own root has no rights over the host, and "run as
 /// root" would help nobody.
-#[test]
+#[story]
 fn root_of_a_user_namespace_is_told_where_it_is() {
     if !live() {
         return;
@@ -258,7 +259,7 @@ fn with_descriptors(limit: u32, args: &str) -> Output {
 
 /// What can't be had for want of descriptors is said, with that reason; what is
 /// said to be the reason is none other.
-#[test]
+#[story]
 fn a_limit_of_descriptors_is_named() {
     if !live() {
         return;
@@ -297,7 +298,7 @@ fn a_limit_of_descriptors_is_named() {
 }
 
 /// A soft limit alone is none.
-#[test]
+#[story]
 fn a_soft_limit_of_descriptors_is_raised() {
     if !live() {
         return;

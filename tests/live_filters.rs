@@ -4,6 +4,7 @@ mod common;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{self, Command};
+use story::story;
 
 use common::event::{self, Value};
 use common::net::{self, Netns};
@@ -50,7 +51,7 @@ fn own_ips() -> [IpAddr; 2] {
 }
 
 /// The local address: only the server's own socket has it.
-#[test]
+#[story]
 fn by_source_address() {
     if !live() {
         return;
@@ -64,7 +65,7 @@ fn by_source_address() {
 }
 
 /// The peer's address: only the client's socket has it.
-#[test]
+#[story]
 fn by_destination_address() {
     if !live() {
         return;
@@ -78,7 +79,7 @@ fn by_destination_address() {
 }
 
 /// An IPv6 address means IPv6 only, in any of its spellings.
-#[test]
+#[story]
 fn by_ipv6_address() {
     if !live() {
         return;
@@ -102,7 +103,7 @@ fn by_ipv6_address() {
 }
 
 /// A mapped address is the IPv4 address it maps.
-#[test]
+#[story]
 fn by_mapped_address() {
     if !live() {
         return;
@@ -112,7 +113,7 @@ fn by_mapped_address() {
     assert_eq!(event::with(&shown, servers[0]).len(), 5);
 }
 
-#[test]
+#[story]
 fn by_destination_port() {
     if !live() {
         return;
@@ -125,7 +126,7 @@ fn by_destination_port() {
     assert_eq!(all_transitions(&shown), [event::CLIENT]);
 }
 
-#[test]
+#[story]
 fn by_source_port_of_a_server() {
     if !live() {
         return;
@@ -141,7 +142,7 @@ fn by_source_port_of_a_server() {
 /// The client's first event has no local port yet; it belongs to the
 /// connection nevertheless. In a namespace of its own the client can have
 /// one port only, so the filter can name it.
-#[test]
+#[story]
 fn by_source_port_of_a_client() {
     if !live() {
         return;
@@ -172,7 +173,7 @@ fn by_source_port_of_a_client() {
 }
 
 /// Several flags must all hold.
-#[test]
+#[story]
 fn flags_together() {
     if !live() {
         return;
@@ -183,7 +184,7 @@ fn flags_together() {
     assert_eq!(shown, [] as [Value; 0]);
 }
 
-#[test]
+#[story]
 fn active_only_shows_what_gets_established() {
     if !live() {
         return;
@@ -200,8 +201,9 @@ fn active_only_shows_what_gets_established() {
     assert_eq!(locals, expected);
 }
 
-/// The events of one process, and not those of another one's connection.
-#[test]
+/// The connections of one process, from their first event to their last, also
+/// while it can't be told whose they are; and not another one's.
+#[story]
 fn by_process() {
     if !live() {
         return;
@@ -223,16 +225,23 @@ fn by_process() {
     }));
     beside.stop().ok();
     let shown = settled(tracer, &[server]);
+    let own = |e: &&Value| e["process.pid"] == process::id();
     assert!(
-        shown.iter().all(|e| e["process.pid"] == process::id()),
+        shown.iter().all(|e| own(&e) || e["process.pid"].is_null()),
         "{shown:#?}"
     );
-    let opened = shown.iter().filter(|e| e["tcp.state.new"] == "SYN_SENT");
-    assert_eq!(opened.count(), 1, "{shown:#?}");
+    let lives = event::lives(&shown);
+    assert!(lives.iter().all(|life| life.iter().any(|e| own(&e))));
+    let transitions = all_transitions(&shown);
+    assert_eq!(transitions.len(), 3, "{shown:#?}");
+    let of_clients = transitions.iter().filter(|t| **t == event::CLIENT);
+    assert_eq!(of_clients.count(), 1, "{shown:#?}");
+    let first = |life: &Vec<String>| life.first().is_some_and(|t| t.starts_with("LISTEN"));
+    assert_eq!(transitions.iter().filter(|t| first(t)).count(), 2);
 }
 
 /// What a filter hides still feeds the connection it belongs to.
-#[test]
+#[story]
 fn a_hidden_event_feeds_its_connection() {
     if !live() {
         return;

@@ -19,6 +19,7 @@ use socket_snoop::perf::record::Body;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
+use story::story;
 
 /// The program on retransmissions.
 const RETRANSMISSIONS: &str = "socket_snoop_rt";
@@ -80,7 +81,7 @@ fn outcome(source: &mut Source) -> (u64, u64) {
 }
 
 /// What is counted here is what the kernel counts, where it does.
-#[test]
+#[story]
 fn what_bpf_keeps_from_the_programs_is_counted() {
     let _alone = alone();
     let Some((here, _there)) = joined() else {
@@ -121,7 +122,7 @@ fn what_bpf_keeps_from_the_programs_is_counted() {
 
 /// Where nothing is kept from them nothing is said to be, however many events
 /// there are.
-#[test]
+#[story]
 fn nothing_is_said_to_be_kept_that_was_not() {
     let _alone = alone();
     if !live() {
@@ -150,7 +151,7 @@ fn nothing_is_said_to_be_kept_that_was_not() {
 }
 
 /// Rings that are replaced again and again, alive as they are, while events come.
-#[test]
+#[story]
 fn a_ring_that_is_replaced_loses_nothing() {
     let _alone = alone();
     if !live() {

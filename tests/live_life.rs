@@ -6,6 +6,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::Instant;
+use story::story;
 
 use common::event::{self, Value};
 use common::life::{
@@ -14,7 +15,7 @@ use common::life::{
 use common::{Run, Tracer, live, net, skip};
 
 /// The client closes first; what both counted is what was sent.
-#[test]
+#[story]
 fn bytes_are_those_that_were_sent() {
     if !live() {
         return;
@@ -85,7 +86,7 @@ fn bytes_are_those_that_were_sent() {
 }
 
 /// SYN+ACKs that got lost belong to the connection that comes of them.
-#[test]
+#[story]
 fn a_synack_sent_again_is_the_connections() {
     let Some((here, there)) = joined() else {
         return;
@@ -141,7 +142,7 @@ fn listed(state: &str, (local, peer): (SocketAddr, SocketAddr)) -> bool {
 }
 
 /// What is said of TIME_WAIT is what the kernel's list says.
-#[test]
+#[story]
 fn time_wait_is_what_the_kernel_lists() {
     if !live() {
         return;
@@ -243,7 +244,7 @@ fn time_wait_is_what_the_kernel_lists() {
 }
 
 /// A connection that was there before has no beginning.
-#[test]
+#[story]
 fn one_that_began_before() {
     if !live() {
         return;
@@ -265,7 +266,7 @@ fn one_that_began_before() {
 }
 
 /// One line for each connection, and with `--closed-only` none but these.
-#[test]
+#[story]
 fn classic_records() {
     if !live() {
         return;
@@ -323,7 +324,7 @@ fn classic_records() {
 }
 
 /// `--closed-only` in JSON, and `--count`, which then counts records.
-#[test]
+#[story]
 fn json_with_records_only() {
     if !live() {
         return;
@@ -346,7 +347,7 @@ fn json_with_records_only() {
 }
 
 /// The summary counts what the records tell.
-#[test]
+#[story]
 fn the_summary_adds_up() {
     if !live() {
         return;

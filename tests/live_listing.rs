@@ -6,6 +6,7 @@ mod common;
 use common::{Run, TempDir, Tracer, binary, kernel, live, skip, xlated};
 use std::collections::BTreeMap;
 use std::process::Command;
+use story::story;
 
 /// What a tool prints, which must succeed.
 fn tool(name: &str, args: &[&str]) -> String {
@@ -86,7 +87,7 @@ fn held_against_bpftool(flags: &str) {
     assert!(seen.len() >= 5, "{seen:?}");
 }
 
-#[test]
+#[story]
 fn what_is_listed_is_what_the_kernel_holds() {
     if !live() || !has_bpftool() {
         return;
@@ -103,7 +104,7 @@ fn what_is_listed_is_what_the_kernel_holds() {
 }
 
 /// The kernel's own word for the sizes of the maps.
-#[test]
+#[story]
 fn maps_are_listed_as_they_are() {
     if !live() || !has_bpftool() {
         return;
@@ -136,7 +137,7 @@ fn maps_are_listed_as_they_are() {
 }
 
 /// Each object is taken by the kernel as bpftool loads it, but for a function's return.
-#[test]
+#[story]
 fn objects_are_loaded_by_bpftool() {
     if !live() || !has_bpftool() {
         return;
@@ -176,7 +177,7 @@ fn objects_are_loaded_by_bpftool() {
 }
 
 /// Without any right it says so, and lists what BTF tells.
-#[test]
+#[story]
 fn it_needs_no_right() {
     if !live() || std::fs::metadata(socket_snoop::btf::PATH).is_err() {
         return;

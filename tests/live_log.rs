@@ -7,6 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use story::story;
 
 use common::event::{self, Value};
 use common::{OPENING, Output, Run, TempDir, Tracer, live, net, skip};
@@ -40,7 +41,7 @@ fn wait_for(tracer: &Tracer, server: &str, count: usize) {
     });
 }
 
-#[test]
+#[story]
 fn the_log_holds_the_consoles_lines() {
     if !live() {
         return;
@@ -58,7 +59,7 @@ fn the_log_holds_the_consoles_lines() {
     assert_eq!(mode & 0o7777, 0o640);
 }
 
-#[test]
+#[story]
 fn the_log_is_appended_to() {
     if !live() {
         return;
@@ -82,7 +83,7 @@ fn the_log_is_appended_to() {
     assert_eq!(mode & 0o7777, 0o600, "an existing log keeps its mode");
 }
 
-#[test]
+#[story]
 fn the_log_can_hold_json() {
     if !live() {
         return;
@@ -112,7 +113,7 @@ fn the_log_can_hold_json() {
     assert_eq!(event::event_lines(&read(&log)).len(), shown.len());
 }
 
-#[test]
+#[story]
 fn the_environment_names_the_log_and_the_flag_beats_it() {
     if !live() {
         return;
@@ -136,7 +137,7 @@ fn the_environment_names_the_log_and_the_flag_beats_it() {
 }
 
 /// One line of warning, and on with the console.
-#[test]
+#[story]
 fn a_log_that_cannot_be_written_is_a_warning() {
     if !live() {
         return;
@@ -174,7 +175,7 @@ fn tmpfs(at: &Path, size: &str) {
 
 /// Nothing was asked for and the default can't be written: as the original
 /// does, the log goes to the current folder.
-#[test]
+#[story]
 fn the_default_log_falls_back_to_the_current_folder() {
     if !live() {
         return;
@@ -207,7 +208,7 @@ fn the_default_log_falls_back_to_the_current_folder() {
     }
 }
 
-#[test]
+#[story]
 fn the_default_log_is_in_var_log() {
     if !live() {
         return;
@@ -229,7 +230,7 @@ fn the_default_log_is_in_var_log() {
 
 /// A disk that fills up loses log lines, counted and said, keeps the console,
 /// and goes on when there is room again.
-#[test]
+#[story]
 fn a_full_disk_costs_log_lines_only() {
     if !live() {
         return;
@@ -308,7 +309,7 @@ fn check_partial_log(console: &[String], log: &Path) -> u64 {
 }
 
 /// /dev/full fails every write: all lines are lost, none is kept from the console.
-#[test]
+#[story]
 fn a_log_that_takes_nothing() {
     if !live() {
         return;

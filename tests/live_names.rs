@@ -8,6 +8,7 @@
 mod common;
 
 use std::ffi::CString;
+use story::story;
 
 use common::{Run, Tracer, event, live, net};
 use nix::sys::prctl;
@@ -63,7 +64,7 @@ const NAMES: [&[u8]; 14] = [
     b"\x1b[31m\x7f\x01",
 ];
 
-#[test]
+#[story]
 fn a_hostile_name_breaks_no_line() {
     if !live() {
         return;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+use story::story;
 
 use common::event;
 use common::{Run, Tracer, eventually, kernel, live, net, skip};
@@ -31,7 +32,7 @@ fn traced(tracer: Tracer) {
     assert_eq!(event::transitions(&of_server), event::SERVER);
 }
 
-#[test]
+#[story]
 fn two_instances_both_see_everything() {
     let Some(_alone) = alone() else { return };
     let (first, second) = (Tracer::json(""), Tracer::json(""));
@@ -53,7 +54,7 @@ fn two_instances_both_see_everything() {
     }
 }
 
-#[test]
+#[story]
 fn another_perf_user_keeps_its_samples() {
     let Some(_alone) = alone() else { return };
     let mut other = kernel::Sampler::new("sock/inet_sock_set_state");
@@ -82,7 +83,7 @@ fn mountinfo() -> String {
 }
 
 /// Nothing is mounted for others to see, whether tracefs is there or not.
-#[test]
+#[story]
 fn without_tracefs_no_mount_is_seen() {
     let Some(_alone) = alone() else { return };
     let check = || {
@@ -108,7 +109,7 @@ fn without_tracefs_no_mount_is_seen() {
     assert_eq!(mountinfo(), host, "after it");
 }
 
-#[test]
+#[story]
 fn with_tracefs_mounted_it_is_used() {
     let Some(_alone) = alone() else { return };
     let check = || {
@@ -124,7 +125,7 @@ fn with_tracefs_mounted_it_is_used() {
     }
 }
 
-#[test]
+#[story]
 fn no_program_is_left_behind() {
     let Some(_alone) = alone() else { return };
     let list = || kernel::programs().map(|all| all.into_iter().collect::<BTreeMap<_, _>>());
@@ -146,7 +147,7 @@ fn no_program_is_left_behind() {
 }
 
 /// A killed one leaves nothing either, and the next one starts as ever.
-#[test]
+#[story]
 fn killed_it_leaves_nothing() {
     let Some(_alone) = alone() else { return };
     let before = mountinfo();

@@ -10,6 +10,7 @@ use socket_snoop::sys::time;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
+use story::story;
 
 /// What one makes is in the other's rings, too: one test at a time.
 fn alone() -> Option<MutexGuard<'static, ()>> {
@@ -20,7 +21,7 @@ fn alone() -> Option<MutexGuard<'static, ()>> {
 
 /// Rings that are replaced again and again while processes come and go: those
 /// of a CPU that comes up are like others, and the rest is told.
-#[test]
+#[story]
 fn rings_of_news_are_replaced() {
     let Some(_alone) = alone() else {
         return;
@@ -60,7 +61,7 @@ fn rings_of_news_are_replaced() {
 
 /// More threads than a ring holds: what is missing is counted, told before
 /// anything that comes later, and what comes later is whole again.
-#[test]
+#[story]
 fn what_finds_no_room_is_told_at_its_place() {
     let Some(_alone) = alone() else {
         return;

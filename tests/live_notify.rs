@@ -11,6 +11,7 @@ use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+use story::story;
 
 use common::{OPENING, PATIENCE, Run, TempDir, Tracer, live};
 use nix::sys::signal::Signal;
@@ -72,7 +73,7 @@ fn monotonic() -> u64 {
     socket_snoop::sys::time::monotonic() / 1000
 }
 
-#[test]
+#[story]
 fn a_path_is_told() {
     if !live() {
         return;
@@ -83,7 +84,7 @@ fn a_path_is_told() {
     whole_run(&socket, path.into(), &dir);
 }
 
-#[test]
+#[story]
 fn an_abstract_name_is_told() {
     if !live() {
         return;
@@ -96,7 +97,7 @@ fn an_abstract_name_is_told() {
 }
 
 /// A manager that has no room at this moment is told as soon as it has.
-#[test]
+#[story]
 fn a_full_socket_is_told_later() {
     if !live() {
         return;
@@ -123,7 +124,7 @@ fn a_full_socket_is_told_later() {
 }
 
 /// A manager that has left costs nothing.
-#[test]
+#[story]
 fn a_manager_may_leave() {
     if !live() {
         return;
@@ -148,7 +149,7 @@ fn sockets(tracer: &Tracer) -> Vec<String> {
 }
 
 /// One line on standard error, and no socket.
-#[test]
+#[story]
 fn what_cannot_be_told_is_said() {
     if !live() {
         return;
@@ -182,7 +183,7 @@ fn what_cannot_be_told_is_said() {
 }
 
 /// The start as a whole is what is waited for: nothing is said before its end.
-#[test]
+#[story]
 fn a_failed_start_says_nothing() {
     if !live() {
         return;

@@ -18,6 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
+use story::story;
 
 /// Longer than anything waits to be read.
 const SOON: Duration = Duration::from_millis(400);
@@ -47,7 +48,7 @@ fn short_lived() -> (TcpListener, SocketAddr, u32) {
     (listener, server, pid)
 }
 
-#[test]
+#[story]
 fn a_process_that_is_gone_had_its_name() {
     if !live() {
         return;
@@ -66,7 +67,7 @@ fn a_process_that_is_gone_had_its_name() {
     tracer.stop().ok();
 }
 
-#[test]
+#[story]
 fn a_name_is_that_of_its_moment() {
     if !live() {
         return;
@@ -115,7 +116,7 @@ fn a_name_is_that_of_its_moment() {
 
 /// Of processes in other PID namespaces nothing is told, rather than what their
 /// numbers would mean elsewhere.
-#[test]
+#[story]
 fn nothing_is_told_of_tasks_out_of_sight() {
     if !live() {
         return;
@@ -147,7 +148,7 @@ fn nothing_is_told_of_tasks_out_of_sight() {
     }
 }
 
-#[test]
+#[story]
 fn where_bpf_is_refused_it_is_taken() {
     if !live() {
         return;
@@ -193,7 +194,7 @@ fn traffic(connections: usize, pause: Duration) -> Vec<SocketAddr> {
     workers.map(|w| w.join().unwrap()).to_vec()
 }
 
-#[test]
+#[story]
 fn two_thousand_connections_none_lost() {
     if !live() {
         return;
@@ -228,7 +229,7 @@ fn two_thousand_connections_none_lost() {
 
 /// The smallest ring and a tracer that is asleep: what is lost is counted to
 /// the last event, and what was known of names is no longer told as sure.
-#[test]
+#[story]
 fn every_loss_is_said() {
     if !live() {
         return;
@@ -259,7 +260,7 @@ fn every_loss_is_said() {
 
 /// Whose socket it is, learned from the events: never the other end's process,
 /// which on loopback is on the CPU as often as not.
-#[test]
+#[story]
 fn owners_are_right_or_unknown() {
     if !live() {
         return;
@@ -297,7 +298,7 @@ fn owners_are_right_or_unknown() {
 }
 
 /// A host may lack any tracepoint but two: the rest goes on, and is told.
-#[test]
+#[story]
 fn each_tracepoint_may_be_missing_alone() {
     if !live() {
         return;
@@ -357,7 +358,7 @@ fn each_tracepoint_may_be_missing_alone() {
 }
 
 /// Each CPU takes several descriptors: as many as this process may have.
-#[test]
+#[story]
 fn few_open_files_are_no_hindrance_but_a_limit() {
     if !live() {
         return;

@@ -6,6 +6,7 @@ mod common;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
+use story::story;
 
 use common::event;
 use common::{Output, Run, TempDir, Tracer, eventually, live, net, skip, wait};
@@ -40,7 +41,7 @@ fn fall_back(dir: &TempDir) -> Output {
 
 /// The fallback is taken only in a folder of our own, and only if it is a file
 /// of our own, or is not there.
-#[test]
+#[story]
 fn the_fallback_is_our_own_or_none() {
     if !live() {
         return;
@@ -110,7 +111,7 @@ fn the_fallback_is_our_own_or_none() {
 
 /// That it is our own still holds behind shut doors, and when we have become
 /// somebody else.
-#[test]
+#[story]
 fn the_fallback_is_rotated() {
     if !live() {
         return;
@@ -146,7 +147,7 @@ fn with_link(user: Option<u32>) -> (TempDir, TempDir) {
     (dir, target)
 }
 
-#[test]
+#[story]
 fn a_foreign_link_in_a_sticky_folder_is_not_followed() {
     if !live() {
         return;
@@ -165,7 +166,7 @@ fn a_foreign_link_in_a_sticky_folder_is_not_followed() {
     }
 }
 
-#[test]
+#[story]
 fn a_link_put_in_the_logs_place_is_not_followed() {
     if !live() {
         return;
@@ -191,7 +192,7 @@ fn a_link_put_in_the_logs_place_is_not_followed() {
 }
 
 /// What is asked for by name may be a device.
-#[test]
+#[story]
 fn a_device_may_be_the_log() {
     if !live() {
         return;
@@ -221,7 +222,7 @@ fn lines_in(path: &Path) -> Vec<String> {
 }
 
 /// Both files hold whole lines, the last of what was shown, within the size.
-#[test]
+#[story]
 fn the_log_is_begun_anew_at_its_size() {
     if !live() {
         return;
@@ -250,7 +251,7 @@ fn the_log_is_begun_anew_at_its_size() {
 }
 
 /// A log that can't be renamed grows on, which is said, and nothing is lost.
-#[test]
+#[story]
 fn a_log_that_cannot_be_begun_anew_grows() {
     if !live() {
         return;
@@ -270,7 +271,7 @@ fn a_log_that_cannot_be_begun_anew_grows() {
 }
 
 /// logrotate and a size go together.
-#[test]
+#[story]
 fn a_log_with_a_size_is_rotated_by_others_too() {
     if !live() {
         return;

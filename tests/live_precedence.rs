@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::process::Command;
+use story::story;
 
 use common::{Run, binary, live, skip};
 
@@ -16,7 +17,7 @@ fn scheduling(pid: u32) -> [i32; 3] {
 }
 
 /// Precedence is taken unless it is not wanted, and --check says which.
-#[test]
+#[story]
 fn precedence_is_taken() {
     if !live() {
         return;
@@ -58,7 +59,7 @@ fn precedence_is_taken() {
 }
 
 /// As a service manager gives it, which forbids to take any.
-#[test]
+#[story]
 fn given_precedence_is_kept() {
     if !live() {
         return;

@@ -7,6 +7,7 @@ use std::io::{Read, Write, stdin};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
+use story::story;
 
 use common::event::{self, Value};
 use common::{Guard, Tracer, eventually, live, net, skip};
@@ -23,7 +24,7 @@ const WAYS: [&str; 3] = [
 
 /// Accepts two connections from its standard input, and reads from the first
 /// only when it has the second.
-#[test]
+#[story]
 fn acceptor() {
     if std::env::var_os(ACCEPTS).is_none() {
         return;
@@ -47,7 +48,7 @@ fn changes(lines: &[String], server: SocketAddr, client: SocketAddr) -> Vec<Valu
     all
 }
 
-#[test]
+#[story]
 fn who_reads_first_is_the_owner() {
     if !live() {
         return;

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
+use story::story;
 
 use common::event::{self, Value};
 use common::net::{self, Netns};
@@ -44,7 +45,7 @@ fn connected(here: &Netns, there: &Netns, ip: &str) -> (TcpStream, TcpStream, So
 }
 
 /// SYNs to a neighbour that is not there.
-#[test]
+#[story]
 fn a_syn_that_nobody_answers() {
     let Some((here, _there)) = joined() else {
         return;
@@ -95,7 +96,7 @@ fn a_syn_that_nobody_answers() {
 
 /// Data lost on the way is sent again, and the connection goes on when the
 /// way is open again.
-#[test]
+#[story]
 fn data_that_gets_lost() {
     let Some((here, there)) = joined() else {
         return;
@@ -171,7 +172,7 @@ fn failed(
 }
 
 /// The original still waits in the device's queue.
-#[test]
+#[story]
 fn a_retransmission_while_the_original_is_queued() {
     let slow = "qdisc add dev v0 root tbf rate 8kbit burst 2000 latency 60s";
     let slow_down = |here: &Netns| {
@@ -182,7 +183,7 @@ fn a_retransmission_while_the_original_is_queued() {
 }
 
 /// There is no way to the peer any more.
-#[test]
+#[story]
 fn a_retransmission_without_a_route() {
     let lose = format!("neigh replace 10.77.0.2 lladdr {NOBODY} nud permanent dev v0");
     let lose = |here: &Netns| here.tool("ip", &lose);

@@ -13,6 +13,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use story::story;
 
 use common::{
     DENIED, Guard, OPENING, Run, SANDBOX, TempDir, Tracer, UNSEEN, binary, event, eventually,
@@ -53,7 +54,7 @@ fn filters() -> bool {
     sandbox::offered().seccomp.is_ok()
 }
 
-#[test]
+#[story]
 fn strict_keeps_no_capability() {
     if !live() {
         return;
@@ -73,7 +74,7 @@ fn strict_keeps_no_capability() {
 }
 
 /// What is kept is said, and no more than what a ring needs.
-#[test]
+#[story]
 fn on_keeps_what_a_new_ring_needs() {
     if !live() {
         return;
@@ -102,7 +103,7 @@ fn on_keeps_what_a_new_ring_needs() {
     }
 }
 
-#[test]
+#[story]
 fn off_changes_nothing() {
     if !live() {
         return;
@@ -118,7 +119,7 @@ fn off_changes_nothing() {
 }
 
 /// One line, before the opening line, whatever the mode.
-#[test]
+#[story]
 fn the_line_comes_first() {
     if !live() {
         return;
@@ -178,7 +179,7 @@ fn rotate(tracer: Tracer, log: &Path, files: &[PathBuf]) {
     assert_eq!(event::lines_with(&logged, server).len(), shown);
 }
 
-#[test]
+#[story]
 fn the_log_is_rotated_behind_shut_doors() {
     if !live() {
         return;
@@ -193,7 +194,7 @@ fn the_log_is_rotated_behind_shut_doors() {
 }
 
 /// The folder is the current one.
-#[test]
+#[story]
 fn a_relative_log_is_rotated() {
     if !live() {
         return;
@@ -204,7 +205,7 @@ fn a_relative_log_is_rotated() {
 }
 
 /// The log's name stays a symbolic link into another folder.
-#[test]
+#[story]
 fn a_linked_log_is_rotated() {
     if !live() {
         return;
@@ -221,7 +222,7 @@ fn a_linked_log_is_rotated() {
 
 /// Root may write to another user's folder only by a capability, which is kept
 /// for it, but not by a strict sandbox: then the old file stays in use.
-#[test]
+#[story]
 fn a_log_in_another_users_folder() {
     if !live() {
         return;
@@ -260,7 +261,7 @@ fn with_file_caps(dir: &TempDir, caps: &str) -> Option<PathBuf> {
 }
 
 /// As any user, by the capabilities in the file, as the README says.
-#[test]
+#[story]
 fn nobody_traces_by_file_capabilities() {
     if !live() {
         return;
@@ -292,7 +293,7 @@ fn nobody_traces_by_file_capabilities() {
 }
 
 /// The same where tracefs is mounted: by the first way, without any warning.
-#[test]
+#[story]
 fn nobody_traces_by_tracefs() {
     if !live() {
         return;
@@ -325,7 +326,7 @@ fn nobody_traces_by_tracefs() {
 }
 
 /// The default without any flag, on the console alone.
-#[test]
+#[story]
 fn the_default_is_on() {
     if !live() {
         return;
@@ -370,7 +371,7 @@ fn helper_of(pid: u32, name: &str) -> Option<u32> {
 }
 
 /// No process, no picture of its memory, nobody who looks into it.
-#[test]
+#[story]
 fn limits_are_shut_too() {
     if !live() {
         return;
@@ -390,7 +391,7 @@ fn limits_are_shut_too() {
 
 /// What is in /proc but names and users can't be had by samples: no descriptor
 /// leads there, and who reads it has no capability.
-#[test]
+#[story]
 fn by_samples_nothing_of_proc_stays_open() {
     if !live() {
         return;
@@ -436,7 +437,7 @@ fn by_samples_nothing_of_proc_stays_open() {
 
 /// User 0 is given up; the log in a folder of the new user's is reopened without
 /// any capability.
-#[test]
+#[story]
 fn another_user_goes_on() {
     if !live() {
         return;
@@ -477,7 +478,7 @@ fn another_user_goes_on() {
 }
 
 /// A link to somebody's file does not make it the user's.
-#[test]
+#[story]
 fn a_log_with_another_name_is_not_given_away() {
     if !live() {
         return;
@@ -502,7 +503,7 @@ fn a_log_with_another_name_is_not_given_away() {
     assert_eq!(fs::metadata(&log).unwrap().uid(), 1);
 }
 
-#[test]
+#[story]
 fn a_user_that_is_not_there_is_an_error() {
     if !live() {
         return;

@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::time::{Duration, Instant};
+use story::story;
 
 use common::event;
 use common::{Run, TempDir, Tracer, eventually, first_line, live, net, wait};
@@ -33,17 +34,17 @@ fn ends_well(signal: Signal) {
     assert_eq!(out.stderr, "");
 }
 
-#[test]
+#[story]
 fn sigint_gives_the_report() {
     ends_well(Signal::SIGINT);
 }
 
-#[test]
+#[story]
 fn sigterm_gives_the_report() {
     ends_well(Signal::SIGTERM);
 }
 
-#[test]
+#[story]
 fn a_duration_ends_it() {
     if !live() {
         return;
@@ -56,7 +57,7 @@ fn a_duration_ends_it() {
     assert!(out.stdout.contains("\nConnection Lifecycles:\n"));
 }
 
-#[test]
+#[story]
 fn a_count_ends_it_at_exactly_that_many() {
     if !live() {
         return;
@@ -83,7 +84,7 @@ fn a_count_ends_it_at_exactly_that_many() {
 }
 
 /// The reader leaves: a quiet success, as with `| head`.
-#[test]
+#[story]
 fn a_closed_pipe_is_a_quiet_end() {
     if !live() {
         return;
@@ -113,7 +114,7 @@ fn a_closed_pipe_is_a_quiet_end() {
 const PIPE: u64 = 60_000;
 
 /// Standard output is a full pipe that nobody reads: the second Ctrl-C ends it.
-#[test]
+#[story]
 fn a_second_sigint_ends_a_stuck_one() {
     if !live() {
         return;
@@ -137,7 +138,7 @@ fn a_second_sigint_ends_a_stuck_one() {
 }
 
 /// A stuck reader costs events, which are said; it isn't the end.
-#[test]
+#[story]
 fn a_slow_reader_gets_everything_that_is_not_said_to_be_lost() {
     if !live() {
         return;
@@ -168,7 +169,7 @@ fn a_slow_reader_gets_everything_that_is_not_said_to_be_lost() {
 }
 
 /// logrotate: rename, SIGHUP; the old file rests, nothing is lost.
-#[test]
+#[story]
 fn sighup_reopens_the_log() {
     if !live() {
         return;
@@ -211,7 +212,7 @@ fn sighup_reopens_the_log() {
 }
 
 /// SIGHUP without a log is no end.
-#[test]
+#[story]
 fn sighup_without_a_log_is_nothing() {
     if !live() {
         return;

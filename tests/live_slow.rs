@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use story::story;
 
 use common::event::{self, Value};
 use common::{Guard, Run, TempDir, eventually, live, net, wait};
@@ -124,7 +125,7 @@ fn check(console: &str, log: &Path) {
 }
 
 /// Hundreds of thousands of events while the reader of a pipe stands still.
-#[test]
+#[story]
 fn a_stopped_reader_costs_its_own_lines_only() {
     let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
@@ -155,7 +156,7 @@ fn a_stopped_reader_costs_its_own_lines_only() {
     assert!(slow < later, "{slow} {later}");
 }
 
-#[test]
+#[story]
 fn a_terminal_is_stopped_by_ctrl_s() {
     let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
@@ -177,7 +178,7 @@ fn a_terminal_is_stopped_by_ctrl_s() {
 }
 
 /// As systemd gives.
-#[test]
+#[story]
 fn a_stalled_socket_costs_its_own_lines_only() {
     let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
@@ -196,7 +197,7 @@ fn a_stalled_socket_costs_its_own_lines_only() {
 }
 
 /// The reader of a socket leaves: the end, as with a pipe.
-#[test]
+#[story]
 fn a_socket_that_is_closed_is_the_end() {
     if !live() {
         return;
@@ -213,7 +214,7 @@ fn a_socket_that_is_closed_is_the_end() {
 
 /// Where standard output can't be opened once more: flags are left alone all
 /// the same, and nothing is held up.
-#[test]
+#[story]
 fn without_proc_it_is_the_same() {
     let Some(_alone) = alone() else { return };
     let work = || {
@@ -255,7 +256,7 @@ fn open_fifo(path: &Path) -> File {
     file
 }
 
-#[test]
+#[story]
 fn a_fifo_as_log_that_nobody_reads_costs_its_own_lines_only() {
     let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
@@ -280,7 +281,7 @@ fn a_fifo_as_log_that_nobody_reads_costs_its_own_lines_only() {
 }
 
 /// Nobody will ever read: neither standard output, nor the log, nor standard error.
-#[test]
+#[story]
 fn the_end_comes_in_time_if_nobody_reads() {
     let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
@@ -315,7 +316,7 @@ fn fill(pipe: &File) {
 }
 
 /// The sums are said on standard error where standard output doesn't take them.
-#[test]
+#[story]
 fn the_sums_are_said_where_nobody_reads_standard_output() {
     let Some(_alone) = alone() else { return };
     for format in ["classic", "json"] {
@@ -349,7 +350,7 @@ fn the_sums_are_said_where_nobody_reads_standard_output() {
 }
 
 /// --duration and --count are ends, too.
-#[test]
+#[story]
 fn other_ends_come_in_time_if_nobody_reads() {
     let Some(_alone) = alone() else { return };
     for args in ["--duration=1", "--count=5"] {
@@ -379,7 +380,7 @@ fn read_slowly(mut from: File, bytes: usize, pause: Duration) -> String {
 }
 
 /// A reader that is slow, but reads, gets the whole report.
-#[test]
+#[story]
 fn a_slow_reader_gets_the_whole_report() {
     let Some(_alone) = alone() else { return };
     let (reader, stdout) = pipe();
@@ -409,7 +410,7 @@ fn a_slow_reader_gets_the_whole_report() {
 }
 
 /// What the shell shares with us is as it was: during the run and after it.
-#[test]
+#[story]
 fn shared_descriptors_keep_their_flags() {
     if !live() {
         return;

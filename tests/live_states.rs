@@ -6,6 +6,7 @@ mod common;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process;
 use std::time::Duration;
+use story::story;
 
 use common::event::{self, CLIENT, SERVER, Value};
 use common::net::{self, Netns};
@@ -76,18 +77,18 @@ fn loopback(ip: impl Into<IpAddr>) {
     check_owner(&of_client, &of_server);
 }
 
-#[test]
+#[story]
 fn ipv4_on_loopback() {
     loopback(net::own_ip());
 }
 
-#[test]
+#[story]
 fn ipv6_on_loopback() {
     loopback(net::LOOPBACK6);
 }
 
 /// An AF_INET6 client to a mapped address talks IPv4, and is shown so.
-#[test]
+#[story]
 fn a_mapped_client_is_ipv4() {
     if !live() {
         return;
@@ -103,7 +104,7 @@ fn a_mapped_client_is_ipv4() {
 }
 
 /// The accepted socket of a dual-stack listener talks IPv4, and is shown so.
-#[test]
+#[story]
 fn a_dual_stack_server_is_ipv4_to_an_ipv4_client() {
     if !live() {
         return;
@@ -122,7 +123,7 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
 }
 
 /// The tracer stands outside of both namespaces and sees both sides.
-#[test]
+#[story]
 fn between_two_namespaces() {
     if !live() {
         return;
@@ -156,7 +157,7 @@ fn between_two_namespaces() {
 }
 
 /// A listener without a peer is noise: shown with --all only.
-#[test]
+#[story]
 fn listeners_are_shown_with_all_only() {
     if !live() {
         return;
@@ -183,7 +184,7 @@ fn listeners_are_shown_with_all_only() {
 
 /// Times are those of the events, not of the printing: the tracer is asleep
 /// while the connection happens, and wakes half a second later.
-#[test]
+#[story]
 fn times_are_the_kernels() {
     if !live() {
         return;
@@ -224,7 +225,7 @@ fn times_are_the_kernels() {
 }
 
 /// Classic lines have local time, by TZ.
-#[test]
+#[story]
 fn classic_time_is_local() {
     if !live() {
         return;
@@ -252,7 +253,7 @@ fn classic_time_is_local() {
 }
 
 /// A refused connection goes straight back to CLOSE.
-#[test]
+#[story]
 fn a_refused_connection() {
     if !live() {
         return;

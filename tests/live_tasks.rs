@@ -19,6 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
+use story::story;
 
 /// A flood is no good neighbour: one test at a time.
 fn alone() -> Option<MutexGuard<'static, ()>> {
@@ -28,7 +29,7 @@ fn alone() -> Option<MutexGuard<'static, ()>> {
 }
 
 /// Renames itself until its standard input ends: started by a test.
-#[test]
+#[story]
 #[ignore = "no test but a process of one"]
 fn renames() {
     if std::env::var_os("RENAMES").is_none() {
@@ -72,7 +73,7 @@ fn client() -> (Child, TcpListener) {
     (child, listener)
 }
 
-#[test]
+#[story]
 fn a_flood_of_names_costs_no_event_and_no_owner() {
     let Some(_alone) = alone() else {
         return;
@@ -190,7 +191,7 @@ fn at_the_end<T>(
     source.losses(0, &mut |lost| panic!("{lost:?}"));
 }
 
-#[test]
+#[story]
 fn processes_are_those_of_proc() {
     let Some(_alone) = alone() else {
         return;
@@ -249,7 +250,7 @@ fn processes_are_those_of_proc() {
 }
 
 /// The classical daemon: it forks twice, and its starters end.
-#[test]
+#[story]
 fn a_daemon_is_found_by_who_started_it() {
     let Some(_alone) = alone() else {
         return;
@@ -296,7 +297,7 @@ fn a_daemon_is_found_by_who_started_it() {
 
 /// Of a process that changes its user and then runs a program that changes it
 /// back, the reads before and after agree; it ran another program in between.
-#[test]
+#[story]
 fn a_user_before_another_program_is_not_the_one_after() {
     let Some(_alone) = alone() else {
         return;
@@ -384,7 +385,7 @@ fn a_user_before_another_program_is_not_the_one_after() {
 
 /// A process that is killed closes its connections as it ends: what it does then
 /// is its own, whichever of the two the kernel tells first.
-#[test]
+#[story]
 fn what_ends_closes_its_connections_itself() {
     let Some(_alone) = alone() else {
         return;

@@ -3,6 +3,7 @@
 mod common;
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use story::story;
 
 use common::event::{self, Line};
 use common::{OPENING, Output, Run, Tracer, live, net};
@@ -80,14 +81,14 @@ fn report(all: &[String]) -> Vec<String> {
     report.to_vec()
 }
 
-#[test]
+#[story]
 fn ipv4_lines_and_report() {
     if live() {
         lines_and_report(net::own_ip());
     }
 }
 
-#[test]
+#[story]
 fn ipv6_lines_and_report() {
     if live() {
         lines_and_report(net::LOOPBACK6);
@@ -95,7 +96,7 @@ fn ipv6_lines_and_report() {
 }
 
 /// The report holds so many connections, the newest, and says what it dropped.
-#[test]
+#[story]
 fn the_history_is_bounded() {
     if !live() {
         return;
@@ -151,7 +152,7 @@ fn open_at_once(count: usize, opened: impl FnOnce(SocketAddr)) -> SocketAddr {
 }
 
 /// What is open needs no place in the history, and is whole at its end.
-#[test]
+#[story]
 fn what_is_open_is_held_whatever_the_history() {
     if !live() {
         return;
@@ -177,7 +178,7 @@ fn what_is_open_is_held_whatever_the_history() {
 }
 
 /// What finds no room is said at once, and turns nobody out.
-#[test]
+#[story]
 fn too_many_open_connections_are_a_loss() {
     if !live() {
         return;
@@ -221,7 +222,7 @@ fn too_many_open_connections_are_a_loss() {
 }
 
 /// JSON on standard output and nothing else, the summary last.
-#[test]
+#[story]
 fn json_is_all_of_standard_output() {
     if !live() {
         return;

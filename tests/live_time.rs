@@ -5,6 +5,7 @@ mod common;
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use story::story;
 
 use common::{Output, Run, binary, event, live, net, skip};
 
@@ -45,7 +46,7 @@ fn trace(command: Command, way: &str) -> (Output, SocketAddr, [u64; 2]) {
 
 /// In another time namespace, days off in both directions, by programs and by
 /// samples.
-#[test]
+#[story]
 fn another_time_namespace_changes_no_times() {
     if !live() {
         return;
@@ -74,7 +75,7 @@ fn another_time_namespace_changes_no_times() {
 }
 
 /// A process that can't know how far off its clock is does not start.
-#[test]
+#[story]
 fn a_time_namespace_that_says_nothing_is_refused() {
     if !live() {
         return;
@@ -93,7 +94,7 @@ fn a_time_namespace_that_says_nothing_is_refused() {
 }
 
 /// Lines have the local time of `TZ`, which no file has to be opened for later.
-#[test]
+#[story]
 fn lines_have_the_zone_of_date() {
     if !live() {
         return;

@@ -9,6 +9,7 @@ use socket_snoop::sys::tracefs;
 use socket_snoop::tracepoint::{Origin, TraceFs};
 use std::fs;
 use std::os::fd::OwnedFd;
+use story::story;
 
 fn mounts() -> String {
     fs::read_to_string("/proc/self/mountinfo").expect("mountinfo")
@@ -25,7 +26,7 @@ fn has_the_tracepoint(root: &OwnedFd) -> bool {
     .is_ok()
 }
 
-#[test]
+#[story]
 fn private_mounts_work_and_stay_private() {
     if !live() {
         return;
@@ -40,7 +41,7 @@ fn private_mounts_work_and_stay_private() {
     assert_eq!(mounts(), before);
 }
 
-#[test]
+#[story]
 fn the_tracepoints_are_found_wherever_tracefs_is() {
     if !live() {
         return;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
+use story::story;
 
 use common::event::{self, Value};
 use common::ledger::{Balance, Ledger, replay};
@@ -116,7 +117,7 @@ impl Volume {
     }
 }
 
-#[test]
+#[story]
 fn ten_thousand_connections_none_lost_none_doubled() {
     let Some(_alone) = alone() else { return };
     let mut run = Volume::run();
@@ -184,7 +185,7 @@ fn peak_rss(pid: u32) -> u64 {
 
 /// The smallest ring and a tracer that is asleep: what is lost is counted by
 /// the last event, in the stream and in the summary.
-#[test]
+#[story]
 fn every_loss_is_said() {
     let Some(_alone) = alone() else { return };
     let ledger = Ledger::open();
@@ -212,7 +213,7 @@ fn every_loss_is_said() {
 
 /// At whatever speed the host can make connections: each event is either
 /// received or counted as lost, and neither twice.
-#[test]
+#[story]
 fn at_full_speed_nothing_goes_uncounted() {
     let Some(_alone) = alone() else { return };
     let dir = TempDir::new();
@@ -232,7 +233,7 @@ fn at_full_speed_nothing_goes_uncounted() {
 }
 
 /// The classic stream and the report say it, too.
-#[test]
+#[story]
 fn the_report_says_what_was_lost() {
     let Some(_alone) = alone() else { return };
     let tracer = Run::quiet("--buffer 4K").start();

@@ -32,14 +32,14 @@ fn the_originals_flags() {
         None,
     )
     .expect("valid");
-    assert_eq!(c.filter.pid, Some(7));
-    assert_eq!(c.filter.src_ip, "10.0.0.1".parse().ok());
-    assert_eq!(c.filter.dst_ip, "2001:db8::1".parse().ok());
-    assert_eq!((c.filter.src_port, c.filter.dst_port), (Some(1), Some(443)));
-    assert!(c.filter.active_only);
+    assert_eq!(
+        c.filter.expr.text(),
+        "pid 7 and src net 10.0.0.1 and dst net 2001:db8::1 and src port 1 and dst port 443 \
+         and to established"
+    );
     assert_eq!(c.log, LogChoice::Path("/tmp/a=b".into()));
     let mapped = run(&["--src-ip", "::ffff:10.0.0.1"], None).expect("valid");
-    assert_eq!(mapped.filter.src_ip, "10.0.0.1".parse().ok());
+    assert_eq!(mapped.filter.expr.text(), "src net 10.0.0.1");
 }
 
 #[test]
@@ -107,4 +107,29 @@ fn help_and_version_are_printed() {
         version,
         concat!("socket-snoop ", env!("CARGO_PKG_VERSION"), "\n")
     );
+}
+
+#[test]
+fn free_arguments_are_the_filter() {
+    let text = |args: &[&str]| run(args, None).map(|config| config.filter.expr.text());
+    let wanted = Ok("port 443 and not net 10.0.0.0/8".into());
+    assert_eq!(text(&["port 443 and not net 10.0.0.0/8"]), wanted);
+    let words = "--no-log port 443 and not net 10.0.0.0/8 --count 7";
+    assert_eq!(text(&words.split(' ').collect::<Vec<_>>()), wanted);
+    assert_eq!(
+        text(&["--pid", "7", "port 80 or 443"]),
+        Ok("pid 7 and ( port { 80 } or port { 443 } )"
+            .replace("{ ", "")
+            .replace(" }", ""))
+    );
+    assert_eq!(text(&[]), Ok("tcp".into()));
+    let shown = text(&["prot", "80"]).expect_err("a mistake");
+    assert_eq!(
+        shown,
+        "filter: unknown word 'prot'; did you mean 'port'?\n  prot 80\n  ^^^^\n  \
+         see socket-snoop --help filter"
+    );
+    assert!(text(&["cause refused and state established"]).is_err());
+    let help = run(&["--help", "filter"], None).expect_err("text");
+    assert!(help.contains("dst port 443"), "{help}");
 }

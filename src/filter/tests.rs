@@ -5,6 +5,7 @@ use crate::model::event::COMM_LEN;
 use crate::model::tcp::{State, Wire};
 use proptest::prelude::*;
 
+mod judge;
 mod mistakes;
 mod trees;
 

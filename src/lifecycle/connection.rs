@@ -7,6 +7,7 @@ mod packed;
 
 use super::cause::ResetSent;
 use super::resent::Resent;
+use crate::filter::eval::Settled;
 use crate::model::cause::Cause;
 use crate::model::event::{Event, Owner, OwnerSource, What};
 use crate::model::tcp::{Endpoint, State, Wire};
@@ -121,8 +122,8 @@ pub struct Connection {
     /// The state left for CLOSE.
     pub(super) last: Option<State>,
     pub(super) cause: Option<Cause>,
-    /// An event that can't be judged before the local port is known.
-    pub held: Option<Box<(Event, u64)>>,
+    /// What of the filter it matches for good.
+    pub settled: Settled,
 }
 
 impl Connection {
@@ -162,7 +163,7 @@ impl Connection {
             before,
             last: None,
             cause: None,
-            held: None,
+            settled: Settled::default(),
         }
     }
 
@@ -189,6 +190,12 @@ impl Connection {
     /// Whose it is, as far as it was known at its last event.
     pub fn owner(&self) -> Option<Owner> {
         self.owner.get()
+    }
+
+    /// Whether that is so for good, as far as another process is concerned that
+    /// may accept it.
+    pub fn has_sure_owner(&self) -> bool {
+        self.owner.is_sure()
     }
 
     /// Takes what an event says of its owner, if that is better known than what
@@ -265,7 +272,7 @@ impl Connection {
     }
 
     /// When it began, on the event clock, where that was seen.
-    pub(super) fn born(&self) -> Option<u64> {
+    pub fn born(&self) -> Option<u64> {
         self.began().then_some(self.start)
     }
 

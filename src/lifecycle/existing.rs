@@ -34,6 +34,9 @@ pub struct Seen {
     pub end: u64,
 }
 
+/// Both ends of a connection, this host's first, and its network namespace.
+pub type Ends<'a> = (&'a Endpoint, &'a Endpoint, u32);
+
 /// A connection that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Existing {
@@ -348,11 +351,11 @@ impl Table {
         }
     }
 
-    /// Those of which no event has come: their ends and owners.
-    pub fn untouched(&self) -> impl Iterator<Item = (&Endpoint, &Endpoint, Option<Owner>)> {
+    /// Those of which no event has come: their ends, network namespaces and owners.
+    pub fn untouched(&self) -> impl Iterator<Item = (Ends<'_>, Option<Owner>)> {
         let entries = self.entries.iter();
         let entries = entries.filter(|entry| matches!(entry.fate, Fate::Untouched(_)));
-        entries.map(|entry| (&entry.local, &entry.peer, self.owner(entry)))
+        entries.map(|entry| ((&entry.local, &entry.peer, entry.netns), self.owner(entry)))
     }
 }
 

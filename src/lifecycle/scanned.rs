@@ -3,7 +3,7 @@
 use super::Connections;
 use super::adopt::ask;
 use super::connection::Direction;
-use super::existing::Existing;
+use super::existing::{Ends, Existing};
 use crate::model::event::Owner;
 use crate::model::tcp::Endpoint;
 use std::ops::RangeInclusive;
@@ -64,10 +64,10 @@ impl Connections {
 
     /// Connections that were open before the start, and of which no event has
     /// come, among those of which `matches` is true of both ends and the owner.
-    pub fn untouched(&self, matches: &dyn Fn(&Endpoint, &Endpoint, Option<&Owner>) -> bool) -> u64 {
+    pub fn untouched(&self, matches: &dyn Fn(Ends<'_>, Option<&Owner>) -> bool) -> u64 {
         let found = self.existing.untouched();
         found
-            .filter(|(local, peer, owner)| matches(local, peer, owner.as_ref()))
+            .filter(|(ends, owner)| matches(*ends, owner.as_ref()))
             .count() as u64
     }
 }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn untouched(table: &Connections) -> u64 {
-        table.untouched(&|_, _, _| true)
+        table.untouched(&|_, _| true)
     }
 
     #[test]

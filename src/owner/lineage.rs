@@ -29,6 +29,9 @@ pub trait Lineage {
     /// The living descendants of the process that had this id at `since`, by the
     /// children that it has had since then; it may have ended.
     fn descendants(&self, pid: u32, since: u64) -> Descendants;
+    /// Whether a process is the one that had the id `top` at `since`, or descends
+    /// from it, by whatever children.
+    fn descends(&self, pid: u32, top: u32, since: u64) -> Option<bool>;
     /// The name of the process that has this id: that of its first thread, ended
     /// by a NUL if it is shorter. Where that has just ended: the one it had.
     fn name(&self, pid: u32) -> Option<[u8; COMM_LEN]>;
@@ -84,6 +87,21 @@ pub(crate) mod tests {
                 [(pid, born)] => Descendants::Only(pid, born),
                 _ => Descendants::Several,
             }
+        }
+        fn descends(&self, pid: u32, top: u32, since: u64) -> Option<bool> {
+            let top = self.of(top, since)?;
+            let mut at = self.of(pid, self.now)?;
+            while at != top {
+                match self
+                    .all
+                    .iter()
+                    .find(|p| p.0 == at.3 && p.1 <= at.1 && at.1 < p.2)
+                {
+                    Some(parent) => at = parent,
+                    None => return Some(false),
+                }
+            }
+            Some(true)
         }
         fn name(&self, pid: u32) -> Option<[u8; COMM_LEN]> {
             let mut name = [0; COMM_LEN];

@@ -169,6 +169,13 @@ impl Listeners {
         self.at(pid, local, born).next().is_some()
     }
 
+    /// Whether nobody but this process can accept such a child.
+    pub fn is_alone(&self, pid: u32, local: &Endpoint, born: u64, kin: &dyn Lineage) -> bool {
+        let alone =
+            |e: &Entry| !e.stays && !e.shared && kin.descendants(pid, e.since) == Descendants::None;
+        kin.follows() && self.is_at(pid, local, born) && self.at(pid, local, born).all(alone)
+    }
+
     /// Whose a child is with this local end, born at this time, of a listener
     /// that this process is said to have; `None` for a child of whatever listener
     /// of its.

@@ -127,6 +127,29 @@ impl Processes {
         }
     }
 
+    /// Whether the process that has this id is the one that had the id `top` at
+    /// `since`, or descends from it.
+    pub fn descends(&self, pid: u32, top: u32, since: u64) -> Option<bool> {
+        let top = match self.holder(top, since) {
+            Holder::Is(at) => at,
+            Holder::Gone if since >= self.forgotten => return Some(false),
+            Holder::Gone | Holder::Unknown => return None,
+        };
+        let mut at = self.by_pid.get(pid)?;
+        for _ in 0..STEPS {
+            if at == top {
+                return Some(true);
+            }
+            match self.tree.parent(at) {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        // All descend from the first process, or from the kernel's threads' maker.
+        let root = self.tree.get(at)?;
+        matches!(root.pid, 1 | 2).then_some(false)
+    }
+
     fn walk(&self, top: Index, since: u64) -> Descendants {
         let mut found = None;
         let mut steps = 0;
@@ -271,6 +294,9 @@ impl Lineage for Processes {
     }
     fn descendants(&self, pid: u32, since: u64) -> Descendants {
         Processes::descendants(self, pid, since)
+    }
+    fn descends(&self, pid: u32, top: u32, since: u64) -> Option<bool> {
+        Processes::descends(self, pid, top, since)
     }
     fn name(&self, pid: u32) -> Option<Name> {
         Processes::name(self, pid)

@@ -167,6 +167,14 @@ impl Tracker {
         })
     }
 
+    /// Whether the owner that was told is not told for its listener's alone, which
+    /// another process may accept from.
+    pub(crate) fn is_sure(&self) -> bool {
+        use OwnerSource::{Listener, ListenerAccepted};
+        let by_listener = |told: Told| matches!(told.source, Listener | ListenerAccepted);
+        self.settled || self.accepted || !self.told.is_some_and(by_listener)
+    }
+
     /// Takes an owner found at the start, seen at `time`, where events have told
     /// nothing.
     pub(crate) fn find(&mut self, owner: &Owner, time: u64) {

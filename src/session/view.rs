@@ -1,14 +1,16 @@
 //! From an event to what is shown of it.
 //!
 //! Contract: an event reaches its connection whether it is shown or not; what
-//! is shown leaves in the order of the events, but for the record of a
-//! connection that may still be reset after its end, which comes a moment later.
+//! is shown leaves in the order of the events, but for what the filter could not
+//! decide at once (see [`super::judging`]), and for the record of a connection that
+//! may still be reset after its end, which comes a moment later.
 
 use crate::capture::{Source, Transport};
 use crate::cli::Config;
 use crate::error::Error;
-use crate::filter::{Filter, Verdict};
+use crate::filter::eval::Judge;
 use crate::host::clock::WallClock;
+use crate::lifecycle::connection::Connection;
 use crate::lifecycle::{Connections, SocketId};
 use crate::model::ability::Abilities;
 use crate::model::event::{Event, Owner, OwnerSource, What};
@@ -20,6 +22,7 @@ use crate::output::{Output, Record, Shown, Summary};
 use crate::owner::lineage::Lineage;
 use crate::owner::listeners::{Holder, Listeners};
 use crate::owner::tracker::Moment;
+use crate::session::judging::{Item, Judging};
 use crate::snapshot::broadcast::Broadcasts;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
@@ -43,7 +46,7 @@ pub struct View {
     /// The local ports that sockets had when they were last closed, where a
     /// second connect() on one still shows it.
     ports: Option<Recent<u16>>,
-    filter: Filter,
+    judging: Judging,
     clock: WallClock,
     /// Events since the start, by which the wall clock is looked at.
     taken: u64,
@@ -68,6 +71,29 @@ fn put(output: &mut Output, summary: &mut Summary, left: Option<&mut u64>, shown
         *left -= 1;
         summary.shown += 1;
         output.event(shown);
+    }
+}
+
+/// What shows an event of a connection.
+fn shower(
+    output: &mut Output,
+    summary: &mut Summary,
+    left: &mut u64,
+    closed_only: bool,
+) -> impl FnMut(Option<&mut Connection>, &Item) {
+    move |connection, item| {
+        if let Some(connection) = connection {
+            connection.mark_shown();
+        }
+        let shown = Shown {
+            event: &item.event,
+            wall: item.wall,
+            id: Some(item.id),
+            time_wait: item.time_wait,
+            segments: item.segments,
+        };
+        let left = (!closed_only).then_some(&mut *left);
+        put(output, summary, left, &shown);
     }
 }
 
@@ -99,6 +125,9 @@ impl View {
             tells,
         );
         connections.name_reasons(reasons);
+        // What is parsed can be judged.
+        let judge = Judge::new(&config.filter.expr).unwrap_or_default();
+        let records = judge.is_of_records();
         // Where members can be read, the event itself says what is no port yet.
         let by_members = Abilities::SOCKET_ERROR | Abilities::BYTES_SENT;
         View {
@@ -110,7 +139,7 @@ impl View {
                 true => None,
                 false => Some(Recent::new(PORTS)),
             },
-            filter: config.filter.clone(),
+            judging: Judging::new(judge, config.filter.all),
             clock: WallClock::new(),
             taken: 0,
             summary: Summary {
@@ -118,7 +147,7 @@ impl View {
                 ..Summary::default()
             },
             left: config.count.unwrap_or(u64::MAX),
-            closed_only: config.shape.closed_only,
+            closed_only: config.shape.closed_only || records,
             refused: Vec::new(),
         }
     }
@@ -190,18 +219,16 @@ impl View {
             return;
         }
         let Some(seen) = self.connections.observe(event, wall) else {
-            return self.show_refused(event, wall);
+            return self.show_refused(event, wall, kin);
         };
         let (connection, id, time_wait) = (seen.connection, seen.id, seen.time_wait);
         let segments = seen.segments;
-        connection.judge_owner(
-            event,
-            &Moment {
-                kin,
-                listeners: &self.listeners,
-                sockets: self.sockets,
-            },
-        );
+        let moment = &Moment {
+            kin,
+            listeners: &self.listeners,
+            sockets: self.sockets,
+        };
+        connection.judge_owner(event, moment);
         let owner = connection.owner();
         match (event.what, owner) {
             (
@@ -223,35 +250,36 @@ impl View {
             }
             _ => {}
         }
-        let event = &Event { owner, ..*event };
-        let verdict = self.filter.judge(event);
-        let held = connection.held.take_if(|_| event.local.port != 0);
-        let mut show = |event: &Event, wall| {
-            connection.mark_shown();
-            let left = (!self.closed_only).then_some(&mut self.left);
-            let shown = Shown {
-                event,
-                wall,
-                id: Some(id),
-                time_wait,
-                segments,
-            };
-            put(&mut self.output, &mut self.summary, left, &shown);
+        let moment = &Moment {
+            kin,
+            listeners: &self.listeners,
+            sockets: self.sockets,
         };
-        // What waited for the local port is judged now, as if it had had it.
-        if let Some(held) = held {
-            let mut complete = held.0;
-            complete.local.port = event.local.port;
-            if self.filter.judge(&complete) == Verdict::Show {
-                show(&held.0, held.1);
-            }
-        }
-        match verdict {
-            Verdict::Show => show(event, wall),
-            Verdict::NotYet => connection.held = Some(Box::new((*event, wall))),
-            Verdict::Skip => {}
-        }
+        let item = Item {
+            event: Event { owner, ..*event },
+            wall,
+            id,
+            time_wait,
+            segments,
+        };
+        let (output, summary) = (&mut self.output, &mut self.summary);
+        let show = &mut shower(output, summary, &mut self.left, self.closed_only);
+        self.judging.take(connection, item, moment, show);
         self.connections.finish(event, wall, time_wait);
+        self.judging.make_room(&mut self.connections, moment, show);
+    }
+
+    /// Decides what can be of what waits for more to be known; `over`: all of it.
+    pub(crate) fn review(&mut self, kin: &dyn Lineage, over: bool) {
+        let moment = &Moment {
+            kin,
+            listeners: &self.listeners,
+            sockets: self.sockets,
+        };
+        let (output, summary) = (&mut self.output, &mut self.summary);
+        let show = &mut shower(output, summary, &mut self.left, self.closed_only);
+        self.judging
+            .review(&mut self.connections, moment, over, show);
     }
 
     /// Takes a SYN+ACK that was sent again, unless its socket is that of the
@@ -265,7 +293,7 @@ impl View {
         let owner = event.owner.filter(holds);
         let owner = owner.map(|owner| Owner { source, ..owner });
         let event = &Event { owner, ..*event };
-        let show = self.filter.judge(event) == Verdict::Show;
+        let show = self.judging.shows(event, kin);
         let Some(id) = self.connections.request_sock(event, show) else {
             return false;
         };
@@ -276,8 +304,8 @@ impl View {
     }
 
     /// Takes an event of a connection that found no room.
-    fn show_refused(&mut self, event: &Event, wall: u64) {
-        if self.filter.judge(event) == Verdict::Show {
+    fn show_refused(&mut self, event: &Event, wall: u64, kin: &dyn Lineage) {
+        if self.judging.shows(event, kin) {
             let segments = (event.what == What::SynAck).then_some(1);
             self.single(event, wall, None, segments);
         }
@@ -301,7 +329,8 @@ impl View {
     pub(crate) fn settle(&mut self, now: u64) {
         while let Some(ended) = self.connections.next_ended(now) {
             let (id, connection) = self.connections.get(&ended);
-            if connection.is_shown() && (self.left > 0 || !self.closed_only) {
+            let shown = self.judging.shows_record(connection, &ended);
+            if shown && (self.left > 0 || !self.closed_only) {
                 let record = Record {
                     id,
                     connection,
@@ -312,6 +341,7 @@ impl View {
                     self.summary.records += 1;
                     self.left -= u64::from(self.closed_only);
                 }
+                self.connections.mark_shown(&ended);
             }
             self.connections.release(ended);
         }
@@ -367,16 +397,17 @@ impl View {
             sockets: self.sockets,
         };
         self.connections.review_owners(time::monotonic(), &moment);
+        self.review(kin, true);
         self.summary.lost = lost;
         self.summary.connections = self.connections.seen();
         self.summary.refused_connections = self.connections.refused_connections();
         self.summary.not_held = self.connections.not_held();
         self.summary.birth_missed = self.connections.birth_missed();
         // Those of which events would have been shown, had there been one.
-        let filter = &self.filter;
+        let judging = &self.judging;
         self.summary.untouched = self
             .connections
-            .untouched(&|local, peer, owner| filter.admits(local, peer, owner));
+            .untouched(&|ends, owner| judging.admits(ends, owner, kin));
         self.output
             .finish(&self.connections, self.summary, time::realtime())
     }

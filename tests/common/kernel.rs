@@ -103,6 +103,16 @@ pub const ALL: [&str; 6] = [
     "tcp/tcp_destroy_sock",
 ];
 
+/// Whether this kernel has the tracepoint.
+pub fn has_tracepoint(event: &str) -> bool {
+    let place = format!("/sys/kernel/tracing/events/{event}/id");
+    let there = move || {
+        show_tracefs();
+        fs::metadata(place).is_ok()
+    };
+    in_mount_ns(there).expect("a mount namespace of our own")
+}
+
 /// The kernel's own count of the passes through tracepoints, host-wide.
 pub struct Counter(Vec<File>);
 
@@ -281,6 +291,11 @@ pub fn program_runs(id: u32) -> Result<(String, u64, u64), Error> {
 pub struct Program(File);
 
 impl Program {
+    /// That of this descriptor.
+    pub fn of(file: File) -> Program {
+        Program(file)
+    }
+
     /// That with this id.
     pub fn held(id: u32) -> Result<Program, Error> {
         const BPF_PROG_GET_FD_BY_ID: i32 = 13;

@@ -11,6 +11,7 @@
 // Each suite is a crate of its own and uses only a part of the harness.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+pub mod again;
 pub mod btf;
 pub mod busy;
 pub mod confine;

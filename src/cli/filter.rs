@@ -1,0 +1,108 @@
+//! The filter of the command line: its flags and free arguments, and its help.
+//!
+//! Contract: what comes out can be judged by.
+
+use crate::error::{Error, Kind};
+use crate::filter::eval::Judge;
+use crate::filter::parse::parse;
+use crate::filter::tree::Expr;
+use crate::filter::{Flags, Mistake, Names};
+use crate::host::user;
+use nix::sys::statfs::{FsType, statfs};
+use std::os::unix::fs::MetadataExt;
+
+/// The file system of namespaces (include/uapi/linux/magic.h).
+const NSFS_MAGIC: u32 = 0x6e73_6673;
+
+/// Names as this host has them.
+pub(crate) struct Host;
+
+impl Names for Host {
+    fn user(&self, name: &str) -> Result<u32, String> {
+        let found = user::find(name).map(|user| user.uid);
+        found.map_err(|error| error.why().to_string())
+    }
+
+    fn cgroup(&self, _: &str) -> Result<u64, String> {
+        Err("no cgroup of version 2 has this path".into())
+    }
+
+    fn netns(&self, path: &str) -> Result<u32, String> {
+        let kind = statfs(path).map_err(|errno| crate::sys::Errno::from(errno).to_string())?;
+        let inode = std::fs::metadata(path).map(|file| file.ino());
+        let inode = inode.ok().and_then(|inode| u32::try_from(inode).ok());
+        let of_namespaces = kind.filesystem_type() == FsType(NSFS_MAGIC as _);
+        inode
+            .filter(|_| of_namespaces)
+            .ok_or_else(|| "this is no file of a network namespace".into())
+    }
+}
+
+/// An error of a mistake in a filter.
+fn usage(mistake: &Mistake, text: &str) -> Error {
+    let shown = mistake.show(text, None);
+    Error::new(Kind::Usage, shown + "\n  see socket-snoop --help filter")
+}
+
+/// Checks that an expression can be judged by.
+fn checked(expr: Expr) -> Result<Expr, Error> {
+    match Judge::new(&expr) {
+        Ok(_) => Ok(expr),
+        Err(why) => Err(Error::new(Kind::Usage, format!("filter: {why}"))),
+    }
+}
+
+/// What the command line asks for.
+pub(super) fn of(flags: &Flags, words: &[String]) -> Result<Expr, Error> {
+    let text = words.join(" ");
+    let expr = parse(&text, &Host).map_err(|mistake| usage(&mistake, &text))?;
+    checked(Expr::and([flags.expr(), expr]))
+}
+
+/// What a filter can ask for.
+pub(super) const HELP: &str = "\
+A filter says what is shown. It stands behind the options, as with tcpdump and ss:
+
+  socket-snoop 'dst port 443 and not net 10.0.0.0/8 and comm curl'
+
+Conditions are joined by and (&&), or (||), not (!) and parentheses. Two side by side are
+joined by and. Where both and and or occur, parentheses must say what is meant. Several values
+stand in braces: port { 80, 443, 8000-8100 }. A value alone is of what was asked for last:
+port 80 or 443. Signs: = == != < <= > >=, or eq ne lt le gt ge.
+
+Of the connection; what is not known at once (a client's port) is waited for:
+  host A, net A/N, port P, portrange P-P         either end
+  src ..., local ..., sport = :P                 this host's end (to tcpdump: the sender's)
+  dst ..., peer ..., dport >= 1024               the peer's end
+  dst 10.0.0.0/8:443, src [2001:db8::1]:22       address and port of one end
+  ip, ip6, tcp                                   IP version; tcp is everything
+  incoming, outgoing, loopback                   who opened it; either end is loopback
+  netns N|FILE                                   network namespace, such as /run/netns/NAME
+Of its owner, which may become known later, or change:
+  pid N, tree N                                  process; with all its descendants
+  comm NAME, comm NAME*                          its name (the kernel keeps 15 bytes)
+  uid N|NAME, owner none                         its user; nobody is known to own it
+  cgroup PATH, container ID                      its cgroup, or one below; 12 digits or more
+Of each event:
+  event state, event retransmit, event connection  its kind; connection is the last record
+  from STATE, to STATE                           a change
+  state STATE, exclude STATE                     the state that it leaves the socket in; also
+                                                 connected, synchronized, bucket, big, all
+Of the record of a connection that has ended; with these, nothing but records is shown:
+  cause NAME, failures                           why it ended; all that is no orderly end
+  duration > 1s, rtt > 50ms, bytes > 1M, retransmits > 0
+
+Examples:
+  port 443
+  dst port 443
+  dport = :443
+  host 10.0.0.5
+  dst net 10.0.0.0/8
+  not port 22
+  state established
+  ( dport = :ssh or sport = :ssh )
+  pid 1234
+  comm nginx
+  not ( src net 10.0.0.0/8 and dst net 10.0.0.0/8 )
+  cause refused or cause timed_out
+";

@@ -15,6 +15,7 @@ use crate::bpf::maps::{self, Shape};
 use crate::bpf_link::Template;
 use crate::cli::{Config, Listing};
 use crate::error::{Error, Kind};
+use crate::filter::tree::Expr;
 use crate::sys::bpf::MapType;
 use elsewhere::Host;
 use plan::{Planned, Program, Subject};
@@ -23,6 +24,16 @@ use std::path::Path;
 
 /// Prints, writes, or both: what is to be printed.
 pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
+    let expr = &config.filter.expr;
+    let guard = Guard::compile(expr);
+    let alone = match (listing.print, expr) {
+        (1, Expr::All) => None,
+        (1, _) => Some(filter::list(expr, guard.as_ref())?),
+        _ => None,
+    };
+    if let (Some(text), None) = (&alone, &listing.export) {
+        return Ok(text.clone());
+    }
     let host = Host::read(listing, config.transport)?;
     let mut out = String::new();
     let version = env!("CARGO_PKG_VERSION");
@@ -34,7 +45,6 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     for note in host.notes() {
         let _ = writeln!(out, "; {note}");
     }
-    let guard: Option<Guard> = None;
     let (mut programs, mut left_out) = (Vec::new(), Vec::new());
     for planned in host.plan(config.wants) {
         match link(&host, &planned, guard.as_ref()) {
@@ -53,7 +63,10 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
             object::write(Path::new(dir), program, &shapes)?;
         }
     }
-    if !listing.print {
+    if let Some(text) = alone {
+        return Ok(text);
+    }
+    if listing.print == 0 {
         return Ok(String::new());
     }
     for Program {

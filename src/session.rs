@@ -14,6 +14,7 @@ mod search;
 mod start;
 pub mod view;
 
+use crate::bpf::guard::Guard;
 use crate::capture::{Confinement, Source};
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
@@ -104,7 +105,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
     limits::raise_open_files();
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
-    let mut source = Source::open(config.buffer, config.transport, config.wants, None)?;
+    let guard = Guard::compile(&config.filter.expr);
+    let mut source = Source::open(config.buffer, config.transport, config.wants, guard)?;
     let precedence = take_precedence(config.priority);
     say_notes(&mut source);
     let log = open_log(config, user);

@@ -139,18 +139,7 @@ impl Terms<'_> {
 
     fn net(&mut self, local: bool, nets: &Nets, to: Ways) {
         let at = ev(if local { &EV_LOCAL } else { &EV_PEER });
-        // :: and 0.0.0.0 are none yet.
-        let known = self.b.label();
-        self.b.load(Size::Dw, R, FP, at);
-        self.b.branch(Cmp::Ne, R, Operand::Imm(0), known);
-        self.b.load(Size::W, R, FP, at + 12);
-        self.b.branch(Cmp::Ne, R, Operand::Imm(0), known);
-        self.b.load(Size::W, R, FP, at + 8);
-        self.b.branch(Cmp::Eq, R, Operand::Imm(0), to.open);
-        self.b.be32(R);
-        self.b
-            .branch(Cmp::Eq, R, Operand::Imm(MAPPED as i32), to.open);
-        self.b.place(known);
+        self.there(at, to.open);
         let nets = nets.prefixes();
         if nets.len() <= self.room.prefixes {
             return sets::address(self.b, at, nets, to.yes, to.no);
@@ -167,6 +156,22 @@ impl Terms<'_> {
         self.lookup("nets");
         self.b.branch(Cmp::Ne, 0, Operand::Imm(0), to.yes);
         self.b.goto(to.no);
+    }
+
+    /// Goes on if there is an address.
+    fn there(&mut self, at: i16, open: Label) {
+        // :: and 0.0.0.0 are none yet.
+        let known = self.b.label();
+        self.b.load(Size::Dw, R, FP, at);
+        self.b.branch(Cmp::Ne, R, Operand::Imm(0), known);
+        self.b.load(Size::W, R, FP, at + 12);
+        self.b.branch(Cmp::Ne, R, Operand::Imm(0), known);
+        self.b.load(Size::W, R, FP, at + 8);
+        self.b.branch(Cmp::Eq, R, Operand::Imm(0), open);
+        self.b.be32(R);
+        let mapped = Operand::Imm(MAPPED as i32);
+        self.b.branch(Cmp::Eq, R, mapped, open);
+        self.b.place(known);
     }
 
     /// What a map has of the key, into r0.
@@ -213,6 +218,7 @@ impl Terms<'_> {
             Wire::Ipv4 => (to.yes, to.no),
             Wire::Ipv6 => (to.no, to.yes),
         };
+        self.there(ev(&EV_PEER), to.open);
         self.b.load(Size::H, R, FP, ev(&EV_FAMILY));
         let inet = Operand::Imm(libc::AF_INET);
         self.b.branch(Cmp::Eq, R, inet, four);

@@ -417,6 +417,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
     let mut wants = Abilities::ACCEPTS;
     wants.set(Abilities::READS, args.accept_owner);
     wants.set(Abilities::LOCK, !args.owner_by);
+    wants.set(Abilities::ON_CPU, args.on_cpu);
     let config = Box::new(Config {
         filter: Filter {
             pid: args.pid,

@@ -3,9 +3,9 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context: the arguments,      r10-224 … r10-85   the event, see event.inc
+;   r6  the context: the arguments,      r10-232 … r10-85   the event, see event.inc
 ;   r7  struct sock; then the            r10-4   … r10-1    count_here: the key of the map lost
-;       listener, in output the          r10-232 … r10-225  a value in between
+;       listener, in output the          r10-240 … r10-233  a value in between
 ;       output's error
 ;   r8  struct tcp_sock, the same
 ;   r9  what is remembered of it
@@ -80,8 +80,7 @@ renew:
 renewed:
 .endif
 
-    *(u32 *)(r10 + EV_SKERR) = 0
-    r5 = EV_SIZE
+    whole_event
     output
 stranger:
 out:

@@ -3,9 +3,9 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context                      r10-224 … r10-85   the event, see event.inc
+;   r6  the context                      r10-232 … r10-189  the event, see event.inc
 ;   r7  the socket; then in output       r10-4   … r10-1    count_here: the key of the map lost
-;       the output's error               r10-232 … r10-225  a value in between
+;       the output's error
 ;   r0 to r5  scratch
 
 .program    socket_snoop_ds
@@ -17,20 +17,19 @@
 .field sock_cookie  u64
 
 .include "event.inc"
-.include "socket.inc"
-.include "owner.inc"
-.include "short.inc"
 
     begin
     r7 = *(u64 *)(r6 + skaddr)
-    socket_alone
-
     r1 = *(u64 *)(r6 + sock_cookie)
-    *(u64 *)(r10 + EV_LOCAL) = r1           ; instead of an address
-    *(u32 *)(r10 + EV_REASON) = 0
-    *(u16 *)(r10 + EV_FLAGS) = 0
+    *(u64 *)(r10 + EV_OWNER) = r1
+    *(u32 *)(r10 + EV_OWNER + 8) = 0
+    *(u32 *)(r10 + EV_ERR) = 0
+    *(u32 *)(r10 + EV_TOTAL) = 0
+    *(u8 *)(r10 + EV_FLAGS) = 0
     *(u8 *)(r10 + EV_KIND) = KIND_DESTROY
 
-    short_event
+    head_alone
+    r5 = EV_GONE_SIZE
+    output
 out:
     pass

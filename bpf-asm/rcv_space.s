@@ -4,9 +4,9 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context                      r10-224 … r10-85   the event, see event.inc
+;   r6  the context                      r10-232 … r10-85   the event, see event.inc
 ;   r7  the socket; then in output       r10-4   … r10-1    count_here: the key of the map lost
-;       the output's error               r10-232 … r10-225  a value in between
+;       the output's error               r10-240 … r10-233  a value in between
 ;   r8  the socket, as a tcp_sock
 ;   r9  what is remembered of it
 ;   r0 to r5  scratch
@@ -67,6 +67,7 @@
     r9 = r0
     if r9 == 0 goto first
     r1 = *(u8 *)(r9 + OW_HOW)
+    if r1 == SOURCE_NONE goto first
     if r1 == SOURCE_LISTENER goto first
     if r1 != SOURCE_TAKEN goto out          ; known well enough: nearly always
 first:
@@ -84,8 +85,7 @@ first:
     socket_ends
     family_flag
     accepted_event
-    *(u32 *)(r10 + EV_SKERR) = 0
-    r5 = EV_SIZE
+    whole_event
     output
 stranger:
 out:

@@ -2,9 +2,9 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context                      r10-224 … r10-85   the event, see event.inc
+;   r6  the context                      r10-232 … r10-205  the event, see event.inc
 ;   r7  the socket; then in output       r10-4   … r10-1    count_here: the key of the map lost
-;       the output's error               r10-232 … r10-225  a value in between
+;       the output's error
 ;   r0 to r5  scratch
 
 .program    socket_snoop_rs
@@ -21,25 +21,21 @@
 .endif
 
 .include "event.inc"
-.include "socket.inc"
-.include "owner.inc"
-.include "short.inc"
 
     begin
     r7 = *(u64 *)(r6 + socket)
     if r7 == 0 goto out                     ; an answer to a segment that no socket was meant by
-    socket_alone
-
     r1 = 0
     r2 = 0
 .ifdef reason
     r1 = *(u32 *)(r6 + reason)
     r2 = FLAG_REASON
 .endif
-    *(u32 *)(r10 + EV_REASON) = r1
-    *(u16 *)(r10 + EV_FLAGS) = r2
+    *(u32 *)(r10 + EV_TOTAL) = r1
+    *(u8 *)(r10 + EV_FLAGS) = r2
     *(u8 *)(r10 + EV_KIND) = KIND_RST_SENT
 
-    short_event
+    head_alone
+    output
 out:
     pass

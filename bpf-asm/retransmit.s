@@ -2,9 +2,9 @@
 ; Licence: dual MIT/GPL. See README.md for the dialect and the contract.
 ;
 ; Registers                            Stack
-;   r6  the context                      r10-224 … r10-85   the event, see event.inc
+;   r6  the context                      r10-232 … r10-85   the event, see event.inc
 ;   r7  the socket; then in output       r10-4   … r10-1    count_here: the key of the map lost
-;       the output's error               r10-232 … r10-225  a value in between
+;       the output's error               r10-240 … r10-233  a value in between
 ;   r8  the socket, as a tcp_sock
 ;   r0 to r5  scratch
 
@@ -64,8 +64,7 @@
 .if tracefs
     *(u16 *)(r10 + EV_FAMILY) = r2
 .endif
-    *(u16 *)(r10 + EV_FLAGS) = r3
-    *(u32 *)(r10 + EV_REASON) = 0
+    *(u8 *)(r10 + EV_FLAGS) = r3
     *(u32 *)(r10 + EV_TOTAL) = 0
     peek(r10 + EV_TOTAL, r8 + tcp_sock.total_retrans, 4)
     *(u8 *)(r10 + EV_KIND) = KIND_RETRANS

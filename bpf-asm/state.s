@@ -6,10 +6,10 @@
 ; 5.9 and later).
 ;
 ; Registers                            Stack
-;   r6  the context                      r10-224 … r10-5    the event, see event.inc
+;   r6  the context                      r10-232 … r10-5    the event, see event.inc
 ;   r7  the socket; then in output       r10-4   … r10-1    count_here: the key of the map lost
-;       the output's error               r10-232 … r10-225  a value in between
-;   r8  the socket, as a tcp_sock        r10-264 … r10-233  the key of the map listeners; at a change to CLOSE, the
+;       the output's error               r10-240 … r10-233  a value in between
+;   r8  the socket, as a tcp_sock        r10-272 … r10-241  the key of the map listeners; at a change to CLOSE, the
 ;   r9  what is remembered of it                            network namespace
 ;   r0 to r5  scratch
 
@@ -30,6 +30,8 @@
 .endif
 
 ; Members of kernel structures, where BTF tells their places.
+.field helper.leaders                     u64 optional   ; see owner.inc
+.field task_struct.real_parent            u64 optional
 .field sock.sk_lock.owned                 s32 optional
 .field sock.sk_err                        s32 optional
 .field sock.sk_shutdown                   u8  optional
@@ -117,33 +119,69 @@
 .endif
     *(u8 *)(r10 + EV_VERSION) = VERSION
     *(u8 *)(r10 + EV_KIND) = KIND_STATE
-    *(u32 *)(r10 + EV_ERR) = 0
+    *(u8 *)(r10 + EV_FLAGS) = FLAG_FAMILY
     *(u32 *)(r10 + EV_TOTAL) = 0
-    *(u16 *)(r10 + EV_FLAGS) = FLAG_FAMILY
-    *(u32 *)(r10 + EV_REASON) = 0
+    *(u32 *)(r10 + EV_TOLD) = TOLD          ; and no verdict
     task_on_cpu
 
-; --- Whose it is: of the task on the CPU where that is the owner, else as remembered, else the listener's ----------------
-
-    ; A socket is born: what is remembered is of one before it, which was accepted after its CLOSE. Who opens it owns it.
+    ; A socket is born: what is remembered is of one before it, which was accepted after its CLOSE.
     r9 = 0
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
-    if r1 == SYN_SENT goto birth
-    if r1 == LISTEN goto birth
+    if r1 == SYN_SENT goto entered
+    if r1 == LISTEN goto entered
     if r1 != SYN_RECV goto grown
     r1 = *(u8 *)(r10 + EV_OLDSTATE)
-    if r1 == LISTEN goto unknown
+    if r1 == LISTEN goto entered
 grown:
     r1 = map owners ll
     r2 = r10
     r2 += EV_SOCKET
     call bpf_map_lookup_elem
     r9 = r0
+.ifdef helper.cards
+    if r9 == 0 goto entered
+    ; Once a socket is established, the kernel finds it by its ends, so that these don't change.
+    r1 = *(u8 *)(r10 + EV_OLDSTATE)
+    r1 -= SYN_SENT
+    if r1 > SYN_RECV - SYN_SENT goto entered
+    r1 = *(u64 *)(r10 + EV_LOCAL)
+    r2 = *(u64 *)(r9 + OW_LOCAL)
+    if r1 != r2 goto moved
+    r1 = *(u64 *)(r10 + EV_LOCAL + 8)
+    r2 = *(u64 *)(r9 + OW_LOCAL + 8)
+    if r1 != r2 goto moved
+    r1 = *(u64 *)(r10 + EV_PEER)
+    r2 = *(u64 *)(r9 + OW_PEER)
+    if r1 != r2 goto moved
+    r1 = *(u64 *)(r10 + EV_PEER + 8)
+    r2 = *(u64 *)(r9 + OW_PEER + 8)
+    if r1 != r2 goto moved
+    r1 = *(u32 *)(r10 + EV_PEER_PORT)       ; and the family
+    r2 = *(u32 *)(r9 + OW_PEER_PORT)
+    if r1 == r2 goto entered
+moved:
+    *(u8 *)(r9 + OW_TOLD) = 0
+.endif
+entered:
+
+    ; The filter hole. Here a filter may be spliced in that ends the run (`goto out`) of an event that is not to be sent.
+    ; r6 is the context, r7 the socket, r8 the same as a tcp_sock, r9 what is remembered of it, or 0: all four stay as they
+    ; are. r0 to r5 are free, as are TMP and what lies from LK_NETNS on (32 bytes). Of the event the head is written but for
+    ; EV_HOW, and the ends. OW_VERDICT at r9 is the filter's own; of a socket that is born (r9 is 0), EV_VERDICT goes there.
+
+; --- Whose it is: of the task on the CPU where that is the owner, else as remembered, else the listener's ----------------
+
+    ; Who opens it owns it.
+    r1 = *(u8 *)(r10 + EV_NEWSTATE)
+    if r1 == SYN_SENT goto birth
+    if r1 == LISTEN goto birth
+    r2 = *(u8 *)(r10 + EV_OLDSTATE)
 
     ; A change from a state to the same teaches nothing: a close() after a shutdown() may be by who holds a duplicate.
-    r1 = *(u8 *)(r10 + EV_NEWSTATE)
-    r2 = *(u8 *)(r10 + EV_OLDSTATE)
     if r1 == r2 goto stranger
+    if r2 != LISTEN goto held
+    if r1 == SYN_RECV goto unknown
+held:
 
     ; Does the socket belong to the task on the CPU? Why there are two answers: README.md, The owner
     ; without BTF.
@@ -180,6 +218,7 @@ finishing:
 believed:
 .endif
 birth:
+    thread_name
 
     ; Is it the owner in whose context this runs? A kernel thread that opens or closes for somebody else is not, nor is who
     ; has it killed, nor who only lets go of it. A process that goes on is not in doubt.
@@ -217,18 +256,94 @@ listener:
     r1 = *(u8 *)(r10 + TMP)
     if r1 != SHUTDOWN_MASK goto stranger
 sure:
+.ifdef helper.cards
+    ; Is it all as it was told? Then that is all that there is to say.
+    if r9 == 0 goto learn
+    r1 = *(u8 *)(r9 + OW_TOLD)
+    if r1 == 0 goto learn
+    r1 = *(u64 *)(r9 + OW_TASK)
+    r2 = *(u64 *)(r10 + EV_TASK)
+    if r1 != r2 goto learn
+    r1 = *(u64 *)(r9 + OW_THREAD)
+    r2 = *(u64 *)(r10 + EV_OWNER + OW_THREAD)
+    if r1 != r2 goto learn
+    r1 = *(u64 *)(r9 + OW_THREAD + 8)
+    r2 = *(u64 *)(r10 + EV_OWNER + OW_THREAD + 8)
+    if r1 != r2 goto learn
+.ifdef task_struct.real_parent
+    r1 = *(u32 *)(r9 + OW_PARENT)
+    if r1 == 0 goto learn                   ; see current_owner
+.endif
+    r1 = *(u8 *)(r10 + EV_OLDSTATE)
+    if r1 == LISTEN goto learn
+    call bpf_get_current_uid_gid
+    r0 <<= 32
+    r1 = *(u32 *)(r9 + OW_UID)
+    r1 <<= 32
+    if r0 != r1 goto learn
+    *(u8 *)(r10 + EV_HOW) = SOURCE_TASK
+    *(u8 *)(r10 + EV_FLAGS) = FLAG_FAMILY + FLAG_USER
+    r1 = *(u8 *)(r10 + EV_NEWSTATE)
+    if r1 == CLOSE goto brief
+    *(u32 *)(r9 + OW_SOURCE) = SOURCE_CACHED
+    goto brief
+learn:
+.endif
     current_owner
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_TASK
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
     if r1 == CLOSE goto decided
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_CACHED
     if r9 == 0 goto insert
+    *(u8 *)(r9 + OW_TOLD) = 1               ; before what is told: accepted.inc says the contrary after it has replaced it
     replace_owner
     goto kept
 
 stranger:
     ; The task on the CPU is anybody: what is remembered.
     if r9 == 0 goto unknown
+.ifdef helper.cards
+    ; Is it all as it was told?
+    r1 = *(u8 *)(r9 + OW_TOLD)
+    if r1 == 0 goto recall
+    r1 = *(u8 *)(r10 + EV_OLDSTATE)
+    if r1 == LISTEN goto recall
+.ifdef sock.sk_lock.owned
+.else
+    if r1 == SYN_RECV goto recall
+.endif
+    r1 = *(u8 *)(r9 + OW_HOW)
+    *(u8 *)(r10 + EV_HOW) = r1
+    if r1 == SOURCE_NONE goto brief
+    if r1 != SOURCE_LISTENER goto remembered
+.ifdef sock.sk_socket
+    child_taken
+    r1 = *(u8 *)(r9 + OW_HOW)
+    *(u8 *)(r10 + EV_HOW) = r1
+.else
+    goto recall
+.endif
+remembered:
+    r1 = *(u64 *)(r9 + OW_TASK)
+    *(u64 *)(r10 + EV_OWNER + OW_TASK) = r1
+    r1 = *(u32 *)(r9 + OW_UID)
+    *(u32 *)(r10 + EV_OWNER + OW_UID) = r1
+.ifdef helper.leaders
+    *(u64 *)(r10 + EV_LEADER) = 0
+    ; To follow addresses at each change would cost too much.
+    r1 = *(u8 *)(r10 + EV_NEWSTATE)
+    if r1 != CLOSE goto unfollowed
+    r1 = *(u64 *)(r9 + OW_LEADER)
+    *(u64 *)(r10 + EV_LEADER) = r1
+unfollowed:
+.endif
+    owner_now
+    r1 = *(u32 *)(r10 + EV_OWNER + OW_UID)
+    r2 = *(u32 *)(r9 + OW_UID)
+    if r1 == r2 goto brief
+recall:
+.endif
+    *(u8 *)(r9 + OW_TOLD) = 1               ; before it is copied, as above
     r2 = r9
     copy_owner
     r1 = *(u8 *)(r9 + OW_HOW)
@@ -317,22 +432,26 @@ inherit:
     if r1 == 0 goto heir
 nobody:
     ; Or whose of them it is can't be told.
+.ifdef helper.cards
+.else
     r1 = map owners ll
     r2 = r10
     r2 += EV_SOCKET
     call bpf_map_delete_elem
+.endif
     goto decided
 heir:
     r2 = r0
     copy_owner
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_LISTENER
+    owner_now                               ; it is kept as it is told
 
 insert:
     keep_owner
 kept:
     r1 = *(u8 *)(r10 + EV_OWNER + OW_HOW)
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = r1
-    if r1 != SOURCE_CACHED goto decided
+    if r1 != SOURCE_CACHED goto dated
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_TASK
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
     if r1 != LISTEN goto decided
@@ -374,6 +493,7 @@ join:
 listed:
     if r9 == 0 goto owned
     listener_lost
+    r9 = 0
     goto owned
 
 ; --- The owner is decided: its user now, and what is forgotten at CLOSE ---------------------------------------------------
@@ -385,8 +505,6 @@ decided:
     ; To follow addresses at each change would cost too much.
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
     if r1 == CLOSE goto dating
-    r1 = *(u8 *)(r10 + EV_OLDSTATE)
-    if r1 == LISTEN goto dating
     *(u64 *)(r10 + EV_LEADER) = 0
 dating:
     owner_now
@@ -420,8 +538,14 @@ others:
     lock *(u32 *)(r0 + LI_COUNT) += r1
 owned:
 
-; --- What is sent: at a change to CLOSE, with what the socket has counted --------------------------------------------------
+; --- What is sent: the card where it is new, at a change to CLOSE what the socket has counted ------------------------------
 
+    r1 = *(u8 *)(r10 + EV_OWNER + OW_HOW)
+    *(u8 *)(r10 + EV_HOW) = r1
+    r1 = *(u8 *)(r10 + EV_FLAGS)
+    r1 &= FLAG_BRIEF
+    if r1 != 0 goto brief                   ; never: but where cards are not kept, nothing else leads there
+    *(u32 *)(r10 + EV_ERR) = 0
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
     ; At a second connect() the port that is told is the one before: it is not chosen yet (v6.12 net/ipv4/tcp_ipv4.c,
     ; tcp_v4_connect, and tcp.c, tcp_disconnect, which leaves inet_sport as it is).
@@ -432,9 +556,61 @@ owned:
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
 ported:
     if r1 == CLOSE goto closing
-    *(u32 *)(r10 + EV_SKERR) = 0
-    r5 = EV_SIZE
+.ifdef helper.cards
+    ; The card is kept as it is told, so that it need not be told again.
+    if r9 == 0 goto uncarded
+    r1 = *(u32 *)(r10 + EV_OWNER + OW_UID)
+    *(u32 *)(r9 + OW_UID) = r1
+    r1 = *(u64 *)(r10 + EV_LOCAL)
+    *(u64 *)(r9 + OW_LOCAL) = r1
+    r1 = *(u64 *)(r10 + EV_LOCAL + 8)
+    *(u64 *)(r9 + OW_LOCAL + 8) = r1
+    r1 = *(u64 *)(r10 + EV_PEER)
+    *(u64 *)(r9 + OW_PEER) = r1
+    r1 = *(u64 *)(r10 + EV_PEER + 8)
+    *(u64 *)(r9 + OW_PEER + 8) = r1
+    r1 = *(u32 *)(r10 + EV_PEER_PORT)       ; and the family
+    *(u32 *)(r9 + OW_PEER_PORT) = r1
+    card_kept
+    goto carded
+uncarded:
+    r1 = *(u8 *)(r10 + EV_HOW)
+    if r1 != SOURCE_NONE goto carded
+    r1 = *(u8 *)(r10 + EV_FLAGS)
+    r1 &= FLAG_CARD
+    if r1 != 0 goto carded
+    keep_owner                              ; nobody's, but a card
+carded:
+.endif
+    whole_event
     goto send
+
+    ; As it was told: the head alone.
+brief:
+    r1 = *(u8 *)(r10 + EV_FLAGS)
+    r1 |= FLAG_BRIEF
+    *(u8 *)(r10 + EV_FLAGS) = r1
+    r1 = *(u8 *)(r10 + EV_NEWSTATE)
+    if r1 == CLOSE goto ended
+    r4 = r10
+    r4 += EV_SOCKET
+    r5 = EV_HEAD
+    goto send
+ended:
+    r1 = map owners ll
+    r2 = r10
+    r2 += EV_SOCKET
+    call bpf_map_delete_elem
+    ; The verifier does not know that this is sent without the card.
+    *(u32 *)(r10 + EV_ERR) = 0
+    *(u64 *)(r10 + EV_OWNER) = 0
+    *(u64 *)(r10 + EV_OWNER + 8) = 0
+    *(u64 *)(r10 + EV_OWNER + 16) = 0
+    *(u64 *)(r10 + EV_OWNER + 24) = 0
+    *(u64 *)(r10 + EV_OWNER + 32) = 0
+    *(u64 *)(r10 + EV_OWNER + 40) = 0
+    *(u64 *)(r10 + EV_OWNER + 48) = 0
+    *(u64 *)(r10 + EV_OWNER + 56) = 0
 
 closing:
     *(u32 *)(r10 + EV_SKERR) = 0
@@ -448,7 +624,6 @@ closing:
     *(u64 *)(r10 + EV_ACKED) = 0
     *(u64 *)(r10 + EV_NXT) = 0              ; and write_seq
     *(u64 *)(r10 + EV_TW_COUNT) = 0         ; and the limit
-    *(u32 *)(r10 + EV_TW_REFS) = 0
     *(u64 *)(r10 + TMP) = 0
 .equ NET LK_NETNS                           ; the key is of no use any more
     *(u64 *)(r10 + NET) = 0
@@ -471,9 +646,9 @@ closing:
 
     r1 = *(u64 *)(r10 + TMP)
     if r1 == 0 goto orphan
-    r1 = *(u16 *)(r10 + EV_FLAGS)
+    r1 = *(u8 *)(r10 + EV_FLAGS)
     r1 |= FLAG_SOCKET
-    *(u16 *)(r10 + EV_FLAGS) = r1
+    *(u8 *)(r10 + EV_FLAGS) = r1
 orphan:
 
     ; Only from these states the kernel goes on to TIME_WAIT.
@@ -481,6 +656,7 @@ orphan:
     if r1 == FIN_WAIT2 goto waiting
     if r1 != CLOSING goto told
 waiting:
+    *(u64 *)(r10 + TMP) = 0
     ; Whether the kernel's table of time-wait sockets had room: how many of them the socket's network namespace has, this one
     ; with them if it became one, and how many it may have (v6.12 net/ipv4/inet_timewait_sock.c, inet_twsk_alloc;
     ; tcp_minisocks.c, tcp_time_wait, comes to CLOSE after that).
@@ -489,17 +665,59 @@ waiting:
 .ifdef net.ipv4.tcp_death_row
     peek(r10 + NET, r9 + net.ipv4.tcp_death_row, 8)
     r9 = *(u64 *)(r10 + NET)
-    peek(r10 + EV_TW_REFS, r9 + inet_timewait_death_row.tw_refcount.refs.counter, 4)
+    peek(r10 + TMP, r9 + inet_timewait_death_row.tw_refcount.refs.counter, 4)
     peek(r10 + EV_TW_LIMIT, r9 + inet_timewait_death_row.sysctl_max_tw_buckets, 4)
 .else
-    peek(r10 + EV_TW_REFS, r9 + net.ipv4.tcp_death_row.tw_refcount.refs.counter, 4)
+    peek(r10 + TMP, r9 + net.ipv4.tcp_death_row.tw_refcount.refs.counter, 4)
     peek(r10 + EV_TW_COUNT, r9 + net.ipv4.tcp_death_row.tw_count.counter, 4)
     peek(r10 + EV_TW_LIMIT, r9 + net.ipv4.tcp_death_row.sysctl_max_tw_buckets, 4)
 .endif
+    ; One reference is the namespace's; none are counted where time-wait sockets are.
+    r1 = *(u32 *)(r10 + TMP)
+    if r1 == 0 goto told
+    r1 -= 1
+    *(u32 *)(r10 + EV_TW_COUNT) = r1
 .endif
 told:
+    r1 = *(u8 *)(r10 + EV_FLAGS)
+    r1 &= FLAG_BRIEF
+    if r1 == 0 goto entire
+    ; The head before the counters, in place of the card.
+.equ BRIEF EV_SOCKET + EV_SIZE - EV_HEAD
+    r1 = *(u64 *)(r10 + EV_SOCKET)
+    *(u64 *)(r10 + BRIEF) = r1
+    r1 = *(u64 *)(r10 + EV_TASK)
+    *(u64 *)(r10 + BRIEF + 8) = r1
+    r1 = *(u64 *)(r10 + EV_TOTAL)
+    *(u64 *)(r10 + BRIEF + 16) = r1
+    r1 = *(u32 *)(r10 + EV_FLAGS)
+    *(u32 *)(r10 + BRIEF + 24) = r1
+    r4 = r10
+    r4 += BRIEF
+    r5 = EV_BRIEF_SIZE
+    goto send
+entire:
+.ifdef helper.cards
     r5 = EV_CLOSE_SIZE
+.else
+    r1 = r10
+    r1 += EV_SOCKET + EV_CLOSE_SIZE
+    r2 = COMM_SIZE
+    call bpf_get_current_comm
+    r5 = EV_CLOSE_SIZE + EV_COMM_SIZE
+.endif
+    r4 = r10
+    r4 += EV_SOCKET
 send:
     output
+.ifdef helper.cards
+    ; It has not left: the card is to be told again.
+    r1 = map owners ll
+    r2 = r10
+    r2 += EV_SOCKET
+    call bpf_map_lookup_elem
+    if r0 == 0 goto out
+    *(u8 *)(r0 + OW_TOLD) = 0
+.endif
 out:
     pass

@@ -3,6 +3,7 @@
 //!
 //! Contract: nothing here attaches a program; that is `capture`'s.
 
+pub mod cards;
 pub(crate) mod debug;
 pub mod guard;
 pub mod layout;

@@ -436,6 +436,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         dst_port: args.dst_port,
         active_only: args.active_only,
     };
+    wants.set(Abilities::ON_CPU, args.on_cpu);
     let config = Box::new(Config {
         filter: Filter {
             expr: filter::of(&flags, &args.filter)?,

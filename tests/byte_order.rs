@@ -5,6 +5,8 @@ mod common;
 
 use common::layouts::*;
 use common::machine::{Machine, OnCpu, TASK};
+use socket_snoop::bpf::cards::Cards;
+use socket_snoop::bpf::layout::{EV_BRIEF_SIZE, EV_CLOSE_SIZE, EV_COMM_SIZE, EV_HEAD, EV_SIZE};
 use socket_snoop::bpf_asm::{Program, Variant, assemble_for};
 use socket_snoop::bpf_insn::Insn;
 use socket_snoop::bpf_link::{Host, HostField};
@@ -83,6 +85,11 @@ struct Scene {
     machine: Machine,
     insns: Vec<Insn>,
     by_btf: bool,
+    /// What is told of the events; where cards are kept, those.
+    tells: Abilities,
+    cards: Cards,
+    /// How long each event was.
+    lengths: Vec<usize>,
 }
 
 impl Scene {
@@ -105,6 +112,12 @@ impl Scene {
             machine,
             insns,
             by_btf,
+            tells: match members.iter().any(|m| m.0 == "helper.cards") {
+                true => Abilities::all(),
+                false => Abilities::all() - Abilities::CARDS,
+            },
+            cards: Cards::new(10),
+            lengths: Vec::new(),
         };
         scene.set(NET, "net.ns.inum", 0xf000_0001);
         scene.set(TASK, "task_struct.tgid", SERVER.pid.into());
@@ -208,12 +221,14 @@ impl Scene {
         assert_eq!(self.machine.run(&insns, context), 1);
         self.insns = insns;
         let sent = self.machine.sent.pop().expect("an event");
-        let event = Event::decode_from(self.machine.order, 1, 0, &sent, Abilities::all());
+        self.lengths.push(sent.len());
+        let order = self.machine.order;
+        let event = Event::decode_from(order, (1, 0), &sent, self.tells, &mut self.cards);
         event.unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// A listener and a connection to it, from beginning to end.
-    fn play(mut self) -> Vec<Event> {
+    fn play(mut self) -> (Vec<Event>, Vec<usize>) {
         use State::*;
         let mut events = vec![
             self.change(LISTENER, SERVER, true, Close, Listen),
@@ -227,9 +242,11 @@ impl Scene {
         events.push(self.change(LISTENER, SERVER, true, Listen, Close));
         // Opened by a thread of the kernel: nobody's.
         events.push(self.change(CLIENT, WORKER, true, Close, SynSent));
+        events.push(self.change(CLIENT, WORKER, false, SynSent, Close));
+        assert_eq!(self.cards.missing(), 0);
         // Nothing of them is left in the maps of owners and listeners.
         assert!(self.machine.maps.keys().all(|(map, _)| *map == 4));
-        events
+        (events, self.lengths)
     }
 }
 
@@ -257,6 +274,33 @@ fn the_same_events_in_either_order() {
         let [little, big] =
             [Order::Little, Order::Big].map(|order| Scene::new(order, by_btf, members).play());
         assert_eq!(little, big, "by BTF: {by_btf}, {} members", members.len());
+        let (big, lengths) = big;
+        // What belongs to a socket is told at its birth, and when another thread has it; a
+        // listener's at its end, too.
+        const BRIEF: usize = EV_BRIEF_SIZE as usize;
+        let once = [
+            EV_SIZE,
+            EV_SIZE,
+            EV_HEAD,
+            EV_SIZE,
+            EV_HEAD,
+            BRIEF,
+            EV_CLOSE_SIZE,
+            EV_SIZE,
+            BRIEF,
+        ];
+        let each = |event: &Event| {
+            let size = if event.is_close() {
+                EV_CLOSE_SIZE
+            } else {
+                EV_SIZE
+            };
+            size + usize::from(EV_COMM_SIZE)
+        };
+        match members.is_empty() {
+            true => assert!(big.iter().map(each).eq(lengths)),
+            false => assert_eq!(lengths, once),
+        }
         let owners: Vec<_> = big
             .iter()
             .map(|e| e.owner.map(|o| (o.task.pid, o.source)))
@@ -265,7 +309,7 @@ fn the_same_events_in_either_order() {
         use OwnerSource::*;
         let expected = [Task, Listener, Listener, Task, Cached, Cached, Task];
         assert_eq!(owners[..7], expected.map(|source| Some((pid, source))));
-        assert_eq!(owners[7], None);
+        assert_eq!(owners[7..], [None, None]);
         assert_eq!(big[1].owner.map(|o| o.task.name), Some(SERVER.comm));
         // A thread of it, by the name of the process.
         let thread = big[3].owner.map(|o| (o.task.tid, o.task.name));

@@ -48,13 +48,15 @@ impl Both {
             all
         };
         let (btf, tracefs) = (by(self.btf), by(self.tracefs));
-        // The user of a process that is not on the CPU is told by tracefs alone.
+        // The user of a process that is not on the CPU is told by tracefs alone, at the first
+        // and the last event.
         let alike = |all: &[Value], server| {
             let mut own = event::with(all, server);
-            for e in own
-                .iter_mut()
-                .filter(|e| e["process.pid"] != e["on_cpu.pid"])
-            {
+            let of_others = |e: &&mut Value| {
+                let ends = e["tcp.state.old"] == "LISTEN" || e["tcp.state.new"] == "CLOSE";
+                ends && e["owner.source"] != "task"
+            };
+            for e in own.iter_mut().filter(of_others) {
                 e.as_object_mut().unwrap().shift_remove("user.id");
             }
             comparable(&own)

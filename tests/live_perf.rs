@@ -123,7 +123,7 @@ fn nothing_is_told_of_tasks_out_of_sight() {
     }
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork"]).arg(binary());
-    let args = "--transport perf --no-log --format json --duration 2";
+    let args = "--transport perf --on-cpu --no-log --format json --duration 2";
     if Command::new("unshare").arg("--version").output().is_err() {
         return skip("no unshare");
     }

@@ -43,8 +43,8 @@ struct Told {
 impl Both {
     fn start() -> Both {
         Both {
-            perf: Tracer::json("--all --transport perf"),
-            programs: Tracer::json("--all --transport tracepoint"),
+            perf: Tracer::json("--all --on-cpu --transport perf"),
+            programs: Tracer::json("--all --on-cpu --transport tracepoint"),
         }
     }
 

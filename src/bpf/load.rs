@@ -137,8 +137,8 @@ const BY_LOCK: [&str; 2] = ["sock.sk_lock.owned", "tcp_sock.tsorted_sent_queue.n
 pub struct Extras<'a> {
     /// The members of kernel structures, where BTF tells their places.
     pub members: Option<&'a Btf>,
-    /// Of [`Abilities::CGROUP`], [`Abilities::LOCK`], [`Abilities::USERS`] and
-    /// [`Abilities::MISSES`], what may be used.
+    /// Of [`Abilities::CGROUP`], [`Abilities::LOCK`], [`Abilities::USERS`],
+    /// [`Abilities::MISSES`] and [`Abilities::ON_CPU`], what may be used.
     pub may: Abilities,
 }
 
@@ -217,6 +217,7 @@ impl Target<'_> {
             let has = match helper {
                 "cgroup_id" => extras.may.contains(Abilities::CGROUP),
                 "leaders" => extras.may.contains(Abilities::USERS) && extras.members.is_some(),
+                "cards" => extras.members.is_some() && !extras.may.contains(Abilities::ON_CPU),
                 "count_runs" => {
                     extras.may.contains(Abilities::MISSES) && matches!(self, Target::Record(_))
                 }
@@ -415,7 +416,8 @@ impl Program {
 
 /// What must be there for each part of an event, which may be told by several
 /// mixes of members; see bpf-asm/.
-const PARTS: [(Abilities, &[&str]); 18] = [
+const PARTS: [(Abilities, &[&str]); 19] = [
+    (Abilities::CARDS, &["helper.cards"]),
     (Abilities::LOCK, &["sock.sk_lock.owned"]),
     (
         Abilities::NETNS,

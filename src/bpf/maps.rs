@@ -16,10 +16,10 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Sockets whose owner is remembered, at most. 56 bytes each and about as many
-/// for the hash, preallocated by the kernel.
-const OWNERS: u32 = 65536;
-/// One for so many bytes of memory: the map takes no more than 1.5 % of it.
+/// Sockets that are remembered, at most. 112 bytes each and about 56 for the hash,
+/// preallocated by the kernel.
+pub(crate) const OWNERS: u32 = 65536;
+/// One for so many bytes of memory: the map takes no more than 2.1 % of it.
 const MEMORY_PER_OWNER: u64 = 8192;
 /// Addresses with listeners that are remembered, at most.
 pub const LISTENERS: u32 = 8192;

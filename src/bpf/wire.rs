@@ -3,6 +3,7 @@
 //! Contract: where what stands is known from [`super::layout`] alone. Numbers are in the byte order of the host, of which
 //! the programs are, too; a test may ask for another.
 
+use super::cards::{Card, Cards, NOWHERE};
 use super::layout::*;
 use crate::model::ability::Abilities;
 use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What, comm};
@@ -78,32 +79,36 @@ fn number(source: OwnerSource) -> u8 {
 }
 
 impl Event {
-    /// Decodes what a program of this host sent. Trailing bytes (perf pads its
-    /// records) are passed over.
+    /// Decodes what a program of this host sent, all by itself. Trailing bytes
+    /// (perf pads its records) are passed over.
     pub fn decode(
         time: u64,
         cpu: u32,
         bytes: &[u8],
         known: Abilities,
     ) -> Result<Event, DecodeError> {
-        Event::decode_from(Order::NATIVE, time, cpu, bytes, known)
+        Event::decode_from(Order::NATIVE, (time, cpu), bytes, known, &mut Cards::new(0))
     }
 
-    /// Decodes what a program of a host with this byte order sent.
+    /// Decodes what a program of a host with this byte order sent; `cards` are
+    /// those of the events before.
     pub fn decode_from(
         order: Order,
-        time: u64,
-        cpu: u32,
+        (time, cpu): (u64, u32),
         bytes: &[u8],
         known: Abilities,
+        cards: &mut Cards,
     ) -> Result<Event, DecodeError> {
-        if bytes.len() < EV_SIZE {
-            return Err(DecodeError::Short);
-        }
+        let long = |len: usize| match bytes.len() < len {
+            true => Err(DecodeError::Short),
+            false => Ok(()),
+        };
+        long(EV_HEAD)?;
         if EV_VERSION.get(bytes, order) != VERSION {
             return Err(DecodeError::Version);
         }
         let flags = EV_FLAGS.get(bytes, order);
+        let has = |flag| flags & flag != 0;
         let [old, new] = [EV_OLDSTATE, EV_NEWSTATE].map(|state| state.get(bytes, order));
         let state = |number| State::from_number(number).ok_or(DecodeError::State);
         let what = match EV_KIND.get(bytes, order) {
@@ -115,7 +120,7 @@ impl Event {
                 state: State::from_number(new),
                 error: match EV_ERR.get(bytes, order) {
                     0 => None,
-                    _ if flags & FLAG_ERR == 0 => None,
+                    _ if !has(FLAG_ERR) => None,
                     err => Some(err.checked_neg().unwrap_or(i32::MAX)),
                 },
                 total: known
@@ -124,13 +129,15 @@ impl Event {
             },
             KIND_SYNACK => What::SynAck,
             KIND_RST_SENT => What::ResetSent {
-                reason: (flags & FLAG_REASON != 0).then(|| EV_REASON.get(bytes, order)),
+                reason: has(FLAG_REASON).then(|| EV_TOTAL.get(bytes, order)),
             },
             KIND_RST_RCVD => What::ResetReceived,
             KIND_ACCEPT => What::Accepted,
-            KIND_DESTROY => What::Destroyed {
-                cookie: u64::read(&EV_LOCAL.get(bytes, order), order),
-            },
+            KIND_DESTROY => {
+                long(EV_GONE_SIZE.into())?;
+                let cookie = u64::read(&bytes[EV_OWNER.at..], order);
+                What::Destroyed { cookie }
+            }
             _ => return Err(DecodeError::Kind),
         };
         let closed = matches!(
@@ -140,71 +147,127 @@ impl Event {
                 ..
             }
         );
-        if closed && bytes.len() < EV_CLOSE_SIZE {
-            return Err(DecodeError::Short);
-        }
-        let family = (flags & FLAG_FAMILY != 0).then(|| EV_FAMILY.get(bytes, order));
-        let (local, peer) = (EV_LOCAL.get(bytes, order), EV_PEER.get(bytes, order));
-        let (wire, local, peer) = addresses(family, local, peer);
+        let head_alone = matches!(
+            what,
+            What::ResetSent { .. } | What::ResetReceived | What::Destroyed { .. }
+        );
+        let socket = EV_SOCKET.get(bytes, order);
         let (tid, pid) = ids(EV_TASK.get(bytes, order));
-        let on_cpu = Task {
+        let mut on_cpu = Task {
             tid,
             pid,
-            uid: None,
-            name: name(EV_COMM.get(bytes, order)),
+            ..Task::default()
         };
-        let kept = EV_OWNER.get(bytes, order);
-        let owner = Owner::decode(order, &kept, known);
-        let learned = |owner: &Owner| owner.source == OwnerSource::Task || what == What::Accepted;
+        let card = if head_alone {
+            None
+        } else if has(FLAG_BRIEF) {
+            cards.get(socket)
+        } else {
+            let len = if closed { EV_CLOSE_SIZE } else { EV_SIZE };
+            long(len)?;
+            if !known.contains(Abilities::CARDS) {
+                // Then its name is behind the event.
+                on_cpu.name = name(<[u8; COMM_LEN]>::read(
+                    bytes.get(len..).unwrap_or_default(),
+                    order,
+                ));
+            }
+            let card = Card::decode(order, bytes, known);
+            if has(FLAG_CARD) && !closed && known.contains(Abilities::CARDS) {
+                cards.keep(socket, card);
+            }
+            Some(card)
+        };
+        let counters = match (closed, has(FLAG_BRIEF)) {
+            (false, _) => Counters::default(),
+            (true, false) => Counters::decode(order, bytes, known),
+            (true, true) => {
+                cards.remove(socket);
+                // As if the card stood between.
+                let counted = bytes.get(EV_HEAD..EV_BRIEF_SIZE.into());
+                let counted = counted.ok_or(DecodeError::Short)?;
+                let mut whole = [0; EV_CLOSE_SIZE];
+                whole[..EV_HEAD].copy_from_slice(&bytes[..EV_HEAD]);
+                whole[EV_SIZE..].copy_from_slice(counted);
+                Counters::decode(order, &whole, known)
+            }
+        };
+        if closed {
+            cards.remove(socket);
+        }
+        let how = source(EV_HOW.get(bytes, order));
+        let owner = how.zip(card).map(|(source, card)| {
+            let mut owner = Owner {
+                source,
+                ..card.owner
+            };
+            if !has(FLAG_USER) {
+                owner.task.uid = None;
+            }
+            match source == OwnerSource::Task || what == What::Accepted {
+                // It is the one on the CPU.
+                true => on_cpu.name = owner.thread,
+                false => owner.thread = [0; COMM_LEN],
+            }
+            owner
+        });
+        let ends = card.map(|card| (card.wire, card.local, card.peer));
+        let (wire, addr, peer) = ends.unwrap_or(NOWHERE);
         Ok(Event {
             time,
             cpu,
-            socket: EV_SOCKET.get(bytes, order),
+            socket,
             on_cpu,
-            owner: owner.map(|owner| match learned(&owner) {
-                true => Owner {
-                    thread: on_cpu.name,
-                    ..owner
-                },
-                false => owner,
-            }),
-            netns: Some(OW_NETNS.get(&kept, order)).filter(|n| *n != 0),
+            owner,
+            netns: card.map(|card| card.netns).filter(|n| *n != 0),
             what,
             local: Endpoint {
-                addr: local,
+                addr,
                 port: EV_LOCAL_PORT.get(bytes, order),
             },
-            peer: Endpoint {
-                addr: peer,
-                port: EV_PEER_PORT.get(bytes, order),
-            },
+            peer,
             wire,
-            counters: match closed {
-                true => Counters::decode(order, bytes, known),
-                false => Counters::default(),
-            },
+            counters,
         })
     }
 }
 
+impl Card {
+    fn decode(order: Order, bytes: &[u8], known: Abilities) -> Card {
+        let family = EV_FLAGS.get(bytes, order) & FLAG_FAMILY != 0;
+        let family = family.then(|| EV_FAMILY.get(bytes, order));
+        let (local, peer) = (EV_LOCAL.get(bytes, order), EV_PEER.get(bytes, order));
+        let (wire, local, addr) = addresses(family, local, peer);
+        let port = EV_PEER_PORT.get(bytes, order);
+        let kept = EV_OWNER.get(bytes, order);
+        Card {
+            owner: Owner::decode(order, &kept, known),
+            netns: OW_NETNS.get(&kept, order),
+            local,
+            peer: Endpoint { addr, port },
+            wire,
+        }
+    }
+}
+
 impl Owner {
-    /// Reads an owner as the programs keep it.
-    fn decode(order: Order, kept: &[u8; OW_SIZE], known: Abilities) -> Option<Owner> {
+    /// Reads an owner as the programs keep it; how it is known is told elsewhere.
+    fn decode(order: Order, kept: &[u8; OW_SIZE], known: Abilities) -> Owner {
         let (tid, pid) = ids(OW_TASK.get(kept, order));
         let parent = OW_PARENT.get(kept, order);
         let cgroup = OW_CGROUP.get(kept, order);
-        Some(Owner {
-            source: source(OW_SOURCE.get(kept, order) as u8)?,
+        Owner {
+            source: OwnerSource::Cached,
             task: Task {
                 tid,
                 pid,
                 uid: Some(OW_UID.get(kept, order)).filter(|uid| *uid != u32::MAX),
                 name: name(OW_COMM.get(kept, order)),
             },
-            thread: [0; COMM_LEN],
+            thread: name(OW_THREAD.get(kept, order)),
             parent: Some(parent).filter(|id| *id != 0 && known.contains(Abilities::PARENT)),
             cgroup: Some(cgroup).filter(|id| *id != 0 && known.contains(Abilities::CGROUP)),
-        })
+        }
     }
 
     /// The bytes of an owner in the kernel's maps.
@@ -218,6 +281,7 @@ impl Owner {
         OW_PARENT.put(&mut out, self.parent.unwrap_or(0), order);
         OW_NETNS.put(&mut out, netns, order);
         OW_SOURCE.put(&mut out, number(self.source).into(), order);
+        OW_THREAD.put(&mut out, self.thread, order);
         out
     }
 }
@@ -288,10 +352,7 @@ fn time_wait_room(order: Order, bytes: &[u8]) -> Option<bool> {
     if !matches!(old, State::FinWait2 | State::Closing) {
         return None;
     }
-    let count = match EV_TW_REFS.get(bytes, order) {
-        0 => EV_TW_COUNT.get(bytes, order),
-        refs => refs - 1,
-    };
+    let count = EV_TW_COUNT.get(bytes, order);
     // A negative limit means one thing or the other, by the kernel's age.
     let limit = u32::try_from(EV_TW_LIMIT.get(bytes, order)).ok()?;
     Some(count < limit)

@@ -175,7 +175,7 @@ fn all(
     maps: &Maps,
     (wants, counts): (Abilities, Abilities),
 ) -> Result<Loaded, Error> {
-    let mut may = counts | wants & Abilities::LOCK;
+    let mut may = counts | wants & (Abilities::LOCK | Abilities::ON_CPU);
     if which == RECORD {
         may |= Abilities::USERS;
     }

@@ -48,6 +48,8 @@ pub struct Elsewhere {
     pub processes: u64,
     /// Listeners that found no room, where no program keeps them.
     pub listeners: u64,
+    /// Events whose socket's card is not held.
+    pub cards: u64,
 }
 
 /// Loss of a whole run.
@@ -119,6 +121,7 @@ impl Losses {
         let told = &mut self.elsewhere;
         step(&mut told.skipped, now.skipped, None, Reason::Recursion);
         step(&mut told.processes, now.processes, None, Reason::TasksFull);
+        step(&mut told.cards, now.cards, None, Reason::CardMissing);
         let listeners = now.listeners;
         step(&mut told.listeners, listeners, None, Reason::ListenersFull);
         let undecodable = self.undecodable;

@@ -1,16 +1,19 @@
 //! Events from the programs of bpf-asm/.
 //!
-//! Contract: what they send is whole: the owner and the task are in it.
+//! Contract: what they send is whole, but for what belongs to a socket and was told before: that is filled in here. The
+//! owner and the task are in it.
 
 use super::attach::Loaded;
 use super::loss::Elsewhere;
 use super::way::Way;
-use crate::bpf::layout::EV_CLOSE_SIZE;
-use crate::bpf::maps::{Listener, Maps};
+use crate::bpf::cards::Cards;
+use crate::bpf::layout::{EV_CLOSE_SIZE, EV_COMM_SIZE};
+use crate::bpf::maps::{Listener, Maps, OWNERS};
 use crate::bpf::tally::Tally;
 use crate::bpf::wire::DecodeError;
 use crate::host::proc::Proc;
 use crate::model::event::Event;
+use crate::order::Order;
 use crate::owner::processes::Processes;
 use crate::perf::record::Body;
 use crate::perf::{Ring, Rings, Sample};
@@ -21,12 +24,18 @@ use crate::sys;
 pub(super) struct Programs {
     maps: Maps,
     loaded: Loaded,
+    cards: Cards,
 }
 
 impl Programs {
     /// Those that are attached.
     pub(super) fn new(maps: Maps, loaded: Loaded) -> Programs {
-        Programs { maps, loaded }
+        let cards = Cards::new(OWNERS as usize);
+        Programs {
+            maps,
+            loaded,
+            cards,
+        }
     }
 }
 
@@ -36,13 +45,14 @@ impl Way for Programs {
         sample: Sample<'_>,
         _processes: &Processes,
     ) -> Result<Option<Event>, DecodeError> {
-        let mut buffer = [0; EV_CLOSE_SIZE];
+        let mut buffer = [0; EV_CLOSE_SIZE + EV_COMM_SIZE as usize];
         let Body::Sample { data, .. } = sample.body else {
             return Err(DecodeError::Kind);
         };
         let bytes = data.flatten(&mut buffer);
         let abilities = self.loaded.given.abilities();
-        Event::decode(sample.time, sample.cpu, bytes, abilities).map(Some)
+        let at = (sample.time, sample.cpu);
+        Event::decode_from(Order::NATIVE, at, bytes, abilities, &mut self.cards).map(Some)
     }
 
     fn reset_reasons(&self) -> &[(u32, String)] {
@@ -83,6 +93,7 @@ impl Way for Programs {
 
     fn count(&self, elsewhere: &mut Elsewhere) {
         elsewhere.skipped = self.loaded.skipped(self.maps.tally());
+        elsewhere.cards = self.cards.missing();
     }
 
     fn tells_of_cpus(&self) -> bool {

@@ -73,7 +73,8 @@ pub(super) fn plan(given: Given, wants: Abilities) -> Vec<Planned> {
         true => wants & Abilities::MISSES,
         false => Abilities::empty(),
     };
-    let mut may = counts | Abilities::CGROUP | wants & Abilities::LOCK;
+    let wanted = wants & (Abilities::LOCK | Abilities::ON_CPU);
+    let mut may = counts | Abilities::CGROUP | wanted;
     if by_record {
         may |= Abilities::USERS;
     }

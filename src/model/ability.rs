@@ -70,6 +70,11 @@ bitflags! {
         const MISSES = 1 << 24;
         /// Rings as large as they are wanted.
         const RINGS = 1 << 25;
+        /// What belongs to a socket is told once (see [`crate::bpf::cards`]).
+        const CARDS = 1 << 26;
+        /// The name of the task on the CPU, at each event: then nothing is told
+        /// once.
+        const ON_CPU = 1 << 27;
     }
 }
 

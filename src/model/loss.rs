@@ -28,6 +28,9 @@ pub enum Reason {
     ListenersFull,
     /// Not events, but connections: too many were open.
     ConnectionsFull,
+    /// Events that came, but without what belongs to their socket: it was told
+    /// before, and is not held any more.
+    CardMissing,
 }
 
 impl Reason {
@@ -54,6 +57,7 @@ impl Reason {
             Reason::TasksFull => "tasks_full",
             Reason::ListenersFull => "listeners_full",
             Reason::ConnectionsFull => "connections_full",
+            Reason::CardMissing => "card_missing",
         }
     }
 }

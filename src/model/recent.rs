@@ -5,29 +5,32 @@
 //! generations, and the older one is dropped when the younger is full.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 /// The table.
 #[derive(Debug)]
-pub(crate) struct Recent<V> {
-    young: HashMap<u64, V>,
-    old: HashMap<u64, V>,
+pub(crate) struct Recent<V, S = RandomState> {
+    young: HashMap<u64, V, S>,
+    old: HashMap<u64, V, S>,
     room: usize,
 }
 
-impl<V> Recent<V> {
+impl<V, S: BuildHasher + Default> Recent<V, S> {
     /// An empty table.
-    pub(crate) fn new(room: usize) -> Recent<V> {
+    pub(crate) fn new(room: usize) -> Recent<V, S> {
         Recent {
-            young: HashMap::new(),
-            old: HashMap::new(),
+            young: HashMap::default(),
+            old: HashMap::default(),
             room: room.max(1),
         }
     }
 
     /// The value of a key.
     pub(crate) fn get(&mut self, key: u64) -> Option<&mut V> {
-        if let Some(value) = self.old.remove(&key) {
-            self.insert(key, value);
+        if !self.old.is_empty() {
+            if let Some(value) = self.old.remove(&key) {
+                self.insert(key, value);
+            }
         }
         self.young.get_mut(&key)
     }
@@ -65,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_and_memory_is_bounded() {
-        let mut table = Recent::new(100);
+        let mut table: Recent<&str> = Recent::new(100);
         table.insert(7, "kept");
         for key in 1000..100_000 {
             table.insert(key, "passing");
@@ -83,7 +86,7 @@ mod tests {
 
     #[test]
     fn one_value_a_key() {
-        let mut table = Recent::new(2);
+        let mut table: Recent<u32> = Recent::new(2);
         for (key, value) in [(1, 1), (2, 2), (3, 3), (1, 4), (2, 5)] {
             table.insert(key, value);
             assert_eq!(table.get(key).copied(), Some(value));

@@ -53,7 +53,7 @@ pub struct Record<'a> {
 /// What lines there are, and what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
-    /// Classic lines name the task on the CPU, too.
+    /// Lines name the task on the CPU, too.
     pub on_cpu: bool,
     /// There are classic lines for connections that have ended, too.
     pub connections: bool,

@@ -3,7 +3,7 @@
 //! Contract: objects are flat, their keys those of [`keys`]; what isn't known is
 //! left out.
 
-use super::format::{Format, Reasons, Record, Shown, Summary, errno_name};
+use super::format::{Format, Reasons, Record, Shape, Shown, Summary, errno_name};
 use super::members::{boolean, ends, id, number, owner, plain, string};
 use super::{connection, keys};
 use crate::lifecycle::totals::Totals;
@@ -17,9 +17,18 @@ use crate::sys::append::append;
 #[derive(Debug, Default)]
 pub struct Json {
     stamps: Stamps,
+    on_cpu: bool,
 }
 
 impl Json {
+    /// Objects of this shape.
+    pub fn new(shape: Shape) -> Json {
+        Json {
+            stamps: Stamps::default(),
+            on_cpu: shape.on_cpu,
+        }
+    }
+
     pub(crate) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
         keys::TIME.first(out);
         self.stamps.rfc3339(out, wall);
@@ -90,12 +99,14 @@ impl Format for Json {
             id(out, shown);
         }
         owner(out, event.owner.as_ref(), event.netns);
-        let named = !event.on_cpu.comm().is_empty();
-        // A task without an id that has no name is one that isn't known.
-        if named || event.on_cpu.pid != 0 {
-            number(out, keys::ON_CPU_PID, u64::from(event.on_cpu.pid));
+        if self.on_cpu {
+            let named = !event.on_cpu.comm().is_empty();
+            // A task without an id that has no name is one that isn't known.
+            if named || event.on_cpu.pid != 0 {
+                number(out, keys::ON_CPU_PID, u64::from(event.on_cpu.pid));
+            }
+            string(out, keys::ON_CPU_NAME, event.on_cpu.comm());
         }
-        string(out, keys::ON_CPU_NAME, event.on_cpu.comm());
         number(out, keys::CPU_LOGICAL_NUMBER, u64::from(event.cpu));
         append(out, b"}\n");
     }

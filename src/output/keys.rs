@@ -212,9 +212,9 @@ keys! {
     NETWORK_NAMESPACE Number "network.namespace", 0, CONNECTIONS,
         "inode number of the socket's `/proc/PID/ns/net`, where BTF allows";
     ON_CPU_PID Number "on_cpu.pid", 0, EVENTS,
-        "process on the CPU at this moment, often a bystander";
+        "process on the CPU at this moment, often a bystander; with `--on-cpu` only";
     ON_CPU_NAME Text "on_cpu.name", 0, EVENTS,
-        "its name";
+        "its name; likewise";
     CONNECTION_DIRECTION Text "connection.direction", CONNECTION, 0,
         "`outgoing`, `incoming` or `unknown`";
     CONNECTION_START Text "connection.start", 0, CONNECTION,

@@ -147,7 +147,7 @@ impl Output {
             log_format,
             formats: Formats {
                 classic: Classic::new(shape),
-                json: Json::default(),
+                json: Json::new(shape),
             },
             reasons,
             waits: Waits::new()?,

@@ -125,6 +125,7 @@ pub const RETURN: &Layout = &[("arg0.ptr", 0, 8), ("ret.ptr", 16, 8)];
 
 /// Where Linux 6.18 has the members that programs can do without, and where the table of time-wait sockets was before.
 pub const MEMBERS: &Layout = &[
+    ("helper.cards", 0, 8),
     ("helper.cgroup_id", 0, 8),
     ("helper.count_runs", 0, 8),
     ("helper.leaders", 0, 8),

@@ -356,6 +356,10 @@ impl<'a> Judge<'a> {
                 self.known = Known::Inherited(who.clone(), false);
             }
             Whose::Collected(who) if e["on_cpu.pid"] == who.pid => self.must_be(e, who),
+            // Where it isn't told who was on the CPU.
+            Whose::Collected(who) if e.get("on_cpu.pid").is_none() && self.is(e, who, "task") => {
+                self.must_be(e, who);
+            }
             Whose::Collected(_) => self.as_known(e),
             Whose::Child(None) => self.as_known(e),
             Whose::Heir(who) => {

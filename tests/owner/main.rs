@@ -41,10 +41,10 @@ const TRACERS: [(&str, &str, OwnerBy); 5] = [
     ("btf", "--transport btf", OwnerBy::Lock),
     (
         "btf, transitions",
-        "--transport btf --owner-by transitions",
+        "--transport btf --owner-by transitions --on-cpu",
         OwnerBy::Transitions,
     ),
-    ("perf", "--transport perf", OwnerBy::Samples),
+    ("perf", "--transport perf --on-cpu", OwnerBy::Samples),
 ];
 
 /// What a line has that says what was lost.

@@ -319,7 +319,7 @@ pub fn lives(bytes: &[u8]) {
         closed: Vec::new(),
         records: Vec::new(),
         classic: Classic::new(shape),
-        json: Json::default(),
+        json: Json::new(shape),
         adopted: 0,
     };
     for _ in 0..EVENTS {

@@ -2,6 +2,8 @@
 use super::*;
 use crate::order::Value;
 
+mod cards;
+
 const ORDERS: [Order; 2] = [Order::Little, Order::Big];
 
 /// A wire event as it is laid out.
@@ -30,7 +32,8 @@ impl Laid {
     }
 
     fn decoded(&self, len: usize, known: Abilities) -> Result<Event, DecodeError> {
-        Event::decode_from(self.order, 1, 2, &self.bytes[..len], known)
+        let mut cards = Cards::new(1);
+        Event::decode_from(self.order, (1, 2), &self.bytes[..len], known, &mut cards)
     }
 
     /// What it is, where a host tells all.
@@ -56,7 +59,7 @@ fn laid(order: Order, socket: u64, old: State, new: State, ports: (u16, u16)) ->
         .with(&EV_TASK, 10 << 32 | 11)
         .with(&EV_LOCAL, mapped(1))
         .with(&EV_PEER, mapped(2))
-        .with(&EV_COMM, comm(b"curl"))
+        .owned(&OW_THREAD, comm(b"curl"))
         .with(&EV_KIND, KIND_STATE)
         .with(&EV_OLDSTATE, old as u8)
         .with(&EV_NEWSTATE, new as u8)
@@ -128,8 +131,8 @@ fn every_place_of_a_state_change() {
             (14, 15),
         )
         .with(&EV_TASK, 11 << 32 | 12)
-        .with(&EV_COMM, *b"on the cpu, long")
-        .with(&EV_FLAGS, FLAG_FAMILY | FLAG_SOCKET)
+        .with(&EV_FLAGS, FLAG_FAMILY | FLAG_SOCKET | FLAG_USER)
+        .with(&EV_HOW, SOURCE_LISTENER)
         .owned(&OW_TASK, 16 << 32 | 17)
         .owned(&OW_CGROUP, 18)
         .owned(&OW_COMM, *b"the owner of it!")
@@ -137,6 +140,7 @@ fn every_place_of_a_state_change() {
         .owned(&OW_PARENT, 20)
         .owned(&OW_NETNS, 21)
         .owned(&OW_SOURCE, SOURCE_LISTENER.into())
+        .owned(&OW_THREAD, [0; 16])
         .with(&EV_SKERR, 22)
         .with(&EV_SEGS_OUT, 23)
         .with(&EV_BYTES_SENT, 2400)
@@ -153,8 +157,7 @@ fn every_place_of_a_state_change() {
         .with(&EV_NXT, 100)
         .with(&EV_WRITTEN, 133)
         .with(&EV_TW_COUNT, 34)
-        .with(&EV_TW_LIMIT, 35)
-        .with(&EV_TW_REFS, 35);
+        .with(&EV_TW_LIMIT, 35);
         let event = laid.decode();
         let owner = Owner {
             task: Task {
@@ -174,7 +177,7 @@ fn every_place_of_a_state_change() {
             pid: 11,
             tid: 12,
             uid: None,
-            name: *b"on the cpu, long",
+            name: [0; COMM_LEN],
         };
         assert_eq!(event.on_cpu, on_cpu);
         assert_eq!(event.owner, Some(owner));
@@ -218,13 +221,12 @@ fn every_place_of_a_state_change() {
 #[test]
 fn every_kind_and_flag() {
     for order in ORDERS {
-        let what = |kind: u8, flags: u16| {
+        let what = |kind: u8, flags: u8| {
             let laid = Laid::new(order)
                 .with(&EV_KIND, kind)
                 .with(&EV_FLAGS, flags)
                 .with(&EV_NEWSTATE, ESTABLISHED)
                 .with(&EV_ERR, -16)
-                .with(&EV_REASON, 9)
                 .with(&EV_TOTAL, 5);
             laid.decoded(EV_SIZE, Abilities::all()).expect("valid").what
         };
@@ -235,18 +237,27 @@ fn every_kind_and_flag() {
             total: Some(5),
         };
         assert_eq!(what(KIND_RETRANS, FLAG_ERR), error(Some(16)));
-        assert_eq!(what(KIND_RETRANS, !FLAG_ERR), error(None));
+        assert_eq!(what(KIND_RETRANS, !(FLAG_ERR | FLAG_BRIEF)), error(None));
         assert_eq!(what(KIND_SYNACK, 0), What::SynAck);
         let reason = |reason| What::ResetSent { reason };
-        assert_eq!(what(KIND_RST_SENT, FLAG_REASON), reason(Some(9)));
+        assert_eq!(what(KIND_RST_SENT, FLAG_REASON), reason(Some(5)));
         assert_eq!(what(KIND_RST_SENT, !FLAG_REASON), reason(None));
         assert_eq!(what(KIND_RST_RCVD, 0), What::ResetReceived);
         assert_eq!(what(KIND_ACCEPT, 0), What::Accepted);
         let cookie = 0x1234_5678_9abc;
-        // A number in place of an address.
-        let mut destroyed = Laid::new(order).with(&EV_KIND, KIND_DESTROY);
-        u64::write(cookie, &mut destroyed.bytes[EV_LOCAL.at..], order);
-        assert_eq!(destroyed.decode().what, What::Destroyed { cookie });
+        // A number in place of an owner.
+        let destroyed = Laid::new(order).with(&EV_KIND, KIND_DESTROY);
+        let destroyed = destroyed.owned(&OW_TASK, cookie);
+        let decoded = |len| destroyed.decoded(len, Abilities::all());
+        let event = decoded(EV_GONE_SIZE.into()).expect("a valid event");
+        assert_eq!(event.what, What::Destroyed { cookie });
+        assert_eq!((event.owner, event.netns), (None, None));
+        assert!(event.is_noise());
+        assert_eq!(decoded(EV_HEAD), Err(DecodeError::Short));
+        // Of resets there is the head alone.
+        let reset = Laid::new(order).with(&EV_KIND, KIND_RST_RCVD);
+        let event = reset.decoded(EV_HEAD, Abilities::all());
+        assert_eq!(event.map(|event| event.what), Ok(What::ResetReceived));
     }
 }
 
@@ -263,10 +274,11 @@ fn every_source() {
             (SOURCE_TAKEN, Some(OwnerSource::ListenerAccepted)),
             (77, None),
         ] {
-            // What stands beside it is none of the source.
+            // What the owner has in the maps is not asked.
             let laid = Laid::new(order)
                 .with(&EV_KIND, KIND_SYNACK)
-                .owned(&OW_SOURCE, 0x1234_5600 | u32::from(number));
+                .with(&EV_HOW, number)
+                .owned(&OW_SOURCE, 0x1234_5601);
             let owner = laid.decode().owner;
             assert_eq!(owner.map(|owner| owner.source), source);
             if let Some(owner) = owner {
@@ -279,9 +291,27 @@ fn every_source() {
 
 #[test]
 fn what_is_behind_a_name_is_none_of_it() {
-    let laid = native(State::Close, State::SynSent, (0, 80));
-    let laid = laid.with(&EV_COMM, *b"curl\0bash\0python");
+    let laid = native(State::Close, State::SynSent, (0, 80)).with(&EV_HOW, SOURCE_TASK);
+    let laid = laid.owned(&OW_THREAD, *b"curl\0bash\0python");
     assert_eq!(laid.decode().on_cpu.name, comm(b"curl"));
+}
+
+/// Where cards are not kept, the name of the task on the CPU is behind the event.
+#[test]
+fn who_is_on_the_cpu() {
+    for order in ORDERS {
+        for (new, len) in [(State::Established, EV_SIZE), (State::Close, EV_CLOSE_SIZE)] {
+            let laid = laid(order, 1, State::SynRecv, new, (1, 2)).with(&EV_HOW, SOURCE_LISTENER);
+            let bytes = [&laid.bytes[..len], b"bystander\0\0\0\0\0\0\0"].concat();
+            let name = |known| {
+                let mut cards = Cards::new(1);
+                let event = Event::decode_from(order, (1, 2), &bytes, known, &mut cards);
+                event.expect("a valid event").on_cpu.name
+            };
+            assert_eq!(name(Abilities::empty()), comm(b"bystander"));
+            assert_eq!(name(Abilities::CARDS), [0; COMM_LEN]);
+        }
+    }
 }
 
 #[test]
@@ -293,30 +323,31 @@ fn an_owner_comes_back_as_it_was() {
             uid: Some(1000),
             name: *b"a name, 16 bytes",
         },
-        thread: [0; COMM_LEN],
+        thread: comm(b"its thread"),
         parent: Some(9),
         cgroup: Some(77),
         source: OwnerSource::Listener,
     };
     for order in ORDERS {
-        let decode = |bytes: &[u8; OW_SIZE], known| Owner::decode(order, bytes, known);
+        // How it is known is told beside it.
+        let decode = |bytes: &[u8; OW_SIZE], known| Owner {
+            source: owner.source,
+            ..Owner::decode(order, bytes, known)
+        };
         let bytes = owner.encode(order, 5);
-        assert_eq!(decode(&bytes, Abilities::all()), Some(owner));
+        assert_eq!(OW_SOURCE.get(&bytes, order), u32::from(SOURCE_LISTENER));
+        assert_eq!(decode(&bytes, Abilities::all()), owner);
         let less = Owner {
             parent: None,
             cgroup: None,
             ..owner
         };
-        assert_eq!(decode(&bytes, Abilities::empty()), Some(less));
+        assert_eq!(decode(&bytes, Abilities::empty()), less);
         // Not every program knows what the others know.
-        assert_eq!(decode(&less.encode(order, 5), Abilities::all()), Some(less));
-        assert_eq!(decode(&[0; OW_SIZE], Abilities::all()), None);
+        assert_eq!(decode(&less.encode(order, 5), Abilities::all()), less);
         let mut nobody = owner;
         nobody.task.uid = None;
-        assert_eq!(
-            decode(&nobody.encode(order, 5), Abilities::all()),
-            Some(nobody)
-        );
+        assert_eq!(decode(&nobody.encode(order, 5), Abilities::all()), nobody);
     }
 }
 
@@ -355,8 +386,6 @@ fn counters_are_those_that_are_known() {
     let room = |laid: Laid| laid.decode().counters.time_wait_room;
     assert_eq!(room(laid.clone()), Some(true));
     assert_eq!(room(laid.clone().with(&EV_TW_COUNT, 5)), Some(false));
-    assert_eq!(room(laid.clone().with(&EV_TW_REFS, 5)), Some(true));
-    assert_eq!(room(laid.clone().with(&EV_TW_REFS, 6)), Some(false));
     assert_eq!(room(laid.clone().with(&EV_TW_LIMIT, i32::MIN)), None);
     assert_eq!(room(laid.clone().with(&EV_OLDSTATE, LAST_ACK)), None);
     let error = |number| laid.clone().with(&EV_SKERR, number).decode().counters.error;
@@ -374,7 +403,8 @@ fn counters_are_those_that_are_known() {
 #[test]
 fn a_name_of_sixteen_bytes_has_no_end() {
     let laid = native(State::Close, State::Listen, (1, 2));
-    let event = laid.with(&EV_COMM, [b'x'; COMM_LEN]).decode();
+    let laid = laid.with(&EV_HOW, SOURCE_TASK);
+    let event = laid.owned(&OW_THREAD, [b'x'; COMM_LEN]).decode();
     assert_eq!(event.on_cpu.comm(), [b'x'; COMM_LEN]);
 }
 
@@ -398,22 +428,34 @@ fn v4_unspecified_and_v6_are_told_apart() {
     assert_eq!(laid.with(&EV_FLAGS, 0).decode().wire, Wire::Ipv4);
 }
 
-/// The name of the task on the CPU is that of the thread by which the owner
-/// became known just now; else it is anybody's.
+/// The thread by which the owner became known just now is the one on the CPU; else
+/// that is anybody.
 #[test]
 fn the_thread_is_the_one_on_the_cpu_where_it_is_the_owners() {
-    let thread = |source: OwnerSource, kind: u8| {
+    let threads = |source: OwnerSource, kind: u8| {
         let laid = native(State::Established, State::FinWait1, (1, 2)).with(&EV_KIND, kind);
-        let kept = owner(10, source).encode(laid.order, 5);
-        let event = laid.with(&EV_OWNER, kept).decode();
-        event.owner.expect("an owner").thread
+        let event = laid.with(&EV_HOW, number(source)).decode();
+        [event.owner.expect("an owner").thread, event.on_cpu.name]
     };
-    let (known, unknown) = (comm(b"curl"), [0; COMM_LEN]);
-    assert_eq!(thread(OwnerSource::Task, KIND_STATE), known);
-    assert_eq!(thread(OwnerSource::Accept, KIND_ACCEPT), known);
-    assert_eq!(thread(OwnerSource::Accept, KIND_STATE), unknown);
-    assert_eq!(thread(OwnerSource::Cached, KIND_RETRANS), unknown);
-    assert_eq!(thread(OwnerSource::Listener, KIND_STATE), unknown);
+    let (known, unknown) = ([comm(b"curl"); 2], [[0; COMM_LEN]; 2]);
+    assert_eq!(threads(OwnerSource::Task, KIND_STATE), known);
+    assert_eq!(threads(OwnerSource::Accept, KIND_ACCEPT), known);
+    assert_eq!(threads(OwnerSource::Accept, KIND_STATE), unknown);
+    assert_eq!(threads(OwnerSource::Cached, KIND_RETRANS), unknown);
+    assert_eq!(threads(OwnerSource::Listener, KIND_STATE), unknown);
+}
+
+/// The user is that of the event's moment, or not told.
+#[test]
+fn the_user_is_that_of_now() {
+    let laid = native(State::Established, State::FinWait1, (1, 2))
+        .with(&EV_HOW, SOURCE_CACHED)
+        .owned(&OW_UID, 1000);
+    let uid = |laid: &Laid| laid.decode().owner.expect("an owner").task.uid;
+    assert_eq!(uid(&laid), None);
+    let now = laid.with(&EV_FLAGS, FLAG_FAMILY | FLAG_USER);
+    assert_eq!(uid(&now), Some(1000));
+    assert_eq!(uid(&now.owned(&OW_UID, u32::MAX)), None);
 }
 
 #[test]
@@ -436,10 +478,13 @@ fn a_failed_retransmission_has_its_errno() {
 #[test]
 fn refuses_what_is_no_event() {
     let laid = native(State::Close, State::Listen, (1, 2));
-    assert_eq!(
-        laid.decoded(EV_SIZE - 1, Abilities::all()),
-        Err(DecodeError::Short)
-    );
+    for len in [EV_HEAD - 1, EV_HEAD, EV_SIZE - 1] {
+        let cut = laid.decoded(len, Abilities::all());
+        assert_eq!(cut, Err(DecodeError::Short));
+    }
+    let brief = native(State::LastAck, State::Close, (1, 2)).with(&EV_FLAGS, FLAG_BRIEF);
+    let cut = brief.decoded(usize::from(EV_BRIEF_SIZE) - 1, Abilities::all());
+    assert_eq!(cut, Err(DecodeError::Short));
     let with = |member: &Field<u8>, value| {
         let laid = laid.clone().with(member, value);
         laid.decoded(EV_CLOSE_SIZE, Abilities::all())

@@ -9,7 +9,7 @@ use crate::model::ability::Abilities;
 use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What};
 use crate::model::loss::{Lost, Reason};
 use crate::model::tcp::{Endpoint, State, Wire};
-use crate::output::format::{Format, Record, Retransmits, Shown, Summary};
+use crate::output::format::{Format, Record, Retransmits, Shape, Shown, Summary};
 use crate::output::json::Json;
 use State::{Close, Established, FinWait1, FinWait2, Listen, SynRecv, SynSent};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -139,7 +139,10 @@ impl Play {
         connections.name_reasons(&reasons());
         Play {
             connections,
-            json: Json::default(),
+            json: Json::new(Shape {
+                on_cpu: true,
+                ..Shape::default()
+            }),
             out: Vec::new(),
             now: 0,
         }

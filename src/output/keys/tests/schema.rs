@@ -42,7 +42,7 @@ fn words(key: &str) -> Option<Vec<&'static str>> {
         "connection.cause" => names!(Cause: Refused GivenUp TimedOut Unreachable Aborted
             ResetByPeer ResetByUs ClosedByPeer ClosedByUs ClosedByBoth NeverAccepted Unknown),
         "lost.reason" => names!(Reason: RingFull OutputFailed Recursion Unreadable
-            ConsoleSlow ConsoleWrite LogSlow LogWrite OwnersFull TasksFull ListenersFull
+            ConsoleSlow ConsoleWrite LogSlow LogWrite OwnersFull TasksFull ListenersFull CardMissing
             ConnectionsFull),
         "events.transport" | "check.transport" => vec!["tracepoint", "btf", "perf"],
         "check.section" => names!(Section: Host Transport Feature),

@@ -1,0 +1,70 @@
+//! What belongs to a socket and was told once: its card.
+//!
+//! Contract: the programs' map `owners` is the truth, and this follows it. What a program marks as a card (FLAG_CARD) is
+//! kept until the socket's CLOSE; an event without one is filled in from it. Memory is bounded: there are no more sockets
+//! with a card than the map has room for, but for those whose CLOSE was lost, and of these the ones that were not heard of
+//! for longest go first.
+
+use crate::model::event::Owner;
+use crate::model::hash::Mix;
+use crate::model::recent::Recent;
+use crate::model::tcp::{Endpoint, Wire};
+use std::hash::BuildHasherDefault;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// What belongs to a socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Card {
+    /// Its owner, with the name of the owner's thread; how it is known is told by each event.
+    pub(super) owner: Owner,
+    /// Its network namespace, 0 where it isn't known.
+    pub(super) netns: u32,
+    /// The address of this end.
+    pub(super) local: IpAddr,
+    /// The other end.
+    pub(super) peer: Endpoint,
+    /// IP version on the wire.
+    pub(super) wire: Wire,
+}
+
+/// The ends of an event that doesn't tell them.
+pub(crate) const NOWHERE: (Wire, IpAddr, Endpoint) = {
+    let addr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    (Wire::Ipv6, addr, Endpoint { addr, port: 0 })
+};
+
+/// The cards of all sockets.
+#[derive(Debug)]
+pub struct Cards {
+    known: Recent<Card, BuildHasherDefault<Mix>>,
+    missing: u64,
+}
+
+impl Cards {
+    /// None yet, with room for so many.
+    pub fn new(room: usize) -> Cards {
+        let known = Recent::new(room);
+        Cards { known, missing: 0 }
+    }
+
+    /// Events so far whose card was not here.
+    pub fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    pub(super) fn keep(&mut self, socket: u64, card: Card) {
+        self.known.insert(socket, card);
+    }
+
+    /// The card of a socket; where it is missing, that is counted.
+    pub(super) fn get(&mut self, socket: u64) -> Option<Card> {
+        let card = self.known.get(socket).copied();
+        self.missing += u64::from(card.is_none());
+        card
+    }
+
+    /// The socket is closed.
+    pub(super) fn remove(&mut self, socket: u64) {
+        self.known.remove(socket);
+    }
+}

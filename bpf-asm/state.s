@@ -62,6 +62,7 @@
 .include "event.inc"
 .include "socket.inc"
 .include "owner.inc"
+.include "guard.inc"
 
 .map listeners      ; hash: where a listener listens (LK_…) to its owner, for its children (LI_…)
 
@@ -164,10 +165,8 @@ moved:
 .endif
 entered:
 
-    ; The filter hole. Here a filter may be spliced in that ends the run (`goto out`) of an event that is not to be sent.
-    ; r6 is the context, r7 the socket, r8 the same as a tcp_sock, r9 what is remembered of it, or 0: all four stay as they
-    ; are. r0 to r5 are free, as are TMP and what lies from LK_NETNS on (32 bytes). Of the event the head is written but for
-    ; EV_HOW, and the ends. OW_VERDICT at r9 is the filter's own; of a socket that is born (r9 is 0), EV_VERDICT goes there.
+    ; Is it refused by its ends?
+    guard_socket
 
 ; --- Whose it is: of the task on the CPU where that is the owner, else as remembered, else the listener's ----------------
 
@@ -302,6 +301,7 @@ learn:
 stranger:
     ; The task on the CPU is anybody: what is remembered.
     if r9 == 0 goto unknown
+    guard_stranger
 .ifdef helper.cards
     ; Is it all as it was told?
     r1 = *(u8 *)(r9 + OW_TOLD)
@@ -537,6 +537,7 @@ others:
     r1 = -1
     lock *(u32 *)(r0 + LI_COUNT) += r1
 owned:
+    guard_owner
 
 ; --- What is sent: the card where it is new, at a change to CLOSE what the socket has counted ------------------------------
 
@@ -718,6 +719,9 @@ send:
     call bpf_map_lookup_elem
     if r0 == 0 goto out
     *(u8 *)(r0 + OW_TOLD) = 0
+.ifdef helper.guard
+    *(u8 *)(r0 + OW_VERDICT) = VERDICT_OPEN ; nor has that it is refused
+.endif
 .endif
 out:
     pass

@@ -9,16 +9,22 @@ mod common;
 
 use common::filters::{Random, event, expr};
 use common::machine::{Machine, OnCpu};
-use common::{live, skip};
+use common::{live, net, skip};
 use nix::errno::Errno;
 use socket_snoop::bpf::guard::Guard;
 use socket_snoop::bpf::layout::*;
 use socket_snoop::bpf::maps::with_memlock;
 use socket_snoop::bpf_insn::{Alu, Cmp, FP, Insn, Operand, Size};
 use socket_snoop::bpf_link::{Host, HostField, Item, Template};
+use socket_snoop::capture::{Source, Transport};
+use socket_snoop::filter::tree::{Expr, Nets, Ranges, Side, Term};
+use socket_snoop::model::ability::Abilities;
+use socket_snoop::model::event::What;
+use socket_snoop::model::tcp::State;
 use socket_snoop::order::Order;
 use socket_snoop::sys::bpf::{self, Map, MapType, NO_PREALLOC, ProgType, Update};
 use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Filters, and events that each of them is asked about.
@@ -180,4 +186,177 @@ fn the_kernel_says_what_the_interpreter_says() {
         }
     }
     assert!(refused > FILTERS, "{refused}");
+}
+
+/// What came of one socket.
+#[derive(Default, Debug)]
+struct Life {
+    events: usize,
+    /// Its events that are not the last told of it.
+    told: Vec<(State, State)>,
+}
+
+/// The lives of those sockets of which an end is this, and of all others that
+/// have one of `ends`.
+fn lives(source: &mut Source, ends: &[SocketAddr]) -> Vec<(SocketAddr, u64, Life)> {
+    let mut all: Vec<(SocketAddr, u64, Life)> = Vec::new();
+    source.drain(u64::MAX, &mut |event, _| {
+        let What::State { old, new } = event.what else {
+            return true;
+        };
+        let own = [event.local, event.peer].map(|end| SocketAddr::new(end.addr, end.port));
+        let Some(end) = own.into_iter().find(|end| ends.contains(end)) else {
+            return true;
+        };
+        if old == State::Listen && new == State::Close || new == State::Listen {
+            return true;
+        }
+        let known = all
+            .iter_mut()
+            .rfind(|(_, socket, _)| *socket == event.socket && !event.is_birth());
+        let life = match known {
+            Some((_, _, life)) => life,
+            None => {
+                all.push((end, event.socket, Life::default()));
+                &mut all.last_mut().expect("it").2
+            }
+        };
+        life.events += 1;
+        if !event.last {
+            life.told.push((old, new));
+        }
+        true
+    });
+    all
+}
+
+/// A source with this filter, what `happen` makes of two listeners, and what came
+/// of their connections: refused ones, and others.
+fn guarded(
+    transport: Transport,
+    filter: impl Fn(SocketAddr) -> Expr,
+    happen: impl Fn(&Source, &[TcpListener; 2]),
+) -> [Vec<Life>; 2] {
+    let listeners = [net::listen(net::own_ip()), net::listen(net::own_ip())];
+    let ends = listeners
+        .each_ref()
+        .map(|l| l.local_addr().expect("its end"));
+    let guard = Guard::compile(&filter(ends[1])).expect("a guard");
+    let source = Source::open(None, Some(transport), Abilities::LOCK, Some(guard));
+    let mut source = source.unwrap_or_else(|e| panic!("{e}"));
+    happen(&source, &listeners);
+    source.detach();
+    let mut all = [Vec::new(), Vec::new()];
+    for (end, _, life) in lives(&mut source, &ends) {
+        all[usize::from(end == ends[1])].push(life);
+    }
+    source.losses(0, &mut |lost| panic!("{lost:?}"));
+    let [refused, shown] = all;
+    [refused, shown]
+}
+
+const CONNECTIONS: usize = 40;
+
+fn converse(_: &Source, listeners: &[TcpListener; 2]) {
+    for _ in 0..CONNECTIONS {
+        for listener in listeners {
+            net::converse(listener);
+        }
+    }
+}
+
+/// By the ways that have programs.
+const WAYS: [Transport; 2] = [Transport::Tracepoint, Transport::Btf];
+
+/// Whole lives: each of five changes.
+fn whole(lives: &[Life]) -> usize {
+    let all = |life: &&Life| life.told.len() == 5;
+    lives.iter().filter(all).count()
+}
+
+fn port(end: SocketAddr, side: Side) -> Expr {
+    let port = end.port().into();
+    Expr::from(Term::Port(side, Ranges::of([(port, port)])))
+}
+
+/// What is refused ends with the event at which that is known, and is not sent at
+/// all where it is known at the first.
+#[test]
+fn refused_connections_are_not_sent() {
+    if !live() {
+        return;
+    }
+    for transport in WAYS {
+        let [refused, shown] = guarded(transport, |end| port(end, Side::Either), converse);
+        // Both ends of each.
+        assert!(whole(&shown) > CONNECTIONS, "{transport:?}: {shown:?}");
+        for life in &refused {
+            let births = [
+                (State::Close, State::SynSent),
+                (State::Listen, State::SynRecv),
+            ];
+            let unknown = life.told.iter().all(|change| births.contains(change));
+            assert!(unknown && life.events <= 2, "{transport:?}: {life:?}");
+        }
+        let [refused, shown] = guarded(
+            transport,
+            |end| {
+                let net = Nets::of([(end.ip(), 32)]);
+                Expr::from(Term::Net(Side::Either, net))
+            },
+            converse,
+        );
+        assert!(whole(&shown) > CONNECTIONS, "{transport:?}: {shown:?}");
+        // All but those whose birth a program did not see.
+        let told = refused.iter().filter(|life| !life.told.is_empty()).count();
+        assert_eq!(told, 0, "{transport:?}: {refused:?}");
+    }
+}
+
+/// By its owner a socket is refused as long as it is his.
+#[test]
+fn sockets_of_others_are_not_sent() {
+    if !live() {
+        return;
+    }
+    for transport in WAYS {
+        let pid = std::process::id();
+        let own = |with: bool| {
+            let own = Expr::from(Term::Pid(Ranges::of([(pid, pid)])));
+            move |end| {
+                Expr::and([
+                    port(end, Side::Peer),
+                    if with { own.clone() } else { !own.clone() },
+                ])
+            }
+        };
+        // The clients of one listener.
+        let [_, shown] = guarded(transport, own(true), converse);
+        assert!(whole(&shown) > CONNECTIONS / 2, "{transport:?}: {shown:?}");
+        let [_, shown] = guarded(transport, own(false), converse);
+        let told = shown.iter().filter(|life| !life.told.is_empty()).count();
+        assert!(told < CONNECTIONS / 4, "{transport:?}: {shown:?}");
+    }
+}
+
+/// A guard that is opened lets all through, also what it has refused before.
+#[test]
+fn an_opened_guard_lets_all_through() {
+    if !live() {
+        return;
+    }
+    for transport in WAYS {
+        let happen = |source: &Source, listeners: &[TcpListener; 2]| {
+            let end = listeners[0].local_addr().expect("its end");
+            let before = TcpStream::connect(end).expect("a connection");
+            let accepted = listeners[0].accept().expect("its other end");
+            assert_eq!(source.open_guard(), Ok(true));
+            converse(source, listeners);
+            drop((before, accepted));
+        };
+        let [refused, shown] = guarded(transport, |end| port(end, Side::Peer), happen);
+        for lives in [refused, shown] {
+            assert!(whole(&lives) > CONNECTIONS, "{transport:?}: {lives:?}");
+        }
+    }
 }

@@ -4,8 +4,8 @@
 //! with that event and whatever comes after it; what it can't decide is "perhaps". It does not decide what is shown.
 //!
 //! A filter has two parts. Each is put into the programs where they have `filter NAME`, and begins with the event on the
-//! stack (`bpf-asm/event.inc`): its ends, its family and its states. It leaves 0 in r0 for "no", else 1; r1 to r5 and the
-//! 32 bytes at `FILTER_KEY` are lost, r6 to r9 are as they were.
+//! stack (`bpf-asm/event.inc`): its ends, its family and its states. It leaves 0 in r0 for "no", else 1, or 2 if it never
+//! says "no"; r1 to r5 and the 32 bytes at `FILTER_KEY` are lost, r6 to r9 are as they were.
 //!
 //! | part | decides by | a "no" holds |
 //! |---|---|---|
@@ -206,7 +206,7 @@ fn compile(
     }
     b.place(perhaps);
     b.line("perhaps".into());
-    b.alu(Alu::Mov, 0, Operand::Imm(1));
+    b.alu(Alu::Mov, 0, Operand::Imm(if wanted { 1 } else { 2 }));
     b.goto(end);
     b.place(no);
     if b.is_reached() {

@@ -12,7 +12,7 @@ use crate::bpf_link::{Item, Template};
 const PEEK: i64 = 6;
 
 /// More optional fields would be too many mixes to walk.
-const OPTIONAL: usize = 14;
+const OPTIONAL: usize = 15;
 
 /// Every check.
 pub(super) fn check(program: &Template, source: &Source) -> Result<(), AsmError> {

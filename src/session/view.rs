@@ -267,6 +267,9 @@ impl View {
         self.judging.take(connection, item, moment, show);
         self.connections.finish(event, wall, time_wait);
         self.judging.make_room(&mut self.connections, moment, show);
+        if event.last {
+            self.connections.let_go(event);
+        }
     }
 
     /// Decides what can be of what waits for more to be known; `over`: all of it.

@@ -216,7 +216,9 @@ pub fn event(r: &mut Random, whole: bool) -> [u8; EV_SIZE] {
     // An AF_INET6 socket may be IPv4 on the wire.
     let inet = local.is_ipv4() && r.one_in(2);
     EV_FAMILY.put(&mut bytes, if inet { 2 } else { 10 }, order);
-    EV_FLAGS.put(&mut bytes, FLAG_FAMILY, order);
+    let told = whole || !r.one_in(4);
+    let user = if told { FLAG_USER } else { 0 };
+    EV_FLAGS.put(&mut bytes, FLAG_FAMILY | user, order);
     EV_VERSION.put(&mut bytes, VERSION, order);
     EV_KIND.put(&mut bytes, KIND_STATE, order);
     let mut owner = [0; OW_SIZE];
@@ -250,6 +252,7 @@ pub fn event(r: &mut Random, whole: bool) -> [u8; EV_SIZE] {
     if whole || r.one_in(2) {
         OW_NETNS.put(&mut owner, r.pick(&PIDS), order);
     }
+    EV_HOW.put(&mut bytes, source, order);
     EV_OWNER.put(&mut bytes, owner, order);
     bytes
 }

@@ -93,6 +93,10 @@ impl Terms<'_> {
             }
             Term::Uid(ranges) if self.owner => {
                 self.owned(to.open);
+                // It is told where it is that of now.
+                self.b.load(Size::B, R, FP, ev(&EV_FLAGS));
+                self.b.alu(Alu::And, R, Operand::Imm(FLAG_USER.into()));
+                self.b.branch(Cmp::Eq, R, Operand::Imm(0), to.open);
                 // All ones in either width.
                 self.b.load(Size::W, R, FP, ow(&OW_UID));
                 self.b.alu(Alu::Mov, R2, Operand::Imm(-1));

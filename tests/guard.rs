@@ -5,8 +5,10 @@
 mod common;
 
 use common::filters::{Random, event, expr, nets};
-use common::layouts::Fields;
+use common::layouts::{BY_BTF, BY_RECORD, Fields, Layout, MEMBERS, NEEDED};
 use common::machine::{Machine, OnCpu};
+use common::programs::program as program_of;
+use common::verifier;
 use socket_snoop::bpf::guard::Guard;
 use socket_snoop::bpf::layout::*;
 use socket_snoop::bpf_insn::Insn;
@@ -240,4 +242,52 @@ fn long_lists_are_short_programs() {
     let len = program(&guard, 0).len();
     assert!(len < 2500, "{len}");
     assert!(Guard::compile(&Expr::All).is_none());
+}
+
+/// The programs with a filter in its places are such as every kernel takes, by
+/// either way and whatever a host tells.
+#[test]
+fn the_programs_with_a_filter_are_sound() {
+    let mut r = Random(6);
+    let filters = std::iter::repeat_with(|| {
+        let (exact, depth) = (r.one_in(2), r.below(4));
+        Guard::compile(&expr(&mut r, exact, depth))
+    });
+    let guards: Vec<Guard> = filters.flatten().take(6).collect();
+    let by_record = BY_RECORD.iter().map(|program| (program, false));
+    let by_btf = BY_BTF.iter().map(|program| (program, true));
+    let mut count = 0;
+    for (&(name, layouts), loads) in by_record.chain(by_btf) {
+        let template = program_of(name);
+        if !template
+            .fields
+            .iter()
+            .any(|field| field.name == "helper.guard")
+        {
+            continue;
+        }
+        let needed = if loads { NEEDED } else { &[] };
+        let filter: &Layout = &[("helper.guard", 0, 8)];
+        let cards: &Layout = &[("helper.cards", 0, 8)];
+        let leaders = |member: &&(&str, u16, u16)| !loads || member.0 != "helper.leaders";
+        let all: Vec<_> = MEMBERS.iter().filter(leaders).copied().collect();
+        for members in [&all[..], cards, &[]] {
+            let members = [members, filter, needed].concat();
+            for (record, guard) in layouts
+                .iter()
+                .flat_map(|l| guards.iter().map(move |g| (l, g)))
+            {
+                let host = Fields {
+                    record,
+                    members: &members,
+                    loads,
+                };
+                let whole = template.with(guard.parts()).expect("all its parts");
+                let insns = whole.link(&host).unwrap_or_else(|e| panic!("{e}"));
+                verifier::check(&insns);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 100, "{count}");
 }

@@ -5,7 +5,15 @@ use socket_snoop::bpf_link::{Host, HostField};
 use socket_snoop::programs::{self, Name};
 
 /// Maps as the programs name them; their descriptors count from 3.
-pub const MAPS: [&str; 6] = ["events", "lost", "owners", "listeners", "ports", "nets"];
+pub const MAPS: [&str; 7] = [
+    "events",
+    "lost",
+    "owners",
+    "listeners",
+    "ports",
+    "nets",
+    "guard",
+];
 
 /// A host: fields as (name, offset, size).
 pub struct Fields<'a> {

@@ -27,6 +27,7 @@ pub fn sizes(fd: i64) -> (usize, usize) {
         6 => (LK_SIZE, LI_SIZE),
         7 => (4, 8192),
         8 => (24, 1),
+        9 => (4, 4),
         _ => panic!("a map with descriptor {fd}"),
     }
 }

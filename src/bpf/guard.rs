@@ -16,47 +16,21 @@
 //! a connection that has ended.
 
 mod sets;
+mod tables;
 mod terms;
 
 use crate::bpf::layout::*;
 use crate::bpf_insn::{Alu, Cmp, FP, Operand, Size};
 use crate::bpf_link::builder::{Builder, Label, PARTS, Part};
 use crate::bpf_link::{Item, Template};
-use crate::filter::tree::{Expr, Kind, Prefix, Term};
+use crate::filter::tree::{Expr, Kind, Term};
+use tables::Tables;
 use terms::{Room, Terms, Ways};
 
 /// Instructions that a program may have on kernels before 5.2 (BPF_MAXINSNS).
 pub(crate) const MOST: usize = 4096;
 /// Instructions of a part, beyond which sets are looked up instead of compared.
 const LONG: usize = 1024;
-
-/// What sets are looked up in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tables {
-    ports: Vec<Vec<(u32, u32)>>,
-    nets: Vec<Vec<Prefix>>,
-}
-
-fn once<T: PartialEq + Clone>(all: &mut Vec<Vec<T>>, set: &[T]) -> i32 {
-    let known = all.iter().position(|one| one == set);
-    let known = known.unwrap_or_else(|| {
-        all.push(set.to_vec());
-        all.len() - 1
-    });
-    known as i32
-}
-
-impl Tables {
-    /// The number of these ports' table.
-    fn ports(&mut self, ranges: &[(u32, u32)]) -> i32 {
-        once(&mut self.ports, ranges)
-    }
-
-    /// The number of this set of prefixes.
-    fn nets(&mut self, nets: &[Prefix]) -> i32 {
-        once(&mut self.nets, nets)
-    }
-}
 
 /// A filter that is compiled.
 #[derive(Clone, Debug)]
@@ -138,23 +112,12 @@ impl Guard {
 
     /// What the maps `ports` and `nets` hold: keys and values.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, Vec<u8>, Vec<u8>)> + '_ {
-        let ports = self.tables.ports.iter().zip(0u32..);
-        let ports = ports.map(|(ranges, set)| {
-            let key = set.to_ne_bytes().to_vec();
-            ("ports", key, terms::table(ranges))
-        });
-        let nets = self.tables.nets.iter().zip(0u32..);
-        let nets = nets.flat_map(|(nets, set)| {
-            let key = move |net| terms::key(set, net).to_vec();
-            nets.iter().map(move |net| ("nets", key(net), vec![0]))
-        });
-        ports.chain(nets)
+        self.tables.entries()
     }
 
     /// How many tables of ports there are, and prefixes.
     pub(crate) fn sizes(&self) -> (u32, u32) {
-        let nets: usize = self.tables.nets.iter().map(Vec::len).sum();
-        (self.tables.ports.len() as u32, nets as u32)
+        self.tables.sizes()
     }
 
     /// Lets go of what the maps hold.

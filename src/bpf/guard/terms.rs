@@ -3,12 +3,12 @@
 //! Contract: a term that can't be decided of what the event has is not known, and a part goes on then as if it were what it
 //! would have to be for the event to be shown.
 
-use super::Tables;
 use super::sets;
+use super::tables::Tables;
 use crate::bpf::layout::*;
 use crate::bpf_insn::{Alu, Cmp, FP, Operand, Size};
 use crate::bpf_link::builder::{Builder, Label};
-use crate::filter::tree::{Nets, Pattern, Prefix, Ranges, Side, Term};
+use crate::filter::tree::{Nets, Pattern, Ranges, Side, Term};
 use crate::model::tcp::{State, Wire};
 use crate::order::{Order, Value};
 
@@ -292,26 +292,4 @@ impl Terms<'_> {
         self.b.goto(yes);
         self.b.place(other);
     }
-}
-
-/// Ports as a table has them: a bit for each, in words of the host.
-pub(super) fn table(ranges: &[(u32, u32)]) -> Vec<u8> {
-    let mut words = vec![0u64; 1024];
-    for (first, last) in ranges {
-        for port in *first..=(*last).min(65535) {
-            if let Some(word) = words.get_mut(port as usize / 64) {
-                *word |= 1 << (port % 64);
-            }
-        }
-    }
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-}
-
-/// The key of a prefix of a set: struct bpf_lpm_trie_key (include/uapi/linux/bpf.h), whose data is the set and the address.
-pub(super) fn key(set: u32, net: &Prefix) -> [u8; 24] {
-    let mut key = [0; 24];
-    (32 + u32::from(net.len)).write(&mut key[..], Order::NATIVE);
-    set.write(&mut key[4..], Order::NATIVE);
-    key[8..].copy_from_slice(&net.first.to_be_bytes());
-    key
 }

@@ -13,7 +13,7 @@ help:
 	@echo 'make test-service  run the service under systemd in QEMU'
 	@echo 'make test-ingest  read the JSON lines with DuckDB and ClickHouse, by their schema (from PyPI)'
 	@echo 'make fuzz     feed what is read from outside with any input (ARGS="--seconds 60")'
-	@echo 'make bench    measure what an event costs this program, and the kernel (as root)'
+	@echo 'make bench    what watching costs, beside other tools and the least possible (as root)'
 	@echo 'make soak     watch memory, descriptors and losses under load for ten minutes (as root)'
 	@echo 'make release  build dist/socket-snoop-x86_64 and dist/socket-snoop-aarch64'
 	@echo 'make install  put the release binary and its service in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
@@ -41,7 +41,7 @@ fuzz:
 	@scripts/fuzz $(ARGS)
 
 bench:
-	@scripts/bench
+	@scripts/bench $(ARGS)
 
 soak:
 	@scripts/soak $(ARGS)

@@ -17,6 +17,7 @@
 .field state            s32 optional        ; since about Linux 4.20
 .field family           u16 optional        ; since Linux 5.12
 .field err              s32 optional        ; since Linux 6.17, which also reports retransmissions that failed
+.field sock.__sk_common.skc_state  u8 optional     ; instead of the state
 .else
 .field socket = arg0.ptr  u64               ; const struct sock *sk
 .field err = arg2.int     s32 u64 optional  ; int err, since Linux 6.17; arg1 is the skb
@@ -42,6 +43,10 @@
     r2 = *(u32 *)(r6 + state)
 .endif
     *(u8 *)(r10 + EV_NEWSTATE) = r2
+.ifdef state
+.else
+    peek(r10 + EV_NEWSTATE, r7 + sock.__sk_common.skc_state, 1)
+.endif
     r1 = 0
     r2 = 0
     r3 = 0

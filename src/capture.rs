@@ -8,6 +8,9 @@ pub mod attach;
 pub mod decoder;
 pub(crate) mod given;
 pub mod loss;
+mod mixes;
+#[cfg(test)]
+mod needs;
 mod programs;
 pub(crate) mod samples;
 mod transport;
@@ -30,7 +33,7 @@ use crate::owner::processes::Processes;
 use crate::perf::Rings;
 use crate::perf::feed::Feed;
 use crate::perf::record::Body;
-use crate::sandbox::{self, Enforced, Mode, Needs, OutputAccess, Pinned};
+use crate::sandbox::{self, Enforced, Mode, Names, Needs, OutputAccess};
 use crate::sys::{self, Errno, time};
 use given::Given;
 use programs::Programs;
@@ -273,10 +276,7 @@ impl Source {
     /// Enters the sandbox; see [`sandbox::enter`]. Also returns the names by which the
     /// log has to be opened from here on, where it has. It fails only if the user
     /// can't be had.
-    pub fn enter_sandbox(
-        &mut self,
-        how: Confinement<'_>,
-    ) -> Result<(Enforced, Option<Pinned>), Error> {
+    pub fn enter_sandbox(&mut self, how: Confinement<'_>) -> Result<(Enforced, Names), Error> {
         let mode = how.mode;
         if let Some(user) = how.user {
             let log = how.outputs.log.as_ref();

@@ -60,6 +60,10 @@ struct Args {
     #[argh(switch)]
     active_only: bool,
 
+    /// a file with a filter, which must match, too; read again on SIGHUP
+    #[argh(option, arg_name = "FILE")]
+    filter_file: Option<String>,
+
     /// show listeners and half-open sockets too (address 0.0.0.0 or ::)
     #[argh(switch)]
     all: bool,
@@ -211,6 +215,8 @@ pub enum LogChoice {
 pub struct Config {
     /// Which events are shown.
     pub filter: Filter,
+    /// The file that a part of that is from.
+    pub filter_file: Option<String>,
     /// What lines there are, and what they hold.
     pub shape: Shape,
     /// Format on standard output.
@@ -437,11 +443,14 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         active_only: args.active_only,
     };
     wants.set(Abilities::ON_CPU, args.on_cpu);
+    let base = filter::of(&flags, &args.filter)?;
     let config = Box::new(Config {
         filter: Filter {
-            expr: filter::of(&flags, &args.filter)?,
+            expr: filter::with_file(args.filter_file.as_deref(), &base)?,
+            base,
             all: args.all,
         },
+        filter_file: args.filter_file,
         shape: Shape {
             on_cpu: args.on_cpu,
             connections: args.connections || args.closed_only,

@@ -7,6 +7,7 @@
 
 mod error;
 pub mod eval;
+mod figures;
 mod flags;
 mod lex;
 pub mod parse;
@@ -27,6 +28,8 @@ use tree::Expr;
 pub struct Filter {
     /// What they must match.
     pub expr: Expr,
+    /// The part of it that is not from a file.
+    pub base: Expr,
     /// Noise too: see [`Event::is_noise`] and [`Event::stays`].
     ///
     /// [`Event::is_noise`]: crate::model::event::Event::is_noise

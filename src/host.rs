@@ -1,6 +1,7 @@
 //! What the host is asked and told outside of BPF: tasks in /proc, clocks and
-//! zones, users, precedence, lockdown.
+//! zones, users, cgroups, precedence, lockdown.
 
+pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod lockdown;
 pub(crate) mod priority;

@@ -18,6 +18,7 @@ mod ended;
 pub mod existing;
 mod history;
 mod parting;
+mod raced;
 mod refused;
 mod request_sock;
 pub(crate) mod resent;
@@ -97,6 +98,8 @@ pub struct Connections {
     /// Those that wait for the kernel's last word on them.
     destroys: Destroys,
     requests: RequestSocks,
+    /// The place of the child that ended last before it was opened.
+    dropped: u32,
     existing: Table,
     history: History,
 }
@@ -108,6 +111,8 @@ pub struct Observed<'a> {
     pub id: SocketId,
     /// The connection.
     pub connection: &'a mut Connection,
+    /// The state that it was in before, as far as that is known.
+    pub state: Option<State>,
     /// At a connection's change to CLOSE: whether the kernel entered TIME_WAIT,
     /// where that can be told.
     pub time_wait: Option<bool>,
@@ -138,6 +143,7 @@ impl Connections {
             ended: VecDeque::new(),
             destroys: Destroys::default(),
             requests: RequestSocks::default(),
+            dropped: 0,
             existing: Table::new(room),
             history: History::new(history),
         }
@@ -205,8 +211,9 @@ impl Connections {
                 self.insert(event, wall)?
             }
         };
+        self.slots[slot as usize].complete(event);
+        self.opened_child(slot, event);
         let connection = &mut self.slots[slot as usize];
-        connection.complete(event);
         let existed = adopt::meet(&mut self.existing, connection, event);
         self.birth_missed = self.birth_missed.saturating_sub(u64::from(existed));
         if let What::State {
@@ -231,6 +238,7 @@ impl Connections {
             }
             _ => None,
         };
+        let state = connection.state();
         let segments = connection.line(event, wall, time_wait);
         Some(Observed {
             id: SocketId {
@@ -238,6 +246,7 @@ impl Connections {
                 number: connection.number,
             },
             connection,
+            state,
             time_wait,
             segments,
         })
@@ -264,6 +273,8 @@ impl Connections {
             return;
         }
         connection.seen |= Seen::ENDED;
+        let raced = self.end_of_child(slot, event.counters.error);
+        let connection = &self.slots[slot as usize];
         // In order, or without a reset: nothing more will come.
         let orderly = match connection.last {
             Some(State::SynSent) => true,
@@ -271,7 +282,7 @@ impl Connections {
             Some(State::FinWait2) => event.counters.fin_received == Some(true),
             _ => false,
         };
-        let now = orderly || !self.tells.contains(Abilities::RESETS_SENT);
+        let now = orderly || !raced && !self.tells.contains(Abilities::RESETS_SENT);
         let ended = Ended {
             slot,
             number: connection.number,

@@ -15,7 +15,7 @@ use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
 use crate::sys::{self, Errno, landlock, seccomp, time};
 use calls::Opening;
-pub use calls::Pinned;
+pub use calls::{Names, Pinned};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{FileStat, fstat};
 use std::ffi::CStr;
@@ -53,11 +53,24 @@ pub struct LogAccess<'a> {
     pub mode: u32,
 }
 
-/// Where lines go.
+/// How the filter's file is opened again.
+#[derive(Clone, Copy, Debug)]
+pub struct FilterAccess<'a> {
+    /// Its folder.
+    pub folder: BorrowedFd<'a>,
+    /// Its name there.
+    pub name: &'a CStr,
+    /// The flags for openat(2), all of them.
+    pub flags: i32,
+}
+
+/// Where lines go, and what says which.
 #[derive(Clone, Debug, Default)]
 pub struct OutputAccess<'a> {
     /// The log to be reopened.
     pub log: Option<LogAccess<'a>>,
+    /// The filter's file to be read again.
+    pub filter: Option<FilterAccess<'a>>,
     /// Sockets that are sent to.
     pub send: Vec<RawFd>,
 }
@@ -200,11 +213,14 @@ fn restrict_files(needs: &Needs<'_>) -> sys::Result<u32> {
             (None, Some(_)) => Allowed::RenameIn(log.folder),
         });
     }
+    if let Some(filter) = &needs.outputs.filter {
+        allowed.push(Allowed::ReadIn(filter.folder));
+    }
     landlock::restrict(&allowed)
 }
 
-/// Returns the log's names, where they are to be used from here on.
-fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
+/// Returns the names that are to be used from here on.
+fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
     seccomp::available()?;
     let mut sealed = Sealed::new()?;
     perf_event::pin(needs.events, &mut sealed)?;
@@ -216,7 +232,14 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
         }),
         None => None,
     };
+    let file = needs.outputs.filter;
+    let name = file.map(|file| sealed.text(file.name)).transpose()?;
     sealed.seal()?;
+    let opening = file.map(|file| Opening {
+        folder: file.folder.as_raw_fd(),
+        flags: file.flags,
+        mode: 0,
+    });
     let log = log.map(|log| Opening {
         folder: log.folder.as_raw_fd(),
         flags: log.flags,
@@ -233,6 +256,7 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
     seccomp::install(&filter::compile(
         &calls::rules(&calls::Granted {
             log: log.zip(pinned),
+            filter: opening.zip(name),
             receive: needs.receive,
             send: &needs.outputs.send,
             kill: needs.kill,
@@ -241,13 +265,16 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Option<Pinned>> {
         refuse,
         kill,
     ))?;
-    Ok(pinned)
+    Ok(Names {
+        log: pinned,
+        filter: name,
+    })
 }
 
 /// Enters the sandbox. What the kernel doesn't offer is left out, and said in
-/// [`Enforced`]. Also returns the log's names, where they have to be used from
-/// here on.
-pub fn enter(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<Pinned>) {
+/// [`Enforced`]. Also returns the names of files that have to be used from here
+/// on.
+pub fn enter(mode: Mode, needs: &Needs<'_>) -> (Enforced, Names) {
     let mut enforced = Enforced {
         mode,
         user: needs.user,
@@ -258,7 +285,7 @@ pub fn enter(mode: Mode, needs: &Needs<'_>) -> (Enforced, Option<Pinned>) {
             landlock: Ok(0),
         },
     };
-    let mut pinned = None;
+    let mut pinned = Names::default();
     if mode != Mode::Off {
         // The C library reads the time zone's file once, at first use.
         time::local(0);

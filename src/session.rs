@@ -10,6 +10,7 @@
 mod judging;
 pub(crate) mod notify;
 mod pace;
+mod reload;
 mod search;
 mod start;
 pub mod view;
@@ -25,7 +26,9 @@ use crate::host::zone;
 use crate::output::log::{self, Care, Log};
 use crate::output::notice::notice;
 use crate::output::{Output, Shape};
+use crate::sandbox::OutputAccess;
 use crate::session::notify::Notify;
+use crate::session::reload::FilterFile;
 use crate::session::view::{View, say_notes};
 use crate::snapshot::broadcast::Broadcasts;
 use crate::snapshot::helper::Helper;
@@ -101,6 +104,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     if let Some(why) = deaf {
         notice(&why);
     }
+    let mut filter = FilterFile::open(config)?;
     let user = config.user.as_deref().map(user::find).transpose()?;
     limits::raise_open_files();
     // While there is nothing that it could inherit.
@@ -147,19 +151,25 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let (enforced, pinned) = source.enter_sandbox(Confinement {
         mode: config.sandbox,
         user,
-        outputs: view.output.access(),
+        outputs: OutputAccess {
+            filter: filter.as_ref().map(FilterFile::access),
+            ..view.output.access()
+        },
         receive: broadcasts.ready().is_some(),
         kill: search.pidfd(),
     })?;
     say_notes(&mut source);
-    view.output.pin(pinned);
+    view.output.pin(pinned.log);
+    if let Some(filter) = &mut filter {
+        filter.pin(pinned.filter);
+    }
     notice(&format!("note: {enforced}"));
     view.output.announced(&opening);
     notify.ready();
     let deadline = config.duration.map(|d| deadline(time::monotonic(), d));
     let room = Room::new(precedence, time::monotonic());
     let mut sources = (&mut source, &mut broadcasts, &mut search);
-    let ears = (&signals, &mut notify);
+    let ears = (&signals, &mut notify, filter.as_ref());
     watch_until(&mut sources, &mut view, &epoll, ears, (deadline, room))?;
     notify.stopping();
 
@@ -180,6 +190,25 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let finished = view.finish(source.lost(), source.processes());
     view.report_refused();
     finished
+}
+
+/// Lets the programs let all through; whether they do.
+fn opened(source: &mut Source) -> bool {
+    match source.open_guard() {
+        Ok(true) => notice(
+            "note: from now on the filter is decided in user space alone: that of the start is \
+             not in force in the kernel any more",
+        ),
+        Ok(false) => {}
+        Err(errno) => {
+            notice(&format!(
+                "warning: the filter is as it was before: what it keeps away in the kernel can't \
+                 be let through (bpf: {errno})"
+            ));
+            return false;
+        }
+    }
+    true
 }
 
 fn deadline(now: u64, after: Duration) -> u64 {
@@ -211,12 +240,14 @@ fn watch_until(
     (source, broadcasts, search): &mut (&mut Source, &mut Broadcasts, &mut Search),
     view: &mut View,
     epoll: &Epoll,
-    (signals, notify): (&Signals, &mut Notify),
+    (signals, notify, filter): (&Signals, &mut Notify, Option<&FilterFile>),
     (deadline, mut room): (Option<u64>, Room),
 ) -> Result<(), Error> {
     let start = time::monotonic();
     let mut losses_at = start;
     let mut pace = Pace::new(start);
+    // The filter that comes into force when all events from before then are taken.
+    let mut new_filter = None;
     let mut events = [EpollEvent::empty(); 16];
     loop {
         let now = time::monotonic();
@@ -255,6 +286,11 @@ fn watch_until(
         if signals.take_hangup() {
             notify.reloading();
             view.output.reopen_log();
+            let new = filter.and_then(|filter| view.read_filter(filter));
+            // What the kernel keeps away by the old one would be missed.
+            new_filter = new
+                .filter(|_| opened(source))
+                .map(|new| (time::monotonic(), new));
             notify.ready();
         }
         notify.settle();
@@ -270,6 +306,9 @@ fn watch_until(
             search.note(event);
             view.take(event, processes)
         });
+        if let Some((_, new)) = new_filter.take_if(|(since, _)| *since <= settled) {
+            view.replace(new, source.processes());
+        }
         pace.looked(now, came, held);
         search.step(source, view, settled);
         view.settle(settled);

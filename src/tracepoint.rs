@@ -116,6 +116,11 @@ impl TraceFs {
 
     /// Reads a tracepoint's id and format.
     pub fn event(&self, group: &str, name: &str) -> Result<Tracepoint, Error> {
+        let since = if name == "tcp_rcv_space_adjust" {
+            18
+        } else {
+            16
+        };
         let read = |file: &str| {
             let path = format!("events/{group}/{name}/{file}");
             read_at(self.root.as_fd(), &path).map_err(|errno| match errno {
@@ -128,9 +133,9 @@ impl TraceFs {
                     Kind::Unsupported,
                     format!("this kernel has no tracepoint {group}:{name} (tracefs has no {path})"),
                 )
-                .advise(
-                    "it needs Linux 4.16 or later, and is hidden under lockdown=confidentiality",
-                ),
+                .advise(format!(
+                    "it needs Linux 4.{since} or later, and is hidden under lockdown=confidentiality"
+                )),
                 _ => Error::new(
                     Kind::Runtime,
                     format!("cannot read tracefs {path}: {errno}"),

@@ -1,5 +1,5 @@
 //! The assembler's instructions: held against llvm-mc, against bytes computed by hand from the kernel's
-//! instruction-set.rst, and against their own text. Mistakes are in tests/assembler_errors.rs, linking in tests/linker.rs.
+//! instruction-set.rst, and against their own text. Mistakes are in tests/assembler_errors/, linking in tests/linker/.
 //!
 //! llvm-mc is `$LLVM_MC` or the one in `PATH`; the set that it is asked for depends on its version. Without it the test
 //! is skipped with a word on standard error, and fails if `CI=true`.

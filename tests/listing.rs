@@ -27,7 +27,7 @@ fn of_formats(folder: &Path) -> Run {
 #[test]
 fn every_hosts_programs_are_listed() {
     let all = formats();
-    assert!(all.len() >= 8);
+    assert!(all.len() >= 14);
     for folder in &all {
         let out = of_formats(folder).arg("-d").run().ok();
         let listing = xlated::listing(&out.stdout);

@@ -106,7 +106,6 @@ fn root_without_capabilities_is_told_which() {
 fn a_bad_command_line_is_one_line_and_code_2() {
     let bad = [
         "--nope",
-        "stray",
         "--pid x",
         "--pid -1",
         "--pid 99999999999",

@@ -40,6 +40,7 @@ fn the_list_of_system_calls_is_the_codes() {
     };
     let all = calls::rules(&Granted {
         log: Some((log, pinned)),
+        filter: Some((log, c"filter")),
         send: &[5],
         receive: true,
         kill: Some(4),

@@ -3,13 +3,14 @@
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
+mod link;
 mod verifier;
 
 use crate::bpf::debug::Debug;
-use crate::bpf::guard::{self, Guard};
+use crate::bpf::guard::Guard;
 use crate::bpf::maps::{Maps, bpf_error, with_memlock};
 use crate::bpf_insn::{Alu, Insn, Operand};
-use crate::bpf_link::{HIDDEN, Host, HostField, Linked, Template, is_member};
+use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
 use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
@@ -113,6 +114,18 @@ pub enum Target<'a> {
 }
 
 impl Target<'_> {
+    /// What it is, and what a program for it takes; empty where all there is here
+    /// has that.
+    fn takes(&self) -> (&'static str, &'static str) {
+        match self {
+            Target::Record(_) => ("tracepoints", ""),
+            Target::Every => ("raw tracepoints", "it takes Linux 4.17 or later"),
+            Target::Arguments(_) | Target::Return(_) => {
+                ("what BTF describes", "it takes Linux 5.5 or later")
+            }
+        }
+    }
+
     fn prog_type(&self) -> ProgType {
         match self {
             Target::Record(_) => ProgType::Tracepoint,
@@ -165,39 +178,7 @@ pub(crate) struct Onto<'a> {
 /// What stands for it in the programs.
 const GUARD: &str = "helper.guard";
 
-impl Onto<'_> {
-    /// Completes a template, with the filter in its places.
-    pub(crate) fn link(&self, template: &mut Template) -> Result<Linked, Error> {
-        if let Some(guard) = self.guard.filter(|_| template.wants_filter()) {
-            let whole = template.with(guard.parts());
-            *template = whole.ok_or_else(|| {
-                Error::new(
-                    Kind::Runtime,
-                    "the filter has a part missing: please report this",
-                )
-            })?;
-        }
-        let linked = template.linked(self).map_err(|why| {
-            let on = format!("{}:{}", template.group, template.event);
-            let what = format!("cannot use tracepoint {on} of this kernel: {why}");
-            Error::new(Kind::Unsupported, what)
-        })?;
-        let len = linked.insns.len();
-        if self.guard.is_some() && len > guard::MOST {
-            let what = format!(
-                "the filter is too long: the program {} has {len} instructions with it, and may have {}",
-                template.name,
-                guard::MOST
-            );
-            let advice = "put ports and networks into braces: however many, they take no more room";
-            return Err(Error::new(Kind::Usage, what).advise(advice));
-        }
-        Ok(linked)
-    }
-}
-
-impl Target<'_> {
-    /// Where a program for this target finds a field: in the record, among the
+/// Where a program for this target finds a field: in the record, among the
     /// arguments, or as a member of a kernel structure.
     pub fn find(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
         match self {
@@ -361,14 +342,7 @@ impl Program {
                         Err(_) => break log,
                     }
                 };
-                Err(Error::new(
-                    Kind::Refused,
-                    format!(
-                        "the kernel refused the program {name} (bpf: {errno}): {}",
-                        verifier::line(&log)
-                    ),
-                )
-                .advise("please report this kernel"))
+                Err(verifier::refusal(name, target.takes(), errno, &log))
             }
         }
     }
@@ -416,7 +390,7 @@ impl Program {
 
 /// What must be there for each part of an event, which may be told by several
 /// mixes of members; see bpf-asm/.
-const PARTS: [(Abilities, &[&str]); 19] = [
+pub(crate) const PARTS: [(Abilities, &[&str]); 19] = [
     (Abilities::CARDS, &["helper.cards"]),
     (Abilities::LOCK, &["sock.sk_lock.owned"]),
     (

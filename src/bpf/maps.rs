@@ -309,13 +309,17 @@ impl Maps {
         self.guarded.as_ref().map(|guarded| &guarded.guard)
     }
 
-    /// From here on the programs let through what the user's filter refuses.
-    pub(crate) fn open_guard(&self) -> sys::Result<()> {
+    /// From here on the programs let through what the user's filter refuses;
+    /// whether they did not before.
+    pub(crate) fn open_guard(&self) -> sys::Result<bool> {
         let mut maps = self.guarded.iter().flat_map(|guarded| &guarded.maps);
-        match maps.find(|(name, _)| *name == OPEN) {
-            Some((_, map)) => map.update(&[0; 4], &1u32.to_ne_bytes(), Update::Any),
-            None => Ok(()),
-        }
+        let Some((_, map)) = maps.find(|(name, _)| *name == OPEN) else {
+            return Ok(false);
+        };
+        let (mut was, open) = ([0; 4], 1u32.to_ne_bytes());
+        map.lookup(&[0; 4], &mut was)?;
+        map.update(&[0; 4], &open, Update::Any)?;
+        Ok(was != open)
     }
 
     /// What the programs count.

@@ -12,6 +12,7 @@ use crate::bpf::tally::Tally;
 use crate::bpf_link::Template;
 use crate::btf::Btf;
 use crate::capture::given::Given;
+use crate::capture::mixes::first_taken;
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
 use crate::programs::{self, Assembled, Name};
@@ -109,9 +110,12 @@ pub fn by_tracefs(maps: &Maps, cpus: &[u32], wants: Abilities) -> Result<Loaded,
             members: None,
             may: counts,
         };
-        if let Ok(program) = attach(programs::DESTROY, bare) {
-            loaded.push(program);
-            loaded.given.gain(Abilities::DESTROYS);
+        match attach(programs::DESTROY, bare) {
+            Ok(program) => {
+                loaded.push(program);
+                loaded.given.gain(Abilities::DESTROYS);
+            }
+            Err(why) => loaded.given.no_counters(why),
         }
     }
     match counts.is_empty() {
@@ -179,29 +183,18 @@ fn all(
     if which == RECORD {
         may |= Abilities::USERS;
     }
-    // What the verifier does not take costs detail, not the run.
-    let mut mixes = [
-        (btf.ok(), Abilities::CGROUP),
-        (None, Abilities::CGROUP),
-        (None, Abilities::empty()),
-    ]
-    .into_iter();
-    let mut refused = None;
-    let (extras, first) = loop {
-        let Some((members, cgroup)) = mixes.next() else {
-            let none = || Error::new(Kind::Refused, "no program can be loaded");
-            return Err(refused.unwrap_or_else(none));
-        };
-        let extras = Extras {
-            members,
-            may: may | cgroup,
-        };
-        match attach(REQUIRED[0][which], extras) {
-            Ok(first) => break (extras, first),
-            Err(why) if why.kind() == Kind::Refused => refused = refused.or(Some(why)),
-            Err(why) => return Err(refused.unwrap_or(why)),
-        }
+    let state = |members, cgroup| {
+        let may = may | cgroup;
+        attach(REQUIRED[0][which], Extras { members, may })
     };
+    let taken = first_taken(btf.ok(), &state)?;
+    let (extras, first) = (
+        Extras {
+            members: taken.members,
+            may: may | taken.cgroup,
+        },
+        taken.made,
+    );
     let mut loaded = Loaded::default();
     loaded.given.gain(first.0.reads());
     loaded.push(first);
@@ -217,7 +210,7 @@ fn all(
             Err(why) => loaded.given.lack(ability, why),
         }
     }
-    let why = refused.as_ref().or(btf.err());
+    let why = taken.without_members.as_ref().or(btf.err());
     let unseen = match (extras.members, why) {
         _ if !wants.contains(Abilities::ACCEPTS) => None,
         (Some(btf), _) => match accepts(programs, btf, maps, extras) {
@@ -252,6 +245,9 @@ fn all(
         loaded.given.lack(Abilities::ACCEPTS, why);
     }
     loaded.untold(wants, why);
+    if let Some(why) = taken.without_cgroup {
+        loaded.given.lack(Abilities::CGROUP, why);
+    }
     Ok(loaded)
 }
 
@@ -382,11 +378,6 @@ impl Loaded {
                 ),
             };
             self.given.lack(ability, error);
-        }
-        if !self.given.has(Abilities::CGROUP) {
-            let what = "this kernel knows no cgroups (CONFIG_CGROUPS)";
-            let error = Error::new(Kind::Unsupported, what);
-            self.given.lack(Abilities::CGROUP, error);
         }
     }
 }

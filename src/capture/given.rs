@@ -32,6 +32,19 @@ impl Given {
         }
     }
 
+    /// What a connection has counted is not told when its socket is destroyed either,
+    /// for this reason, which is the last.
+    pub(super) fn no_counters(&mut self, why: Error) {
+        let why = match why.is_limit() {
+            true => why,
+            false => why.advise("it takes BTF, or Linux 4.18 or later"),
+        };
+        let mut lacks = self.lacks.iter_mut();
+        if let Some((_, last)) = lacks.find(|(of, _)| *of == Abilities::COUNTERS) {
+            *last = why;
+        }
+    }
+
     /// All that there is.
     pub fn abilities(&self) -> Abilities {
         self.has
@@ -78,6 +91,17 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::sys::Errno;
+
+    #[test]
+    fn the_last_way_to_the_counters_is_said() {
+        let mut given = Given::default();
+        let error = |why: &str| Error::new(Kind::Unsupported, why);
+        given.lack(Abilities::COUNTERS, error("no BTF"));
+        given.no_counters(error("no cookie"));
+        let said = given.why_not(Abilities::COUNTERS).map(Error::to_string);
+        let last = "no cookie; it takes BTF, or Linux 4.18 or later";
+        assert_eq!(said.as_deref(), Some(last));
+    }
 
     #[test]
     fn only_limits_are_said_and_each_once() {

@@ -77,8 +77,7 @@ impl Way for Programs {
     }
 
     fn open_guard(&self) -> sys::Result<bool> {
-        self.maps.open_guard()?;
-        Ok(self.maps.guard().is_some())
+        self.maps.open_guard()
     }
 
     fn try_losses(&self, connect: Option<&Ring>) -> sys::Result<()> {

@@ -32,6 +32,16 @@ const OPTIONAL: [(Abilities, Name); 3] = [
     (Abilities::RESETS_RECEIVED, programs::RESET_RECEIVED),
 ];
 
+/// What no sample tells.
+pub(super) const UNTOLD: [Abilities; 6] = [
+    Abilities::ACCEPTS,
+    Abilities::NETNS,
+    Abilities::PARENT,
+    Abilities::CGROUP,
+    Abilities::SOCKET_ERROR,
+    Abilities::COUNTERS,
+];
+
 /// What turns samples into events.
 #[derive(Debug)]
 pub(super) struct Sampler {
@@ -67,9 +77,7 @@ impl Sampler {
         for (ability, template) in OPTIONAL {
             given.note(ability, add(template).err());
         }
-        if add(programs::DESTROY).is_ok() {
-            given.gain(Abilities::DESTROYS);
-        }
+        given.note(Abilities::DESTROYS, add(programs::DESTROY).err());
         let rings = Rings::open(buffer, Feed::tracepoints(ids, decoder.longest()))?;
         // What becomes of tasks is recorded already.
         let tasks = Tasks::open();
@@ -97,21 +105,16 @@ impl Sampler {
         }
         // How often it was passed by is asked of each tracepoint.
         given.gain(Abilities::MISSES);
-        for ability in [
-            Abilities::ACCEPTS,
-            Abilities::NETNS,
-            Abilities::PARENT,
-            Abilities::CGROUP,
-            Abilities::SOCKET_ERROR,
-            Abilities::COUNTERS,
-            wants & Abilities::READS,
-        ] {
+        for ability in UNTOLD.into_iter().chain([wants & Abilities::READS]) {
             if ability.is_empty() {
                 continue;
             }
             let why = "perf samples do not tell it";
             let error = Error::new(Kind::Unsupported, why).advise("allow bpf(2)");
             given.lack(ability, error);
+        }
+        if let Some(why) = given.why_not(Abilities::DESTROYS).cloned() {
+            given.no_counters(why);
         }
         given
     }

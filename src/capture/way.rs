@@ -53,7 +53,7 @@ pub(super) trait Way: fmt::Debug {
     /// Takes that back: it had gone already.
     fn forget_listener(&self, _listener: &Listener) {}
 
-    /// From here on no event is kept away; whether any was.
+    /// From here on no event is kept away; whether any was until now.
     fn open_guard(&self) -> sys::Result<bool> {
         Ok(false)
     }

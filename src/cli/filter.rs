@@ -4,11 +4,15 @@
 
 use crate::error::{Error, Kind};
 use crate::filter::eval::Judge;
-use crate::filter::parse::parse;
+use crate::filter::parse::{LENGTH, parse};
 use crate::filter::tree::Expr;
 use crate::filter::{Flags, Mistake, Names};
-use crate::host::user;
+use crate::host::{cgroup, user};
+use crate::model::text::printable;
+use crate::sys::Errno;
 use nix::sys::statfs::{FsType, statfs};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
 /// The file system of namespaces (include/uapi/linux/magic.h).
@@ -23,12 +27,12 @@ impl Names for Host {
         found.map_err(|error| error.why().to_string())
     }
 
-    fn cgroup(&self, _: &str) -> Result<u64, String> {
-        Err("no cgroup of version 2 has this path".into())
+    fn cgroup(&self, path: &str) -> Result<u64, String> {
+        cgroup::find(path).ok_or_else(|| "no cgroup of version 2 has this path".into())
     }
 
     fn netns(&self, path: &str) -> Result<u32, String> {
-        let kind = statfs(path).map_err(|errno| crate::sys::Errno::from(errno).to_string())?;
+        let kind = statfs(path).map_err(|errno| Errno::from(errno).to_string())?;
         let inode = std::fs::metadata(path).map(|file| file.ino());
         let inode = inode.ok().and_then(|inode| u32::try_from(inode).ok());
         let of_namespaces = kind.filesystem_type() == FsType(NSFS_MAGIC as _);
@@ -38,25 +42,81 @@ impl Names for Host {
     }
 }
 
-/// An error of a mistake in a filter.
-fn usage(mistake: &Mistake, text: &str) -> Error {
-    let shown = mistake.show(text, None);
-    Error::new(Kind::Usage, shown + "\n  see socket-snoop --help filter")
+/// Names as they were at the start, for who can't ask any more.
+pub(crate) struct Held {
+    passwd: Vec<u8>,
 }
 
-/// Checks that an expression can be judged by.
-fn checked(expr: Expr) -> Result<Expr, Error> {
+impl Held {
+    /// As they are now.
+    pub(crate) fn now() -> Held {
+        Held {
+            passwd: user::passwd().unwrap_or_default(),
+        }
+    }
+}
+
+impl Names for Held {
+    fn user(&self, name: &str) -> Result<u32, String> {
+        let found = user::look_up(&self.passwd, name).map(|user| user.uid);
+        found.ok_or_else(|| "no user had this name at the start: give its number".into())
+    }
+
+    fn cgroup(&self, _: &str) -> Result<u64, String> {
+        Err("this can't be looked up in the sandbox: give its id, by ls -di PATH".into())
+    }
+
+    fn netns(&self, _: &str) -> Result<u32, String> {
+        Err("this can't be looked up in the sandbox: give its number, by ls -Li FILE".into())
+    }
+}
+
+/// An expression that a text stands for, with what must match, too; else what is
+/// wrong. `file` is where the text is from.
+fn read(text: &str, file: Option<&str>, base: &Expr, names: &dyn Names) -> Result<Expr, String> {
+    let expr = parse(text, names).map_err(|mistake: Mistake| mistake.show(text, file))?;
+    let expr = Expr::and([base.clone(), expr]);
     match Judge::new(&expr) {
         Ok(_) => Ok(expr),
-        Err(why) => Err(Error::new(Kind::Usage, format!("filter: {why}"))),
+        Err(why) => Err(["filter: ", why].concat()),
     }
+}
+
+fn usage(why: String) -> Error {
+    Error::new(Kind::Usage, why + "\n  see socket-snoop --help filter")
 }
 
 /// What the command line asks for.
 pub(super) fn of(flags: &Flags, words: &[String]) -> Result<Expr, Error> {
-    let text = words.join(" ");
-    let expr = parse(&text, &Host).map_err(|mistake| usage(&mistake, &text))?;
-    checked(Expr::and([flags.expr(), expr]))
+    read(&words.join(" "), None, &flags.expr(), &Host).map_err(usage)
+}
+
+/// The same with what is in a file, too; else what is wrong with that.
+pub(crate) fn of_file(
+    path: &str,
+    text: &[u8],
+    base: &Expr,
+    names: Option<&dyn Names>,
+) -> Result<Expr, String> {
+    match std::str::from_utf8(text) {
+        Ok(text) => read(text, Some(path), base, names.unwrap_or(&Host)),
+        Err(_) => Err([&printable(path), ": the filter is not valid UTF-8"].concat()),
+    }
+}
+
+/// What the command line and this file ask for.
+pub(super) fn with_file(path: Option<&str>, base: &Expr) -> Result<Expr, Error> {
+    let Some(path) = path else {
+        return Ok(base.clone());
+    };
+    let mut text = Vec::new();
+    let file = File::open(path).map(|file| file.take(LENGTH as u64 + 1));
+    if let Err(error) = file.and_then(|mut file| file.read_to_end(&mut text)) {
+        let (shown, errno) = (printable(path), Errno::from_io(&error));
+        let why = format!("cannot read the filter {shown}: {errno}");
+        return Err(Error::new(Kind::Usage, why));
+    }
+    of_file(path, &text, base, None).map_err(usage)
 }
 
 /// What a filter can ask for.

@@ -199,6 +199,18 @@ impl Judge {
         self.records || names(&self.node)
     }
 
+    /// Whether it asks for cgroups.
+    pub fn asks_for_cgroups(&self) -> bool {
+        fn asks(expr: &Expr) -> bool {
+            match expr {
+                Expr::Term(_, term) => matches!(term, Term::Cgroup(_) | Term::Container(_)),
+                Expr::And(parts) | Expr::Or(parts) => parts.iter().any(asks),
+                Expr::All | Expr::None => false,
+            }
+        }
+        self.parts.iter().any(asks)
+    }
+
     /// Whether it asks for owners.
     pub fn asks_for_owners(&self) -> bool {
         self.owners

@@ -4,13 +4,14 @@
 //! namespace's) is asked once, here, by [`Names`]; an expression holds numbers.
 
 use super::error::Mistake;
+use super::figures::{Net, SIZES, TIMES, digits, end, figure, net, number, ports};
 use super::lex::Compare;
 use super::tree::{Expr, Measure, Nets, Pattern, Ranges, Side, Term};
 use super::words;
 use crate::model::event::COMM_LEN;
 use crate::model::tcp::Wire;
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 /// Who knows what the names of this host stand for. What can't be told is an
@@ -114,90 +115,6 @@ impl Head {
     }
 }
 
-fn digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-fn number(text: &str) -> Option<u32> {
-    digits(text).then(|| text.parse().ok())?
-}
-
-/// From where to where a port or several of them are.
-fn ports(text: &str) -> Option<(u32, u32)> {
-    let one = |text: &str| match digits(text) {
-        true => text.parse().ok(),
-        false => words::service(text),
-    };
-    let same = one(text).map(|port| (port, port));
-    let range = || {
-        let (first, last) = text.split_once('-')?;
-        Some((one(first)?, one(last)?))
-    };
-    let (first, last) = same.or_else(range)?;
-    (first <= last).then_some((first.into(), last.into()))
-}
-
-/// An IPv4 address of which the last numbers may be missing, and how many bits
-/// there are.
-fn partial(text: &str) -> Option<(Ipv4Addr, u8)> {
-    let mut octets = [0; 4];
-    let mut count = 0;
-    for part in text.split('.') {
-        *octets.get_mut(count)? = part.parse().ok().filter(|_| digits(part))?;
-        count += 1;
-    }
-    Some((octets.into(), count as u8 * 8))
-}
-
-/// An address with the number of bits that count.
-type Net = (IpAddr, u8);
-
-fn net(text: &str, short: bool) -> Option<Net> {
-    let (addr, len) = match text.split_once('/') {
-        Some((addr, len)) => (addr, Some(number(len)?)),
-        None => (text, None),
-    };
-    let bare = addr.strip_prefix('[').and_then(|a| a.strip_suffix(']'));
-    let (addr, bits) = match bare.unwrap_or(addr).parse::<Ipv6Addr>() {
-        Ok(v6) => (IpAddr::V6(v6), 128),
-        Err(_) => {
-            let (v4, bits) = partial(addr)?;
-            if bits < 32 && !short && len.is_none() {
-                return None;
-            }
-            (IpAddr::V4(v4), bits)
-        }
-    };
-    let most = if addr.is_ipv4() { 32 } else { 128 };
-    let len = len.unwrap_or(bits.into());
-    (len <= most).then_some((addr, len as u8))
-}
-
-/// An end as ss writes it: address or network, and ports, each unless it is `*`
-/// or missing.
-fn end(text: &str) -> Option<(Option<Net>, Option<(u32, u32)>)> {
-    let (addr, port) = match text.rfind([':', ']']) {
-        // The last of several without brackets is the address's own.
-        Some(at) if text[at..].starts_with(':') => {
-            let (addr, port) = (&text[..at], &text[at + 1..]);
-            match addr.contains(':') && !addr.contains(']') {
-                true => (text, None),
-                false => (addr, Some(port)),
-            }
-        }
-        _ => (text, None),
-    };
-    let addr = match addr {
-        "" | "*" if port.is_some() || addr == "*" => None,
-        addr => Some(net(addr, false)?),
-    };
-    let port = match port {
-        None | Some("*") => None,
-        Some(port) => Some(ports(port)?),
-    };
-    Some((addr, port))
-}
-
 /// The numbers that compare so with one.
 fn compared(compare: Compare, (first, last): (u64, u64), most: u64) -> Option<(u64, u64)> {
     match compare {
@@ -209,50 +126,10 @@ fn compared(compare: Compare, (first, last): (u64, u64), most: u64) -> Option<(u
     }
 }
 
-/// The same of a number whose values are compared by one that lies between
-/// `first` and `last`, which are one apart where it is no whole number.
+/// Whether it asks for an order.
 fn is_order(compare: Option<Compare>) -> bool {
     !matches!(compare, None | Some(Compare::Equal | Compare::NotEqual))
 }
-
-/// A figure with a unit: at most and at least so many of the base unit, where it
-/// isn't a whole number of them. `units` has each with the base units in it.
-fn figure(text: &str, units: &[(&str, u64)], base: u64) -> Option<(u64, u64)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (figure, unit) = text.split_at(end);
-    let (whole, fraction) = figure.split_once('.').unwrap_or((figure, ""));
-    if !digits(whole) || fraction.len() > 9 || figure.ends_with('.') {
-        return None;
-    }
-    let mut units = units.iter();
-    let (_, scale) = units.find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
-    let parts: u128 = 10u128.pow(fraction.len() as u32);
-    let all: u128 = [whole, fraction].concat().parse().ok()?;
-    // In billionths at most: no overflow below 2^64 of the largest unit.
-    let (all, parts) = (all.checked_mul((*scale).into())?, parts * u128::from(base));
-    let (floor, ceiling) = (all / parts, all.div_ceil(parts));
-    Some((floor.try_into().ok()?, ceiling.try_into().ok()?))
-}
-
-const TIMES: &[(&str, u64)] = &[
-    ("ns", 1),
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("min", 60_000_000_000),
-    ("h", 3_600_000_000_000),
-];
-
-const SIZES: &[(&str, u64)] = &[
-    ("", 1),
-    ("B", 1),
-    ("K", 1 << 10),
-    ("M", 1 << 20),
-    ("G", 1 << 30),
-    ("T", 1 << 40),
-];
 
 fn measure(what: Measure, compare: Compare, value: &Value<'_>) -> Result<Expr, Mistake> {
     let text = std::str::from_utf8(&value.text).unwrap_or("");

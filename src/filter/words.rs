@@ -83,54 +83,16 @@ pub(super) const STARTS: &[(&str, Start)] = &[
 ];
 
 /// tcpdump's words that ask for what only packets have.
-const PACKETS: &[&str] = &[
-    "less",
-    "greater",
-    "len",
-    "ether",
-    "vlan",
-    "mpls",
-    "pppoed",
-    "pppoes",
-    "geneve",
-    "vxlan",
-    "gateway",
-    "broadcast",
-    "multicast",
-    "proto",
-    "protochain",
-    "ifname",
-    "on",
-    "wlan",
-    "type",
-    "subtype",
-    "llc",
-    "decnet",
-    "iso",
-    "clnp",
-    "esis",
-    "isis",
-    "atm",
-    "lane",
-    "vpi",
-    "vci",
-    "fddi",
-    "tr",
-    "slip",
-    "ppp",
-    "link",
-    "byte",
-    "addr1",
-    "addr2",
-    "ra",
-    "ta",
-];
+const PACKETS: &str = "less greater len ether vlan mpls pppoed pppoes geneve vxlan gateway \
+    broadcast multicast proto protochain ifname wlan type subtype llc decnet iso clnp esis isis \
+    atm lane vpi vci fddi tr slip ppp link byte";
 
 /// Its words for what is not TCP.
-const OTHERS: &[&str] = &[
-    "udp", "icmp", "icmp6", "arp", "rarp", "sctp", "igmp", "igrp", "ah", "esp", "pim", "vrrp",
-    "carp", "stp", "dccp", "mptcp",
-];
+const OTHERS: &str = "udp icmp icmp6 arp rarp sctp igmp igrp ah esp pim vrrp carp stp dccp mptcp";
+
+fn is_in(words: &str, word: &str) -> bool {
+    words.split_ascii_whitespace().any(|known| known == word)
+}
 
 /// Why a word that others know can't be asked for here, if it is one.
 pub(super) fn refused(word: &str) -> Option<&'static str> {
@@ -138,12 +100,10 @@ pub(super) fn refused(word: &str) -> Option<&'static str> {
         return Some("is written as a length here: net 10.0.0.0/8");
     }
     let base = word.split(['[', '.']).next().unwrap_or(word);
-    if PACKETS.contains(&word) || word.contains('[') && !word.starts_with('[') && base != "port" {
+    if is_in(PACKETS, word) || word.contains('[') && !word.starts_with('[') && base != "port" {
         return Some("needs packets, and no packets are seen here: only what becomes of sockets");
     }
-    OTHERS
-        .contains(&base)
-        .then_some("is not TCP, and only TCP sockets are seen here")
+    is_in(OTHERS, base).then_some("is not TCP, and only TCP sockets are seen here")
 }
 
 /// The kinds of events.
@@ -178,10 +138,11 @@ pub(super) fn causes() -> impl Iterator<Item = &'static str> {
     Cause::ALL.iter().map(|cause| cause.name())
 }
 
-/// Those that are no orderly end; one that can't be told is not known to be such.
+/// Those that are no orderly end. One that can't be told is not known to be such, and
+/// what never was a connection has not failed.
 pub(super) fn failures() -> u16 {
     use Cause::*;
-    let orderly = [ClosedByUs, ClosedByPeer, ClosedByBoth, Unknown];
+    let orderly = [ClosedByUs, ClosedByPeer, ClosedByBoth, Duplicate, Unknown];
     let failures = Cause::ALL.iter().filter(|cause| !orderly.contains(cause));
     failures.map(|cause| 1 << *cause as u8).sum()
 }

@@ -28,9 +28,8 @@ pub struct User {
 /// The user of this name or number. A number need not be in /etc/passwd: its
 /// group is then of the same number.
 pub(crate) fn find(who: &str) -> Result<User, Error> {
-    let mut text = Vec::new();
-    let read = File::open(PASSWD).and_then(|file| file.take(LIMIT).read_to_end(&mut text));
-    if let Some(user) = look_up(&text, who) {
+    let read = passwd();
+    if let Some(user) = look_up(read.as_deref().unwrap_or_default(), who) {
         return Ok(user);
     }
     let shown = printable(who);
@@ -44,6 +43,14 @@ pub(crate) fn find(who: &str) -> Result<User, Error> {
     Err(Error::new(Kind::Usage, why).advise("give the number of a user"))
 }
 
+/// The text of /etc/passwd.
+pub(crate) fn passwd() -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let file = File::open(PASSWD)?;
+    file.take(LIMIT).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// A number that stands for a user: not that of nobody at all (-1).
 fn number(text: &[u8]) -> Option<u32> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
@@ -51,7 +58,8 @@ fn number(text: &[u8]) -> Option<u32> {
     text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
-fn look_up(passwd: &[u8], who: &str) -> Option<User> {
+/// The user of this name or number in that text.
+pub(crate) fn look_up(passwd: &[u8], who: &str) -> Option<User> {
     let wanted = number(who.as_bytes());
     let users = passwd.split(|&b| b == b'\n').filter_map(|line| {
         // passwd(5): name, password, user, group.

@@ -53,6 +53,8 @@ pub(crate) struct Facts {
     /// Whether it was in a listener's queue and no process ever had it; `None`
     /// where that can't be told.
     pub queued: Option<bool>,
+    /// It left SYN_RECV, and another child of the same ends began beside it.
+    pub raced: bool,
     /// It had a local port.
     pub has_port: bool,
     /// `sk_err` at that moment, 0 for none.
@@ -153,7 +155,11 @@ type Rule = (Cause, fn(&Facts) -> bool);
 
 /// The first rule that holds decides. Kernel functions are those of v6.12 in
 /// net/ipv4/, and are alike since 4.16 unless a version is given.
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
+    // inet_ehash_nolisten(), of the second of two: no process, no reset.
+    (Cause::Duplicate, |f| {
+        f.raced && f.reset_sent.is_none() && !f.reset_received && matches!(f.error, None | Some(0))
+    }),
     // tcp_rcv_state_process(): our FIN is acknowledged, whatever error an ICMP
     // message has left before (IP_RECVERR; tcp_v4_err()). Only tcp_fin() in
     // ESTABLISHED leads to CLOSE_WAIT, so the peer's came first.

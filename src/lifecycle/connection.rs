@@ -89,6 +89,8 @@ bitflags! {
         const OWNED = 1 << 13;
         /// That it was opened.
         const ESTABLISHED = 1 << 14;
+        /// That it is another one's second socket.
+        const RACED = 1 << 15;
     }
 }
 
@@ -323,14 +325,6 @@ impl Connection {
         packed::each_state(kept, see);
     }
 
-    /// All that [`Connection::each_state`] hands out.
-    #[cfg(test)]
-    pub fn states(&self) -> Vec<(State, u64)> {
-        let mut all = Vec::new();
-        self.each_state(&mut |state, sum| all.push((state, sum)));
-        all
-    }
-
     fn entered(&self, state: State) -> Option<u64> {
         let mut all = self.kept().iter();
         all.find(|t| t.state() == Some(state)).map(|t| t.since())
@@ -378,8 +372,9 @@ impl Connection {
     }
 
     /// The state it is in, as far as it is known.
-    fn state(&self) -> Option<State> {
-        self.kept().last().and_then(|t| t.state()).or(self.before)
+    pub(super) fn state(&self) -> Option<State> {
+        let last = self.kept().last().and_then(|t| t.state());
+        last.or(self.before).filter(|_| self.more == 0)
     }
 
     /// Takes what is better known now than before.

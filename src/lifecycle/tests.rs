@@ -52,6 +52,30 @@ fn a_client_without_a_port_belongs_to_the_rest() {
     assert_eq!(times, [0, MS, 2 * MS, 3 * MS, 4 * MS]);
 }
 
+/// Records before Linux 4.20 do not say in which state a segment is sent again.
+#[test]
+fn the_state_of_a_connection_is_known() {
+    let again = What::Retransmit {
+        state: None,
+        error: None,
+        total: None,
+    };
+    let state_of = |table: &mut Connections| {
+        let event = Event {
+            what: again,
+            ..closed(7)
+        };
+        table.observe(&event, 0).expect("room").state
+    };
+    let mut table = Connections::new(10, 10, 0, ALL);
+    assert_eq!(state_of(&mut table), None);
+    feed(&mut table, &opened(7));
+    assert_eq!(state_of(&mut table), Some(State::SynSent));
+    let answered = state(2, 7, State::SynSent, State::Established, (1, 80));
+    feed(&mut table, &answered);
+    assert_eq!(state_of(&mut table), Some(State::Established));
+}
+
 #[test]
 fn an_address_used_again_is_another_connection() {
     let mut table = Connections::new(10, 10, 0, ALL);

@@ -96,7 +96,7 @@ pub struct Totals {
 impl Totals {
     /// Counts a connection: when it has ended, and at the end of the run.
     pub(super) fn add(&mut self, connection: &Connection) {
-        if connection.is_listener() {
+        if connection.is_listener() || connection.cause() == Some(Cause::Duplicate) {
             return;
         }
         self.opened += u64::from(connection.began());

@@ -86,6 +86,7 @@ impl Connections {
         Facts {
             from,
             queued: queued(from, connection, counters, tells.contains(Abilities::LOCK)),
+            raced: connection.seen.contains(Seen::RACED),
             has_port: connection.local().port != 0,
             error: counters.error,
             acknowledged: acknowledged(counters),

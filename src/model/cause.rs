@@ -29,13 +29,15 @@ pub enum Cause {
     ClosedByBoth,
     /// It waited for its accept until the listener was closed.
     NeverAccepted,
+    /// It never was one: the kernel dropped the second socket of one handshake.
+    Duplicate,
     /// It can't be told.
     Unknown,
 }
 
 impl Cause {
     /// All of them; each is at the place of its number.
-    pub const ALL: [Cause; 12] = [
+    pub const ALL: [Cause; 13] = [
         Cause::Refused,
         Cause::GivenUp,
         Cause::TimedOut,
@@ -47,6 +49,7 @@ impl Cause {
         Cause::ClosedByUs,
         Cause::ClosedByBoth,
         Cause::NeverAccepted,
+        Cause::Duplicate,
         Cause::Unknown,
     ];
 
@@ -64,6 +67,7 @@ impl Cause {
             Cause::ClosedByUs => "closed_by_us",
             Cause::ClosedByBoth => "closed_by_both",
             Cause::NeverAccepted => "never_accepted",
+            Cause::Duplicate => "duplicate",
             Cause::Unknown => "unknown",
         }
     }
@@ -82,6 +86,7 @@ impl Cause {
             Cause::ClosedByUs => "closed by us",
             Cause::ClosedByBoth => "closed by both",
             Cause::NeverAccepted => "never accepted",
+            Cause::Duplicate => "a second socket of one handshake",
             Cause::Unknown => "closed for an unknown reason",
         }
     }

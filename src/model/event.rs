@@ -167,7 +167,8 @@ pub enum What {
     },
     /// A segment was sent again, or failed to be.
     Retransmit {
-        /// The socket's state, where the kernel says it (4.20 and later).
+        /// The socket's state, where the kernel says it (4.20 and later, or by
+        /// BTF), or its connection is known to be in it.
         state: Option<State>,
         /// Why it could not be sent: a positive errno. `None` where it was
         /// sent, or where the kernel doesn't tell (before 6.17).

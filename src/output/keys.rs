@@ -184,7 +184,7 @@ keys! {
     TCP_STATE_NEW Text "tcp.state.new", TCP_STATE, 0,
         "the state entered";
     TCP_STATE_CURRENT Text "tcp.state.current", 0, RETRANSMISSIONS,
-        "the state it was in, where the kernel says so";
+        "the state it was in, where the kernel says so or events before it";
     TCP_TIME_WAIT Boolean "tcp.time_wait", 0, TCP_STATE | CONNECTION,
         "whether the kernel went to TIME_WAIT at the change to `CLOSE`: inferred, absent where it can't be told";
     TCP_RETRANSMIT_SEGMENTS Number "tcp.retransmit.segments", 0, TCP_RETRANSMIT,

@@ -161,6 +161,7 @@ impl Output {
         let console = self.console.sink().and_then(Sink::socket);
         OutputAccess {
             log: self.log.as_ref().map(Log::access),
+            filter: None,
             send: console.into_iter().chain(notice::prepare()).collect(),
         }
     }
@@ -170,6 +171,12 @@ impl Output {
         if let (Some(log), Some(pinned)) = (&mut self.log, pinned) {
             log.pin(pinned);
         }
+    }
+
+    /// From here on there are classic lines for connections that have ended, too, or
+    /// not.
+    pub fn show_connections(&mut self, shown: bool) {
+        self.formats.classic.shape.connections = shown;
     }
 
     /// Whether there is a line on standard output now that was not there before.

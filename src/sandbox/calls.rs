@@ -20,6 +20,15 @@ pub struct Pinned {
     pub older: Option<&'static CStr>,
 }
 
+/// The names of files, in memory that can't be changed any more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names {
+    /// The log's.
+    pub log: Option<Pinned>,
+    /// That of the filter's file.
+    pub filter: Option<&'static CStr>,
+}
+
 /// How files in a folder may be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
@@ -46,6 +55,8 @@ impl Opening {
 pub struct Granted<'a> {
     /// How the log is opened, and its names in sealed memory.
     pub log: Option<(Opening, Pinned)>,
+    /// The same of the filter's file, whose name is in sealed memory, too.
+    pub filter: Option<(Opening, &'static CStr)>,
     /// Whether sockets are received from.
     pub receive: bool,
     /// Sockets that are sent to.
@@ -143,6 +154,11 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
             #[cfg(target_arch = "riscv64")]
             allow(libc::SYS_renameat2, &[&names[..], &[Is(4, 0)]].concat());
         }
+    }
+    // The filter's file, to be read again.
+    if let Some((filter, name)) = granted.filter {
+        let [folder, flags, mode] = filter.checks();
+        allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]);
     }
     // The end of the search's helper.
     if let Some(pidfd) = granted.kill {

@@ -7,6 +7,7 @@
 
 use crate::filter::eval::{Around, Figures, Judge, Subject};
 use crate::filter::tree::Truth;
+use crate::host::cgroup::Cgroups;
 use crate::lifecycle::connection::{Connection, Direction};
 use crate::lifecycle::{Connections, Ended, SocketId};
 use crate::model::event::{Event, Owner, What};
@@ -18,6 +19,7 @@ use crate::owner::lineage::Lineage;
 use crate::owner::tracker::Moment;
 use crate::sys::time;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// Events that wait, of all connections and of one.
 const ROOM: usize = 4096;
@@ -48,6 +50,7 @@ pub(super) struct Judging {
     all: bool,
     /// Since when it is in force.
     since: u64,
+    cgroups: Rc<Option<Cgroups>>,
     waiting: ByNumber<u64, VecDeque<Item>>,
     count: usize,
     crowded: bool,
@@ -58,17 +61,18 @@ pub(super) struct Judging {
 struct Near<'a> {
     kin: &'a dyn Lineage,
     since: u64,
+    cgroups: Rc<Option<Cgroups>>,
 }
 
 impl Around for Near<'_> {
     fn descends(&self, pid: u32, top: u32) -> Option<bool> {
         self.kin.descends(pid, top, self.since)
     }
-    fn is_below(&self, _: u64, _: &[u64]) -> Option<bool> {
-        None
+    fn is_below(&self, cgroup: u64, tops: &[u64]) -> Option<bool> {
+        self.cgroups.as_ref().as_ref()?.is_below(cgroup, tops)
     }
-    fn is_contained(&self, _: u64, _: &[String]) -> Option<bool> {
-        None
+    fn is_contained(&self, cgroup: u64, ids: &[String]) -> Option<bool> {
+        self.cgroups.as_ref().as_ref()?.is_contained(cgroup, ids)
     }
 }
 
@@ -156,11 +160,12 @@ fn alone<'a>(event: &Event, near: &'a Near<'_>) -> Subject<'a> {
 
 impl Judging {
     /// A filter that is in force from now on.
-    pub(super) fn new(judge: Judge, all: bool) -> Judging {
+    pub(super) fn new(judge: Judge, all: bool, cgroups: Option<Cgroups>) -> Judging {
         Judging {
             judge,
             all,
             since: time::monotonic(),
+            cgroups: Rc::new(cgroups),
             waiting: ByNumber::default(),
             count: 0,
             crowded: false,
@@ -168,15 +173,11 @@ impl Judging {
         }
     }
 
-    /// The filter itself.
-    pub(super) fn judge(&self) -> &Judge {
-        &self.judge
-    }
-
     fn near<'a>(&self, kin: &'a dyn Lineage) -> Near<'a> {
         Near {
             kin,
             since: self.since,
+            cgroups: self.cgroups.clone(),
         }
     }
 

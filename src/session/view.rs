@@ -9,6 +9,8 @@ use crate::capture::{Source, Transport};
 use crate::cli::Config;
 use crate::error::Error;
 use crate::filter::eval::Judge;
+use crate::filter::tree::Expr;
+use crate::host::cgroup::Cgroups;
 use crate::host::clock::WallClock;
 use crate::lifecycle::connection::Connection;
 use crate::lifecycle::{Connections, SocketId};
@@ -18,11 +20,13 @@ use crate::model::loss::{Lost, Reason};
 use crate::model::recent::Recent;
 use crate::model::tcp::State;
 use crate::output::notice::notice;
-use crate::output::{Output, Record, Shown, Summary};
+use crate::output::{Output, Record, Shape, Shown, Summary};
 use crate::owner::lineage::Lineage;
 use crate::owner::listeners::{Holder, Listeners};
 use crate::owner::tracker::Moment;
+use crate::sandbox::Mode;
 use crate::session::judging::{Item, Judging};
+use crate::session::reload::FilterFile;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
@@ -54,6 +58,9 @@ pub struct View {
     /// What may still be shown.
     left: u64,
     closed_only: bool,
+    /// The expression of the filter, and what lines there are whatever that is.
+    expr: Expr,
+    shape: Shape,
     /// System calls that were refused.
     refused: Vec<i32>,
 }
@@ -127,10 +134,9 @@ impl View {
         connections.name_reasons(reasons);
         // What is parsed can be judged.
         let judge = Judge::new(&config.filter.expr).unwrap_or_default();
-        let records = judge.is_of_records();
         // Where members can be read, the event itself says what is no port yet.
         let by_members = Abilities::SOCKET_ERROR | Abilities::BYTES_SENT;
-        View {
+        let mut view = View {
             output,
             connections,
             listeners: Listeners::default(),
@@ -139,7 +145,7 @@ impl View {
                 true => None,
                 false => Some(Recent::new(PORTS)),
             },
-            judging: Judging::new(judge, config.filter.all),
+            judging: Judging::new(Judge::everything(), false, None),
             clock: WallClock::new(),
             taken: 0,
             summary: Summary {
@@ -147,9 +153,24 @@ impl View {
                 ..Summary::default()
             },
             left: config.count.unwrap_or(u64::MAX),
-            closed_only: config.shape.closed_only || records,
+            closed_only: false,
+            expr: config.filter.expr.clone(),
+            shape: config.shape,
             refused: Vec::new(),
+        };
+        view.set_shape(&judge);
+        // Also for what the filter's file may come to ask for.
+        let cgroups = judge.asks_for_cgroups() || config.filter_file.is_some();
+        let live = config.sandbox == Mode::Off;
+        let cgroups = cgroups.then(|| Cgroups::open(live)).flatten();
+        if judge.asks_for_cgroups() && !live {
+            notice(
+                "note: in the sandbox, cgroups that are made after the start are not known \
+                 to the filter (--sandbox off)",
+            );
         }
+        view.judging = Judging::new(judge, config.filter.all, cgroups);
+        view
     }
 
     /// Looks at the wall clock again.
@@ -255,8 +276,12 @@ impl View {
             listeners: &self.listeners,
             sockets: self.sockets,
         };
+        let mut told = Event { owner, ..*event };
+        if let What::Retransmit { state, .. } = &mut told.what {
+            *state = state.or(seen.state);
+        }
         let item = Item {
-            event: Event { owner, ..*event },
+            event: told,
             wall,
             id,
             time_wait,
@@ -283,6 +308,38 @@ impl View {
         let show = &mut shower(output, summary, &mut self.left, self.closed_only);
         self.judging
             .review(&mut self.connections, moment, over, show);
+    }
+
+    /// Reads the filter's file again: the filter, if it is another one now.
+    pub(super) fn read_filter(&self, file: &FilterFile) -> Option<(Judge, Expr)> {
+        let read = file.read().and_then(|expr| Ok((Judge::new(&expr)?, expr)));
+        if let Err(why) = &read {
+            notice(&format!(
+                "warning: the filter is as it was before, for its file is wrong:\n{why}"
+            ));
+        }
+        read.ok().filter(|(_, expr)| *expr != self.expr)
+    }
+
+    /// This filter takes the place of the one before, for every connection,
+    /// between two events.
+    pub(super) fn replace(&mut self, (judge, expr): (Judge, Expr), kin: &dyn Lineage) {
+        self.expr = expr;
+        self.set_shape(&judge);
+        let moment = &Moment {
+            kin,
+            listeners: &self.listeners,
+            sockets: self.sockets,
+        };
+        self.judging.replace(judge, &mut self.connections, moment);
+        notice("note: the filter was read again, and is in force");
+    }
+
+    /// What lines there are with this filter.
+    fn set_shape(&mut self, judge: &Judge) {
+        self.closed_only = self.shape.closed_only || judge.is_of_records();
+        let connections = self.shape.connections || judge.names_records();
+        self.output.show_connections(connections);
     }
 
     /// Takes a SYN+ACK that was sent again, unless its socket is that of the

@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// LANDLOCK_ACCESS_FS_WRITE_FILE
 const WRITE_FILE: u64 = 1 << 1;
+/// LANDLOCK_ACCESS_FS_READ_FILE
+const READ_FILE: u64 = 1 << 2;
 /// LANDLOCK_ACCESS_FS_REMOVE_FILE
 const REMOVE_FILE: u64 = 1 << 5;
 /// LANDLOCK_ACCESS_FS_MAKE_REG
@@ -77,6 +79,8 @@ pub fn abi() -> Result<u32> {
 pub enum Allowed<'a> {
     /// Writing to this file.
     Write(BorrowedFd<'a>),
+    /// Reading the files in this folder.
+    ReadIn(BorrowedFd<'a>),
     /// Writing to the files in this folder, and making new ones.
     WriteIn(BorrowedFd<'a>),
     /// The same, and renaming or removing them.
@@ -102,6 +106,7 @@ pub fn restrict(allowed: &[Allowed<'_>]) -> Result<u32> {
     for &one in allowed {
         let (allowed, fd) = match one {
             Allowed::Write(fd) => (WRITE_FILE, fd),
+            Allowed::ReadIn(fd) => (READ_FILE, fd),
             Allowed::WriteIn(fd) => (WRITE_FILE | MAKE_REG, fd),
             Allowed::RenameIn(fd) => (WRITE_FILE | MAKE_REG | REMOVE_FILE, fd),
         };

@@ -322,6 +322,7 @@ pub fn child(args: &[String]) -> ExitCode {
         &Needs {
             outputs: OutputAccess {
                 log: Some(log.access()),
+                filter: None,
                 send: vec![SOCKET],
             },
             user: None,
@@ -335,7 +336,7 @@ pub fn child(args: &[String]) -> ExitCode {
     let _ = writeln!(out, "{enforced}");
     let inside = Inside {
         log: log.access(),
-        pinned,
+        pinned: pinned.log,
         own: Attr::new(1, 9),
     };
     let refused = REFUSED.iter().find(|a| a.0 == what).map(|a| {

@@ -1,8 +1,12 @@
 //! The layouts that kernels have had of what the programs read, and hosts made
 //! of them.
 
+use super::programs::program;
 use socket_snoop::bpf_link::{Host, HostField};
 use socket_snoop::programs::{self, Name};
+use socket_snoop::tracepoint::Format;
+use std::fs;
+use std::path::Path;
 
 /// Maps as the programs name them; their descriptors count from 3.
 pub const MAPS: [&str; 7] = [
@@ -58,6 +62,28 @@ impl Host for Fields<'_> {
 }
 
 pub type Layout = [(&'static str, u16, u16)];
+
+/// The record of a program's tracepoint on every kernel whose `format` files are
+/// kept, the fields that the program knows of alone.
+pub fn recorded(name: Name) -> Vec<Vec<(&'static str, u16, u16)>> {
+    let template = program(name);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/formats");
+    let mut all = Vec::new();
+    for kernel in fs::read_dir(root).expect("tests/data/formats") {
+        let file = format!("{}/{}.format", template.group, template.event);
+        let Ok(text) = fs::read(kernel.expect("a folder").path().join(file)) else {
+            continue;
+        };
+        let format = Format::parse(&text).expect("a format");
+        let place = |name: &'static str| {
+            let field = format.field(name)?;
+            Some((name, field.offset, field.size))
+        };
+        let names = template.fields.iter().map(|field| field.name.as_str());
+        all.push(names.filter_map(place).collect());
+    }
+    all
+}
 
 /// sock:inet_sock_set_state from 5.6, and with 8 bytes more before the first field (real-time kernels, RHEL 9).
 pub const STATE_NEW: [(&str, u16, u16); 11] = state(0, 2);
@@ -158,6 +184,7 @@ pub const MEMBERS: &Layout = &[
     ("net.ipv4.tcp_death_row.tw_count.counter", 896, 4),
     ("net.ipv4.tcp_death_row.tw_refcount.refs.counter", 896, 4),
     ("sock.__sk_common.skc_num", 14, 2),
+    ("sock.__sk_common.skc_state", 18, 1),
     ("sock.sk_socket", 288, 8),
     ("tcp_sock.bytes_acked", 1824, 8),
     ("tcp_sock.snd_nxt", 1668, 4),

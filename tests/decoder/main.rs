@@ -1,4 +1,4 @@
-//! Records of tracepoints decoded by their `format` files: those of eight
+//! Records of tracepoints decoded by their `format` files: those of many
 //! kernels with records made up for them, and hostile ones.
 
 #[allow(dead_code, reason = "not all are wanted here")]

@@ -18,6 +18,7 @@ mod nets;
 mod scenes;
 mod servers;
 mod steered;
+mod told;
 mod volume;
 
 use std::io::{Write, stdout};
@@ -28,7 +29,8 @@ use actor::Stage;
 use check::Life;
 use common::ledger::{Account, Ledger, replay, replays};
 use common::{Tracer, event, kernel, live, net};
-use judge::{Means, OwnerBy, Tasks, Told};
+use judge::{Means, OwnerBy, Tasks};
+use told::Told;
 
 /// The tracers: a name, its flags, how it learns.
 const TRACERS: [(&str, &str, OwnerBy); 5] = [

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use socket_snoop::lifecycle::existing::{Existing, Seen};
+use socket_snoop::lifecycle::existing::{Ends, Existing, Seen};
 use socket_snoop::lifecycle::{Connections, SocketId};
 use socket_snoop::model::ability::Abilities;
 use socket_snoop::model::event::{
@@ -344,7 +344,7 @@ pub fn lives(bytes: &[u8]) {
     world.settle(u64::MAX);
     world.check_bounds();
     assert!(world.table.shown().len() <= 2 * capacity);
-    let open = |_: &Endpoint, _: &Endpoint, _: Option<&Owner>| true;
+    let open = |_: Ends<'_>, _: Option<&Owner>| true;
     assert!(world.table.untouched(&open) <= u64::from(world.adopted));
     let totals = world.table.totals();
     assert!(totals.peers.top().len() <= 5 && totals.processes.top().len() <= 5);

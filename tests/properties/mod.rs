@@ -7,7 +7,7 @@
 // The fuzz targets use one each.
 #![allow(dead_code, reason = "no test uses all of it")]
 
-mod filter;
+mod guard;
 mod lives;
 mod parsing;
 #[path = "../common/programs.rs"]
@@ -16,22 +16,23 @@ mod ring;
 #[path = "../common/verifier.rs"]
 mod verifier;
 
-pub use filter::filter;
+pub use guard::guard;
 pub use lives::lives;
-pub use parsing::{btf, command_line, diag, formats, surroundings};
+pub use parsing::{btf, command_line, diag, filter, formats, surroundings};
 pub use ring::ring;
 
 /// A property.
 pub type Property = fn(&[u8]);
 
 /// All of them, by the names of their fuzz targets.
-pub const ALL: [(&str, Property); 8] = [
+pub const ALL: [(&str, Property); 9] = [
     ("formats", formats),
     ("btf", btf),
     ("ring", ring),
     ("diag", diag),
     ("surroundings", surroundings),
     ("command_line", command_line),
+    ("guard", guard),
     ("lives", lives),
     ("filter", filter),
 ];

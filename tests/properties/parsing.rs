@@ -7,6 +7,10 @@ use super::programs::program;
 use socket_snoop::btf::{Btf, Kind};
 use socket_snoop::capture::decoder::Decoder;
 use socket_snoop::cli::{self, Command};
+use socket_snoop::filter::Names;
+use socket_snoop::filter::eval::Judge;
+use socket_snoop::filter::parse::parse;
+use socket_snoop::filter::tree::Expr;
 use socket_snoop::host::{proc, symbols, timens, zone};
 use socket_snoop::model::event::COMM_LEN;
 use socket_snoop::model::text::is_unseen;
@@ -194,13 +198,56 @@ pub fn command_line(bytes: &[u8]) {
             );
             assert!(config.history > 0 && config.count != Some(0));
             assert!(config.duration.is_none_or(|time| !time.is_zero()));
-            for addr in [config.filter.src_ip, config.filter.dst_ip] {
-                assert!(addr.is_none_or(canonical));
-            }
+            same_again(&config.filter.expr);
         }
         Err(error) => {
             assert_eq!(error.exit_code(), 2);
-            one_line(&error.to_string());
+            // A mistake in the filter has a caret under it.
+            let text = error.to_string();
+            assert!(text.contains('^') || !text.contains('\n'), "{text}");
+            text.lines().for_each(one_line);
+        }
+    }
+}
+
+/// Names of which each stands for its length.
+struct Lengths;
+
+impl Names for Lengths {
+    fn user(&self, name: &str) -> Result<u32, String> {
+        Ok(name.len() as u32)
+    }
+    fn cgroup(&self, path: &str) -> Result<u64, String> {
+        Ok(path.len() as u64)
+    }
+    fn netns(&self, path: &str) -> Result<u32, String> {
+        Ok(path.len() as u32)
+    }
+}
+
+/// What is printed of an expression is read as the same.
+fn same_again(expr: &Expr) {
+    let text = expr.text();
+    match parse(&text, &Lengths) {
+        Ok(again) => assert_eq!(again, *expr, "{text}"),
+        Err(mistake) => panic!("{}", mistake.show(&text, None)),
+    }
+}
+
+/// A filter is any text.
+pub fn filter(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match parse(&text, &Lengths) {
+        Ok(expr) => {
+            same_again(&expr);
+            same_again(&!expr.clone());
+            // It can be asked, or says why not.
+            let _ = Judge::new(&expr);
+        }
+        Err(mistake) => {
+            let shown = mistake.show(&text, Some("a file"));
+            assert!(shown.contains('^'), "{shown}");
+            shown.lines().for_each(one_line);
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::common::wait;
 
 /// The loads: the second number of their servers' addresses.
 pub const NETS: [u8; 2] = [66, 67];
+/// How their servers' addresses begin.
+const SERVERS: [&[u8]; 2] = [b"=127.66.", b"=127.67."];
 
 /// Why lines of events can be missing; other losses are not of events.
 const REASONS: [&str; 6] = [
@@ -45,17 +47,25 @@ impl AddAssign for Count {
     }
 }
 
+/// Where these bytes stand in a line.
+fn find(line: &[u8], what: &[u8]) -> Option<usize> {
+    line.windows(what.len()).position(|w| w == what)
+}
+
 impl Count {
-    fn line(&mut self, line: &str) {
+    fn line(&mut self, line: &[u8]) {
         self.lines += 1;
-        if line.contains(" State Change: SRC=") {
-            for (count, net) in self.changes.iter_mut().zip(NETS) {
-                let server = |end: &str| line.contains(&format!(" {end}=127.{net}."));
-                *count += u64::from(server("SRC") || server("DST"));
+        if let Some(at) = find(line, b" State Change: SRC=") {
+            // Both ends; only a server has such an address.
+            let ends = &line[at..];
+            let ends = &ends[..find(ends, b" PID=").unwrap_or(ends.len())];
+            for (count, server) in self.changes.iter_mut().zip(SERVERS) {
+                *count += u64::from(find(ends, server).is_some());
             }
-        } else if let Some((_, loss)) = line.split_once(" Lost: COUNT=") {
-            let (count, rest) = loss.split_once(' ').unwrap_or((loss, ""));
-            let reason = rest.rsplit_once("REASON=").map_or("", |(_, reason)| reason);
+        } else if let Some(at) = find(line, b" Lost: COUNT=") {
+            let loss = String::from_utf8_lossy(&line[at..]);
+            let count = loss.split(['=', ' ']).nth(3).unwrap_or("");
+            let reason = loss.rsplit_once("REASON=").map_or("", |(_, reason)| reason);
             if REASONS.contains(&reason) {
                 self.lost += count.parse::<u64>().unwrap_or(0);
             }
@@ -73,7 +83,7 @@ impl Count {
                 return Ok(());
             }
             let mut one = Count::default();
-            one.line(String::from_utf8_lossy(&line).trim_end());
+            one.line(line.trim_ascii_end());
             *so_far.lock().expect("a count") += one;
             while pause.load(Ordering::Relaxed) {
                 wait::pace(Duration::from_millis(10));

@@ -1,13 +1,14 @@
-//! The load: whole connections on loopback at a steady rate, in a network
-//! namespace of its own, by a process of its own.
+//! The load: whole connections on loopback, at a steady rate or as fast as can be,
+//! in a network namespace of its own, by a process of its own.
 //!
-//! Contract: bounded in time by who asks for it. Each connection is opened,
+//! Contract: bounded in time, or in number, by who asks for it. Each connection is opened,
 //! used and closed in order by one thread, so that it has [`CHANGES`] changes
 //! of state, whatever the CPUs do. At its end it prints how many it made.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
@@ -18,8 +19,8 @@ use crate::common::{Guard, net, wait};
 /// Changes of state of one connection that are shown: five of each end.
 pub const CHANGES: u64 = 10;
 
-/// Listeners, so that the client's ports last for the minute that each stays in
-/// TIME_WAIT.
+/// Listeners of each thread, so that the client's ports last for the minute that
+/// each stays in TIME_WAIT.
 const LISTENERS: u8 = 32;
 
 /// A load to be made.
@@ -27,10 +28,13 @@ const LISTENERS: u8 = 32;
 pub struct Load {
     /// Its servers are at 127.`net`.0.1 and on.
     pub net: u8,
-    /// Connections a second; 0 is as many as can be.
+    /// Connections a second of each thread; 0 is as many as can be.
     pub rate: u32,
-    /// How long.
+    /// How long at most.
     pub lasts: Duration,
+    /// How many of each thread at most.
+    pub connections: u64,
+    pub threads: u8,
     /// By which user.
     pub user: u32,
 }
@@ -42,6 +46,27 @@ pub struct Running {
 }
 
 impl Load {
+    /// What one thread does; how many connections it made.
+    fn work(self, thread: u8) -> u64 {
+        let listeners: Vec<TcpListener> = (1..=LISTENERS)
+            .map(|last| net::listen(Ipv4Addr::new(127, self.net, thread, last)))
+            .collect();
+        let began = Instant::now();
+        let mut made: u32 = 0;
+        for listener in listeners.iter().cycle() {
+            if began.elapsed() >= self.lasts || u64::from(made) == self.connections {
+                break;
+            }
+            if self.rate > 0 {
+                let due = Duration::from_secs(1) * made / self.rate;
+                wait::pace(due.saturating_sub(began.elapsed()));
+            }
+            net::converse(listener);
+            made += 1;
+        }
+        made.into()
+    }
+
     /// Starts it in a process of its own.
     pub fn start(self) -> Running {
         let program = std::env::current_exe().expect("this program");
@@ -50,6 +75,8 @@ impl Load {
             u64::from(self.rate),
             u64::try_from(self.lasts.as_millis()).expect("a while"),
             u64::from(self.user),
+            self.connections,
+            u64::from(self.threads),
         ];
         let mut child: Child = Command::new(program)
             .arg("load")
@@ -67,6 +94,11 @@ impl Load {
 }
 
 impl Running {
+    /// Whether it has ended.
+    pub fn ended(&mut self) -> bool {
+        self.child.wait(Duration::ZERO).is_some()
+    }
+
     /// Waits for its end; how many connections it made.
     pub fn finish(mut self, limit: Duration) -> Result<u64, String> {
         let status = self.child.wait(limit).ok_or("the load does not end")?;
@@ -85,6 +117,8 @@ fn numbers(args: &[String]) -> Option<Load> {
         rate: number(1)?,
         lasts: Duration::from_millis(number(2)?.into()),
         user: number(3)?,
+        connections: args.get(4)?.parse().ok()?,
+        threads: u8::try_from(number(5)?).ok()?,
     })
 }
 
@@ -102,22 +136,9 @@ pub fn child(args: &[String]) -> ExitCode {
         setresgid(group, group, group).expect("become another group");
         setresuid(user, user, user).expect("become another user");
     }
-    let listeners: Vec<TcpListener> = (1..=LISTENERS)
-        .map(|last| net::listen(Ipv4Addr::new(127, load.net, 0, last)))
-        .collect();
-    let began = Instant::now();
-    let mut made = 0;
-    for listener in listeners.iter().cycle() {
-        if began.elapsed() >= load.lasts {
-            break;
-        }
-        if load.rate > 0 {
-            let due = Duration::from_secs(1) * made / load.rate;
-            wait::pace(due.saturating_sub(began.elapsed()));
-        }
-        net::converse(listener);
-        made += 1;
-    }
-    let _ = writeln!(std::io::stdout(), "{made}");
+    let threads = (0..load.threads).map(|thread| thread::spawn(move || load.work(thread)));
+    let threads: Vec<_> = threads.collect();
+    let made = threads.into_iter().map(|t| t.join().expect("a load"));
+    let _ = writeln!(std::io::stdout(), "{}", made.sum::<u64>());
     ExitCode::SUCCESS
 }

@@ -1,15 +1,18 @@
 //! A long run under load: does it leak, and is everything that is missing said?
 //!
 //!     make soak ARGS="--minutes 10"
+//!     make soak ARGS="--connections 5000000"
 //!
 //! Contract: a steady load, the log rotated each minute (renamed, SIGHUP), a reader of standard output
 //! who stops for five seconds in each minute, a flood by another user for five, and the last CPU off
 //! for three where that can be done. It ends with 1 unless memory and descriptors are flat, each output
 //! holds or says to have lost every change of state that the loads made (whose number they know), and
-//! the program ends in order. Without arguments it is a short one, without touching CPUs.
+//! the program ends in order. With a number of connections they are made as fast as can be instead: see
+//! full.rs. Without arguments it is a short one, without touching CPUs.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod full;
 mod lines;
 mod load;
 
@@ -154,7 +157,17 @@ impl Soak {
         let _ = fs::remove_file(log);
     }
 
-    /// Stops it; what standard output held.
+    /// Waits for so many changes of state: what is in the rings comes within a drain.
+    /// What never comes is told later.
+    fn catch_up(&mut self, sent: u64) {
+        eventually(|| {
+            let count = self.reader.count();
+            count.changes.iter().sum::<u64>() + count.lost >= sent
+        });
+        self.sample("the load has ended");
+    }
+
+    /// Stops it; what is wrong.
     fn stop(mut self, sent: [u64; 2]) -> Vec<String> {
         self.tracer.signal(Signal::SIGTERM);
         match self.tracer.wait(Duration::from_secs(10)) {
@@ -224,6 +237,12 @@ impl Soak {
     }
 }
 
+fn heads() {
+    say(
+        "    s    VmRSS    VmHWM   fds       lines      lost  (KiB; lines and losses on standard output)",
+    );
+}
+
 /// One round, of a minute or less: everything happens once in it. The flood's connections.
 fn round(soak: &mut Soak, lasts: Duration, cpu: Option<&LastCpu>) -> u64 {
     let end = Instant::now() + lasts;
@@ -243,6 +262,8 @@ fn round(soak: &mut Soak, lasts: Duration, cpu: Option<&LastCpu>) -> u64 {
         net: NETS[1],
         rate: 0,
         lasts: piece,
+        connections: u64::MAX,
+        threads: 1,
         user: NOBODY,
     };
     let flood = flood.start();
@@ -277,12 +298,12 @@ fn soak(total: Duration, cpu: Option<&LastCpu>) -> Vec<String> {
         net: NETS[0],
         rate: RATE,
         lasts: total,
+        connections: u64::MAX,
+        threads: 1,
         user: 0,
     };
     let steady = steady.start();
-    say(
-        "    s    VmRSS    VmHWM   fds       lines      lost  (KiB; lines and losses on standard output)",
-    );
+    heads();
     soak.sample("");
     let mut floods = 0;
     for _ in 0..rounds {
@@ -294,12 +315,7 @@ fn soak(total: Duration, cpu: Option<&LastCpu>) -> Vec<String> {
             soak.faults.push(why);
             0
         });
-    // What is in the rings comes within a drain. What never comes is told below.
-    eventually(|| {
-        let count = soak.reader.count();
-        count.changes.iter().sum::<u64>() + count.lost >= (made + floods) * CHANGES
-    });
-    soak.sample("the load has ended");
+    soak.catch_up((made + floods) * CHANGES);
     say(&format!(
         "{made} connections at {:.0} a second, {floods} by the flood; {CHANGES} changes each",
         made as f64 / total.as_secs_f64()
@@ -307,16 +323,31 @@ fn soak(total: Duration, cpu: Option<&LastCpu>) -> Vec<String> {
     soak.stop([made * CHANGES, floods * CHANGES])
 }
 
-/// How long, and whether CPUs are touched; `None` where the arguments are not understood.
-fn arguments(args: &[String]) -> Option<(Duration, bool)> {
+/// What is wanted.
+enum Plan {
+    /// So long, with CPUs that go or without.
+    Steady(Duration, bool),
+    /// So many connections, as fast as can be.
+    Full(u64),
+}
+
+/// `None` where the arguments are not understood.
+fn arguments(args: &[String]) -> Option<Plan> {
     match args {
         [flag, minutes] if flag == "--minutes" => {
             let minutes: u32 = minutes.parse().ok().filter(|n| (1..=10_000).contains(n))?;
-            Some((Duration::from_secs(60) * minutes, true))
+            Some(Plan::Steady(Duration::from_secs(60) * minutes, true))
+        }
+        [flag, connections] if flag == "--connections" => {
+            let connections = connections.parse().ok();
+            let connections = connections.filter(|n| (1000..=50_000_000).contains(n))?;
+            Some(Plan::Full(connections))
         }
         // cargo test passes on what is meant for its own harness.
-        _ => (!args.iter().any(|arg| arg.contains("minutes")))
-            .then_some((Duration::from_secs(12), false)),
+        _ => (!args
+            .iter()
+            .any(|arg| arg.contains("minutes") || arg.contains("connections")))
+        .then_some(Plan::Steady(Duration::from_secs(12), false)),
     }
 }
 
@@ -325,19 +356,20 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|first| first == "load") {
         return load::child(&args[1..]);
     }
-    let Some((total, cpus)) = arguments(&args) else {
-        say("usage: make soak ARGS=\"--minutes N\"");
+    let Some(plan) = arguments(&args) else {
+        say("usage: make soak ARGS=\"--minutes N\", or \"--connections N\"");
         return ExitCode::from(2);
     };
-    let faults = match live() {
-        true => {
+    let faults = match (live(), plan) {
+        (true, Plan::Steady(total, cpus)) => {
             let cpu = cpus.then(LastCpu::find).flatten();
             if cpus && cpu.is_none() {
                 say("no CPU can be taken away here");
             }
             soak(total, cpu.as_ref())
         }
-        false => Vec::new(),
+        (true, Plan::Full(connections)) => full::soak(connections),
+        (false, _) => Vec::new(),
     };
     for fault in &faults {
         say(&format!("FAIL: {fault}"));

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use nix::kmod::{DeleteModuleFlags, delete_module};
 
@@ -44,7 +45,9 @@ fn is_loaded(module: &str) -> bool {
 /// Without the modules for socket diagnosis what is open at the start can't be
 /// found, and that is said. Where the kernel gets them, a look leaves none there.
 pub fn without_diag() -> Done {
-    const MODPROBE: &str = "/sbin/modprobe";
+    // Its path is the kernel's to choose (CONFIG_MODPROBE_PATH).
+    let modprobe = fs::read_to_string("/proc/sys/kernel/modprobe").expect("a path");
+    let modprobe = Path::new(modprobe.trim());
     if !DIAG.iter().all(|module| is_loaded(module)) {
         return Err("socket diagnosis is built in".into());
     }
@@ -58,8 +61,8 @@ pub fn without_diag() -> Done {
     assert_eq!(report.verdict(EXISTING), "no");
     let why = report.evidence(EXISTING);
     assert!(why.contains("sock_diag: ENOENT"), "{why}");
-    fs::create_dir_all("/sbin").expect("a folder");
-    symlink("/init", MODPROBE).expect("a link");
+    fs::create_dir_all(modprobe.parent().expect("a folder")).expect("a folder");
+    symlink("/init", modprobe).expect("a link");
     let report = Report::read(&start("--check --format json"));
     assert_eq!(report.verdict(EXISTING), "yes", "{}", report.of(EXISTING));
     let left: Vec<_> = DIAG.iter().filter(|module| is_loaded(module)).collect();
@@ -67,7 +70,7 @@ pub fn without_diag() -> Done {
     // A run uses them, as ss does.
     start("--no-log --duration 0.1").ok();
     assert!(DIAG.iter().all(|module| is_loaded(module)));
-    fs::remove_file(MODPROBE).expect("remove the link");
+    fs::remove_file(modprobe).expect("remove the link");
     Ok(())
 }
 

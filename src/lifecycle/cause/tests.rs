@@ -8,6 +8,7 @@ use State::*;
 const PLAIN: Facts = Facts {
     from: Established,
     queued: Some(false),
+    raced: false,
     has_port: true,
     error: Some(0),
     acknowledged: Some(true),
@@ -39,6 +40,11 @@ fn all() -> Vec<(Cause, Facts)> {
     let before = |f: &mut Facts| f.reset_sent = Some(ResetSent::Before);
     let icmp = [libc::EHOSTUNREACH, libc::ECONNREFUSED, libc::EPROTO];
     let stale = icmp.into_iter().chain([0]);
+
+    add(Cause::Duplicate, SynRecv, &|f| {
+        pending(f);
+        (f.queued, f.raced) = (Some(true), true);
+    });
 
     // Opening.
     for retransmitted in [false, true] {

@@ -3,6 +3,15 @@
 use super::*;
 use crate::bpf::wire::tests::state;
 
+impl Connection {
+    /// All that [`Connection::each_state`] hands out.
+    pub(crate) fn states(&self) -> Vec<(State, u64)> {
+        let mut all = Vec::new();
+        self.each_state(&mut |state, sum| all.push((state, sum)));
+        all
+    }
+}
+
 #[test]
 fn it_stays_small() {
     let size = size_of::<Connection>();

@@ -40,7 +40,8 @@ fn words(key: &str) -> Option<Vec<&'static str>> {
         }
         "connection.direction" => names!(Direction: Outgoing Incoming Unknown),
         "connection.cause" => names!(Cause: Refused GivenUp TimedOut Unreachable Aborted
-            ResetByPeer ResetByUs ClosedByPeer ClosedByUs ClosedByBoth NeverAccepted Unknown),
+            ResetByPeer ResetByUs ClosedByPeer ClosedByUs ClosedByBoth NeverAccepted
+            Duplicate Unknown),
         "lost.reason" => names!(Reason: RingFull OutputFailed Recursion Unreadable
             ConsoleSlow ConsoleWrite LogSlow LogWrite OwnersFull TasksFull ListenersFull CardMissing
             ConnectionsFull),

@@ -178,7 +178,8 @@ pub(crate) struct Onto<'a> {
 /// What stands for it in the programs.
 const GUARD: &str = "helper.guard";
 
-/// Where a program for this target finds a field: in the record, among the
+impl Target<'_> {
+    /// Where a program for this target finds a field: in the record, among the
     /// arguments, or as a member of a kernel structure.
     pub fn find(&self, name: &str, extras: Extras<'_>) -> Option<HostField> {
         match self {

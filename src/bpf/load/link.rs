@@ -37,5 +37,3 @@ impl Onto<'_> {
         Ok(linked)
     }
 }
-
-impl Target<'_> {

@@ -81,7 +81,6 @@ fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
     put(out, &EV_TASK, u64::from(pid) << 32 | u64::from(pid));
     put(out, &EV_LOCAL, mapped(1));
     put(out, &EV_PEER, mapped(1));
-    put(out, &EV_COMM, *b"connload\0\0\0\0\0\0\0\0");
     put(out, &EV_VERSION, VERSION);
     put(
         out,
@@ -97,7 +96,7 @@ fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
     put(out, &EV_LOCAL_PORT, local);
     put(out, &EV_PEER_PORT, peer);
     put(out, &EV_FAMILY, libc::AF_INET as u16);
-    put(out, &EV_FLAGS, FLAG_FAMILY);
+    put(out, &EV_FLAGS, FLAG_FAMILY | FLAG_USER);
     let owner = &mut out[EV_OWNER.at..];
     put(owner, &OW_TASK, u64::from(pid) << 32 | u64::from(pid));
     put(owner, &OW_CGROUP, 4711);
@@ -111,7 +110,8 @@ fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
         (false, 4) => SOURCE_ACCEPT,
         _ => SOURCE_CACHED,
     };
-    put(owner, &OW_SOURCE, source.into());
+    put(owner, &OW_THREAD, *b"connload\0\0\0\0\0\0\0\0");
+    put(out, &EV_HOW, source);
     if closed {
         put(out, &EV_SEGS_OUT, 6);
         put(out, &EV_SEGS_IN, 5);

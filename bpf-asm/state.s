@@ -99,6 +99,73 @@
     r2 += LK_NETNS
 .endm
 
+; The ends of the event, and by tracefs its family. Changes r1 and r2.
+.macro event_ends
+    ends
+.if tracefs
+    r1 = *(u16 *)(r6 + family)
+    *(u16 *)(r10 + EV_FAMILY) = r1
+.endif
+.endm
+
+; An entry of the map owners costs most where it is made and deleted. So where cards are kept, a few are left for the next
+; socket at their address, which nearly always comes soon: no more than CLOSED_MOST on each CPU, by the difference of what was
+; left there and what was taken.
+.equ CLOSED_MOST    64
+
+; The entry at r9 is of a socket that is closed. Changes r0 to r5.
+.macro forget_socket
+.ifdef helper.cards
+    r1 = *(u8 *)(r10 + EV_OLDSTATE)
+    if r1 == LISTEN goto delete
+    count_here
+    if r0 == 0 goto delete
+    r1 = *(u64 *)(r0 + LOST_CLOSED)
+    if r1 > CLOSED_MOST - 1 goto delete
+    r1 = 1
+    lock *(u64 *)(r0 + LOST_CLOSED) += r1
+    *(u32 *)(r9 + OW_TOLD) = NOBODYS        ; and no verdict
+    *(u64 *)(r9 + OW_TASK) = 0
+    *(u32 *)(r9 + OW_SOURCE) = SOURCE_NONE
+    goto left
+delete:
+.endif
+    r1 = map owners ll
+    r2 = r10
+    r2 += EV_SOCKET
+    call bpf_map_delete_elem
+left:
+.endm
+
+; The entry at r9, if there is one, is of a socket before the one that is born: r9 is 0 then, or an entry without anybody.
+; Changes r0 to r5.
+.macro born
+.ifdef helper.cards
+    if r9 == 0 goto none
+    r1 = *(u8 *)(r9 + OW_TOLD)
+    if r1 != NOBODY goto unclosed
+    count_here
+    if r0 == 0 goto taken
+    r1 = *(u64 *)(r0 + LOST_CLOSED)
+    if r1 == 0 goto taken
+    r1 = -1
+    lock *(u64 *)(r0 + LOST_CLOSED) += r1
+    goto taken
+unclosed:
+    ; its CLOSE was not seen, or it was accepted after it
+    *(u32 *)(r9 + OW_TOLD) = NOBODYS
+    *(u64 *)(r9 + OW_TASK) = 0
+    *(u32 *)(r9 + OW_SOURCE) = SOURCE_NONE
+taken:
+    r1 = *(u8 *)(r10 + EV_NEWSTATE)
+    if r1 != LISTEN goto none
+    r9 = 0
+none:
+.else
+    r9 = 0
+.endif
+.endm
+
 ; --- What changes: the socket, its ends and its states --------------------------------------------------------------------
 
     begin
@@ -108,43 +175,43 @@
 .else
     r7 = *(u64 *)(r6 + socket)
 .endif
-    socket_ends
+    socket_itself
 
     r1 = *(u32 *)(r6 + oldstate)
     *(u8 *)(r10 + EV_OLDSTATE) = r1
     r1 = *(u32 *)(r6 + newstate)
     *(u8 *)(r10 + EV_NEWSTATE) = r1
-.if tracefs
-    r1 = *(u16 *)(r6 + family)
-    *(u16 *)(r10 + EV_FAMILY) = r1
-.endif
     *(u8 *)(r10 + EV_VERSION) = VERSION
     *(u8 *)(r10 + EV_KIND) = KIND_STATE
     *(u8 *)(r10 + EV_FLAGS) = FLAG_FAMILY
     *(u32 *)(r10 + EV_TOTAL) = 0
-    *(u32 *)(r10 + EV_TOLD) = TOLD          ; and no verdict
     task_on_cpu
 
-    ; A socket is born: what is remembered is of one before it, which was accepted after its CLOSE.
-    r9 = 0
-    r1 = *(u8 *)(r10 + EV_NEWSTATE)
-    if r1 == SYN_SENT goto entered
-    if r1 == LISTEN goto entered
-    if r1 != SYN_RECV goto grown
-    r1 = *(u8 *)(r10 + EV_OLDSTATE)
-    if r1 == LISTEN goto entered
-grown:
     r1 = map owners ll
     r2 = r10
     r2 += EV_SOCKET
     call bpf_map_lookup_elem
     r9 = r0
+    ; A socket is born: what is remembered is of one before it.
+    r1 = *(u8 *)(r10 + EV_NEWSTATE)
+    r2 = *(u8 *)(r10 + EV_OLDSTATE)
+    if r1 == SYN_SENT goto newborn
+    if r1 == LISTEN goto newborn
+    if r1 != SYN_RECV goto grown
+    if r2 != LISTEN goto grown
+newborn:
+    born
+    goto ended_here
+grown:
+    guard_known
 .ifdef helper.cards
-    if r9 == 0 goto entered
+    if r9 == 0 goto ended_here
+    r1 = *(u8 *)(r9 + OW_TOLD)
+    if r1 != 1 goto ended_here
     ; Once a socket is established, the kernel finds it by its ends, so that these don't change.
-    r1 = *(u8 *)(r10 + EV_OLDSTATE)
-    r1 -= SYN_SENT
-    if r1 > SYN_RECV - SYN_SENT goto entered
+    r2 -= SYN_SENT
+    if r2 > SYN_RECV - SYN_SENT goto entered
+    event_ends
     r1 = *(u64 *)(r10 + EV_LOCAL)
     r2 = *(u64 *)(r9 + OW_LOCAL)
     if r1 != r2 goto moved
@@ -159,14 +226,16 @@ grown:
     if r1 != r2 goto moved
     r1 = *(u32 *)(r10 + EV_PEER_PORT)       ; and the family
     r2 = *(u32 *)(r9 + OW_PEER_PORT)
-    if r1 == r2 goto entered
+    if r1 == r2 goto asked
 moved:
     *(u8 *)(r9 + OW_TOLD) = 0
+    goto asked
 .endif
-entered:
-
-    ; Is it refused by its ends?
+ended_here:
+    event_ends
+asked:
     guard_socket
+entered:
 
 ; --- Whose it is: of the task on the CPU where that is the owner, else as remembered, else the listener's ----------------
 
@@ -259,7 +328,7 @@ sure:
     ; Is it all as it was told? Then that is all that there is to say.
     if r9 == 0 goto learn
     r1 = *(u8 *)(r9 + OW_TOLD)
-    if r1 == 0 goto learn
+    if r1 != 1 goto learn
     r1 = *(u64 *)(r9 + OW_TASK)
     r2 = *(u64 *)(r10 + EV_TASK)
     if r1 != r2 goto learn
@@ -275,7 +344,7 @@ sure:
 .endif
     r1 = *(u8 *)(r10 + EV_OLDSTATE)
     if r1 == LISTEN goto learn
-    call bpf_get_current_uid_gid
+    user_here
     r0 <<= 32
     r1 = *(u32 *)(r9 + OW_UID)
     r1 <<= 32
@@ -287,16 +356,14 @@ sure:
     *(u32 *)(r9 + OW_SOURCE) = SOURCE_CACHED
     goto brief
 learn:
+    event_ends
 .endif
     current_owner
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_TASK
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
     if r1 == CLOSE goto decided
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_CACHED
-    if r9 == 0 goto insert
-    *(u8 *)(r9 + OW_TOLD) = 1               ; before what is told: accepted.inc says the contrary after it has replaced it
-    replace_owner
-    goto kept
+    goto remember
 
 stranger:
     ; The task on the CPU is anybody: what is remembered.
@@ -305,6 +372,7 @@ stranger:
 .ifdef helper.cards
     ; Is it all as it was told?
     r1 = *(u8 *)(r9 + OW_TOLD)
+    if r1 == NOBODY goto unknown
     if r1 == 0 goto recall
     r1 = *(u8 *)(r10 + EV_OLDSTATE)
     if r1 == LISTEN goto recall
@@ -342,8 +410,9 @@ unfollowed:
     r2 = *(u32 *)(r9 + OW_UID)
     if r1 == r2 goto brief
 recall:
+    event_ends
 .endif
-    *(u8 *)(r9 + OW_TOLD) = 1               ; before it is copied, as above
+    *(u8 *)(r9 + OW_TOLD) = 1               ; before it is copied: accepted.inc says the contrary after it has replaced it
     r2 = r9
     copy_owner
     r1 = *(u8 *)(r9 + OW_HOW)
@@ -374,6 +443,9 @@ known:
 
 unknown:
     ; Nothing is remembered. Is it a listener's child, at its first change?
+.ifdef helper.cards
+    event_ends                              ; they are there, but the verifier can't know
+.endif
 .ifdef tcp_sock.tsorted_sent_queue.next
     r1 = *(u8 *)(r10 + EV_OLDSTATE)
     if r1 != LISTEN goto unborn
@@ -400,7 +472,7 @@ unborn:
     r1 |= IN_SOFTIRQ
     r1 <<= 8
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = r1
-    goto insert
+    goto remember
 child:
 .endif
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
@@ -446,6 +518,12 @@ heir:
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_LISTENER
     owner_now                               ; it is kept as it is told
 
+remember:
+    *(u32 *)(r10 + EV_TOLD) = TOLD          ; and no verdict
+    if r9 == 0 goto insert
+    *(u8 *)(r9 + OW_TOLD) = 1               ; before what is told, as above
+    replace_owner
+    goto kept
 insert:
     keep_owner
 kept:
@@ -512,10 +590,7 @@ dated:
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
     if r1 != CLOSE goto owned
     if r9 == 0 goto forgotten
-    r1 = map owners ll
-    r2 = r10
-    r2 += EV_SOCKET
-    call bpf_map_delete_elem
+    forget_socket
 forgotten:
     r1 = *(u8 *)(r10 + EV_OLDSTATE)
     if r1 != LISTEN goto owned
@@ -560,6 +635,11 @@ ported:
 .ifdef helper.cards
     ; The card is kept as it is told, so that it need not be told again.
     if r9 == 0 goto uncarded
+    r1 = *(u8 *)(r9 + OW_TOLD)
+    if r1 != NOBODY goto somebodys
+    *(u8 *)(r9 + OW_TOLD) = 1
+    replace_owner                           ; nobody's
+somebodys:
     r1 = *(u32 *)(r10 + EV_OWNER + OW_UID)
     *(u32 *)(r9 + OW_UID) = r1
     r1 = *(u64 *)(r10 + EV_LOCAL)
@@ -580,6 +660,7 @@ uncarded:
     r1 = *(u8 *)(r10 + EV_FLAGS)
     r1 &= FLAG_CARD
     if r1 != 0 goto carded
+    *(u32 *)(r10 + EV_TOLD) = TOLD
     keep_owner                              ; nobody's, but a card
 carded:
 .endif
@@ -598,10 +679,9 @@ brief:
     r5 = EV_HEAD
     goto send
 ended:
-    r1 = map owners ll
-    r2 = r10
-    r2 += EV_SOCKET
-    call bpf_map_delete_elem
+    if r9 == 0 goto gone                    ; never
+    forget_socket
+gone:
     ; The verifier does not know that this is sent without the card.
     *(u32 *)(r10 + EV_ERR) = 0
     *(u64 *)(r10 + EV_OWNER) = 0
@@ -612,6 +692,11 @@ ended:
     *(u64 *)(r10 + EV_OWNER + 40) = 0
     *(u64 *)(r10 + EV_OWNER + 48) = 0
     *(u64 *)(r10 + EV_OWNER + 56) = 0
+    *(u64 *)(r10 + EV_LOCAL) = 0
+    *(u64 *)(r10 + EV_LOCAL + 8) = 0
+    *(u64 *)(r10 + EV_PEER) = 0
+    *(u64 *)(r10 + EV_PEER + 8) = 0
+    *(u32 *)(r10 + EV_PEER_PORT) = 0
 
 closing:
     *(u32 *)(r10 + EV_SKERR) = 0

@@ -6,7 +6,9 @@ mod common;
 use common::layouts::*;
 use common::machine::{Machine, OnCpu, TASK};
 use socket_snoop::bpf::cards::Cards;
-use socket_snoop::bpf::layout::{EV_BRIEF_SIZE, EV_CLOSE_SIZE, EV_COMM_SIZE, EV_HEAD, EV_SIZE};
+use socket_snoop::bpf::layout::{
+    EV_BRIEF_SIZE, EV_CLOSE_SIZE, EV_COMM_SIZE, EV_HEAD, EV_SIZE, OW_KEPT, OW_TOLD,
+};
 use socket_snoop::bpf_asm::{Program, Variant, assemble_for};
 use socket_snoop::bpf_insn::Insn;
 use socket_snoop::bpf_link::{Host, HostField};
@@ -182,6 +184,17 @@ impl Scene {
         old: State,
         new: State,
     ) -> Event {
+        let event = self.try_change(socket, on_cpu, locked, (old, new));
+        event.expect("an event")
+    }
+
+    fn try_change(
+        &mut self,
+        socket: u64,
+        on_cpu: OnCpu,
+        locked: bool,
+        (old, new): (State, State),
+    ) -> Option<Event> {
         self.machine.on_cpu = on_cpu;
         self.set(socket, "sock.sk_lock.owned", locked.into());
         let (comm, _) = self.place(TASK, "task_struct.comm");
@@ -220,11 +233,11 @@ impl Scene {
         let insns = std::mem::take(&mut self.insns);
         assert_eq!(self.machine.run(&insns, context), 1);
         self.insns = insns;
-        let sent = self.machine.sent.pop().expect("an event");
+        let sent = self.machine.sent.pop()?;
         self.lengths.push(sent.len());
         let order = self.machine.order;
         let event = Event::decode_from(order, (1, 0), &sent, self.tells, &mut self.cards);
-        event.unwrap_or_else(|e| panic!("{e}"))
+        Some(event.unwrap_or_else(|e| panic!("{e}")))
     }
 
     /// A listener and a connection to it, from beginning to end.
@@ -244,8 +257,14 @@ impl Scene {
         events.push(self.change(CLIENT, WORKER, true, Close, SynSent));
         events.push(self.change(CLIENT, WORKER, false, SynSent, Close));
         assert_eq!(self.cards.missing(), 0);
-        // Nothing of them is left in the maps of owners and listeners.
-        assert!(self.machine.maps.keys().all(|(map, _)| *map == 4));
+        // Nothing of them is left in the maps of owners and listeners, but entries without anybody.
+        let left: Vec<_> = self.machine.maps.iter().map(|(k, at)| (k.0, *at)).collect();
+        for (map, at) in left.into_iter().filter(|(map, _)| *map != 4) {
+            let value = self.machine.copy(at, OW_KEPT);
+            let told = OW_TOLD.get(&value, self.machine.order);
+            assert_eq!((map, told), (5, 2));
+            assert!(value[..8].iter().all(|byte| *byte == 0));
+        }
         (events, self.lengths)
     }
 }
@@ -333,5 +352,58 @@ fn the_same_events_in_either_order() {
             assert_eq!(counters.sent.and_then(|s| s.handed), Some(2000));
             assert_eq!(big[5].netns, Some(0xf000_0001));
         }
+    }
+}
+
+/// What belongs to a socket is told again where it found no room, and where it has changed.
+#[test]
+fn what_was_not_sent_or_has_changed_is_told_again() {
+    use State::*;
+    for order in [Order::Little, Order::Big] {
+        let mut scene = Scene::new(order, false, MEMBERS);
+        scene.set(TASK, "task_struct.real_parent", TASK);
+        scene.change(LISTENER, SERVER, true, Close, Listen);
+        scene.change(CHILD, WORKER, false, Listen, SynRecv);
+        scene.machine.full = true;
+        let lost = scene.try_change(CHILD, WORKER, false, (SynRecv, Established));
+        assert_eq!(lost, None);
+        scene.machine.full = false;
+        // Each with who does it, and how long its event is.
+        let renamed = OnCpu {
+            comm: *b"renamed\0\0\0\0\0\0\0\0\0",
+            ..SERVER
+        };
+        let other_user = OnCpu {
+            uid: 1001,
+            ..renamed
+        };
+        let changes = [
+            (WORKER, (Established, CloseWait), EV_SIZE),
+            (SERVER, (CloseWait, LastAck), EV_HEAD),
+            (SERVER, (LastAck, Established), EV_HEAD),
+            (renamed, (Established, FinWait1), EV_SIZE),
+            (renamed, (FinWait1, FinWait2), EV_HEAD),
+            (other_user, (FinWait2, Closing), EV_SIZE),
+            (other_user, (Closing, Close), EV_BRIEF_SIZE.into()),
+        ];
+        for (at, (who, change, len)) in changes.into_iter().enumerate() {
+            let locked = who.pid == SERVER.pid;
+            let event = scene.try_change(CHILD, who, locked, change);
+            let event = event.expect("an event");
+            assert_eq!(scene.lengths.last(), Some(&len), "{at}");
+            let owner = event.owner.expect("an owner");
+            assert_eq!((owner.task.pid, event.peer.port), (SERVER.pid, 4000));
+            if locked {
+                assert_eq!(owner.source, OwnerSource::Task);
+                let told = (owner.task.uid, owner.task.name, owner.thread);
+                assert_eq!(told, (Some(who.uid), who.comm, who.comm), "{at}");
+            }
+        }
+        // The next one at its address is another: of it nothing was told.
+        let event = scene.change(CHILD, WORKER, false, Listen, SynRecv);
+        assert_eq!(scene.lengths.last(), Some(&EV_SIZE));
+        let source = event.owner.map(|owner| owner.source);
+        assert_eq!(source, Some(OwnerSource::Listener));
+        assert_eq!(scene.cards.missing(), 0);
     }
 }

@@ -48,13 +48,13 @@ impl Both {
             all
         };
         let (btf, tracefs) = (by(self.btf), by(self.tracefs));
-        // The user of a process that is not on the CPU is told by tracefs alone, at the first
-        // and the last event.
+        // The user of a process that is not on the CPU is told by tracefs alone, at
+        // retransmissions, and at the first and the last event.
         let alike = |all: &[Value], server| {
             let mut own = event::with(all, server);
             let of_others = |e: &&mut Value| {
                 let ends = e["tcp.state.old"] == "LISTEN" || e["tcp.state.new"] == "CLOSE";
-                ends && e["owner.source"] != "task"
+                (ends || e["event.name"] != "tcp_state") && e["owner.source"] != "task"
             };
             for e in own.iter_mut().filter(of_others) {
                 e.as_object_mut().unwrap().shift_remove("user.id");

@@ -46,7 +46,21 @@ const BY_BTF: (bool, bool) = (true, false);
 const ANYHOW: (bool, bool) = (false, true);
 const BY_PROGRAM: (bool, bool) = (false, false);
 
-const TABLE: [Need; 20] = [
+const TABLE: [Need; 22] = [
+    need(
+        Abilities::CARDS,
+        "what belongs to a socket is told once, which costs less",
+        "5.5",
+        BY_PROGRAM,
+        "BTF, and no `--on-cpu`",
+    ),
+    need(
+        Abilities::ON_CPU,
+        "the task on the CPU (`--on-cpu`)",
+        "4.16",
+        ANYHOW,
+        "",
+    ),
     need(
         Abilities::SYNACKS,
         "retransmitted SYN+ACKs",

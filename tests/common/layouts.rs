@@ -166,6 +166,7 @@ pub const MEMBERS: &Layout = &[
     ("cred.uid.val", 8, 4),
     ("task_struct.group_leader", 1328, 8),
     ("task_struct.real_cred", 1728, 8),
+    ("task_struct.cred", 1736, 8),
     ("net.ns.inum", 176, 4),
     ("sock.__sk_common.skc_bound_dev_if", 20, 4),
     ("sock.__sk_common.skc_flags", 96, 8),

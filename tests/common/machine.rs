@@ -31,6 +31,8 @@ pub struct Machine {
     pub on_cpu: OnCpu,
     /// What was sent.
     pub sent: Vec<Vec<u8>>,
+    /// Whether there is no room for more.
+    pub full: bool,
     next: u64,
 }
 
@@ -42,6 +44,7 @@ impl Machine {
             maps: HashMap::new(),
             on_cpu,
             sent: Vec::new(),
+            full: false,
             next: VALUES,
         }
     }
@@ -182,6 +185,7 @@ impl Machine {
                 to.copy_from_slice(&comm);
                 0
             }
+            25 if self.full => -28i64 as u64,
             25 => {
                 let record = self.copy(r[4], r[5] as usize);
                 self.sent.push(record);

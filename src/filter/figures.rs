@@ -15,8 +15,11 @@ pub(super) fn number(text: &str) -> Option<u32> {
     digits(text).then(|| text.parse().ok())?
 }
 
+/// From where to where, both included.
+type Ports = (u32, u32);
+
 /// From where to where a port or several of them are.
-pub(super) fn ports(text: &str) -> Option<(u32, u32)> {
+pub(super) fn ports(text: &str) -> Option<Ports> {
     let one = |text: &str| match digits(text) {
         true => text.parse().ok(),
         false => words::service(text),
@@ -69,7 +72,7 @@ pub(super) fn net(text: &str, short: bool) -> Option<Net> {
 
 /// An end as ss writes it: address or network, and ports, each unless it is `*`
 /// or missing.
-pub(super) fn end(text: &str) -> Option<(Option<Net>, Option<(u32, u32)>)> {
+pub(super) fn end(text: &str) -> Option<(Option<Net>, Option<Ports>)> {
     let (addr, port) = match text.rfind([':', ']']) {
         // The last of several without brackets is the address's own.
         Some(at) if text[at..].starts_with(':') => {
@@ -100,17 +103,28 @@ pub(super) fn figure(text: &str, units: &[(&str, u64)], base: u64) -> Option<(u6
         .unwrap_or(text.len());
     let (figure, unit) = text.split_at(end);
     let (whole, fraction) = figure.split_once('.').unwrap_or((figure, ""));
-    if !digits(whole) || fraction.len() > 9 || figure.ends_with('.') {
+    if !digits(whole) || fraction.len() > 6 || figure.ends_with('.') {
         return None;
     }
     let mut units = units.iter();
     let (_, scale) = units.find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
-    let parts: u128 = 10u128.pow(fraction.len() as u32);
-    let all: u128 = [whole, fraction].concat().parse().ok()?;
-    // In billionths at most: no overflow below 2^64 of the largest unit.
-    let (all, parts) = (all.checked_mul((*scale).into())?, parts * u128::from(base));
-    let (floor, ceiling) = (all / parts, all.div_ceil(parts));
-    Some((floor.try_into().ok()?, ceiling.try_into().ok()?))
+    // What can be counted in the base unit is.
+    let (scale, base) = match scale % base {
+        0 => (scale / base, 1),
+        _ => (*scale, base),
+    };
+    let parts = 10u64.pow(fraction.len() as u32);
+    let fraction: u64 = match fraction {
+        "" => 0,
+        digits => digits.parse().ok()?,
+    };
+    // At most 10^6 hours in nanoseconds.
+    let fraction = fraction.checked_mul(scale)?;
+    let whole = whole.parse::<u64>().ok()?.checked_mul(scale)?;
+    let all = whole.checked_add(fraction / parts)?;
+    let exact = fraction % parts == 0 && all % base == 0;
+    let floor = all / base;
+    Some((floor, floor.checked_add(u64::from(!exact))?))
 }
 
 /// Units of time.

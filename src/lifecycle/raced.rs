@@ -74,10 +74,10 @@ impl Connections {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cause::Cause;
     use super::super::tests::ALL;
     use super::*;
     use crate::bpf::wire::tests::state;
+    use crate::model::cause::Cause;
 
     const MS: u64 = 1_000_000;
     const ENDS: (u16, u16) = (80, 4000);

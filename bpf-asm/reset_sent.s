@@ -21,10 +21,13 @@
 .endif
 
 .include "event.inc"
+.include "owner.inc"
+.include "guard.inc"
 
     begin
     r7 = *(u64 *)(r6 + socket)
     if r7 == 0 goto out                     ; an answer to a segment that no socket was meant by
+    guard_alone
     r1 = 0
     r2 = 0
 .ifdef reason

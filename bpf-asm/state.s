@@ -62,6 +62,7 @@
 .include "event.inc"
 .include "socket.inc"
 .include "owner.inc"
+.include "guard.inc"
 
 .map listeners      ; hash: where a listener listens (LK_…) to its owner, for its children (LI_…)
 
@@ -202,6 +203,7 @@ newborn:
     born
     goto ended_here
 grown:
+    guard_known
 .ifdef helper.cards
     if r9 == 0 goto ended_here
     r1 = *(u8 *)(r9 + OW_TOLD)
@@ -224,20 +226,16 @@ grown:
     if r1 != r2 goto moved
     r1 = *(u32 *)(r10 + EV_PEER_PORT)       ; and the family
     r2 = *(u32 *)(r9 + OW_PEER_PORT)
-    if r1 == r2 goto entered
+    if r1 == r2 goto asked
 moved:
     *(u8 *)(r9 + OW_TOLD) = 0
-    goto entered
+    goto asked
 .endif
 ended_here:
     event_ends
+asked:
+    guard_socket
 entered:
-
-    ; The filter hole. Here a filter may be spliced in that ends the run (`goto out`) of an event that is not to be sent.
-    ; r6 is the context, r7 the socket, r8 the same as a tcp_sock, r9 what is remembered of it, or 0: all four stay as they
-    ; are. r0 to r5 are free, as are TMP and what lies from LK_NETNS on (32 bytes). Of the event the head is written but for
-    ; EV_HOW; its ends are, but where OW_TOLD at r9 is 1 and the old state is neither SYN_SENT nor SYN_RECV: there they are
-    ; those at r9. OW_VERDICT at r9 is the filter's own. Of a socket that is born it is 0; where r9 is 0, EV_VERDICT goes there.
 
 ; --- Whose it is: of the task on the CPU where that is the owner, else as remembered, else the listener's ----------------
 
@@ -370,6 +368,7 @@ learn:
 stranger:
     ; The task on the CPU is anybody: what is remembered.
     if r9 == 0 goto unknown
+    guard_stranger
 .ifdef helper.cards
     ; Is it all as it was told?
     r1 = *(u8 *)(r9 + OW_TOLD)
@@ -613,6 +612,7 @@ others:
     r1 = -1
     lock *(u32 *)(r0 + LI_COUNT) += r1
 owned:
+    guard_owner
 
 ; --- What is sent: the card where it is new, at a change to CLOSE what the socket has counted ------------------------------
 
@@ -809,6 +809,9 @@ send:
     call bpf_map_lookup_elem
     if r0 == 0 goto out
     *(u8 *)(r0 + OW_TOLD) = 0
+.ifdef helper.guard
+    *(u8 *)(r0 + OW_VERDICT) = VERDICT_OPEN ; nor has that it is refused
+.endif
 .endif
 out:
     pass

@@ -29,6 +29,7 @@
 .include "event.inc"
 .include "socket.inc"
 .include "owner.inc"
+.include "guard.inc"
 .include "short.inc"
 
     begin

@@ -5,6 +5,7 @@
 
 pub mod cards;
 pub(crate) mod debug;
+pub mod guard;
 pub mod layout;
 pub(crate) mod load;
 pub mod maps;

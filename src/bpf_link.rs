@@ -9,6 +9,8 @@
 use crate::bpf_insn::{Insn, Size};
 use std::sync::Arc;
 
+#[path = "bpf_link/builder.rs"]
+pub mod builder;
 #[path = "bpf_link/error.rs"]
 mod error;
 #[path = "bpf_link/lines.rs"]
@@ -108,6 +110,12 @@ pub enum Item {
         present: bool,
         /// The first item after the block.
         end: u32,
+    },
+    /// Where a part of the user's filter belongs, of which [`Template::with`] makes its instructions. It stands in a block
+    /// that only a program with a filter has.
+    Filter {
+        /// Which part.
+        part: u8,
     },
 }
 
@@ -353,6 +361,7 @@ impl Template {
                     next += run;
                     continue;
                 }
+                Item::Filter { .. } => return Err(broken()),
                 Item::If {
                     field,
                     present,

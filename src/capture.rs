@@ -18,6 +18,7 @@ mod way;
 
 pub use transport::Transport;
 
+use crate::bpf::guard::Guard;
 use crate::bpf::load::check_capabilities;
 use crate::bpf::maps::{Listener, Maps, lift_memlock};
 use crate::capture::loss::{Elsewhere, Losses};
@@ -88,18 +89,20 @@ type Found = (Source, Option<Error>);
 impl Source {
     /// Loads and attaches everything. `buffer` is the ring size in bytes per
     /// CPU, `None` for the default; `transport` the rung to use, `None` for the
-    /// first that works. [`Source::take_notes`] say which one it is if it is not the
+    /// first that works; `guard` the user's filter, by which programs keep events
+    /// away. [`Source::take_notes`] say which one it is if it is not the
     /// first.
     pub fn open(
         buffer: Option<usize>,
         transport: Option<Transport>,
         wants: Abilities,
+        guard: Option<Guard>,
     ) -> Result<Source, Error> {
         timens::align()?;
         let (mut source, why) = match transport {
             Some(Transport::Perf) => (Source::by_samples(buffer, wants)?, None),
-            Some(way) => Source::by_programs(buffer, &[way], wants)?,
-            None => Source::by_the_first(buffer, wants)?,
+            Some(way) => Source::by_programs(buffer, &[way], wants, guard)?,
+            None => Source::by_the_first(buffer, wants, guard)?,
         };
         if let Some(why) = source.rings.shortfall() {
             source.notes.push(format!("warning: {why}"));
@@ -133,7 +136,11 @@ impl Source {
         Ok(source)
     }
 
-    fn by_the_first(buffer: Option<usize>, wants: Abilities) -> Result<Found, Error> {
+    fn by_the_first(
+        buffer: Option<usize>,
+        wants: Abilities,
+        guard: Option<Guard>,
+    ) -> Result<Found, Error> {
         // Without the rights to any of them, one line tells of the best one.
         if Transport::LADDER
             .iter()
@@ -142,7 +149,7 @@ impl Source {
             Transport::Tracepoint.check_capabilities()?;
         }
         let programs = [Transport::Tracepoint, Transport::Btf];
-        Source::by_programs(buffer, &programs, wants).or_else(|first| {
+        Source::by_programs(buffer, &programs, wants, guard).or_else(|first| {
             match Source::by_samples(buffer, wants) {
                 Ok(source) => Ok((source, Some(first))),
                 Err(last) => Err(nor(first, "by perf samples", last)),
@@ -155,11 +162,12 @@ impl Source {
         buffer: Option<usize>,
         ways: &[Transport],
         wants: Abilities,
+        guard: Option<Guard>,
     ) -> Result<Found, Error> {
         check_capabilities(true, ways == [Transport::Tracepoint])?;
         let mut failed: Option<Error> = None;
         let mut rings = Rings::open(buffer, Feed::Programs)?;
-        let maps = Maps::create(&rings)?;
+        let maps = Maps::create(&rings, guard)?;
         for &transport in ways {
             let loaded = match transport {
                 Transport::Btf => attach::by_btf(&maps, wants),
@@ -236,6 +244,11 @@ impl Source {
     /// Takes that back: the listener had gone already.
     pub fn forget_listener(&self, listener: &Listener) {
         self.way.forget_listener(listener);
+    }
+
+    /// From here on no event is kept away in the kernel; whether any was.
+    pub fn open_guard(&self) -> sys::Result<bool> {
+        self.way.open_guard()
     }
 
     /// Lets the next event wake who waits for the rings; whether it will: see

@@ -175,9 +175,9 @@ struct Args {
     #[argh(switch)]
     check: bool,
 
-    /// print the programs that a run would load, as they are linked for this host, and exit; nothing is loaded
+    /// print the programs that a run would load, as they are linked for this host, and exit; nothing is loaded. With a filter, that alone as it is compiled; with it in the programs by -d -d
     #[argh(switch, short = 'd')]
-    dump: bool,
+    dump: u8,
 
     /// with -d: for a host whose tracepoints' format files are here
     #[argh(option, arg_name = "DIR")]
@@ -272,8 +272,9 @@ pub enum Command {
 /// What is to be told of the programs, and of which host's.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    /// Whether to print them.
-    pub print: bool,
+    /// Whether to print them: the user's filter alone, where there is one (1), or
+    /// the programs in any case (more).
+    pub print: u8,
     /// The folder to write objects to.
     pub export: Option<String>,
     /// The folder of another host's `format` files.
@@ -445,7 +446,6 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
     let mut wants = Abilities::ACCEPTS;
     wants.set(Abilities::READS, args.accept_owner);
     wants.set(Abilities::LOCK, !args.owner_by);
-    wants.set(Abilities::ON_CPU, args.on_cpu);
     let flags = Flags {
         pid: args.pid,
         src_ip: args.src_ip,
@@ -454,6 +454,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         dst_port: args.dst_port,
         active_only: args.active_only,
     };
+    wants.set(Abilities::ON_CPU, args.on_cpu);
     let base = filter::of(&flags, &args.filter)?;
     let config = Box::new(Config {
         filter: Filter {
@@ -491,7 +492,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         formats: args.formats,
         btf: args.btf,
     };
-    if listing.print || listing.export.is_some() {
+    if listing.print > 0 || listing.export.is_some() {
         return Ok(Command::List(config, listing));
     }
     if listing.formats.is_some() || listing.btf.is_some() {

@@ -410,6 +410,14 @@ impl Connections {
         self.forget(ended.slot);
     }
 
+    /// Lets go of the connection of an event that is the last told of it: no end
+    /// will come.
+    pub fn let_go(&mut self, event: &Event) {
+        if let Some(slot) = self.by_socket.get(&event.socket).copied() {
+            self.forget(slot);
+        }
+    }
+
     fn forget(&mut self, slot: u32) {
         let connection = &mut self.slots[slot as usize];
         connection.seen -= Seen::ENDED;

@@ -5,14 +5,17 @@
 //! and said in a line that starts with `; assumed:`.
 
 mod elsewhere;
+mod filter;
 mod object;
 mod plan;
 
+use crate::bpf::guard::Guard;
 use crate::bpf::load::{Onto, Target};
 use crate::bpf::maps::{self, Shape};
 use crate::bpf_link::Template;
 use crate::cli::{Config, Listing};
 use crate::error::{Error, Kind};
+use crate::filter::tree::Expr;
 use crate::sys::bpf::MapType;
 use elsewhere::Host;
 use plan::{Planned, Program, Subject};
@@ -21,6 +24,16 @@ use std::path::Path;
 
 /// Prints, writes, or both: what is to be printed.
 pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
+    let expr = &config.filter.expr;
+    let guard = Guard::compile(expr);
+    let alone = match (listing.print, expr) {
+        (1, Expr::All) => None,
+        (1, _) => Some(filter::list(expr, guard.as_ref())?),
+        _ => None,
+    };
+    if let (Some(text), None) = (&alone, &listing.export) {
+        return Ok(text.clone());
+    }
     let host = Host::read(listing, config.transport)?;
     let mut out = String::new();
     let version = env!("CARGO_PKG_VERSION");
@@ -34,7 +47,7 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     }
     let (mut programs, mut left_out) = (Vec::new(), Vec::new());
     for planned in host.plan(config.wants) {
-        match link(&host, &planned) {
+        match link(&host, &planned, guard.as_ref()) {
             Ok(program) => programs.push(program),
             Err(why) if planned.required => return Err(why),
             Err(why) => left_out.push((planned, why)),
@@ -43,13 +56,17 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     for (_, why) in &left_out {
         let _ = writeln!(out, "; left out: {why}");
     }
-    let shapes = maps::shapes(host.cpus(), host.memory());
+    let mut shapes = maps::shapes(host.cpus(), host.memory()).to_vec();
+    shapes.extend(guard.iter().flat_map(maps::guard_shapes));
     if let Some(dir) = &listing.export {
         for program in &programs {
             object::write(Path::new(dir), program, &shapes)?;
         }
     }
-    if !listing.print {
+    if let Some(text) = alone {
+        return Ok(text);
+    }
+    if listing.print == 0 {
         return Ok(String::new());
     }
     for Program {
@@ -88,6 +105,7 @@ fn map(out: &mut String, shape: &Shape, host: &Host) {
         MapType::Hash => "hash",
         MapType::Array => "array",
         MapType::PerfEventArray => "perf_event_array",
+        MapType::LpmTrie => "lpm_trie",
     };
     let (key, value) = shape.sizes;
     let entries = match shape.entries {
@@ -104,9 +122,9 @@ fn map(out: &mut String, shape: &Shape, host: &Host) {
     );
 }
 
-fn link(host: &Host, planned: &Planned) -> Result<Program, Error> {
-    let template = host.programs().get(planned.name)?;
-    let (group, event) = (&template.group, &template.event);
+fn link(host: &Host, planned: &Planned, guard: Option<&Guard>) -> Result<Program, Error> {
+    let mut template = host.programs().get(planned.name)?;
+    let (group, event) = (&template.group.clone(), &template.event.clone());
     let missing = |what: String| Error::new(Kind::Unsupported, what);
     let btf = || host.btf().ok_or_else(|| missing("there is no BTF".into()));
     let record;
@@ -135,11 +153,9 @@ fn link(host: &Host, planned: &Planned) -> Result<Program, Error> {
         extras,
         // Numbers that the kernel gives: 0.
         maps: &|_| Some(0),
+        guard,
     };
-    let linked = template.linked(&onto).map_err(|why| {
-        let what = format!("cannot use tracepoint {group}:{event} of this kernel: {why}");
-        Error::new(Kind::Unsupported, what)
-    })?;
+    let linked = onto.link(&mut template)?;
     let text = template.listing(&linked, &|name| target.find(name, extras));
     Ok(Program {
         template,

@@ -16,6 +16,7 @@ mod search;
 mod start;
 pub mod view;
 
+use crate::bpf::guard::Guard;
 use crate::capture::{Confinement, Source};
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
@@ -130,7 +131,8 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     limits::raise_open_files();
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
-    let mut source = Source::open(config.buffer, config.transport, config.wants)?;
+    let guard = Guard::compile(&config.filter.expr);
+    let mut source = Source::open(config.buffer, config.transport, config.wants, guard)?;
     let precedence = take_precedence(config.priority);
     say_notes(&mut source);
     let log = open_log(config, user);
@@ -220,6 +222,25 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     finished.map(|()| code.unwrap_or(0))
 }
 
+/// Lets the programs let all through; whether they do.
+fn opened(source: &mut Source) -> bool {
+    match source.open_guard() {
+        Ok(true) => notice(
+            "note: from now on the filter is decided in user space alone: that of the start is \
+             not in force in the kernel any more",
+        ),
+        Ok(false) => {}
+        Err(errno) => {
+            notice(&format!(
+                "warning: the filter is as it was before: what it keeps away in the kernel can't \
+                 be let through (bpf: {errno})"
+            ));
+            return false;
+        }
+    }
+    true
+}
+
 fn deadline(now: u64, after: Duration) -> u64 {
     now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -264,6 +285,8 @@ fn watch_until(
     let mut losses_at = start;
     let mut told_to_stop = None;
     let mut pace = Pace::new(start);
+    // The filter that comes into force when all events from before then are taken.
+    let mut new_filter = None;
     let mut events = [EpollEvent::empty(); 16];
     loop {
         let now = time::monotonic();
@@ -303,9 +326,11 @@ fn watch_until(
         if signals.take_hangup() {
             notify.reloading();
             view.output.reopen_log();
-            if let Some(filter) = filter {
-                view.reload(filter, source.processes());
-            }
+            let new = filter.and_then(|filter| view.read_filter(filter));
+            // What the kernel keeps away by the old one would be missed.
+            new_filter = new
+                .filter(|_| opened(source))
+                .map(|new| (time::monotonic(), new));
             notify.ready();
         }
         notify.settle();
@@ -332,6 +357,9 @@ fn watch_until(
             search.note(event);
             view.take(event, processes)
         });
+        if let Some((_, new)) = new_filter.take_if(|(since, _)| *since <= settled) {
+            view.replace(new, source.processes());
+        }
         pace.looked(now, came, held);
         search.step(source, view, settled);
         view.settle(settled);

@@ -33,7 +33,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn open(count_passes: bool) -> Source {
     let mut wants = Abilities::LOCK;
     wants.set(Abilities::MISSES, count_passes);
-    Source::open(Some(4 << 20), Some(Transport::Tracepoint), wants).expect("a source")
+    Source::open(Some(4 << 20), Some(Transport::Tracepoint), wants, None).expect("a source")
 }
 
 /// A program of this process on retransmissions, and its runs and misses before.
@@ -159,7 +159,7 @@ fn a_ring_that_is_replaced_loses_nothing() {
     }
     const CONNECTIONS: usize = 2000;
     let mut rings = Rings::open(Some(1 << 20), Feed::Programs).expect("rings");
-    let maps = Maps::create(&rings).expect("maps");
+    let maps = Maps::create(&rings, None).expect("maps");
     let cpus = rings.cpus();
     let loaded = attach::by_tracefs(&maps, &cpus, Abilities::LOCK).expect("programs");
     let listener = net::listen(net::own_ip());

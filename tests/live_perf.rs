@@ -265,7 +265,7 @@ fn owners_are_right_or_unknown() {
     if !live() {
         return;
     }
-    let open = Source::open(None, Some(Transport::Perf), Abilities::LOCK);
+    let open = Source::open(None, Some(Transport::Perf), Abilities::LOCK, None);
     let mut source = open.expect("perf samples");
     let (_listener, server, client) = short_lived();
     source.detach();
@@ -332,7 +332,7 @@ fn each_tracepoint_may_be_missing_alone() {
         let hide = move || {
             kernel::show_tracefs();
             confine::with_empty(place, move || {
-                let open = Source::open(None, Some(Transport::Perf), Abilities::LOCK);
+                let open = Source::open(None, Some(Transport::Perf), Abilities::LOCK, None);
                 let source = open.expect("perf samples");
                 let absent = source.given().lacks().map(|(_, why)| why.to_string());
                 let absent: Vec<_> = absent.filter(|why| why.contains(tracepoint)).collect();

@@ -170,7 +170,7 @@ fn at_the_end<T>(
     happen: impl FnOnce() -> T,
     mut ask: impl FnMut(&Processes, &T),
 ) {
-    let mut source = Source::open(None, Some(transport), Abilities::LOCK).expect("a source");
+    let mut source = Source::open(None, Some(transport), Abilities::LOCK, None).expect("a source");
     let made = happen();
     let listener = net::listen(net::own_ip());
     let server = listener.local_addr().unwrap();
@@ -391,7 +391,8 @@ fn what_ends_closes_its_connections_itself() {
         return;
     };
     for transport in [Transport::Tracepoint, Transport::Perf] {
-        let mut source = Source::open(None, Some(transport), Abilities::LOCK).expect("a source");
+        let mut source =
+            Source::open(None, Some(transport), Abilities::LOCK, None).expect("a source");
         let listener = net::listen(net::own_ip());
         let server = listener.local_addr().unwrap();
         let script = format!(

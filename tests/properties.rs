@@ -108,6 +108,11 @@ fn command_line() {
 }
 
 #[test]
+fn guard() {
+    holds("guard");
+}
+
+#[test]
 fn filter() {
     holds("filter");
 }

@@ -3,9 +3,11 @@
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
+mod link;
 mod verifier;
 
 use crate::bpf::debug::Debug;
+use crate::bpf::guard::Guard;
 use crate::bpf::maps::{Maps, bpf_error, with_memlock};
 use crate::bpf_insn::{Alu, Insn, Operand};
 use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
@@ -169,7 +171,12 @@ pub(crate) struct Onto<'a> {
     pub(crate) extras: Extras<'a>,
     /// The descriptors of the maps.
     pub(crate) maps: &'a dyn Fn(&str) -> Option<i32>,
+    /// The user's filter, which the template has.
+    pub(crate) guard: Option<&'a Guard>,
 }
+
+/// What stands for it in the programs.
+const GUARD: &str = "helper.guard";
 
 impl Target<'_> {
     /// Where a program for this target finds a field: in the record, among the
@@ -214,6 +221,10 @@ impl Target<'_> {
 
 impl Host for Onto<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
+        if name == GUARD {
+            let there = HostField { offset: 0, size: 8 };
+            return self.guard.map(|_| there);
+        }
         self.target.find(name, self.extras)
     }
 
@@ -261,15 +272,11 @@ impl Program {
             target,
             extras,
             maps: &|name| maps.fd(name),
+            guard: maps.guard(),
         };
         let reads = reads(template, &host);
-        let linked = template.linked(&host).map_err(|e| {
-            let on = format!("{}:{}", template.group, template.event);
-            Error::new(
-                Kind::Unsupported,
-                format!("cannot use tracepoint {on} of this kernel: {e}"),
-            )
-        })?;
+        let template = &mut template.clone();
+        let linked = host.link(template)?;
         let optional = template.fields.iter().filter(|field| field.optional);
         let without = optional
             .filter(|field| host.field(&field.name).is_none())

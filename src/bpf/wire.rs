@@ -192,7 +192,7 @@ impl Event {
                 Counters::decode(order, &whole, known)
             }
         };
-        if closed {
+        if closed || has(FLAG_LAST) {
             cards.remove(socket);
         }
         let how = source(EV_HOW.get(bytes, order));
@@ -217,6 +217,7 @@ impl Event {
             time,
             cpu,
             socket,
+            last: has(FLAG_LAST),
             on_cpu,
             owner,
             netns: card.map(|card| card.netns).filter(|n| *n != 0),

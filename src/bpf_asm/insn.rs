@@ -4,6 +4,7 @@ use super::lex::{Line, Read, Tok, register};
 use super::parse::{Parser, Symbol};
 use crate::bpf_insn::{Alu, Cmp, FP, HELPERS, Insn, Operand, Size};
 use crate::bpf_link::Item;
+use crate::bpf_link::builder::PARTS;
 
 /// The token's text if it names a register, existing or not.
 fn named_register(tok: Tok<'_>) -> Option<&str> {
@@ -50,6 +51,10 @@ impl Parser<'_> {
                 line.next();
                 self.peek(line, at)
             }
+            Tok::Word("filter") => {
+                line.next();
+                self.filter(line, at)
+            }
             Tok::Word(word) if register(word).is_some() => {
                 let (wide, dst) = self.register(line)?;
                 self.assign(line, wide, dst, at)
@@ -57,6 +62,16 @@ impl Parser<'_> {
             Tok::Word(word) => Err((at, format!("unknown instruction '{word}'"))),
             _ => Err(line.wanted("an instruction")),
         }
+    }
+
+    /// `filter socket`: where a part of the user's filter belongs.
+    fn filter(&mut self, line: &mut Line<'_>, at: usize) -> Read<()> {
+        let col = line.col();
+        let name = line.word("a part of the filter")?;
+        let part = PARTS.iter().position(|part| *part == name);
+        let part = part.ok_or_else(|| (col, format!("unknown part of a filter '{name}'")))?;
+        self.push(Item::Filter { part: part as u8 }, at);
+        Ok(())
     }
 
     /// Adds an instruction if there is such a one.

@@ -117,6 +117,7 @@ fn item(
             small(out, field(of));
             small(out, len);
         }
+        Item::Filter { part } => out.extend([kind::FILTER, part]),
         Item::If {
             field: of,
             present,

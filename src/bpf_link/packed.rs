@@ -44,6 +44,8 @@ pub mod kind {
     pub const IF: u8 = 7;
     /// The same of one that is not.
     pub const ELSE: u8 = 8;
+    /// [`super::Item::Filter`]
+    pub const FILTER: u8 = 9;
 }
 
 /// What is left to read.
@@ -142,6 +144,7 @@ impl<'a> Cursor<'a> {
                 field: self.small()?,
                 len: self.small()?,
             },
+            kind::FILTER => Item::Filter { part: self.byte()? },
             kind @ (kind::IF | kind::ELSE) => Item::If {
                 field: self.small()?,
                 present: kind == kind::IF,
@@ -298,7 +301,7 @@ impl Packed {
                     }
                     Item::Map { map, .. } => *map = own(&maps, *map)?,
                     Item::Jump { target, .. } => *target = at.wrapping_add(*target),
-                    Item::Insn(_) | Item::Wide { .. } => {}
+                    Item::Insn(_) | Item::Wide { .. } | Item::Filter { .. } => {}
                 }
                 template.items.push(item);
                 template.lines.push(line);

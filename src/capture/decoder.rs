@@ -370,6 +370,7 @@ impl Decoder {
             peer,
             wire,
             counters: Counters::default(),
+            last: false,
         };
         Ok(Some(Decoded {
             event,

@@ -76,6 +76,10 @@ impl Way for Programs {
         self.maps.forget_listener(listener);
     }
 
+    fn open_guard(&self) -> sys::Result<bool> {
+        self.maps.open_guard()
+    }
+
     fn try_losses(&self, connect: Option<&Ring>) -> sys::Result<()> {
         self.maps.tally().readable()?;
         self.loaded.may_ask()?;

@@ -52,6 +52,11 @@ pub(super) trait Way {
     /// Takes that back: it had gone already.
     fn forget_listener(&self, _listener: &Listener) {}
 
+    /// From here on no event is kept away; whether any was until now.
+    fn open_guard(&self) -> sys::Result<bool> {
+        Ok(false)
+    }
+
     /// Tries all that a run will do to learn what was lost; `connect` is a ring to
     /// be used as one that is opened later.
     fn try_losses(&self, _connect: Option<&Ring>) -> sys::Result<()> {

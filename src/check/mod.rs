@@ -64,7 +64,7 @@ pub struct Report {
 pub fn look(config: &Config) -> Report {
     limits::raise_open_files();
     // First of all as a run does it: what was tried before might be in its way.
-    let opened = Source::open(config.buffer, config.transport, config.wants);
+    let opened = Source::open(config.buffer, config.transport, config.wants, None);
     let (features, taken) = match opened {
         Ok(source) => {
             let mut features = features::of(&source);
@@ -120,7 +120,12 @@ fn precedence(wanted: Option<bool>) -> Finding {
 /// what keeps a run from becoming the user that was asked for.
 fn sandbox(config: &Config) -> (Finding, Result<(), Error>) {
     const WHAT: &str = "sandbox";
-    match Source::open(config.buffer, config.transport, without_accepts(config)) {
+    match Source::open(
+        config.buffer,
+        config.transport,
+        without_accepts(config),
+        None,
+    ) {
         Ok(mut source) => {
             let user = config.user.as_deref().map(user::find).transpose();
             let shut = user.and_then(|user| {
@@ -159,7 +164,12 @@ fn way(config: &Config, transport: Transport, taken: Option<&Transport>) -> Find
     if taken == Some(&transport) {
         return works("a run takes this one");
     }
-    match Source::open(config.buffer, Some(transport), without_accepts(config)) {
+    match Source::open(
+        config.buffer,
+        Some(transport),
+        without_accepts(config),
+        None,
+    ) {
         Ok(_) => works("works, too"),
         Err(error) => Finding::failed(Section::Transport, transport.name(), Verdict::No, &error),
     }

@@ -125,6 +125,7 @@ impl Host {
                     may: Abilities::empty(),
                 },
                 maps: &|_| None,
+                guard: None,
             },
         );
         self.given.counters = self.given.members && whole.contains(Abilities::COUNTERS);

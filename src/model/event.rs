@@ -237,6 +237,9 @@ pub struct Event {
     pub wire: Wire,
     /// What it had counted, at a change to CLOSE.
     pub counters: Counters,
+    /// Whether it is the last that is told of its connection, which the filter
+    /// in the kernel refuses.
+    pub last: bool,
 }
 
 impl Event {

@@ -202,7 +202,7 @@ impl Judging {
             return;
         }
         let near = self.near(moment.kin);
-        let over = item.event.is_close();
+        let over = item.event.is_close() || item.event.last;
         let subject = subject(connection, (moment, &self.judge), &near, over);
         let left = item.time_wait == Some(true);
         let settled = &mut connection.settled;

@@ -292,6 +292,9 @@ impl View {
         self.judging.take(connection, item, moment, show);
         self.connections.finish(event, wall, time_wait);
         self.judging.make_room(&mut self.connections, moment, show);
+        if event.last {
+            self.connections.let_go(event);
+        }
     }
 
     /// Decides what can be of what waits for more to be known; `over`: all of it.
@@ -307,21 +310,20 @@ impl View {
             .review(&mut self.connections, moment, over, show);
     }
 
-    /// Reads the filter's file again; what it says takes the place of what it said
-    /// before, for every connection, between two events.
-    pub(super) fn reload(&mut self, file: &FilterFile, kin: &dyn Lineage) {
+    /// Reads the filter's file again: the filter, if it is another one now.
+    pub(super) fn read_filter(&self, file: &FilterFile) -> Option<(Judge, Expr)> {
         let read = file.read().and_then(|expr| Ok((Judge::new(&expr)?, expr)));
-        let (judge, expr) = match read {
-            Ok(read) => read,
-            Err(why) => {
-                return notice(&format!(
-                    "warning: the filter is as it was before, for its file is wrong:\n{why}"
-                ));
-            }
-        };
-        if expr == self.expr {
-            return;
+        if let Err(why) = &read {
+            notice(&format!(
+                "warning: the filter is as it was before, for its file is wrong:\n{why}"
+            ));
         }
+        read.ok().filter(|(_, expr)| *expr != self.expr)
+    }
+
+    /// This filter takes the place of the one before, for every connection,
+    /// between two events.
+    pub(super) fn replace(&mut self, (judge, expr): (Judge, Expr), kin: &dyn Lineage) {
         self.expr = expr;
         self.set_shape(&judge);
         let moment = &Moment {

@@ -37,7 +37,13 @@ pub enum MapType {
     Array = 2,
     /// BPF_MAP_TYPE_PERF_EVENT_ARRAY: one perf event a CPU, the output rings.
     PerfEventArray = 4,
+    /// BPF_MAP_TYPE_LPM_TRIE: the longest of the prefixes that a key begins with.
+    LpmTrie = 11,
 }
+
+/// BPF_F_NO_PREALLOC: memory for an entry is taken when it comes, as a trie
+/// wants it.
+pub const NO_PREALLOC: u32 = 1;
 
 /// BPF_F_MMAPABLE: an array's values can be mapped (Linux 5.5 and later;
 /// `EINVAL` before).
@@ -193,7 +199,8 @@ pub enum Update {
 }
 
 impl Map {
-    /// Creates a map. Sizes are in bytes; `flags` are 0 or [`MMAPABLE`].
+    /// Creates a map. Sizes are in bytes; `flags` are of [`MMAPABLE`] and
+    /// [`NO_PREALLOC`].
     pub fn create(
         map_type: MapType,
         name: &str,

@@ -9,7 +9,15 @@ use std::fs;
 use std::path::Path;
 
 /// Maps as the programs name them; their descriptors count from 3.
-pub const MAPS: [&str; 4] = ["events", "lost", "owners", "listeners"];
+pub const MAPS: [&str; 7] = [
+    "events",
+    "lost",
+    "owners",
+    "listeners",
+    "ports",
+    "nets",
+    "guard",
+];
 
 /// A host: fields as (name, offset, size).
 pub struct Fields<'a> {

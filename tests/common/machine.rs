@@ -73,6 +73,41 @@ impl Machine {
             .to_vec()
     }
 
+    /// Puts bytes on the stack, at this place from r10.
+    pub fn stack(&mut self, at: i16, bytes: &[u8]) {
+        let at = STACK_END.wrapping_add(at as u64);
+        let to = self.bytes(at, bytes.len()).expect("on the stack");
+        to.copy_from_slice(bytes);
+    }
+
+    /// Gives a map an entry.
+    pub fn entry(&mut self, fd: i32, key: Vec<u8>, value: Vec<u8>) {
+        self.next += value.len().max(0x1000) as u64;
+        self.memory.push((self.next, value));
+        self.maps.insert((fd, key), self.next);
+    }
+
+    /// The value of the longest prefix that a key has: struct bpf_lpm_trie_key.
+    fn longest(&self, fd: i32, key: &[u8]) -> u64 {
+        let of = |key: &[u8]| {
+            (
+                u32::read(key, self.order),
+                u128::from_be_bytes(key[8..].try_into().expect("an address")),
+            )
+        };
+        let (_, address) = of(key);
+        let own = self
+            .maps
+            .iter()
+            .filter(|((of, other), _)| *of == fd && other[4..8] == key[4..8]);
+        let own = own.filter_map(|((_, other), at)| {
+            let (len, net) = of(other);
+            let alike = (address ^ net).leading_zeros() >= len - 32;
+            alike.then_some((len, *at))
+        });
+        own.max().map_or(0, |(_, at)| at)
+    }
+
     /// Zero for what can't be read, as the kernel does it for members.
     fn load(&mut self, at: u64, len: usize) -> u64 {
         let order = self.order;
@@ -119,6 +154,10 @@ impl Machine {
                     self.memory.push((self.next, vec![0; sizes(4).1]));
                     self.next
                 })
+            }
+            1 if r[1] == 8 => {
+                let (_, key) = key(self);
+                self.longest(8, &key)
             }
             1 => {
                 let key = key(self);
@@ -209,6 +248,11 @@ impl Machine {
                         0x60 => r[dst] << value,
                         0x70 => r[dst] >> value,
                         0xb0 => value,
+                        0xc0 if class == ALU64 => (r[dst] as i64 >> value) as u64,
+                        0xd0 if by_register && insn.imm == 32 => match self.order {
+                            Order::Little => (r[dst] as u32).swap_bytes().into(),
+                            Order::Big => u64::from(r[dst] as u32),
+                        },
                         // To network order: nothing to do where that is the host's.
                         0xd0 if by_register && insn.imm == 16 => match self.order {
                             Order::Little => (r[dst] as u16).swap_bytes().into(),
@@ -235,7 +279,11 @@ impl Machine {
                         0x00 => true,
                         0x10 => a == b,
                         0x20 => a > b,
+                        0x40 => a & b != 0,
                         0x50 => a != b,
+                        0x60 => a as i64 > b as i64,
+                        0xc0 => (a as i64) < b as i64,
+                        0xd0 => a as i64 <= b as i64,
                         _ => panic!("{insn}"),
                     };
                     if taken {

@@ -17,6 +17,7 @@ pub mod busy;
 pub mod confine;
 pub mod doors;
 pub mod event;
+pub mod filters;
 pub mod kernel;
 pub mod layouts;
 pub mod ledger;

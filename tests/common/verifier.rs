@@ -25,6 +25,9 @@ pub fn sizes(fd: i64) -> (usize, usize) {
         4 => (4, LOST_SIZE),
         5 => (8, OW_KEPT),
         6 => (LK_SIZE, LI_SIZE),
+        7 => (4, 8192),
+        8 => (24, 1),
+        9 => (4, 4),
         _ => panic!("a map with descriptor {fd}"),
     }
 }

@@ -188,6 +188,7 @@ impl World {
             peer: end(bytes),
             wire: bytes.pick(&[Wire::Ipv4, Wire::Ipv6]),
             counters: counters(bytes),
+            last: false,
         }
     }
 

@@ -7,12 +7,16 @@
 // The fuzz targets use one each.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+mod guard;
 mod lives;
 mod parsing;
 #[path = "../common/programs.rs"]
 mod programs;
 mod ring;
+#[path = "../common/verifier.rs"]
+mod verifier;
 
+pub use guard::guard;
 pub use lives::lives;
 pub use parsing::{btf, command_line, diag, filter, formats, surroundings};
 pub use ring::ring;
@@ -21,15 +25,16 @@ pub use ring::ring;
 pub type Property = fn(&[u8]);
 
 /// All of them, by the names of their fuzz targets.
-pub const ALL: [(&str, Property); 8] = [
+pub const ALL: [(&str, Property); 9] = [
     ("formats", formats),
     ("btf", btf),
     ("ring", ring),
     ("diag", diag),
     ("surroundings", surroundings),
     ("command_line", command_line),
-    ("filter", filter),
+    ("guard", guard),
     ("lives", lives),
+    ("filter", filter),
 ];
 
 /// Hands out bytes as numbers; zeros at the end.

@@ -64,6 +64,7 @@ fn known(socket: u64, what: What, source: OwnerSource) -> Event {
         peer: end(Ipv4Addr::new(10, 100, 10, 202), 8000),
         wire: Wire::Ipv4,
         counters: Counters::default(),
+        last: false,
     }
 }
 

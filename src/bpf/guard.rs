@@ -1,0 +1,240 @@
+//! The guard before the door: the user's filter in instructions, which keep away what the evaluator would refuse.
+//!
+//! Contract: what [`Guard::compile`] makes says "no" of an event only if the evaluator refuses all of its connection,
+//! with that event and whatever comes after it; what it can't decide is "perhaps". It does not decide what is shown.
+//!
+//! A filter has two parts. Each is put into the programs where they have `filter NAME`, and begins with the event on the
+//! stack (`bpf-asm/event.inc`): its ends, its family and its states. It leaves 0 in r0 for "no", else 1, or 2 if it never
+//! says "no"; r1 to r5 and the 32 bytes at `FILTER_KEY` are lost, r6 to r9 are as they were.
+//!
+//! | part | decides by | a "no" holds |
+//! |---|---|---|
+//! | `socket` | addresses, ports, the IP version, who opened it | for good |
+//! | `owner` | these, the network namespace, and the owner that the event has | until the owner is another; if he is the listener's, only if whoever accepts is none that matches |
+//!
+//! Never decided here: `tree`, `cgroup`, `container`, `owner none`, and what is about single events or about the record of
+//! a connection that has ended.
+
+mod sets;
+mod tables;
+mod terms;
+
+use crate::bpf::layout::*;
+use crate::bpf_insn::{Alu, Cmp, FP, Operand, Size};
+use crate::bpf_link::builder::{Builder, Label, PARTS, Part};
+use crate::bpf_link::{Item, Template};
+use crate::filter::tree::{Expr, Kind, Term};
+use tables::Tables;
+use terms::{Room, Terms, Ways};
+
+/// Instructions that a program may have on kernels before 5.2 (BPF_MAXINSNS).
+pub(crate) const MOST: usize = 4096;
+/// Instructions of a part, beyond which sets are looked up instead of compared.
+const LONG: usize = 1024;
+
+/// A filter that is compiled.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    parts: [Part; 2],
+    tables: Tables,
+    /// Whether a part can say "no".
+    decides: [bool; 2],
+}
+
+/// Whether some of it may be refused by a part: else it only says "perhaps".
+fn can_refuse(expr: &Expr, owner: bool) -> bool {
+    match expr {
+        Expr::All => false,
+        Expr::None => true,
+        Expr::Term(_, term) => is_decided(term, owner),
+        Expr::And(parts) => parts.iter().any(|part| can_refuse(part, owner)),
+        Expr::Or(parts) => parts.iter().all(|part| can_refuse(part, owner)),
+    }
+}
+
+/// Whether a part decides this term.
+fn is_decided(term: &Term, owner: bool) -> bool {
+    match term {
+        Term::Netns(_) | Term::Pid(_) | Term::Uid(_) | Term::Comm(_) => owner,
+        _ => term.kind() == Kind::Socket,
+    }
+}
+
+/// Whether the owner's part is another than the socket's.
+fn wants_owner(expr: &Expr) -> bool {
+    match expr {
+        Expr::All | Expr::None => false,
+        Expr::Term(_, term) => is_decided(term, true) && !is_decided(term, false),
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().any(wants_owner),
+    }
+}
+
+impl Guard {
+    /// Compiles an expression; `None` if nothing of it can be decided in the kernel.
+    pub fn compile(expr: &Expr) -> Option<Guard> {
+        let wide = Room {
+            ranges: terms::RANGES,
+            prefixes: terms::PREFIXES,
+        };
+        let guard = Guard::with(expr, wide)?;
+        // Many sets, each of them small.
+        match guard.parts.iter().all(|part| part.items().len() <= LONG) {
+            true => Some(guard),
+            false => Guard::with(
+                expr,
+                Room {
+                    ranges: 4,
+                    prefixes: 4,
+                },
+            ),
+        }
+    }
+
+    fn with(expr: &Expr, room: Room) -> Option<Guard> {
+        let decides = [
+            can_refuse(expr, false),
+            can_refuse(expr, true) && wants_owner(expr),
+        ];
+        if decides == [false; 2] {
+            return None;
+        }
+        let mut tables = Tables::default();
+        let mut part = |owner: bool| {
+            let wanted = decides[usize::from(owner)];
+            compile(expr, wanted, owner, room, &mut tables)
+        };
+        Some(Guard {
+            parts: [part(false)?, part(true)?],
+            tables,
+            decides,
+        })
+    }
+
+    /// What the maps `ports` and `nets` hold: keys and values.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, Vec<u8>, Vec<u8>)> + '_ {
+        self.tables.entries()
+    }
+
+    /// How many tables of ports there are, and prefixes.
+    pub(crate) fn sizes(&self) -> (u32, u32) {
+        self.tables.sizes()
+    }
+
+    /// Lets go of what the maps hold.
+    pub(crate) fn forget_entries(&mut self) {
+        self.tables = Tables::default();
+    }
+
+    /// A part as a program of its own, as it is before it has a place: its name and its instructions. `None` if it only
+    /// says "perhaps".
+    pub(crate) fn alone(&self, part: usize) -> Option<Template> {
+        self.decides.get(part).filter(|decides| **decides)?;
+        let own = Template {
+            name: PARTS.get(part)?.to_string(),
+            items: vec![Item::Filter { part: part as u8 }],
+            lines: vec![0],
+            ..Template::default()
+        };
+        own.with(&self.parts)
+    }
+
+    /// The parts, as the programs want them.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+}
+
+/// A part; if it is not `wanted`, one that says "perhaps".
+fn compile(
+    expr: &Expr,
+    wanted: bool,
+    owner: bool,
+    room: Room,
+    tables: &mut Tables,
+) -> Option<Part> {
+    let mut b = Builder::default();
+    b.line("perhaps".into());
+    let (perhaps, no, end) = (b.label(), b.label(), b.label());
+    if wanted {
+        // A child of a listener is not filled in yet, before Linux 6.18: it looks like its listener.
+        b.load(Size::H, 1, FP, EVENT + EV_PEER_PORT.at as i16);
+        b.branch(Cmp::Eq, 1, Operand::Imm(0), perhaps);
+        let mut terms = Terms {
+            b: &mut b,
+            tables,
+            room,
+            owner,
+        };
+        emit(&mut terms, expr, perhaps, no);
+    }
+    b.place(perhaps);
+    b.line("perhaps".into());
+    b.alu(Alu::Mov, 0, Operand::Imm(if wanted { 1 } else { 2 }));
+    b.goto(end);
+    b.place(no);
+    if b.is_reached() {
+        b.line("no".into());
+        b.alu(Alu::Mov, 0, Operand::Imm(0));
+    }
+    b.place(end);
+    b.finish()
+}
+
+/// An expression: to `yes` if it may be so.
+fn emit(terms: &mut Terms<'_>, expr: &Expr, yes: Label, no: Label) {
+    let (all, and) = match expr {
+        Expr::All => return terms.b.goto(yes),
+        Expr::None => return terms.b.goto(no),
+        Expr::Term(want, term) => {
+            let (so, not) = if *want { (yes, no) } else { (no, yes) };
+            terms.b.line(text(expr));
+            let to = Ways {
+                yes: so,
+                no: not,
+                open: yes,
+            };
+            return terms.term(term, *want, to);
+        }
+        Expr::And(parts) => (parts, true),
+        Expr::Or(parts) => (parts, false),
+    };
+    let owner = terms.owner;
+    // Of `or`, a part that can't be refused lets everything through.
+    if !can_refuse(expr, owner) {
+        return terms.b.goto(yes);
+    }
+    let parts = all.iter().filter(|part| can_refuse(part, owner) || !and);
+    let parts: Vec<&Expr> = parts.collect();
+    for (at, part) in parts.iter().enumerate() {
+        if at + 1 == parts.len() {
+            return emit(terms, part, yes, no);
+        }
+        let next = terms.b.label();
+        match and {
+            true => emit(terms, part, next, no),
+            false => emit(terms, part, yes, next),
+        }
+        terms.b.place(next);
+    }
+}
+
+/// What stands beside a term's instructions: its text, of which there may be much.
+fn text(expr: &Expr) -> String {
+    const MOST: usize = 60;
+    let mut text = expr.text();
+    if text.len() > MOST {
+        let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push_str(" …");
+    }
+    text
+}
+
+/// The terms that no part decides, each as it is wanted.
+pub(crate) fn undecided(expr: &Expr) -> Vec<String> {
+    match expr {
+        Expr::Term(_, term) if !is_decided(term, true) => vec![text(expr)],
+        Expr::All | Expr::None | Expr::Term(..) => Vec::new(),
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().flat_map(undecided).collect(),
+    }
+}

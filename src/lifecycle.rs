@@ -6,9 +6,8 @@
 //! after CLOSE: a reset that ends a connection may be told only after it.
 //! Memory is bounded: at most `room` connections are held that have not ended,
 //! as many that were open before the start and have had no event, and for the
-//! report those that ended last. A connection that finds no room
-//! is counted, and none of its events is held; one that has a place keeps it, and
-//! its number, to its end.
+//! report those that ended last. A connection that finds no room is counted, and
+//! none of its events is held; one that has a place keeps it, and its number.
 
 pub(crate) mod adopt;
 pub(crate) mod cause;

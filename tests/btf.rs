@@ -299,7 +299,10 @@ fn the_programs_link_with_and_without_what_is_optional() {
     let tracepoint = btf.tracepoint("inet_sock_set_state").expect("there");
     let why = program(programs::STATE_BTF).link(&OnBtf(tracepoint));
     let why = why.expect_err("no struct sock").to_string();
-    assert!(why.contains("sock.__sk_common.skc_family"), "{why}");
+    assert!(
+        why.contains("tcp_sock.inet_conn.icsk_inet.inet_sport"),
+        "{why}"
+    );
 }
 
 /// The running kernel's own, where it has one.

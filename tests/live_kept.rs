@@ -6,6 +6,7 @@ mod common;
 use common::busy::{BusyMap, NOBODYS, sent_again, unanswered};
 use common::life::joined;
 use common::{eventually, kernel, live, net, wait};
+use socket_snoop::bpf::cards::Cards;
 use socket_snoop::bpf::maps::Maps;
 use socket_snoop::bpf::misses;
 use socket_snoop::capture::attach;
@@ -13,6 +14,7 @@ use socket_snoop::capture::{Source, Transport};
 use socket_snoop::model::ability::Abilities;
 use socket_snoop::model::event::{Event, What};
 use socket_snoop::model::loss::Reason;
+use socket_snoop::order::Order;
 use socket_snoop::perf::Rings;
 use socket_snoop::perf::feed::Feed;
 use socket_snoop::perf::record::Body;
@@ -170,11 +172,13 @@ fn a_ring_that_is_replaced_loses_nothing() {
         }
     });
     let mut own = 0;
+    let mut cards = Cards::new(4096);
     let mut sink = |sample: socket_snoop::perf::Sample<'_>| {
         let mut buffer = [0; 256];
         if let Body::Sample { data, .. } = sample.body {
             let bytes = data.flatten(&mut buffer);
-            let event = Event::decode(sample.time, sample.cpu, bytes, Abilities::empty());
+            let (at, known) = ((sample.time, sample.cpu), Abilities::CARDS);
+            let event = Event::decode_from(Order::NATIVE, at, bytes, known, &mut cards);
             let event = event.expect("an event");
             let state = matches!(event.what, What::State { .. });
             let ends = [&event.local, &event.peer];
@@ -199,6 +203,7 @@ fn a_ring_that_is_replaced_loses_nothing() {
     drop(loaded);
     rings.drain(u64::MAX, &mut sink);
     assert!(replaced > 20, "{replaced}");
+    assert_eq!(cards.missing(), 0);
     // The listener's end, too; its start was before the programs'.
     assert!(
         (10 * CONNECTIONS..=10 * CONNECTIONS + 2).contains(&own),

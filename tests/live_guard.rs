@@ -126,6 +126,7 @@ fn run(program: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut attr = [0u32; 18];
     attr[0] = program.as_raw_fd() as u32;
     let (at, len) = (attr.as_mut_ptr(), size_of_val(&attr));
+    // SAFETY: the attributes and what they point to live as long as the call.
     let done = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, at, len) };
     Errno::result(done).map(|_| attr[1])
 }

@@ -72,7 +72,7 @@ fn round(stage: &Stage, args: &str) {
     let ledger = Ledger::open();
     let tracer = Run::quiet(&format!("--format json --dst-ip {ip} {args}"));
     let tracer = tracer.stdout_to(&file).start();
-    let mut account = ledger.account(&tracer);
+    let mut account = ledger.account(&tracer).filtered();
     let so_far = count.load(Ordering::Relaxed);
     assert!(eventually(
         || count.load(Ordering::Relaxed) > so_far + MANY / 10

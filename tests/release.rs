@@ -261,7 +261,7 @@ fn each_check_can_fail() {
             ),
             (
                 "needs a library",
-                with_tag(&data, elf::DT_RELACOUNT, elf::DT_NEEDED),
+                with_tag(&data, elf::DT_SYMENT, elf::DT_NEEDED),
             ),
             (
                 "no RELRO",

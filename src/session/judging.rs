@@ -14,6 +14,7 @@ use crate::model::event::{Event, Owner, What};
 use crate::model::hash::ByNumber;
 use crate::model::sort;
 use crate::model::tcp::{Endpoint, State, Wire};
+use crate::output::Shown;
 use crate::output::notice::notice;
 use crate::owner::lineage::Lineage;
 use crate::owner::tracker::Moment;
@@ -25,23 +26,30 @@ use std::rc::Rc;
 const ROOM: usize = 4096;
 const ROOM_OF_ONE: usize = 64;
 
-/// An event that is shown, or waits for it.
+/// An event that waits to be shown: a [`Shown`] of its own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Item {
-    /// The event.
-    pub event: Event,
-    /// Its time.
-    pub wall: u64,
-    /// Its connection.
-    pub id: SocketId,
-    /// See [`crate::output::Shown`].
-    pub time_wait: Option<bool>,
-    /// See [`crate::output::Shown`].
-    pub segments: Option<u32>,
+struct Item {
+    event: Event,
+    wall: u64,
+    id: SocketId,
+    time_wait: Option<bool>,
+    segments: Option<u32>,
+}
+
+impl Item {
+    fn shown(&self) -> Shown<'_> {
+        Shown {
+            event: &self.event,
+            wall: self.wall,
+            id: Some(self.id),
+            time_wait: self.time_wait,
+            segments: self.segments,
+        }
+    }
 }
 
 /// Where to show an event, and its connection, if that is still there.
-pub(super) type Show<'a> = dyn FnMut(Option<&mut Connection>, &Item) + 'a;
+pub(super) type Show<'a> = dyn FnMut(Option<&mut Connection>, &Shown<'_>) + 'a;
 
 /// The filter.
 pub(super) struct Judging {
@@ -190,31 +198,38 @@ impl Judging {
     pub(super) fn take(
         &mut self,
         connection: &mut Connection,
-        item: Item,
+        (id, shown): (SocketId, &Shown<'_>),
         moment: &Moment<'_>,
         show: &mut Show<'_>,
     ) {
         // Most runs have no filter.
+        let event = shown.event;
         if self.judge.is_everything() && self.count == 0 {
-            if !self.is_hidden(&item.event) {
-                show(Some(connection), &item);
+            if !self.is_hidden(event) {
+                show(Some(connection), shown);
             }
             return;
         }
         let near = self.near(moment.kin);
-        let over = item.event.is_close() || item.event.last;
+        let over = event.is_close() || event.last;
         let subject = subject(connection, (moment, &self.judge), &near, over);
-        let left = item.time_wait == Some(true);
+        let left = shown.time_wait == Some(true);
         let settled = &mut connection.settled;
-        let truth = self.judge.event(&subject, settled, &item.event, left);
-        let hidden = self.is_hidden(&item.event);
-        let number = item.id.number();
+        let truth = self.judge.event(&subject, settled, event, left);
+        let hidden = self.is_hidden(event);
+        let number = id.number();
         let waits = self.count > 0 && self.waiting.contains_key(&number);
         match truth {
             _ if hidden => {}
-            Truth::Yes if !waits => show(Some(connection), &item),
+            Truth::Yes if !waits => show(Some(connection), shown),
             Truth::No if !waits => {}
-            _ => self.wait(item),
+            _ => self.wait(Item {
+                event: *event,
+                wall: shown.wall,
+                id,
+                time_wait: shown.time_wait,
+                segments: shown.segments,
+            }),
         }
         if waits {
             self.decide(number, &subject, Some(connection), show);
@@ -244,7 +259,7 @@ impl Judging {
             let left = item.time_wait == Some(true);
             match self.judge.event(subject, &mut settled, &item.event, left) {
                 Truth::NotYet => break,
-                Truth::Yes => show(connection.as_deref_mut(), item),
+                Truth::Yes => show(connection.as_deref_mut(), &item.shown()),
                 Truth::No => {}
             }
             queue.pop_front();

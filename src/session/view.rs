@@ -25,7 +25,7 @@ use crate::owner::lineage::Lineage;
 use crate::owner::listeners::{Holder, Listeners};
 use crate::owner::tracker::Moment;
 use crate::sandbox::Mode;
-use crate::session::judging::{Item, Judging};
+use crate::session::judging::Judging;
 use crate::session::reload::FilterFile;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::sys::seccomp::take_refused;
@@ -87,20 +87,13 @@ fn shower(
     summary: &mut Summary,
     left: &mut u64,
     closed_only: bool,
-) -> impl FnMut(Option<&mut Connection>, &Item) {
-    move |connection, item| {
+) -> impl FnMut(Option<&mut Connection>, &Shown<'_>) {
+    move |connection, shown| {
         if let Some(connection) = connection {
             connection.mark_shown();
         }
-        let shown = Shown {
-            event: &item.event,
-            wall: item.wall,
-            id: Some(item.id),
-            time_wait: item.time_wait,
-            segments: item.segments,
-        };
         let left = (!closed_only).then_some(&mut *left);
-        put(output, summary, left, &shown);
+        put(output, summary, left, shown);
     }
 }
 
@@ -280,16 +273,16 @@ impl View {
             listeners: &self.listeners,
             sockets: self.sockets,
         };
-        let item = Item {
-            event: *event,
+        let shown = &Shown {
+            event,
             wall,
-            id,
+            id: Some(id),
             time_wait,
             segments,
         };
         let (output, summary) = (&mut self.output, &mut self.summary);
         let show = &mut shower(output, summary, &mut self.left, self.closed_only);
-        self.judging.take(connection, item, moment, show);
+        self.judging.take(connection, (id, shown), moment, show);
         self.connections.finish(event, wall, time_wait);
         self.judging.make_room(&mut self.connections, moment, show);
         if event.last {

@@ -37,5 +37,15 @@ pub struct Filter {
     pub all: bool,
 }
 
+impl Filter {
+    /// This must match, too.
+    pub(crate) fn narrow(&mut self, term: tree::Term) {
+        for expr in [&mut self.expr, &mut self.base] {
+            let before = std::mem::replace(expr, Expr::All);
+            *expr = Expr::and([before, term.clone().into()]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

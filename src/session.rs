@@ -20,7 +20,7 @@ use crate::bpf::guard::Guard;
 use crate::capture::{Confinement, Source};
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
-use crate::filter::tree::Expr;
+use crate::filter::tree::Term;
 use crate::host::priority::{self, Precedence, Room};
 use crate::host::proc;
 use crate::host::user::{self, User};
@@ -104,10 +104,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         .transpose()?;
     let mut config = config.clone();
     if let Some(command) = &command {
-        let filter = &mut config.filter;
-        for expr in [&mut filter.base, &mut filter.expr] {
-            *expr = command::narrow(std::mem::replace(expr, Expr::All), command);
-        }
+        config.filter.narrow(Term::Tree(vec![command.pid()]));
     }
     let config = &config;
     zone::settle();

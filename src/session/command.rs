@@ -7,7 +7,6 @@
 //! or as the one that was asked for.
 
 use crate::error::{Error, Kind};
-use crate::filter::tree::{Expr, Term};
 use crate::host::user::User;
 use crate::model::text::printable;
 use crate::output::notice::notice;
@@ -42,12 +41,6 @@ pub(super) fn start(words: &[String], user: Option<User>) -> Result<Held, Error>
     let say = |what: &str, errno| notice(&format!("{shown} can't {what} ({errno})"));
     Held::start(&words, user.as_ref(), &say)
         .map_err(|errno| Error::new(Kind::Runtime, format!("cannot start {shown} ({errno})")))
-}
-
-/// What of a filter is left: it, and that a connection is the command's or a
-/// descendant's.
-pub(super) fn narrow(filter: Expr, command: &Held) -> Expr {
-    Expr::and([filter, Term::Tree(vec![command.pid()]).into()])
 }
 
 /// Who called, where that was through sudo(8).

@@ -26,13 +26,6 @@ use std::net::IpAddr;
 const FILTERS: usize = 2700;
 const EVENTS: usize = 48;
 
-const NOBODY: OnCpu = OnCpu {
-    pid: 0,
-    tid: 0,
-    uid: 0,
-    comm: [0; 16],
-};
-
 /// Nobody knows more of a process than its event tells.
 struct Nowhere;
 
@@ -107,7 +100,7 @@ struct Asked {
 
 impl Asked {
     fn new(guard: &Guard) -> Asked {
-        let mut machine = Machine::new(Order::NATIVE, NOBODY);
+        let mut machine = Machine::new(Order::NATIVE, OnCpu::NOBODY);
         for (map, key, value) in guard.entries() {
             let fd = if map == "ports" { 7 } else { 8 };
             machine.entry(fd, key, value);

@@ -31,13 +31,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 const FILTERS: usize = 300;
 const EVENTS: usize = 12;
 
-const NOBODY: OnCpu = OnCpu {
-    pid: 0,
-    tid: 0,
-    uid: 0,
-    comm: [0; 16],
-};
-
 /// A part as a program of its own: it asks about the event that the map `event`
 /// has, and returns what the part says.
 fn asking(guard: &Guard, part: u8) -> Template {
@@ -158,7 +151,7 @@ fn the_kernel_says_what_the_interpreter_says() {
             let alone = alone
                 .link(&common::layouts::Fields::new(&[]))
                 .expect("a program");
-            let mut machine = Machine::new(Order::NATIVE, NOBODY);
+            let mut machine = Machine::new(Order::NATIVE, OnCpu::NOBODY);
             for (map, key, value) in guard.entries() {
                 machine.entry(if map == "ports" { 7 } else { 8 }, key, value);
             }

@@ -22,6 +22,16 @@ pub struct OnCpu {
     pub comm: [u8; 16],
 }
 
+impl OnCpu {
+    /// None in particular.
+    pub const NOBODY: OnCpu = OnCpu {
+        pid: 0,
+        tid: 0,
+        uid: 0,
+        comm: [0; 16],
+    };
+}
+
 pub struct Machine {
     pub order: Order,
     /// Pieces of memory by where they start.

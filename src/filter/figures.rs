@@ -3,16 +3,12 @@
 //! Contract: text that isn't one whole is none.
 
 use super::words;
+use crate::model::text::is_digits;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// Whether it is digits alone.
-pub(super) fn digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
-}
 
 /// A number.
 pub(super) fn number(text: &str) -> Option<u32> {
-    digits(text).then(|| text.parse().ok())?
+    is_digits(text).then(|| text.parse().ok())?
 }
 
 /// From where to where, both included.
@@ -20,7 +16,7 @@ type Ports = (u32, u32);
 
 /// From where to where a port or several of them are.
 pub(super) fn ports(text: &str) -> Option<Ports> {
-    let one = |text: &str| match digits(text) {
+    let one = |text: &str| match is_digits(text) {
         true => text.parse().ok(),
         false => words::service(text),
     };
@@ -39,7 +35,7 @@ fn partial(text: &str) -> Option<(Ipv4Addr, u8)> {
     let mut octets = [0; 4];
     let mut count = 0;
     for part in text.split('.') {
-        *octets.get_mut(count)? = part.parse().ok().filter(|_| digits(part))?;
+        *octets.get_mut(count)? = part.parse().ok().filter(|_| is_digits(part))?;
         count += 1;
     }
     Some((octets.into(), count as u8 * 8))
@@ -103,7 +99,7 @@ pub(super) fn figure(text: &str, units: &[(&str, u64)], base: u64) -> Option<(u6
         .unwrap_or(text.len());
     let (figure, unit) = text.split_at(end);
     let (whole, fraction) = figure.split_once('.').unwrap_or((figure, ""));
-    if !digits(whole) || fraction.len() > 6 || figure.ends_with('.') {
+    if !is_digits(whole) || fraction.len() > 6 || figure.ends_with('.') {
         return None;
     }
     let mut units = units.iter();

@@ -4,12 +4,13 @@
 //! namespace's) is asked once, here, by [`Names`]; an expression holds numbers.
 
 use super::error::Mistake;
-use super::figures::{Net, SIZES, TIMES, digits, end, figure, net, number, ports};
+use super::figures::{Net, SIZES, TIMES, end, figure, net, number, ports};
 use super::lex::Compare;
 use super::tree::{Expr, Measure, Nets, Pattern, Ranges, Side, Term};
 use super::words;
 use crate::model::event::COMM_LEN;
 use crate::model::tcp::Wire;
+use crate::model::text::is_digits;
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -394,7 +395,7 @@ impl Head {
                 for value in values {
                     let text = texts(value);
                     // As it is printed.
-                    let id = match digits(&text).then(|| text.parse()) {
+                    let id = match is_digits(&text).then(|| text.parse()) {
                         Some(Ok(id)) => Ok(id),
                         _ => names.cgroup(&text),
                     };

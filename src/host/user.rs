@@ -4,7 +4,7 @@
 //! program, library or service that is asked. Its text is not trusted.
 
 use crate::error::{Error, Kind};
-use crate::model::text::printable;
+use crate::model::text::{is_digits, printable};
 use crate::sys::{self, Errno, caps};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use std::fs::{File, Metadata};
@@ -53,8 +53,9 @@ pub(crate) fn passwd() -> std::io::Result<Vec<u8>> {
 
 /// A number that stands for a user: not that of nobody at all (-1).
 fn number(text: &[u8]) -> Option<u32> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(text).ok().filter(|_| digits)?;
+    let text = std::str::from_utf8(text)
+        .ok()
+        .filter(|text| is_digits(text))?;
     text.parse().ok().filter(|id| *id != u32::MAX)
 }
 

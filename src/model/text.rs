@@ -158,6 +158,11 @@ pub fn endpoint(out: &mut Vec<u8>, end: &Endpoint) {
     number(out, u64::from(end.port));
 }
 
+/// Whether it is decimal digits alone, one at least.
+pub(crate) fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// Whether a terminal may obey a character, or show nothing for it: controls,
 /// marks of writing direction and other format characters, separators and blanks
 /// but the space, fillers, variation selectors, tags, what is for private use, and

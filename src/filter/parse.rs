@@ -7,8 +7,8 @@
 use super::error::Mistake;
 use super::lex::{Compare, Lexer, Token};
 use super::tree::{Expr, Nets, Side, Term};
-use super::value::{Ends, Form, Head, Names, Value};
-use super::words::{self, STARTS, Start};
+use super::value::{Names, Value};
+use super::words::{self, Ends, Form, Head, STARTS, Start};
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -303,21 +303,7 @@ impl<'a> Parser<'a> {
                 return Ok(self.alone(Some(Term::Net(Side::Either, Nets::of(nets)))));
             }
             Start::Failures => return Ok(self.alone(Some(Term::Cause(words::failures())))),
-            Start::State => Head::State(true),
-            Start::Exclude => Head::State(false),
-            Start::Pid => Head::Pid,
-            Start::Tree => Head::Tree,
-            Start::Comm => Head::Comm,
-            Start::Uid => Head::Uid,
-            Start::Cgroup => Head::Cgroup,
-            Start::Container => Head::Container,
-            Start::Netns => Head::Netns,
-            Start::Owner => Head::Owner,
-            Start::Event => Head::Event,
-            Start::From => Head::From,
-            Start::To => Head::To,
-            Start::Cause => Head::Cause,
-            Start::Measure(measure) => Head::Measure(measure),
+            Start::Of(head) => head,
             end => self.end(end)?,
         };
         let words = at.start..self.ended;

@@ -7,9 +7,8 @@ use super::error::Mistake;
 use super::figures::{Net, SIZES, TIMES, end, figure, net, number, ports};
 use super::lex::Compare;
 use super::tree::{Expr, Measure, Nets, Pattern, Ranges, Side, Term};
-use super::words;
+use super::words::{self, Ends, Form, Head};
 use crate::model::event::COMM_LEN;
-use crate::model::tcp::Wire;
 use crate::model::text::is_digits;
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -24,43 +23,6 @@ pub trait Names {
     fn cgroup(&self, path: &str) -> Result<u64, String>;
     /// The inode number of the network namespace that this file stands for.
     fn netns(&self, path: &str) -> Result<u32, String>;
-}
-
-/// One end or the other, or both at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ends {
-    Of(Side),
-    Both,
-}
-
-/// What is given of an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Host,
-    Net,
-    Port,
-    /// An address, a network, or either with a port, as ss has it.
-    Any,
-}
-
-/// What values are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Head {
-    End(Ends, Form, Option<Wire>),
-    State(bool),
-    Pid,
-    Tree,
-    Comm,
-    Uid,
-    Cgroup,
-    Container,
-    Netns,
-    Owner,
-    Event,
-    From,
-    To,
-    Cause,
-    Measure(Measure),
 }
 
 /// A value: its text, whether `*` stood behind it, and where.

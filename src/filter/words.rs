@@ -7,6 +7,43 @@ use super::tree::{Kinds, Measure, Side};
 use crate::model::cause::Cause;
 use crate::model::tcp::{State, Wire};
 
+/// One end or the other, or both at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    Of(Side),
+    Both,
+}
+
+/// What is given of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Host,
+    Net,
+    Port,
+    /// An address, a network, or either with a port, as ss has it.
+    Any,
+}
+
+/// What values are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    End(Ends, Form, Option<Wire>),
+    State(bool),
+    Pid,
+    Tree,
+    Comm,
+    Uid,
+    Cgroup,
+    Container,
+    Netns,
+    Owner,
+    Event,
+    From,
+    To,
+    Cause,
+    Measure(Measure),
+}
+
 /// What a condition begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
@@ -19,23 +56,10 @@ pub(super) enum Start {
     PortOf(Side),
     /// `ip`, `ip6`; `tcp` is every family.
     Family(Option<Wire>),
-    State,
-    Exclude,
-    Pid,
-    Tree,
-    Comm,
-    Uid,
-    Cgroup,
-    Container,
-    Netns,
-    Owner,
-    Event,
-    From,
-    To,
+    /// What values follow on, as they are.
+    Of(Head),
     Opened(bool),
     Loopback,
-    Cause,
-    Measure(Measure),
     Failures,
 }
 
@@ -56,30 +80,33 @@ pub(super) const STARTS: &[(&str, Start)] = &[
     ("inet", Start::Family(Some(Wire::Ipv4))),
     ("inet6", Start::Family(Some(Wire::Ipv6))),
     ("tcp", Start::Family(None)),
-    ("state", Start::State),
-    ("exclude", Start::Exclude),
-    ("pid", Start::Pid),
-    ("tree", Start::Tree),
-    ("comm", Start::Comm),
-    ("uid", Start::Uid),
-    ("cgroup", Start::Cgroup),
-    ("container", Start::Container),
-    ("netns", Start::Netns),
-    ("owner", Start::Owner),
-    ("event", Start::Event),
-    ("from", Start::From),
-    ("to", Start::To),
+    ("state", Start::Of(Head::State(true))),
+    ("exclude", Start::Of(Head::State(false))),
+    ("pid", Start::Of(Head::Pid)),
+    ("tree", Start::Of(Head::Tree)),
+    ("comm", Start::Of(Head::Comm)),
+    ("uid", Start::Of(Head::Uid)),
+    ("cgroup", Start::Of(Head::Cgroup)),
+    ("container", Start::Of(Head::Container)),
+    ("netns", Start::Of(Head::Netns)),
+    ("owner", Start::Of(Head::Owner)),
+    ("event", Start::Of(Head::Event)),
+    ("from", Start::Of(Head::From)),
+    ("to", Start::Of(Head::To)),
     ("incoming", Start::Opened(false)),
     ("inbound", Start::Opened(false)),
     ("outgoing", Start::Opened(true)),
     ("outbound", Start::Opened(true)),
     ("loopback", Start::Loopback),
-    ("cause", Start::Cause),
+    ("cause", Start::Of(Head::Cause)),
     ("failures", Start::Failures),
-    ("duration", Start::Measure(Measure::Duration)),
-    ("rtt", Start::Measure(Measure::Rtt)),
-    ("bytes", Start::Measure(Measure::Bytes)),
-    ("retransmits", Start::Measure(Measure::Retransmits)),
+    ("duration", Start::Of(Head::Measure(Measure::Duration))),
+    ("rtt", Start::Of(Head::Measure(Measure::Rtt))),
+    ("bytes", Start::Of(Head::Measure(Measure::Bytes))),
+    (
+        "retransmits",
+        Start::Of(Head::Measure(Measure::Retransmits)),
+    ),
 ];
 
 /// tcpdump's words that ask for what only packets have.

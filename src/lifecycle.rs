@@ -16,6 +16,7 @@ mod destroys;
 mod ended;
 pub mod existing;
 mod history;
+mod id;
 mod parting;
 mod raced;
 mod refused;
@@ -32,13 +33,13 @@ use crate::model::event::{Event, What};
 use crate::model::hash::ByNumber;
 use crate::model::sort;
 use crate::model::tcp::State;
-use crate::model::text;
 use crate::owner::tracker::Moment;
 use cause::{Reason, acknowledged, time_wait};
 use connection::{Connection, Seen};
 use destroys::Destroys;
 pub use ended::Ended;
 use history::History;
+pub use id::SocketId;
 use refused::Refused;
 use request_sock::RequestSocks;
 use resent::Counts;
@@ -49,28 +50,6 @@ use totals::Totals;
 /// nanoseconds. Both are the work of one moment, but the task may lose the CPU
 /// in between.
 const AFTERMATH: u64 = 10_000_000;
-
-/// Identifies a connection in the output: the same for all events of a socket,
-/// and never used again, also not by a later run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketId {
-    run: u64,
-    number: u64,
-}
-
-impl SocketId {
-    /// The number of the connection in its run.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Appends it as text.
-    pub fn render(&self, out: &mut Vec<u8>) {
-        text::hex(out, self.run);
-        out.push(b'-');
-        text::number(out, self.number);
-    }
-}
 
 /// All connections.
 #[derive(Debug)]

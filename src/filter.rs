@@ -38,12 +38,13 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// This must match, too.
-    pub(crate) fn narrow(&mut self, term: tree::Term) {
+    /// This must match, too; where such can't be asked, why.
+    pub(crate) fn narrow(&mut self, term: tree::Term) -> Result<(), &'static str> {
         for expr in [&mut self.expr, &mut self.base] {
             let before = std::mem::replace(expr, Expr::All);
             *expr = Expr::and([before, term.clone().into()]);
         }
+        eval::Judge::new(&self.expr).map(drop)
     }
 }
 

@@ -104,7 +104,8 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         .transpose()?;
     let mut config = config.clone();
     if let Some(command) = &command {
-        config.filter.narrow(Term::Tree(vec![command.pid()]));
+        let narrowed = config.filter.narrow(Term::Tree(vec![command.pid()]));
+        narrowed.map_err(|why| Error::new(Kind::Usage, ["filter: ", why].concat()))?;
     }
     let config = &config;
     zone::settle();

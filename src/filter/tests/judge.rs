@@ -302,9 +302,18 @@ fn parts_have_a_limit() {
     let alternating = |count: u32| {
         let one = |n| format!("( port {n} and to established )");
         let all: Vec<String> = (1..=count).map(one).collect();
-        Judge::new(&read(&all.join(" or ")))
+        read(&all.join(" or "))
     };
-    assert!(alternating(32).is_ok() && alternating(33).is_err());
+    assert!(Judge::new(&alternating(32)).is_ok() && Judge::new(&alternating(33)).is_err());
+    // Also for what is added afterwards.
+    let narrowed = |count| {
+        let mut filter = crate::filter::Filter {
+            expr: alternating(count),
+            ..Default::default()
+        };
+        filter.narrow(Term::Tree(vec![1])).is_ok()
+    };
+    assert!(narrowed(31) && !narrowed(32));
 }
 
 proptest! {

@@ -181,6 +181,11 @@ impl Judging {
         }
     }
 
+    /// The filter itself.
+    pub(super) fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
     fn near<'a>(&self, kin: &'a dyn Lineage) -> Near<'a> {
         Near {
             kin,

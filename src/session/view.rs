@@ -125,8 +125,18 @@ impl View {
             tells,
         );
         connections.name_reasons(reasons);
-        // What is parsed can be judged.
+        // What is parsed, or narrowed, can be judged.
         let judge = Judge::new(&config.filter.expr).unwrap_or_default();
+        // Also for what the filter's file may come to ask for.
+        let cgroups = judge.asks_for_cgroups() || config.filter_file.is_some();
+        let live = config.sandbox == Mode::Off;
+        let cgroups = cgroups.then(|| Cgroups::open(live)).flatten();
+        if judge.asks_for_cgroups() && !live {
+            notice(
+                "note: in the sandbox, cgroups that are made after the start are not known \
+                 to the filter (--sandbox off)",
+            );
+        }
         // Where members can be read, the event itself says what is no port yet.
         let by_members = Abilities::SOCKET_ERROR | Abilities::BYTES_SENT;
         let mut view = View {
@@ -138,7 +148,7 @@ impl View {
                 true => None,
                 false => Some(Recent::new(PORTS)),
             },
-            judging: Judging::new(Judge::everything(), false, None),
+            judging: Judging::new(judge, config.filter.all, cgroups),
             clock: WallClock::new(),
             taken: 0,
             summary: Summary {
@@ -151,18 +161,7 @@ impl View {
             shape: config.shape,
             refused: Vec::new(),
         };
-        view.set_shape(&judge);
-        // Also for what the filter's file may come to ask for.
-        let cgroups = judge.asks_for_cgroups() || config.filter_file.is_some();
-        let live = config.sandbox == Mode::Off;
-        let cgroups = cgroups.then(|| Cgroups::open(live)).flatten();
-        if judge.asks_for_cgroups() && !live {
-            notice(
-                "note: in the sandbox, cgroups that are made after the start are not known \
-                 to the filter (--sandbox off)",
-            );
-        }
-        view.judging = Judging::new(judge, config.filter.all, cgroups);
+        view.set_shape();
         view
     }
 
@@ -318,18 +317,19 @@ impl View {
     /// between two events.
     pub(super) fn replace(&mut self, (judge, expr): (Judge, Expr), kin: &dyn Lineage) {
         self.expr = expr;
-        self.set_shape(&judge);
         let moment = &Moment {
             kin,
             listeners: &self.listeners,
             sockets: self.sockets,
         };
         self.judging.replace(judge, &mut self.connections, moment);
+        self.set_shape();
         notice("note: the filter was read again, and is in force");
     }
 
     /// What lines there are with this filter.
-    fn set_shape(&mut self, judge: &Judge) {
+    fn set_shape(&mut self) {
+        let judge = self.judging.judge();
         self.closed_only = self.shape.closed_only || judge.is_of_records();
         let connections = self.shape.connections || judge.names_records();
         self.output.show_connections(connections);

@@ -14,7 +14,7 @@ use crate::sys::command::{Held, RunAs};
 use nix::unistd::{AccessFlags, access};
 use std::env;
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Where commands are looked for if nothing else is said (execvp(3)).
 const PATH: &str = "/usr/local/bin:/bin:/usr/bin";
@@ -66,10 +66,13 @@ fn caller() -> Option<RunAs> {
 
 /// Whether execvp(3) will find it.
 fn is_there(name: &str) -> bool {
-    let runs = |path: &PathBuf| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    let runs = |path: &str| Path::new(path).is_file() && access(path, AccessFlags::X_OK).is_ok();
     if name.contains('/') {
-        return runs(&name.into());
+        return runs(name);
     }
     let path = env::var("PATH").unwrap_or_else(|_| PATH.into());
-    !name.is_empty() && env::split_paths(&path).any(|folder| runs(&folder.join(name)))
+    // An empty one is the folder that this runs in.
+    let slash = |folder: &str| if folder.is_empty() { "" } else { "/" };
+    let found = |folder: &str| runs(&[folder, slash(folder), name].concat());
+    !name.is_empty() && path.split(':').any(found)
 }

@@ -80,22 +80,31 @@ unsafe fn copy<const OVERLAP: bool>(to: *mut u8, from: *const u8, n: usize) {
     // SAFETY: each piece is asked for what it takes; the caller vouches for the
     // rest.
     unsafe {
-        match n {
-            0 => {}
-            1 => to.write(from.read()),
-            2..4 => both_ends::<u16>(to, from, n),
-            4..8 => both_ends::<u32>(to, from, n),
-            8..16 => both_ends::<u64>(to, from, n),
-            16..=32 => both_ends::<__m128i>(to, from, n),
-            _ if OVERLAP && to.addr().wrapping_sub(from.addr()) < n => downwards(to, from, n),
-            LONG.. => asm!(
-                "rep movsb",
-                inout("rcx") n => _,
-                inout("rdi") to => _,
-                inout("rsi") from => _,
-                options(nostack, preserves_flags),
-            ),
-            _ => upwards(to, from, n),
+        // The lengths that come most often first.
+        if n > 2 * WIDE {
+            if OVERLAP && to.addr().wrapping_sub(from.addr()) < n {
+                downwards(to, from, n);
+            } else if n >= LONG {
+                asm!(
+                    "rep movsb",
+                    inout("rcx") n => _,
+                    inout("rdi") to => _,
+                    inout("rsi") from => _,
+                    options(nostack, preserves_flags),
+                );
+            } else {
+                upwards(to, from, n);
+            }
+        } else if n >= WIDE {
+            both_ends::<__m128i>(to, from, n);
+        } else if n >= 8 {
+            both_ends::<u64>(to, from, n);
+        } else if n >= 4 {
+            both_ends::<u32>(to, from, n);
+        } else if n >= 2 {
+            both_ends::<u16>(to, from, n);
+        } else if n == 1 {
+            to.write(from.read());
         }
     }
 }

@@ -80,36 +80,37 @@ pub fn hex(out: &mut Vec<u8>, value: u64) {
 /// Appends an address.
 pub fn address(out: &mut Vec<u8>, addr: IpAddr) {
     match addr {
-        IpAddr::V4(v4) => ipv4(out, v4),
+        IpAddr::V4(v4) => ipv4(out, v4, 0, 0),
         IpAddr::V6(v6) => ipv6(out, v6),
     }
 }
 
-/// Appends a number below 256 and what follows it.
-#[inline]
-fn octet(out: &mut Vec<u8>, value: u8, end: u8, ends: u32) {
+/// The text of a number below 256 with a byte behind it, and its length.
+fn octet(value: u8, end: u8) -> (u64, u32) {
     let value = u32::from(value);
     let (hundreds, tens) = ((value * 41) >> 12, (value * 205) >> 11);
     let ones = value - tens * 10;
     let tens = tens - hundreds * 10;
     let text = (hundreds | tens << 8 | ones << 16) + 0x30_3030 + (u32::from(end) << 24);
     let zeros = u32::from(value < 10) + u32::from(value < 100);
-    append_word(out, u64::from(text >> (8 * zeros)), 3 + ends - zeros);
+    (u64::from(text >> (8 * zeros)), 4 - zeros)
 }
 
-fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr) {
+/// Appends an address and, if `ends` is 1, the byte behind it.
+fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr, end: u8, ends: u32) {
     let [first, second, third, last] = addr.octets();
-    for part in [first, second, third] {
-        octet(out, part, b'.', 1);
-    }
-    octet(out, last, 0, 0);
+    // Two of them fit into a word.
+    let ((high, len), (low, more)) = (octet(first, b'.'), octet(second, b'.'));
+    append_word(out, high | low << (8 * len), len + more);
+    let ((high, len), (low, more)) = (octet(third, b'.'), octet(last, end));
+    append_word(out, high | low << (8 * len), len + more - 1 + ends);
 }
 
 /// As RFC 5952 has it: the first of the longest runs of zeros is left out.
 fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
     if let Some(v4) = addr.to_ipv4_mapped() {
         append(out, b"::ffff:");
-        return ipv4(out, v4);
+        return ipv4(out, v4, 0, 0);
     }
     let parts = addr.segments();
     // From where to where, and the same of the run that is looked at.
@@ -147,14 +148,13 @@ fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
 /// Appends `10.0.0.1:80` or `[2001:db8::1]:443`.
 pub fn endpoint(out: &mut Vec<u8>, end: &Endpoint) {
     match end.addr {
-        IpAddr::V4(v4) => ipv4(out, v4),
+        IpAddr::V4(v4) => ipv4(out, v4, b':', 1),
         IpAddr::V6(v6) => {
-            append(out, b"[");
+            append_word(out, b'['.into(), 1);
             ipv6(out, v6);
-            append(out, b"]");
+            append_word(out, u64::from_le_bytes(*b"]:      "), 2);
         }
     }
-    append_word(out, b':'.into(), 1);
     number(out, u64::from(end.port));
 }
 
@@ -207,19 +207,41 @@ const MONTHS: [&[u8; 3]; 12] = [
 /// Renders times; remembers the last second, since breaking one down is slow.
 #[derive(Debug, Default)]
 pub struct Stamps {
-    local: (u64, Vec<u8>),
-    utc: (u64, Vec<u8>),
+    local: Second,
+    utc: Second,
+}
+
+/// A second: when it begins in nanoseconds since the epoch, and its text.
+#[derive(Debug, Default)]
+struct Second(u64, Vec<u8>);
+
+impl Second {
+    /// Appends the text of the second that a time is in, which `render` makes;
+    /// the nanoseconds that are left.
+    #[inline(always)]
+    fn append(&mut self, out: &mut Vec<u8>, nanos: u64, render: fn(&mut Vec<u8>, u64)) -> u64 {
+        if nanos.wrapping_sub(self.0) >= NANOS || self.1.is_empty() {
+            self.change(nanos, render);
+        }
+        append(out, &self.1);
+        nanos - self.0
+    }
+
+    #[cold]
+    fn change(&mut self, nanos: u64, render: fn(&mut Vec<u8>, u64)) {
+        let seconds = nanos / NANOS;
+        self.0 = seconds * NANOS;
+        self.1.clear();
+        render(&mut self.1, seconds);
+        append_word(&mut self.1, b'.'.into(), 1);
+    }
 }
 
 impl Stamps {
     /// Appends `Dec 30 2024 22:05:25.454`, local time. `nanos` is nanoseconds
     /// since the epoch.
     pub fn local(&mut self, out: &mut Vec<u8>, nanos: u64) {
-        let (seconds, rest) = (nanos / NANOS, nanos % NANOS);
-        let (cached, text) = &mut self.local;
-        if *cached != seconds || text.is_empty() {
-            *cached = seconds;
-            text.clear();
+        let rest = self.local.append(out, nanos, |text, seconds| {
             let civil = time::local(seconds);
             append(text, MONTHS[usize::from(civil.month)]);
             text.push(b' ');
@@ -228,19 +250,15 @@ impl Stamps {
             number(text, civil.year.max(0) as u64);
             text.push(b' ');
             clock(text, &civil);
-            text.push(b'.');
-        }
-        append(out, text);
-        padded(out, (rest / 1_000_000) as u32, 3);
+        });
+        // By 1,000,000: less than a second is divided by a multiplication.
+        let millis = (rest * 1_125_899_907) >> 50;
+        append_word(out, (digits(millis as u32) | ZEROS) >> 40, 3);
     }
 
     /// Appends `2024-12-30T22:05:25.454123456Z` (RFC 3339, UTC).
     pub fn rfc3339(&mut self, out: &mut Vec<u8>, nanos: u64) {
-        let (seconds, rest) = (nanos / NANOS, nanos % NANOS);
-        let (cached, text) = &mut self.utc;
-        if *cached != seconds || text.is_empty() {
-            *cached = seconds;
-            text.clear();
+        let rest = self.utc.append(out, nanos, |text, seconds| {
             let civil = time::utc(seconds);
             padded(text, civil.year.max(0) as u32, 4);
             text.push(b'-');
@@ -249,12 +267,12 @@ impl Stamps {
             padded(text, u32::from(civil.day), 2);
             text.push(b'T');
             clock(text, &civil);
-            text.push(b'.');
-        }
-        append(out, text);
-        padded(out, (rest / EIGHT) as u32, 1);
-        padded(out, rest as u32, 8);
-        append_word(out, b'Z'.into(), 1);
+        });
+        // By 100,000,000, likewise.
+        let first = (rest * 1_441_151_881) >> 57;
+        let others = digits((rest - first * EIGHT) as u32) | ZEROS;
+        append_word(out, first | 0x30 | others << 8, 8);
+        append_word(out, others >> 56 | u64::from(b'Z') << 8, 2);
     }
 }
 
@@ -346,6 +364,27 @@ mod tests {
         assert_eq!(later, "2024-12-30T22:05:26.000000000Z");
         let local = text(|o| stamps.local(o, nanos));
         assert!(local.ends_with(".454") && local.len() == 24, "{local}");
+    }
+
+    #[test]
+    fn every_part_of_a_second_is_what_it_is() {
+        let mut stamps = Stamps::default();
+        let near = |n: u64| [n.saturating_sub(1), n, n + 1];
+        let steps = (0..=1000).flat_map(|n| near(n * 1_000_000));
+        let steps = steps.chain((0..=10).flat_map(|n| near(n * EIGHT)));
+        for rest in steps.filter(|rest| *rest < NANOS) {
+            let nanos = 1_735_596_325 * NANOS + rest;
+            let utc = text(|o| stamps.rfc3339(o, nanos));
+            assert_eq!(utc, format!("2024-12-30T22:05:25.{rest:09}Z"));
+            let local = text(|o| stamps.local(o, nanos));
+            let millis = format!("25.{:03}", rest / 1_000_000);
+            assert!(local.ends_with(&millis), "{rest}: {local}");
+        }
+        // Back again.
+        for second in [7, 5, 6] {
+            let utc = text(|o| stamps.rfc3339(o, second * NANOS));
+            assert_eq!(utc, format!("1970-01-01T00:00:0{second}.000000000Z"));
+        }
     }
 
     #[test]

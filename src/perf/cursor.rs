@@ -133,11 +133,15 @@ impl<'a> Cursor<'a> {
     /// The next record with a time; what stands before it is accounted for.
     fn next_sample(&mut self) -> Option<Next<'a>> {
         let part = self.part;
-        while let Some(result) = record::first(self.rest, part.layout) {
-            match result {
+        loop {
+            if let Some((time, body, len)) = record::whole_sample(&self.rest, part.layout) {
+                let step = Step::Body(body);
+                self.rest.expect(len, SOON);
+                return Some(Next { time, step, len });
+            }
+            match record::first(self.rest, part.layout)? {
                 Ok((Record::Timed { time, body }, len)) => {
                     let step = Step::Body(body);
-                    self.rest.expect(len, SOON);
                     return Some(Next { time, step, len });
                 }
                 Ok((other, len)) => {
@@ -157,7 +161,6 @@ impl<'a> Cursor<'a> {
                 }
             }
         }
-        None
     }
 
     /// The next record, or an end of a time from which news may be missing. All

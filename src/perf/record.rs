@@ -142,6 +142,30 @@ fn parse<'a>(bytes: Span<'a>, layout: SampleType) -> Option<(Record<'a>, usize)>
     Some((parsed, len))
 }
 
+/// The sample at the start of `bytes`, its time and its length, if there is one as
+/// programs send them and it lies in one piece, which is nearly always so:
+/// [`first`] in fewer steps.
+#[inline(always)]
+pub(super) fn whole_sample<'a>(
+    bytes: &Span<'a>,
+    layout: SampleType,
+) -> Option<(u64, Body<'a>, usize)> {
+    const BEFORE: usize = 20;
+    if layout.contains(SampleType::TID) || !layout.contains(SampleType::RAW) {
+        return None;
+    }
+    // header, u64 time, u32 size
+    let head = bytes.u32(0)?;
+    let (len, time, size) = (bytes.u16(6)?, bytes.u64(HEADER_LEN)?, bytes.u32(16)?);
+    let (len, size) = (usize::from(len), size as usize);
+    if head != PERF_RECORD_SAMPLE || len % 8 != 0 || len.checked_sub(BEFORE)? < size {
+        return None;
+    }
+    let data = bytes.in_place(len)?.get(BEFORE..BEFORE + size)?;
+    let (task, data) = (None, Span::new(data, &[]));
+    Some((time, Body::Sample { task, data }, len))
+}
+
 /// header, u32 pid, u32 tid (if `tasks`), u64 time, u32 size, data
 fn sample<'a>(record: Span<'a>, tasks: bool) -> Option<Record<'a>> {
     let mut at = HEADER_LEN;

@@ -36,6 +36,12 @@ impl<'a> Span<'a> {
         }
     }
 
+    /// The first `len` bytes, if they are in one piece.
+    #[inline(always)]
+    pub(super) fn in_place(&self, len: usize) -> Option<&'a [u8]> {
+        self.first.get(..len)
+    }
+
     #[cold]
     fn across(&self, at: usize, end: usize) -> Option<Span<'a>> {
         if end > self.len() {

@@ -21,6 +21,7 @@ pub use transport::Transport;
 use crate::bpf::guard::Guard;
 use crate::bpf::load::check_capabilities;
 use crate::bpf::maps::{Listener, Maps, lift_memlock};
+use crate::bpf::wire::DecodeError;
 use crate::capture::loss::{Elsewhere, Losses};
 use crate::capture::samples::Sampler;
 use crate::error::{Error, Kind};
@@ -347,11 +348,11 @@ impl Source {
             }
             // In place: an event is not small.
             match &mut way.decode(sample, processes) {
-                Ok(Some(event)) => {
+                Ok(event) => {
                     processes.ran(event.time, &event.on_cpu);
                     sink(event, processes)
                 }
-                Ok(None) => true,
+                Err(DecodeError::Foreign) => true,
                 Err(_) => {
                     losses.undecodable();
                     true

@@ -25,6 +25,8 @@ pub enum DecodeError {
     Kind,
     /// A state that TCP doesn't have.
     State,
+    /// What they tell of is no matter of TCP.
+    Foreign,
 }
 
 impl fmt::Display for DecodeError {
@@ -34,6 +36,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Version => "of another version",
             DecodeError::Kind => "of an unknown kind",
             DecodeError::State => "with an unknown TCP state",
+            DecodeError::Foreign => "not of TCP",
         })
     }
 }
@@ -204,7 +207,7 @@ impl Event {
             if !has(FLAG_USER) {
                 owner.task.uid = None;
             }
-            match source == OwnerSource::Task || what == What::Accepted {
+            match source == OwnerSource::Task || matches!(what, What::Accepted) {
                 // It is the one on the CPU.
                 true => on_cpu.name = owner.thread,
                 false => owner.thread = [0; COMM_LEN],

@@ -25,6 +25,8 @@ pub(super) struct Programs {
     maps: Maps,
     loaded: Loaded,
     cards: Cards,
+    /// For an event that lies around the end of its ring.
+    buffer: [u8; EV_CLOSE_SIZE + EV_COMM_SIZE as usize],
 }
 
 impl Programs {
@@ -35,24 +37,20 @@ impl Programs {
             maps,
             loaded,
             cards,
+            buffer: [0; EV_CLOSE_SIZE + EV_COMM_SIZE as usize],
         }
     }
 }
 
 impl Way for Programs {
-    fn decode(
-        &mut self,
-        sample: Sample<'_>,
-        _processes: &Processes,
-    ) -> Result<Option<Event>, DecodeError> {
-        let mut buffer = [0; EV_CLOSE_SIZE + EV_COMM_SIZE as usize];
+    fn decode(&mut self, sample: Sample<'_>, _processes: &Processes) -> Result<Event, DecodeError> {
         let Body::Sample { data, .. } = sample.body else {
             return Err(DecodeError::Kind);
         };
-        let bytes = data.flatten(&mut buffer);
+        let bytes = data.flatten(&mut self.buffer);
         let abilities = self.loaded.given.abilities();
         let at = (sample.time, sample.cpu);
-        Event::decode_from(Order::NATIVE, at, bytes, abilities, &mut self.cards).map(Some)
+        Event::decode_from(Order::NATIVE, at, bytes, abilities, &mut self.cards)
     }
 
     fn reset_reasons(&self) -> &[(u32, String)] {

@@ -121,25 +121,21 @@ impl Sampler {
 }
 
 impl Way for Sampler {
-    fn decode(
-        &mut self,
-        sample: Sample<'_>,
-        processes: &Processes,
-    ) -> Result<Option<Event>, DecodeError> {
+    fn decode(&mut self, sample: Sample<'_>, processes: &Processes) -> Result<Event, DecodeError> {
         let (task, data) = match sample.body {
             Body::Sample { task, data } => (task, data),
-            Body::News(_) => return Ok(None),
+            Body::News(_) => return Err(DecodeError::Foreign),
         };
         let bytes = data.flatten(&mut self.buffer);
         let Some(mut decoded) = self.decoder.decode(sample.time, sample.cpu, bytes)? else {
-            return Ok(None);
+            return Err(DecodeError::Foreign);
         };
         let event = &mut decoded.event;
         if let Some(ids) = task {
             event.on_cpu = self.tasks.task(ids, decoded.tid, event.cpu, event.time);
         }
         event.owner = self.owners.observe(event, decoded.own_context, processes);
-        Ok(Some(decoded.event))
+        Ok(decoded.event)
     }
 
     fn reset_reasons(&self) -> &[(u32, String)] {

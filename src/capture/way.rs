@@ -16,13 +16,10 @@ use crate::sys;
 
 /// A way to the events.
 pub(super) trait Way {
-    /// The event of a sample, if it is one of TCP. `processes` are as they are
-    /// then.
-    fn decode(
-        &mut self,
-        sample: Sample<'_>,
-        processes: &Processes,
-    ) -> Result<Option<Event>, DecodeError>;
+    /// The event of a sample; [`DecodeError::Foreign`] is none and no mistake.
+    /// `processes` are as they are then. An event is not small: it is handed on in
+    /// the place where it is made.
+    fn decode(&mut self, sample: Sample<'_>, processes: &Processes) -> Result<Event, DecodeError>;
 
     /// The names of the reasons of resets, by number, where they are known.
     fn reset_reasons(&self) -> &[(u32, String)];

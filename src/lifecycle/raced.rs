@@ -53,11 +53,14 @@ impl Connections {
     /// Takes an event of the connection in this place: one that is opened may be the
     /// first socket of what has ended.
     pub(super) fn opened_child(&mut self, slot: u32, event: &Event) {
-        let opens = What::State {
-            old: State::SynRecv,
-            new: State::Established,
-        };
-        if event.what != opens {
+        let opens = matches!(
+            event.what,
+            What::State {
+                old: State::SynRecv,
+                new: State::Established,
+            }
+        );
+        if !opens {
             return;
         }
         let (dropped, opened) = (

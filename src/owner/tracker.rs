@@ -198,7 +198,7 @@ impl Tracker {
         }
         let own = new.source == OwnerSource::Task;
         let mut kept = Kept::new(new);
-        if !own && event.what != What::Accepted {
+        if !own && !matches!(event.what, What::Accepted) {
             // The thread is that of before; so is the user, if it is told again as
             // that of then.
             let old = self.claim.filter(|old| old.pid == kept.pid);
@@ -251,7 +251,7 @@ impl Tracker {
         let said = event.and_then(|event| event.owner);
         let said = said.filter(|owner| owner.task.pid == claim.pid);
         let source = said.map(|owner| owner.source);
-        let accepts = event.is_some_and(|event| event.what == What::Accepted);
+        let accepts = event.is_some_and(|event| matches!(event.what, What::Accepted));
         if source == Some(OwnerSource::Task) || source.is_some() && accepts {
             let name = kin.name(claim.pid).unwrap_or(claim.name);
             self.claim = Some(Kept { name, ..claim });

@@ -44,11 +44,14 @@ struct Closed {
 
 impl Closed {
     fn of(event: &Event) -> Option<Closed> {
-        let closed = What::State {
-            old: State::Listen,
-            new: State::Close,
-        };
-        (event.what == closed).then_some(Closed {
+        let closed = matches!(
+            event.what,
+            What::State {
+                old: State::Listen,
+                new: State::Close,
+            }
+        );
+        closed.then_some(Closed {
             time: event.time,
             netns: event.netns,
             local: event.local,

@@ -227,7 +227,7 @@ impl View {
     fn line(&mut self, event: &mut Event, kin: &dyn Lineage) {
         self.drop_stale_port(event);
         let wall = self.clock.wall(event.time);
-        if event.what == What::SynAck && self.request_sock(event, wall, kin) {
+        if matches!(event.what, What::SynAck) && self.request_sock(event, wall, kin) {
             return;
         }
         let Some(seen) = self.connections.observe(event, wall) else {
@@ -359,7 +359,7 @@ impl View {
     /// Takes an event of a connection that found no room.
     fn show_refused(&mut self, event: &Event, wall: u64, kin: &dyn Lineage) {
         if self.judging.shows(event, kin) {
-            let segments = (event.what == What::SynAck).then_some(1);
+            let segments = matches!(event.what, What::SynAck).then_some(1);
             self.single(event, wall, None, segments);
         }
     }

@@ -57,10 +57,10 @@ impl Cards {
     }
 
     /// The card of a socket; where it is missing, that is counted.
-    pub(super) fn get(&mut self, socket: u64) -> Option<Card> {
-        let card = self.known.get(socket).copied();
+    pub(super) fn get(&mut self, socket: u64) -> Option<&Card> {
+        let card = self.known.get(socket);
         self.missing += u64::from(card.is_none());
-        card
+        card.map(|card| &*card)
     }
 
     /// The socket is closed.

@@ -161,6 +161,7 @@ impl Event {
             pid,
             ..Task::default()
         };
+        let made;
         let card = if head_alone {
             None
         } else if has(FLAG_BRIEF) {
@@ -175,29 +176,23 @@ impl Event {
                     order,
                 ));
             }
-            let card = Card::decode(order, bytes, known);
+            made = Card::decode(order, bytes, known);
             if has(FLAG_CARD) && !closed && known.contains(Abilities::CARDS) {
-                cards.keep(socket, card);
+                cards.keep(socket, made);
             }
-            Some(card)
+            Some(&made)
         };
         let counters = match (closed, has(FLAG_BRIEF)) {
-            (false, _) => Counters::default(),
-            (true, false) => Counters::decode(order, bytes, known),
-            (true, true) => {
-                cards.remove(socket);
-                // As if the card stood between.
-                let counted = bytes.get(EV_HEAD..EV_BRIEF_SIZE.into());
-                let counted = counted.ok_or(DecodeError::Short)?;
+            (false, _) => Some(Counters::default()),
+            (true, false) => Some(Counters::decode(order, bytes, known)),
+            // As if the card stood between.
+            (true, true) => bytes.get(EV_HEAD..EV_BRIEF_SIZE.into()).map(|counted| {
                 let mut whole = [0; EV_CLOSE_SIZE];
                 whole[..EV_HEAD].copy_from_slice(&bytes[..EV_HEAD]);
                 whole[EV_SIZE..].copy_from_slice(counted);
                 Counters::decode(order, &whole, known)
-            }
+            }),
         };
-        if closed || has(FLAG_LAST) {
-            cards.remove(socket);
-        }
         let how = source(EV_HOW.get(bytes, order));
         let owner = how.zip(card).map(|(source, card)| {
             let mut owner = Owner {
@@ -216,6 +211,11 @@ impl Event {
         });
         let ends = card.map(|card| (card.wire, card.local, card.peer));
         let (wire, addr, peer) = ends.unwrap_or(NOWHERE);
+        let netns = card.map(|card| card.netns).filter(|n| *n != 0);
+        if closed || has(FLAG_LAST) {
+            cards.remove(socket);
+        }
+        let counters = counters.ok_or(DecodeError::Short)?;
         Ok(Event {
             time,
             cpu,
@@ -223,7 +223,7 @@ impl Event {
             last: has(FLAG_LAST),
             on_cpu,
             owner,
-            netns: card.map(|card| card.netns).filter(|n| *n != 0),
+            netns,
             what,
             local: Endpoint {
                 addr,

@@ -9,7 +9,7 @@ use crate::lifecycle::SocketId;
 use crate::model::event::{Owner, comm};
 use crate::model::tcp::{Endpoint, Wire};
 use crate::model::text::{self, Stamps};
-use crate::sys::append::{append, append_word};
+use crate::sys::append::{append, append_three, append_word};
 use std::net::IpAddr;
 
 /// Members with values that never differ, as one piece.
@@ -33,9 +33,7 @@ pub(super) fn boolean(out: &mut Vec<u8>, key: Key<Boolean>, value: bool) {
 
 /// A string that needs no escaping: a name of ours.
 pub(crate) fn plain(out: &mut Vec<u8>, key: Key<Text>, value: &str) {
-    key.next(out);
-    append(out, value.as_bytes());
-    quote(out);
+    append_three(out, key.text().as_bytes(), value.as_bytes(), b'"');
 }
 
 /// Any string, if it isn't empty.

@@ -33,6 +33,19 @@ pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// Appends one piece, another one, and a byte.
+pub(crate) fn append_three(out: &mut Vec<u8>, first: &[u8], second: &[u8], end: u8) {
+    let len = first.len().saturating_add(second.len()).saturating_add(1);
+    let to = room(out, len);
+    // SAFETY: there is room for all of them, as in `append`.
+    unsafe {
+        copy::apart(to, first.as_ptr(), first.len());
+        copy::apart(to.add(first.len()), second.as_ptr(), second.len());
+        to.add(len - 1).write(end);
+        out.set_len(out.len() + len);
+    }
+}
+
 /// Appends the first `len` bytes of a number, the lowest one first; eight at
 /// most.
 #[inline(always)]
@@ -56,6 +69,10 @@ mod tests {
         for len in (0..=256).chain([1, 0, 7]) {
             append(&mut out, &bytes[..len]);
             expected.extend_from_slice(&bytes[..len]);
+            append_three(&mut out, &bytes[len..], &bytes[..len], b'"');
+            expected.extend_from_slice(&bytes[len..]);
+            expected.extend_from_slice(&bytes[..len]);
+            expected.push(b'"');
             append_word(&mut out, 0x0807_0605_0403_0201, len as u32 % 10);
             expected.extend_from_slice(&bytes[1..=8][..(len % 10).min(8)]);
         }

@@ -333,7 +333,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         }
     };
     if args.version {
-        let version = concat!("socket-snoop ", env!("CARGO_PKG_VERSION"), "\n");
+        let version = concat!("socket-snoop ", env!("SOCKET_SNOOP_VERSION"), "\n");
         return Ok(Command::Print(version.into()));
     }
     let log = match (args.no_log, args.log_file, env_log) {

@@ -105,7 +105,7 @@ fn help_and_version_are_printed() {
     let version = run(&["--version"], None).expect_err("text");
     assert_eq!(
         version,
-        concat!("socket-snoop ", env!("CARGO_PKG_VERSION"), "\n")
+        concat!("socket-snoop ", env!("SOCKET_SNOOP_VERSION"), "\n")
     );
 }
 

@@ -32,6 +32,7 @@ const DEFAULT_CONNECTIONS: usize = 65536;
 
 /// Show every TCP connection of this host live; Ctrl-C ends with a report.
 #[derive(FromArgs, Debug)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     usage = "[OPTIONS] [FILTER] [-- COMMAND ARG...]",
     example = "Everything, on the console and in /var/log/socket_monitor.log:\n  {command_name}",

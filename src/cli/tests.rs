@@ -1,3 +1,5 @@
+mod pages;
+
 use super::*;
 
 fn run(args: &[&str], env: Option<&str>) -> Result<Config, String> {

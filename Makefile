@@ -62,10 +62,7 @@ deb: release
 install:
 	@scripts/install "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
 
-undeb: release
-	@scripts/deb
-
-install:
+uninstall:
 	@scripts/install --remove "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
 
 keys:

@@ -12,8 +12,8 @@ const EIGHT: u64 = 100_000_000;
 
 /// The eight decimal digits of a number below 100,000,000, a byte each, the
 /// highest one in the lowest byte: by pairs of halves, all at once.
-#[inline]
-fn digits(value: u32) -> u64 {
+#[inline(always)]
+fn digits_here(value: u32) -> u64 {
     let value = u64::from(value);
     // Of fours, of twos, of ones; each is divided by a multiplication.
     let high = (value * 109_951_163) >> 40;
@@ -22,6 +22,11 @@ fn digits(value: u32) -> u64 {
     let twos = high | (fours - high * 100) << 16;
     let high = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
     high | (twos - high * 10) << 8
+}
+
+/// The same as a call.
+fn digits(value: u32) -> u64 {
+    digits_here(value)
 }
 
 /// Appends eight digits without leading zeros; `text` is what they look like.
@@ -34,15 +39,20 @@ fn trimmed(out: &mut Vec<u8>, digits: u64, text: u64) {
 
 /// Appends a number in decimal.
 pub fn number(out: &mut Vec<u8>, value: u64) {
-    let low = match value {
-        0..EIGHT => {
-            let digits = digits(value as u32);
-            return trimmed(out, digits, digits | ZEROS);
-        }
-        _ => value % EIGHT,
-    };
+    if value >= EIGHT {
+        return long_number(out, value);
+    }
+    let digits = digits_here(value as u32);
+    trimmed(out, digits, digits | ZEROS);
+}
+
+/// Appends one of more than eight digits: apart, so that the others need nothing on
+/// the stack.
+#[cold]
+#[inline(never)]
+fn long_number(out: &mut Vec<u8>, value: u64) {
     number(out, value / EIGHT);
-    append_word(out, digits(low as u32) | ZEROS, 8);
+    append_word(out, digits((value % EIGHT) as u32) | ZEROS, 8);
 }
 
 /// Appends the last `width` decimal digits of a number, eight at most, with

@@ -17,7 +17,7 @@ help:
 	@echo 'make soak     watch memory, descriptors and losses under load for ten minutes (as root)'
 	@echo 'make release  build dist/socket-snoop-x86_64 and dist/socket-snoop-aarch64'
 	@echo 'make install  put the release binary and its service in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
-	@echo 'make keys     write the tables of JSON keys in the README, and schema/, anew'
+	@echo 'make keys     write the tables of JSON keys in docs/, and schema/, anew'
 	@echo 'make check    formatting, lints, and whether THIRD-PARTY is current'
 	@echo 'make setup    install what the tests need from the packages of Debian'
 	@echo 'make clean    remove what was built'

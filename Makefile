@@ -19,7 +19,7 @@ help:
 	@echo 'make release  build dist/socket-snoop-x86_64 and dist/socket-snoop-aarch64'
 	@echo 'make deb      build dist/socket-snoop_VERSION_amd64.deb and _arm64.deb (MAINTAINER="NAME <ADDRESS>")'
 	@echo 'make install  put the release binary, its service, manual page and completions in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
-	@echo 'make keys     write the tables of JSON keys in the README, and schema/, anew'
+	@echo 'make keys     write the tables of JSON keys in docs/, and schema/, anew'
 	@echo 'make man      write the manual page and the completions anew, from --help'
 	@echo 'make check    formatting, lints, and whether THIRD-PARTY is current'
 	@echo 'make setup    install what the tests need from the packages of Debian'

@@ -135,14 +135,17 @@ fn a_prefix_that_no_unit_can_hold_is_refused() {
     assert_eq!(files(dir.path()), [""; 0]);
 }
 
-/// The text of logrotate's file is the one in the README.
+/// The text of logrotate's file is the one in the documents.
 #[test]
-fn the_readme_shows_the_rotation() {
-    let readme = fs::read_to_string(project().join("README.md")).expect("README.md");
+fn a_page_shows_the_rotation() {
+    let page = fs::read_to_string(project().join("docs/running.md")).expect("the page");
     let rotation = project().join("contrib/logrotate/socket-snoop");
     let rotation = fs::read_to_string(rotation).expect("the file");
     let indented: String = rotation.lines().map(|l| format!("    {l}\n")).collect();
-    assert!(readme.contains(&indented), "not in the README:\n{indented}");
+    assert!(
+        page.contains(&indented),
+        "not in docs/running.md:\n{indented}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! Contract: a row makes the constant that the writer puts out, as one piece with
 //! its quotes, comma and colon, and that only takes a value of its type. The
-//! README's tables and schema/ are made of the same rows by the tests here, which
+//! tables in docs/ and schema/ are made of the same rows by the tests here, which
 //! fail where they differ; the rest of a row is not in the program. No key is a
 //! prefix of another one, so that all can be stored as nested objects together.
 
@@ -178,7 +178,7 @@ macro_rules! keys {
                 Key(concat!(",\"", $key, "\":", begins!($of)), PhantomData);
         )*
 
-        /// All keys, in the order of the README.
+        /// All keys, in the order of docs/json.md.
         #[cfg(test)]
         pub(crate) const TABLE: &[Row] = {
             use within::*;

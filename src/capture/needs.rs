@@ -46,7 +46,7 @@ const BY_BTF: (bool, bool) = (true, false);
 const ANYHOW: (bool, bool) = (false, true);
 const BY_PROGRAM: (bool, bool) = (false, false);
 
-const TABLE: [Need; 22] = [
+const TABLE: [Need; 23] = [
     need(
         Abilities::CARDS,
         "what belongs to a socket is told once, which costs less",
@@ -170,6 +170,13 @@ const TABLE: [Need; 22] = [
     need(
         Abilities::RETRANSMITS,
         "retransmissions in segments",
+        "5.5",
+        BY_BTF,
+        "",
+    ),
+    need(
+        Abilities::RESENDING,
+        "what made the kernel send again (SYNs anywhere)",
         "5.5",
         BY_BTF,
         "",

@@ -219,6 +219,8 @@ keys! {
         "the state it was in, where the kernel says so or events before it";
     TCP_TIME_WAIT Boolean "tcp.time_wait", 0, TCP_STATE | CONNECTION,
         "whether the kernel went to TIME_WAIT at the change to `CLOSE`: inferred, absent where it can't be told";
+    TCP_RETRANSMIT_KIND Text "tcp.retransmit.kind", 0, TCP_RETRANSMIT,
+        "what made the kernel send it again: `syn`, `timeout` (nothing was acknowledged in time), `fast` (the peer's acknowledgements say that it is lost) or `tail_loss_probe`; absent where BTF doesn't tell, of SYN+ACKs, and of what follows a timeout";
     TCP_RETRANSMIT_SEGMENTS Number "tcp.retransmit.segments", 0, TCP_RETRANSMIT,
         "segments that were sent again, since the connection's event before: where BTF tells, or it is one";
     ERROR_TYPE Text "error.type", TCP_RETRANSMIT_FAILED, 0,

@@ -251,6 +251,12 @@ impl Source {
         self.way.open_guard()
     }
 
+    /// Changes of state and retransmissions that the guard has kept away, where there
+    /// is one: they are not among the events that come from here.
+    pub fn kept_away(&self) -> Option<u64> {
+        self.way.kept_away()
+    }
+
     /// Lets the next event wake who waits for the rings; whether it will: see
     /// [`Rings::sleep`].
     pub fn sleep(&mut self) -> bool {

@@ -211,7 +211,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     // Twice: see [`crate::capture::loss`].
     view.report_losses(&mut source);
     view.report_losses(&mut source);
-    let finished = view.finish(source.lost(), source.processes());
+    let finished = view.finish(&source);
     view.report_refused();
     let code = command.as_mut().map_or(Some(0), Held::ended);
     if code.is_none() {

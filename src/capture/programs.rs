@@ -80,6 +80,10 @@ impl Way for Programs {
         self.maps.open_guard()
     }
 
+    fn kept_away(&self) -> Option<u64> {
+        self.maps.guard().map(|_| self.maps.tally().kept())
+    }
+
     fn try_losses(&self, connect: Option<&Ring>) -> sys::Result<()> {
         self.maps.tally().readable()?;
         self.loaded.may_ask()?;

@@ -57,6 +57,11 @@ pub(super) trait Way {
         Ok(false)
     }
 
+    /// Events that the filter has kept away, where it can.
+    fn kept_away(&self) -> Option<u64> {
+        None
+    }
+
     /// Tries all that a run will do to learn what was lost; `connect` is a ring to
     /// be used as one that is opened later.
     fn try_losses(&self, _connect: Option<&Ring>) -> sys::Result<()> {

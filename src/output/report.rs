@@ -1,13 +1,16 @@
 //! The connection report at the end of a run.
 
-use super::format::{Shape, Summary};
+use super::format::{Filtered, Shape, Summary};
 use super::{connection, words};
 use crate::lifecycle::Connections;
 use crate::lifecycle::connection::{Connection, Direction};
 use crate::model::cause::Cause;
-use crate::model::text::{self, Stamps};
+use crate::model::text::{self, Stamps, printable};
 use crate::sys::append::append;
 use std::io::Write;
+
+/// Characters of a filter that are told.
+const MOST: usize = 400;
 
 /// Whose it was, for how long, and why it ended.
 fn life(out: &mut Vec<u8>, connection: &Connection) {
@@ -36,6 +39,35 @@ fn life(out: &mut Vec<u8>, connection: &Connection) {
     out.push(b'\n');
 }
 
+/// What the sums are of, where that is not everything.
+fn filter(out: &mut Vec<u8>, filter: &Filtered) {
+    let text = &filter.text;
+    if text.is_empty() {
+        return;
+    }
+    append(out, b"Of what passes the filter");
+    if filter.changes > 0 {
+        let _ = write!(out, " (the last of {})", filter.changes + 1);
+    }
+    append(out, b": ");
+    let end = text
+        .char_indices()
+        .nth(MOST)
+        .map_or(text.len(), |(at, _)| at);
+    append(
+        out,
+        printable(text.get(..end).unwrap_or_default()).as_bytes(),
+    );
+    append(
+        out,
+        if end < text.len() {
+            "…\n".as_bytes()
+        } else {
+            b"\n"
+        },
+    );
+}
+
 /// Appends the headings and every connection of which something was shown.
 /// `flush` is called between connections, so that the text need not be held
 /// whole.
@@ -48,6 +80,7 @@ pub(crate) fn render(
 ) {
     let mut stamps = Stamps::default();
     append(out, b"Stopping monitoring...\n\n");
+    filter(out, &summary.filter);
     connection::classic_totals(out, summary, &connections.totals());
     append(out, b"\nConnection Lifecycles:\n");
     for connection in connections.shown() {

@@ -81,6 +81,9 @@ fn sums(summary: &Summary) -> String {
         "Events: {} received, {} shown, {} lost.",
         summary.received, summary.shown, summary.lost
     );
+    if let Some(kept) = summary.filter.kept_away {
+        text += &format!(" {kept} more were kept away in the kernel by the filter.");
+    }
     if summary.lost_console_lines > 0 || summary.lost_log_lines > 0 {
         text += &format!(
             " Lines lost: {} on standard output, {} in the log.",

@@ -12,6 +12,7 @@ mod mixes;
 #[cfg(test)]
 mod needs;
 mod programs;
+mod renew;
 pub(crate) mod samples;
 mod transport;
 mod way;
@@ -24,6 +25,7 @@ use crate::bpf::maps::{Listener, Maps, lift_memlock};
 use crate::capture::loss::{Elsewhere, Losses};
 use crate::capture::samples::Sampler;
 use crate::error::{Error, Kind};
+use crate::filter::tree::Expr;
 use crate::host::timens;
 use crate::host::user::User;
 use crate::model::ability::Abilities;
@@ -249,6 +251,23 @@ impl Source {
     /// From here on no event is kept away in the kernel; whether any was.
     pub fn open_guard(&self) -> sys::Result<bool> {
         self.way.open_guard()
+    }
+
+    /// This filter is to keep events away from here on, in the steps of
+    /// [`Source::step_guard`]; it is to be opened before. Whether it will: else all is
+    /// let through.
+    pub fn renew_guard(&mut self, expr: &Expr) -> Result<bool, Error> {
+        self.way.renew_guard(expr)
+    }
+
+    /// Whether [`Source::step_guard`] has something to do.
+    pub fn is_renewing(&self) -> bool {
+        self.way.is_renewing()
+    }
+
+    /// A step that takes some milliseconds; whether the filter is in force now.
+    pub fn step_guard(&mut self) -> Result<bool, Error> {
+        self.way.step_guard()
     }
 
     /// Changes of state and retransmissions that the guard has kept away, where there

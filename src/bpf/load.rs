@@ -3,10 +3,11 @@
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
+mod door;
+mod enter;
 mod link;
 mod verifier;
 
-use crate::bpf::debug::Debug;
 use crate::bpf::guard::Guard;
 use crate::bpf::maps::{Maps, bpf_error, with_memlock};
 use crate::bpf_insn::{Alu, Insn, Operand};
@@ -14,20 +15,13 @@ use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
 use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
-use crate::sys::bpf::{self, LineInfo, ProgType};
+use crate::sys;
+use crate::sys::bpf::{self, ProgType};
 use crate::sys::caps::{self, Caps};
-use crate::sys::{self, Errno};
 use crate::tracepoint::{Attached, Tracepoint};
+use door::Door;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// The verifier's log is tried with this size first, then doubled.
-const LOG_FIRST: usize = 64 * 1024;
-/// The largest log that the kernels before 5.2 accept, in bytes.
-const LOG_LAST: usize = (16 << 20) - 1;
-/// Tries of a load that is interrupted (`EAGAIN`, kernel/bpf/verifier.c:
-/// a pending signal).
-const TRIES: u32 = 10;
 
 /// What stands for [`Extras::count_runs`] in the programs.
 const COUNTS_RUNS: &str = "helper.count_runs";
@@ -248,15 +242,23 @@ impl Host for Onto<'_> {
 #[derive(Debug)]
 pub struct Program {
     fd: OwnedFd,
+    /// What is attached in its place, where another one may take that.
+    door: Option<Door>,
     reads: Abilities,
     without: Vec<String>,
-    /// The tracepoint whose runs it counts, where it does.
-    counts: Option<String>,
+    /// Its tracepoint.
+    event: String,
+    /// Whether it counts its runs there.
+    counts: bool,
 }
 
+/// What is to be attached.
 impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        match &self.door {
+            Some(door) => door.as_fd(),
+            None => self.fd.as_fd(),
+        }
     }
 }
 
@@ -276,6 +278,7 @@ impl Program {
         };
         let reads = reads(template, &host);
         let template = &mut template.clone();
+        let wants_filter = template.wants_filter();
         let linked = host.link(template)?;
         let optional = template.fields.iter().filter(|field| field.optional);
         let without = optional
@@ -284,68 +287,17 @@ impl Program {
             .collect();
         let counts = template.fields.iter().any(|f| f.name == COUNTS_RUNS)
             && host.field(COUNTS_RUNS).is_some();
-        let loaded = |fd| Program {
+        let fd = enter::load(target, template, &linked)?;
+        let renewable = maps.guard().is_some_and(Guard::is_renewable) && wants_filter;
+        let door = renewable.then(|| Door::before(target, fd.as_fd()));
+        Ok(Program {
             fd,
+            door: door.transpose()?,
             reads,
             without,
-            counts: counts.then(|| template.event.clone()),
-        };
-        let insns: Vec<u64> = linked.insns.iter().map(|insn| insn.native()).collect();
-        let license = CString::new(template.license.as_str()).unwrap_or_default();
-        let name = &template.name;
-        let prog_type = target.prog_type();
-        let load = |info, mut log: Option<&mut [u8]>| {
-            let mut tries = 0;
-            loop {
-                let log = log.as_deref_mut();
-                match bpf::prog_load(prog_type, name, &insns, &license, info, log) {
-                    Err(Errno::EAGAIN) if tries < TRIES => tries += 1,
-                    result => return result,
-                }
-            }
-        };
-        // What tools show of it is no reason to go without a program.
-        let debug = Debug::of(template, &linked);
-        let btf = debug.as_ref().map(|debug| bpf::btf_load(&debug.btf));
-        if let (
-            Some(Debug {
-                function, lines, ..
-            }),
-            Some(Ok(btf)),
-        ) = (&debug, &btf)
-        {
-            let btf = btf.as_fd();
-            let info = LineInfo {
-                btf,
-                function,
-                lines,
-            };
-            if let Ok(fd) = with_memlock(|| load(Some(info), None)) {
-                return Ok(loaded(fd));
-            }
-        }
-        match with_memlock(|| load(None, None)) {
-            Ok(fd) => Ok(loaded(fd)),
-            Err(
-                errno @ (Errno::EPERM
-                | Errno::ENOSYS
-                | Errno::EMFILE
-                | Errno::ENFILE
-                | Errno::ENOMEM),
-            ) => Err(bpf_error(&format!("load the program {name}"), errno)),
-            Err(errno) => {
-                let mut size = LOG_FIRST;
-                let log = loop {
-                    let mut log = vec![0; size];
-                    match load(None, Some(&mut log)) {
-                        Ok(fd) => return Ok(loaded(fd)),
-                        Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
-                        Err(_) => break log,
-                    }
-                };
-                Err(verifier::refusal(name, target.takes(), errno, &log))
-            }
-        }
+            event: template.event.clone(),
+            counts,
+        })
     }
 
     /// What it reads beyond what every host has.
@@ -356,7 +308,7 @@ impl Program {
     /// Attaches a program that was loaded for what BTF describes; `what` is
     /// that, for the error.
     pub fn attach(&self, what: &str) -> Result<Attached, Error> {
-        let attached = bpf::raw_tracepoint_open(self.fd.as_fd(), None);
+        let attached = bpf::raw_tracepoint_open(self.as_fd(), None);
         attached
             .map(Attached::from)
             .map_err(|errno| bpf_error(&format!("attach to {what} by BTF"), errno))
@@ -372,6 +324,20 @@ impl Program {
         })
     }
 
+    /// Its tracepoint, where another one can take its place while it is attached.
+    pub fn renewable_at(&self) -> Option<&str> {
+        self.door.as_ref().map(|_| self.event.as_str())
+    }
+
+    /// Takes the place of this one, between two events.
+    pub fn renew(&mut self, new: Program) -> sys::Result<()> {
+        if let Some(door) = &self.door {
+            door.open_to(new.fd.as_fd())?;
+        }
+        self.fd = new.fd;
+        Ok(())
+    }
+
     /// Whether it does without this optional field of its template, which the
     /// host has not.
     pub fn is_without(&self, field: &str) -> bool {
@@ -380,12 +346,12 @@ impl Program {
 
     /// The tracepoint whose runs it counts in the map `lost`, where it does.
     pub fn counts_runs_on(&self) -> Option<&str> {
-        self.counts.as_deref()
+        self.counts.then_some(self.event.as_str())
     }
 
     /// Runs that the kernel skipped, as far as it counts them.
     pub fn recursion_misses(&self) -> sys::Result<u64> {
-        bpf::recursion_misses(self.fd.as_fd())
+        bpf::recursion_misses(self.as_fd())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Contract: layouts of keys and values stand in bpf-asm/; nothing is pinned.
 
 use crate::bpf::guard::Guard;
+use crate::bpf::guarded::Guarded;
 use crate::bpf::layout::*;
 use crate::bpf::tally::Tally;
 use crate::error::{Error, Kind};
@@ -10,7 +11,7 @@ use crate::model::event::Owner;
 use crate::model::tcp::Endpoint;
 use crate::order::{Order, Value};
 use crate::perf::{Ring, Rings};
-use crate::sys::bpf::{Map, MapType, NO_PREALLOC, Update};
+use crate::sys::bpf::{Map, MapType, Update};
 use crate::sys::{self, Errno, caps, memory};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use std::net::IpAddr;
@@ -33,60 +34,6 @@ pub struct Maps {
     owners: Map,
     listeners: Map,
     guarded: Option<Guarded>,
-}
-
-/// The user's filter in the kernel.
-#[derive(Debug)]
-struct Guarded {
-    guard: Guard,
-    maps: Vec<(&'static str, Map)>,
-}
-
-/// The map whose only value says that the guard lets all through, where it is
-/// not 0.
-const OPEN: &str = "guard";
-
-/// The maps that only programs with a filter use.
-pub(crate) fn guard_shapes(guard: &Guard) -> Vec<Shape> {
-    let shape = |name, kind, sizes, entries| Shape {
-        name,
-        kind,
-        sizes,
-        entries,
-    };
-    let (ports, nets) = guard.sizes();
-    let mut all = vec![shape(OPEN, MapType::Array, (4, 4), 1)];
-    if ports > 0 {
-        all.push(shape("ports", MapType::Array, (4, 8192), ports));
-    }
-    if nets > 0 {
-        all.push(shape("nets", MapType::LpmTrie, (24, 1), nets));
-    }
-    all
-}
-
-impl Guarded {
-    fn create(mut guard: Guard) -> Result<Guarded, Error> {
-        let mut maps = Vec::new();
-        for of in guard_shapes(&guard) {
-            let flags = match of.kind {
-                MapType::LpmTrie => NO_PREALLOC,
-                _ => 0,
-            };
-            let create = || Map::create(of.kind, of.name, of.sizes, of.entries, flags);
-            let failed = |errno| bpf_error(&format!("create the map {}", of.name), errno);
-            maps.push((of.name, with_memlock(create).map_err(failed)?));
-        }
-        for (name, key, value) in guard.entries() {
-            let own = maps.iter().find(|(known, _)| *known == name);
-            let Some((_, map)) = own else { continue };
-            let update = || map.update(&key, &value, Update::Any);
-            let failed = |errno| bpf_error(&format!("fill the map {name}"), errno);
-            with_memlock(update).map_err(failed)?;
-        }
-        guard.forget_entries();
-        Ok(Guarded { guard, maps })
-    }
 }
 
 /// An address with listeners, as the map `listeners` knows it.
@@ -296,30 +243,24 @@ impl Maps {
             "lost" => self.lost.as_fd(),
             "owners" => self.owners.as_fd(),
             "listeners" => self.listeners.as_fd(),
-            _ => {
-                let mut maps = self.guarded.iter().flat_map(|guarded| &guarded.maps);
-                maps.find(|(known, _)| *known == name)?.1.as_fd()
-            }
+            _ => self.guarded.as_ref()?.fd(name)?,
         };
         Some(fd.as_raw_fd())
     }
 
     /// The user's filter, for the programs.
     pub(crate) fn guard(&self) -> Option<&Guard> {
-        self.guarded.as_ref().map(|guarded| &guarded.guard)
+        self.guarded.as_ref().map(Guarded::guard)
     }
 
-    /// From here on the programs let through what the user's filter refuses;
-    /// whether they did not before.
-    pub(crate) fn open_guard(&self) -> sys::Result<bool> {
-        let mut maps = self.guarded.iter().flat_map(|guarded| &guarded.maps);
-        let Some((_, map)) = maps.find(|(name, _)| *name == OPEN) else {
-            return Ok(false);
-        };
-        let (mut was, open) = ([0; 4], 1u32.to_ne_bytes());
-        map.lookup(&[0; 4], &mut was)?;
-        map.update(&[0; 4], &open, Update::Any)?;
-        Ok(was != open)
+    /// The user's filter and what is in force of it.
+    pub(crate) fn guarded(&self) -> Option<&Guarded> {
+        self.guarded.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn guarded_mut(&mut self) -> Option<&mut Guarded> {
+        self.guarded.as_mut()
     }
 
     /// What the programs count.

@@ -5,12 +5,15 @@
 
 use super::attach::Loaded;
 use super::loss::Elsewhere;
+use super::renew::Renewal;
 use super::way::Way;
 use crate::bpf::cards::Cards;
 use crate::bpf::layout::{EV_CLOSE_SIZE, EV_COMM_SIZE};
 use crate::bpf::maps::{Listener, Maps, OWNERS};
 use crate::bpf::tally::Tally;
 use crate::bpf::wire::DecodeError;
+use crate::error::Error;
+use crate::filter::tree::Expr;
 use crate::host::proc::Proc;
 use crate::model::event::Event;
 use crate::order::Order;
@@ -25,6 +28,7 @@ pub(super) struct Programs {
     maps: Maps,
     loaded: Loaded,
     cards: Cards,
+    renewal: Option<Renewal>,
 }
 
 impl Programs {
@@ -35,6 +39,7 @@ impl Programs {
             maps,
             loaded,
             cards,
+            renewal: None,
         }
     }
 }
@@ -77,7 +82,28 @@ impl Way for Programs {
     }
 
     fn open_guard(&self) -> sys::Result<bool> {
-        self.maps.open_guard()
+        self.maps
+            .guarded()
+            .map_or(Ok(false), |guarded| guarded.open())
+    }
+
+    fn renew_guard(&mut self, expr: &Expr) -> Result<bool, Error> {
+        self.renewal = None;
+        self.renewal = Renewal::begin(&self.loaded, &mut self.maps, expr)?;
+        Ok(self.is_renewing())
+    }
+
+    fn is_renewing(&self) -> bool {
+        self.renewal.is_some()
+    }
+
+    fn step_guard(&mut self) -> Result<bool, Error> {
+        let Some(mut renewal) = self.renewal.take() else {
+            return Ok(false);
+        };
+        let last = renewal.step(&mut self.loaded, &self.maps)?;
+        self.renewal = (!last).then_some(renewal);
+        Ok(last)
     }
 
     fn kept_away(&self) -> Option<u64> {

@@ -11,7 +11,7 @@ help:
 	@echo 'make test     build the release binaries and run all tests (live ones need root)'
 	@echo 'make test-kernels  run the suite on stock kernels in QEMU (ARGS=--ci for a few of them)'
 	@echo 'make test-service  run the service under systemd in QEMU'
-	@echo 'make test-ingest  read the JSON lines with DuckDB and ClickHouse, by their schema (from PyPI)'
+	@echo 'make test-ingest  read the JSON lines by their schema, and run the recipes of contrib/'
 	@echo 'make fuzz     feed what is read from outside with any input (ARGS="--seconds 60")'
 	@echo 'make bench    what watching costs, beside other tools and the least possible (as root)'
 	@echo 'make soak     watch memory, descriptors and losses under load for ten minutes (as root)'

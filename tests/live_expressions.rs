@@ -214,11 +214,12 @@ fn a_filter_is_exchanged_under_load() {
 /// The same where each one gets into the kernel, too: it is exchanged there.
 #[story]
 fn a_filter_is_exchanged_in_the_kernel_under_load() {
-    if live() {
-        let sums = exchanged(
-            "--sandbox off",
-            "note: the filter is in force in the kernel, too",
-        );
+    if !live() {
+        return;
+    }
+    for way in ["tracepoint", "btf"] {
+        let args = format!("--sandbox off --transport {way}");
+        let sums = exchanged(&args, "note: the filter is in force in the kernel, too");
         assert!(sums["filter.kept_away"].as_u64() > Some(100), "{sums:#?}");
     }
 }

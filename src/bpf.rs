@@ -9,6 +9,7 @@ pub mod guard;
 pub(crate) mod guarded;
 pub mod layout;
 pub(crate) mod load;
+pub mod made;
 pub mod maps;
 pub mod misses;
 pub(crate) mod tally;

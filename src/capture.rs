@@ -12,7 +12,6 @@ mod mixes;
 #[cfg(test)]
 mod needs;
 mod programs;
-mod renew;
 pub(crate) mod samples;
 mod transport;
 mod way;
@@ -21,7 +20,8 @@ pub use transport::Transport;
 
 use crate::bpf::guard::Guard;
 use crate::bpf::load::check_capabilities;
-use crate::bpf::maps::{Listener, Maps, lift_memlock};
+use crate::bpf::made::lift_memlock;
+use crate::bpf::maps::{Listener, Maps};
 use crate::capture::loss::{Elsewhere, Losses};
 use crate::capture::samples::Sampler;
 use crate::error::{Error, Kind};

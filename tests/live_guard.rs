@@ -13,7 +13,7 @@ use common::{live, net, skip};
 use nix::errno::Errno;
 use socket_snoop::bpf::guard::Guard;
 use socket_snoop::bpf::layout::*;
-use socket_snoop::bpf::maps::with_memlock;
+use socket_snoop::bpf::made::with_memlock;
 use socket_snoop::bpf_insn::{Alu, Cmp, FP, Insn, Operand, Size};
 use socket_snoop::bpf_link::{Host, HostField, Item, Template};
 use socket_snoop::capture::{Source, Transport};

@@ -5,8 +5,9 @@
 
 use crate::bpf::guard::Guard;
 use crate::bpf::layout::GUARD_OPEN;
-use crate::bpf::maps::{Shape, bpf_error, with_memlock};
+use crate::bpf::made::{Shape, bpf_error, with_memlock};
 use crate::error::{Error, Kind};
+use crate::filter::tree::Expr;
 use crate::sys::bpf::{MMAPABLE, Map, MapType, NO_PREALLOC, Update};
 use crate::sys::table::Table;
 use crate::sys::{self, Errno};
@@ -105,12 +106,17 @@ impl Guarded {
         Some(maps.find(|(known, _)| *known == name)?.1.as_fd())
     }
 
-    /// Another filter, which is not in force yet: for programs that are loaded from
-    /// here on. It must do without maps of its own, for to fill them would keep the
-    /// programs that are attached from running.
-    pub(crate) fn renew(&mut self, guard: Guard) {
-        self.guard = guard;
-        self.maps = Vec::new();
+    /// Another filter, which is not in force yet: for programs that are completed from
+    /// here on.
+    pub(crate) fn renew(&mut self, expr: &Expr) -> Result<(), Error> {
+        let next = self.guard.next(expr);
+        let next = next.filter(|next| next.entries().next().is_none());
+        self.guard = next.ok_or_else(|| {
+            let why =
+                "it has more ports or networks than the kernel can be told while programs run";
+            Error::new(Kind::Runtime, why)
+        })?;
+        Ok(())
     }
 
     /// Which one is in force.

@@ -9,9 +9,10 @@ mod link;
 mod verifier;
 
 use crate::bpf::guard::Guard;
-use crate::bpf::maps::{Maps, bpf_error, with_memlock};
+use crate::bpf::made::{bpf_error, with_memlock};
+use crate::bpf::maps::Maps;
 use crate::bpf_insn::{Alu, Insn, Operand};
-use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
+use crate::bpf_link::{HIDDEN, Host, HostField, Linked, Template, is_member};
 use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
@@ -20,6 +21,7 @@ use crate::sys::bpf::{self, ProgType};
 use crate::sys::caps::{self, Caps};
 use crate::tracepoint::{Attached, Tracepoint};
 use door::Door;
+use link::link;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -120,6 +122,10 @@ impl Target<'_> {
         }
     }
 
+    fn enters_as(&self) -> enter::As {
+        (self.prog_type(), self.takes())
+    }
+
     fn prog_type(&self) -> ProgType {
         match self {
             Target::Record(_) => ProgType::Tracepoint,
@@ -213,6 +219,13 @@ impl Target<'_> {
     }
 }
 
+impl Onto<'_> {
+    /// Completes a template for this, with the filter.
+    pub(crate) fn link(&self, template: &mut Template) -> Result<Linked, Error> {
+        link(self, self.guard, template)
+    }
+}
+
 impl Host for Onto<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
         if name == GUARD {
@@ -246,10 +259,8 @@ pub struct Program {
     door: Option<Door>,
     reads: Abilities,
     without: Vec<String>,
-    /// Its tracepoint.
-    event: String,
-    /// Whether it counts its runs there.
-    counts: bool,
+    /// The tracepoint whose runs it counts, where it does.
+    counts: Option<String>,
 }
 
 /// What is to be attached.
@@ -277,8 +288,8 @@ impl Program {
             guard: maps.guard(),
         };
         let reads = reads(template, &host);
-        let template = &mut template.clone();
-        let wants_filter = template.wants_filter();
+        let bare = template;
+        let template = &mut bare.clone();
         let linked = host.link(template)?;
         let optional = template.fields.iter().filter(|field| field.optional);
         let without = optional
@@ -287,16 +298,15 @@ impl Program {
             .collect();
         let counts = template.fields.iter().any(|f| f.name == COUNTS_RUNS)
             && host.field(COUNTS_RUNS).is_some();
-        let fd = enter::load(target, template, &linked)?;
-        let renewable = maps.guard().is_some_and(Guard::is_renewable) && wants_filter;
-        let door = renewable.then(|| Door::before(target, fd.as_fd()));
+        let fd = enter::load(target.enters_as(), template, &linked)?;
+        let renewable = maps.guard().is_some_and(Guard::is_renewable) && bare.wants_filter();
+        let door = renewable.then(|| Door::before(bare, &host, target.enters_as(), fd.as_fd()));
         Ok(Program {
             fd,
             door: door.transpose()?,
             reads,
             without,
-            event: template.event.clone(),
-            counts,
+            counts: counts.then(|| template.event.clone()),
         })
     }
 
@@ -324,17 +334,12 @@ impl Program {
         })
     }
 
-    /// Its tracepoint, where another one can take its place while it is attached.
-    pub fn renewable_at(&self) -> Option<&str> {
-        self.door.as_ref().map(|_| self.event.as_str())
-    }
-
-    /// Takes the place of this one, between two events.
-    pub fn renew(&mut self, new: Program) -> sys::Result<()> {
+    /// One with the filter that the maps have now takes the place of this one, between
+    /// two events, where it has a filter.
+    pub(crate) fn renew(&mut self, maps: &Maps) -> Result<(), Error> {
         if let Some(door) = &self.door {
-            door.open_to(new.fd.as_fd())?;
+            self.fd = door.renew(maps)?;
         }
-        self.fd = new.fd;
         Ok(())
     }
 
@@ -346,7 +351,7 @@ impl Program {
 
     /// The tracepoint whose runs it counts in the map `lost`, where it does.
     pub fn counts_runs_on(&self) -> Option<&str> {
-        self.counts.then_some(self.event.as_str())
+        self.counts.as_deref()
     }
 
     /// Runs that the kernel skipped, as far as it counts them.

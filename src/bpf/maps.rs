@@ -1,19 +1,20 @@
-//! The maps that the programs share, and how a refusal by bpf(2) is told.
+//! The maps that the programs share.
 //!
 //! Contract: layouts of keys and values stand in bpf-asm/; nothing is pinned.
 
 use crate::bpf::guard::Guard;
 use crate::bpf::guarded::Guarded;
 use crate::bpf::layout::*;
+use crate::bpf::made::{Shape, bpf_error, with_memlock};
 use crate::bpf::tally::Tally;
-use crate::error::{Error, Kind};
+use crate::error::Error;
+use crate::filter::tree::Expr;
 use crate::model::event::Owner;
 use crate::model::tcp::Endpoint;
 use crate::order::{Order, Value};
 use crate::perf::{Ring, Rings};
 use crate::sys::bpf::{Map, MapType, Update};
-use crate::sys::{self, Errno, caps, memory};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use crate::sys::{self, Errno, memory};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -117,72 +118,10 @@ impl Listening {
     }
 }
 
-/// Runs what may be short of locked memory: kernels before 5.11 charge maps and
-/// programs to RLIMIT_MEMLOCK and answer EPERM.
-pub fn with_memlock<T>(mut action: impl FnMut() -> sys::Result<T>) -> sys::Result<T> {
-    match action() {
-        Err(Errno::EPERM) => {
-            lift_memlock()?;
-            action()
-        }
-        result => result,
-    }
-}
-
-/// Takes the limit of locked memory away from this process.
-pub fn lift_memlock() -> sys::Result<()> {
-    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(|_| Errno::EPERM)
-}
-
-/// What a failed call of bpf(2) means to a person; `what` was to be done.
-pub fn bpf_error(what: &str, errno: Errno) -> Error {
-    let filtered = caps::is_filtered() == Ok(true);
-    match errno {
-        Errno::EPERM if filtered => Error::new(
-            Kind::Permission,
-            format!("cannot {what} (bpf: {errno}): a seccomp filter is in force, or a capability is missing"),
-        )
-        .advise("run it outside of the container or service that sets the filter"),
-        Errno::EPERM => Error::new(
-            Kind::Permission,
-            format!(
-                "cannot {what} (bpf: {errno}): a capability of the initial user namespace is \
-                 missing, locked memory is limited (ulimit -l), or lockdown forbids it"
-            ),
-        ),
-        Errno::ENOSYS if filtered => Error::new(
-            Kind::Unsupported,
-            "no bpf(2): this kernel has none (CONFIG_BPF_SYSCALL), or the seccomp filter in force hides it",
-        ),
-        Errno::ENOSYS => Error::new(
-            Kind::Unsupported,
-            "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
-        ),
-        // A command, type, flag or way to attach that it does not know.
-        Errno::EINVAL | Errno::E2BIG | Errno::ENOTSUPP => {
-            Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})"))
-        }
-        _ => Error::new(Kind::Runtime, format!("cannot {what} (bpf: {errno})")).or_limit(errno),
-    }
-}
-
 /// How many owners are remembered with so many bytes of memory.
 fn owners_for(memory: u64) -> u32 {
     let most = u32::try_from(memory / MEMORY_PER_OWNER).unwrap_or(OWNERS);
     1 << most.clamp(1024, OWNERS).ilog2()
-}
-
-/// What a map is like.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    /// Its name, in bpf-asm/ and in the kernel.
-    pub(crate) name: &'static str,
-    /// Its type.
-    pub(crate) kind: MapType,
-    /// Bytes of a key, and of a value.
-    pub(crate) sizes: (u32, u32),
-    /// Entries.
-    pub(crate) entries: u32,
 }
 
 /// All of them, with so many possible CPUs and bytes of memory.
@@ -258,9 +197,20 @@ impl Maps {
         self.guarded.as_ref()
     }
 
-    /// The same, to be changed.
-    pub(crate) fn guarded_mut(&mut self) -> Option<&mut Guarded> {
-        self.guarded.as_mut()
+    /// Another filter for the programs, which is not in force yet; whether there can be
+    /// one while they run. It must do without maps of its own, for to fill them would
+    /// keep the programs from running.
+    pub(crate) fn renew_guard(&mut self, expr: &Expr) -> Result<bool, Error> {
+        match &mut self.guarded {
+            Some(guarded) if guarded.guard().is_renewable() => guarded.renew(expr).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// From here on it is in force.
+    pub(crate) fn close_guard(&self) -> Result<(), Error> {
+        let close = self.guarded.as_ref().map_or(Ok(()), Guarded::close);
+        close.map_err(|errno| bpf_error("put the filter into force", errno))
     }
 
     /// What the programs count.

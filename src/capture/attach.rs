@@ -36,10 +36,6 @@ pub struct Loaded {
     pub given: Given,
     /// The names of the reasons of resets, where tracefs or BTF tells.
     pub reset_reasons: Vec<(u32, String)>,
-    /// Which program of each pair they are.
-    pub(super) which: usize,
-    /// What they may use, and whether members are among that.
-    pub(super) may: (Abilities, bool),
     /// What counts the events that the kernel keeps from them, where it does not
     /// do so itself.
     pub misses: Option<Misses>,
@@ -79,7 +75,7 @@ const BY_ACCEPT_OWNER: &str =
     "use --accept-owner: then who accepted a connection is known from its first read on";
 
 /// Which program of a pair.
-pub(super) const RECORD: usize = 0;
+const RECORD: usize = 0;
 const ARGUMENTS: usize = 1;
 
 /// Loads and attaches one program.
@@ -169,27 +165,17 @@ fn to_arguments(
     maps: &Maps,
     extras: Extras<'_>,
 ) -> Result<(Program, Attached), Error> {
-    let program = for_arguments(btf, template, maps, extras)?;
-    let attached = program.attach(&format!("{}:{}", template.group, template.event))?;
-    Ok((program, attached))
-}
-
-/// Loads a program for a tracepoint's arguments.
-pub(super) fn for_arguments(
-    btf: &Btf,
-    template: &Template,
-    maps: &Maps,
-    extras: Extras<'_>,
-) -> Result<Program, Error> {
+    let what = format!("{}:{}", template.group, template.event);
     let tracepoint = btf.tracepoint(&template.event).ok_or_else(|| {
-        let what = format!("{}:{}", template.group, template.event);
         Error::new(
             Kind::Unsupported,
             format!("the BTF of this kernel has no tracepoint {what}"),
         )
         .advise("it needs Linux 5.9 or later")
     })?;
-    Program::load(template, Target::Arguments(&tracepoint), maps, extras)
+    let program = Program::load(template, Target::Arguments(&tracepoint), maps, extras)?;
+    let attached = program.attach(&what)?;
+    Ok((program, attached))
 }
 
 fn all(
@@ -216,11 +202,7 @@ fn all(
         },
         taken.made,
     );
-    let mut loaded = Loaded {
-        which,
-        may: (extras.may, extras.members.is_some()),
-        ..Loaded::default()
-    };
+    let mut loaded = Loaded::default();
     loaded.given.gain(first.0.reads());
     loaded.push(first);
     for pair in &REQUIRED[1..] {

@@ -5,7 +5,6 @@
 
 use super::attach::Loaded;
 use super::loss::Elsewhere;
-use super::renew::Renewal;
 use super::way::Way;
 use crate::bpf::cards::Cards;
 use crate::bpf::layout::{EV_CLOSE_SIZE, EV_COMM_SIZE};
@@ -28,7 +27,8 @@ pub(super) struct Programs {
     maps: Maps,
     loaded: Loaded,
     cards: Cards,
-    renewal: Option<Renewal>,
+    /// Programs that have the filter that is to be in force, while it is not.
+    renewed: Option<usize>,
 }
 
 impl Programs {
@@ -39,7 +39,7 @@ impl Programs {
             maps,
             loaded,
             cards,
-            renewal: None,
+            renewed: None,
         }
     }
 }
@@ -88,22 +88,28 @@ impl Way for Programs {
     }
 
     fn renew_guard(&mut self, expr: &Expr) -> Result<bool, Error> {
-        self.renewal = None;
-        self.renewal = Renewal::begin(&self.loaded, &mut self.maps, expr)?;
+        self.renewed = None;
+        if self.maps.renew_guard(expr)? {
+            self.renewed = Some(0);
+        }
         Ok(self.is_renewing())
     }
 
     fn is_renewing(&self) -> bool {
-        self.renewal.is_some()
+        self.renewed.is_some()
     }
 
     fn step_guard(&mut self) -> Result<bool, Error> {
-        let Some(mut renewal) = self.renewal.take() else {
+        let Some(done) = self.renewed.take() else {
             return Ok(false);
         };
-        let last = renewal.step(&mut self.loaded, &self.maps)?;
-        self.renewal = (!last).then_some(renewal);
-        Ok(last)
+        if let Some(program) = self.loaded.programs.get_mut(done) {
+            program.renew(&self.maps)?;
+            self.renewed = Some(done + 1);
+            return Ok(false);
+        }
+        self.maps.close_guard()?;
+        Ok(true)
     }
 
     fn kept_away(&self) -> Option<u64> {

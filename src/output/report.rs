@@ -9,7 +9,7 @@ use crate::model::text::{self, Stamps, printable};
 use crate::sys::append::append;
 use std::io::Write;
 
-/// Characters of a filter that are told.
+/// Bytes of a filter that are told.
 const MOST: usize = 400;
 
 /// Whose it was, for how long, and why it ended.
@@ -41,31 +41,18 @@ fn life(out: &mut Vec<u8>, connection: &Connection) {
 
 /// What the sums are of, where that is not everything.
 fn filter(out: &mut Vec<u8>, filter: &Filtered) {
-    let text = &filter.text;
-    if text.is_empty() {
+    if filter.text.is_empty() {
         return;
     }
     append(out, b"Of what passes the filter");
     if filter.changes > 0 {
-        let _ = write!(out, " (the last of {})", filter.changes + 1);
+        append(out, b" (the last of several)");
     }
     append(out, b": ");
-    let end = text
-        .char_indices()
-        .nth(MOST)
-        .map_or(text.len(), |(at, _)| at);
-    append(
-        out,
-        printable(text.get(..end).unwrap_or_default()).as_bytes(),
-    );
-    append(
-        out,
-        if end < text.len() {
-            "…\n".as_bytes()
-        } else {
-            b"\n"
-        },
-    );
+    let text = printable(&filter.text).into_bytes();
+    append(out, text.get(..MOST).unwrap_or(&text));
+    let cut = text.len() > MOST;
+    append(out, if cut { b" ...\n" } else { b"\n" });
 }
 
 /// Appends the headings and every connection of which something was shown.

@@ -82,7 +82,12 @@ fn sums(summary: &Summary) -> String {
         summary.received, summary.shown, summary.lost
     );
     if let Some(kept) = summary.filter.kept_away {
-        text += &format!(" {kept} more were kept away in the kernel by the filter.");
+        text += &[
+            " ",
+            &kept.to_string(),
+            " more were kept away in the kernel.",
+        ]
+        .concat();
     }
     if summary.lost_console_lines > 0 || summary.lost_log_lines > 0 {
         text += &format!(

@@ -475,8 +475,11 @@ impl View {
         self.summary.untouched = self
             .connections
             .untouched(&|ends, owner| judging.admits(ends, owner, kin));
-        self.output
-            .finish(&self.connections, self.summary.clone(), time::realtime())
+        self.output.finish(
+            &self.connections,
+            std::mem::take(&mut self.summary),
+            time::realtime(),
+        )
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Contract: a load is tried without the verifier's log first; only a refusal is repeated with it.
 
-use super::{Target, verifier};
+use super::verifier;
 use crate::bpf::debug::Debug;
-use crate::bpf::maps::{bpf_error, with_memlock};
+use crate::bpf::made::{bpf_error, with_memlock};
 use crate::bpf_link::{Linked, Template};
 use crate::error::Error;
 use crate::sys::Errno;
-use crate::sys::bpf::{self, LineInfo};
+use crate::sys::bpf::{self, LineInfo, ProgType};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -20,16 +20,18 @@ const LOG_LAST: usize = (16 << 20) - 1;
 /// a pending signal).
 const TRIES: u32 = 10;
 
+/// What a program enters as: its type, and what it takes, as [`super::Target`] says.
+pub(super) type As = (ProgType, (&'static str, &'static str));
+
 /// Loads a program.
 pub(super) fn load(
-    target: Target<'_>,
+    (prog_type, takes): As,
     template: &Template,
     linked: &Linked,
 ) -> Result<OwnedFd, Error> {
     let insns: Vec<u64> = linked.insns.iter().map(|insn| insn.native()).collect();
     let license = CString::new(template.license.as_str()).unwrap_or_default();
     let name = &template.name;
-    let prog_type = target.prog_type();
     let load = |info, mut log: Option<&mut [u8]>| {
         let mut tries = 0;
         loop {
@@ -75,7 +77,7 @@ pub(super) fn load(
                     Err(_) => break log,
                 }
             };
-            Err(verifier::refusal(name, target.takes(), errno, &log))
+            Err(verifier::refusal(name, takes, errno, &log))
         }
     }
 }

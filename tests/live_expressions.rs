@@ -321,6 +321,21 @@ fn a_broken_file_changes_nothing() {
     assert_eq!(event::with(&all, servers[1]).len(), 10);
 }
 
+/// Nor does what is longer than any kernel takes, also where no jump reaches its end.
+#[story]
+fn a_filter_that_is_too_long_starts_nothing() {
+    if !live() {
+        return;
+    }
+    for (args, times) in [("", 600), ("", 11_000), ("-d", 11_000)] {
+        let long = "port 1 or ".repeat(times) + "port 2";
+        let out = Run::quiet(args).arg(long).run();
+        assert_eq!(out.code, Some(2), "{args} {times}");
+        let says = "the filter is too long: the program ";
+        assert!(out.stderr.contains(says), "{args}: {}", out.stderr);
+    }
+}
+
 /// What can't be understood at the start starts nothing.
 #[story]
 fn a_mistake_starts_nothing() {

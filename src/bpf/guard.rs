@@ -23,7 +23,8 @@ use crate::bpf::layout::*;
 use crate::bpf_insn::{Alu, Cmp, FP, Operand, Size};
 use crate::bpf_link::builder::{Builder, Label, PARTS, Part};
 use crate::bpf_link::{Item, Template};
-use crate::filter::tree::{Expr, Kind, Term};
+use crate::error::{Error, Kind};
+use crate::filter::tree::{self, Expr, Term};
 use tables::Tables;
 use terms::{Room, Terms, Ways};
 
@@ -50,6 +51,15 @@ const FIRST: u16 = 0;
 const LAST: u16 = GUARD_OPEN - 1;
 const NEXT: u16 = 3;
 
+/// A program has so many instructions with a filter.
+pub(crate) fn too_long(program: &str, len: usize) -> Error {
+    let what = format!(
+        "the filter is too long: the program {program} has {len} instructions with it, and may have {MOST}"
+    );
+    let advice = "put ports and networks into braces: however many, they take no more room";
+    Error::new(Kind::Usage, what).advise(advice)
+}
+
 /// Whether some of it may be refused by a part: else it only says "perhaps".
 fn can_refuse(expr: &Expr, owner: bool) -> bool {
     match expr {
@@ -65,7 +75,7 @@ fn can_refuse(expr: &Expr, owner: bool) -> bool {
 fn is_decided(term: &Term, owner: bool) -> bool {
     match term {
         Term::Netns(_) | Term::Pid(_) | Term::Uid(_) | Term::Comm(_) => owner,
-        _ => term.kind() == Kind::Socket,
+        _ => term.kind() == tree::Kind::Socket,
     }
 }
 

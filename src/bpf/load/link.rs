@@ -3,7 +3,7 @@
 //! Contract: with a filter it is no longer than every kernel takes.
 
 use crate::bpf::guard::{self, Guard};
-use crate::bpf_link::{Host, Linked, Template};
+use crate::bpf_link::{Host, LinkError, Linked, Template};
 use crate::error::{Error, Kind};
 
 /// Completes a template, with the filter in its places.
@@ -22,19 +22,16 @@ pub(super) fn link(
         })?;
     }
     let linked = template.linked(host).map_err(|why| {
+        if let (LinkError::JumpRange { .. }, Some(_)) = (&why, filter) {
+            return guard::too_long(&template.name, template.items.len());
+        }
         let on = format!("{}:{}", template.group, template.event);
         let what = format!("cannot use tracepoint {on} of this kernel: {why}");
         Error::new(Kind::Unsupported, what)
     })?;
     let len = linked.insns.len();
     if filter.is_some() && len > guard::MOST {
-        let what = format!(
-            "the filter is too long: the program {} has {len} instructions with it, and may have {}",
-            template.name,
-            guard::MOST
-        );
-        let advice = "put ports and networks into braces: however many, they take no more room";
-        return Err(Error::new(Kind::Usage, what).advise(advice));
+        return Err(guard::too_long(&template.name, len));
     }
     Ok(linked)
 }

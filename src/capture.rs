@@ -152,6 +152,10 @@ impl Source {
         }
         let programs = [Transport::Tracepoint, Transport::Btf];
         Source::by_programs(buffer, &programs, wants, guard).or_else(|first| {
+            // A filter that no program has room for.
+            if first.kind() == Kind::Usage {
+                return Err(first);
+            }
             match Source::by_samples(buffer, wants) {
                 Ok(source) => Ok((source, Some(first))),
                 Err(last) => Err(nor(first, "by perf samples", last)),
@@ -183,6 +187,7 @@ impl Source {
                     let way = Box::new(Programs::new(maps, loaded));
                     return Ok((Source::new(rings, way, transport, given), failed));
                 }
+                (Err(error), _) if error.kind() == Kind::Usage => return Err(error),
                 (Err(error), None) => failed = Some(error),
                 (Err(second), Some(first)) => failed = Some(nor(first, "by BTF", second)),
             }

@@ -24,6 +24,14 @@
 .field sock.__sk_common.skc_state  u8
 .endif
 .field tcp_sock.total_retrans  u32 optional
+.field tcp_sock.inet_conn.icsk_ca_state.bits  u8 optional
+.field tcp_sock.inet_conn.icsk_pending        u8 optional
+
+; The kernel's numbers (v6.12 include/uapi/linux/tcp.h, enum tcp_ca_state, and include/net/inet_connection_sock.h).
+.equ CA_STATE       7                   ; the bits of it
+.equ CA_RECOVERY    3                   ; TCP_CA_Recovery
+.equ CA_LOSS        4                   ; TCP_CA_Loss
+.equ LOSS_PROBE     5                   ; ICSK_TIME_LOSS_PROBE
 
 .include "event.inc"
 .include "socket.inc"
@@ -74,6 +82,35 @@
     *(u32 *)(r10 + EV_TOTAL) = 0
     peek(r10 + EV_TOTAL, r8 + tcp_sock.total_retrans, 4)
     *(u8 *)(r10 + EV_KIND) = KIND_RETRANS
+
+    ; What made the kernel send it. The timer of retransmissions is no more pending when it has run out
+    ; (v6.12 net/ipv4/tcp_timer.c, tcp_write_timer_handler), that of the tail loss probe still is
+    ; (tcp_output.c, tcp_send_loss_probe). By then it may be pending in Recovery, too: what enters that sends at
+    ; once (tcp_input.c, tcp_cwnd_reduction), which sets another timer. In Loss what is sent while a timer is
+    ; pending follows an earlier timeout, and is not told.
+.ifdef tcp_sock.inet_conn.icsk_ca_state.bits
+.ifdef tcp_sock.inet_conn.icsk_pending
+    peek(r10 + TMP, r8 + tcp_sock.inet_conn.icsk_ca_state.bits, 1)
+    peek(r10 + TMP + 1, r8 + tcp_sock.inet_conn.icsk_pending, 1)
+    r1 = *(u8 *)(r10 + TMP)
+    r1 &= CA_STATE
+    r2 = *(u8 *)(r10 + TMP + 1)
+    r3 = *(u8 *)(r10 + EV_FLAGS)
+    if r1 == CA_RECOVERY goto fast
+    if r2 == LOSS_PROBE goto probe
+    if r2 != 0 goto told
+    if r1 != CA_LOSS goto told
+    r3 |= FLAG_TIMER
+    goto told
+probe:
+    if r1 == CA_LOSS goto told
+    r3 |= FLAG_TIMER
+fast:
+    r3 |= FLAG_LOST
+told:
+    *(u8 *)(r10 + EV_FLAGS) = r3
+.endif
+.endif
 
     short_event
 out:

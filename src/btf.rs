@@ -136,7 +136,8 @@ impl Btf {
     }
 
     /// Offset and size of a member by its path from a structure, such as
-    /// `sock.__sk_common.skc_family`. Not there if it is a bit field.
+    /// `sock.__sk_common.skc_family`. Not there if it is a bit field; but behind
+    /// one, `bits` is the byte that begins with it, where that is its low part.
     pub fn field(&self, path: &str) -> Option<HostField> {
         let mut names = path.split('.');
         // What has no name is not asked for by it.
@@ -146,7 +147,15 @@ impl Btf {
         let mut id = self.find(Kind::Struct, names.next()?)?;
         let mut bit = 0;
         let mut bits = 0;
-        for name in names {
+        while let Some(name) = names.next() {
+            if name == "bits" && bits != 0 {
+                let low = cfg!(target_endian = "little") && bits <= 8 && bit % 8 == 0;
+                let last = names.next().is_none();
+                return (low && last).then_some(HostField {
+                    offset: u16::try_from(bit / 8).ok()?,
+                    size: 1,
+                });
+            }
             let places = self.places(name);
             let found = self.types.member(id, &|at| places.contain(at))?;
             bit += found.bit;

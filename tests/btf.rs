@@ -62,6 +62,38 @@ fn old_bit_fields_are_refused() {
     assert_eq!(btf.field("s.d"), None);
 }
 
+/// A bit field's byte is there where the field is its low part, to who asks for it in so many words.
+#[test]
+fn a_bit_field_has_a_byte() {
+    let mut b = Builder::default();
+    let byte = b.int("u8", 1);
+    let mut rest = Vec::new();
+    // Their sizes stand above the offsets.
+    for (name, bits, offset) in [("a", 5, 8), ("b", 3, 13), ("c", 9, 16), ("d", 0, 32)] {
+        rest.extend([b.name(name), byte, bits << 24 | offset]);
+    }
+    b.add("s", 1 << 31 | STRUCT << 24 | 4, 8, &rest);
+    let btf = b.parse();
+    assert_eq!(btf.field("s.a"), None);
+    let low = if cfg!(target_endian = "little") {
+        at(1, 1)
+    } else {
+        None
+    };
+    assert_eq!(btf.field("s.a.bits"), low);
+    for path in [
+        "s.b.bits",
+        "s.c.bits",
+        "s.d.bits",
+        "s.a.bits.bits",
+        "s.bits",
+        "s.a.x",
+    ] {
+        assert_eq!(btf.field(path), None, "{path}");
+    }
+    assert_eq!(btf.field("s.d"), at(4, 1));
+}
+
 #[test]
 fn arguments_are_counted_and_typed() {
     for error in [false, true] {

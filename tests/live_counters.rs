@@ -127,8 +127,16 @@ fn segments_are_the_packets_on_the_wire() {
     }
 }
 
+/// The kernel's counts of what it sends again: segments, segments, and times.
+const KINDS: [&str; 4] = [
+    "TCPFastRetrans",
+    "TCPSlowStartRetrans",
+    "TCPTimeouts",
+    "TCPLossProbes",
+];
+
 /// Segments sent again are those that the kernel counts, though one event is of
-/// many (GSO); so are the bytes.
+/// many (GSO), also by what made it send them; so are the bytes.
 #[story]
 fn retransmissions_are_the_kernels() {
     let Some((here, there)) = joined() else {
@@ -145,6 +153,8 @@ fn retransmissions_are_the_kernels() {
     const BYTES: usize = 12_000_000;
     let tracers = Tracers::start("");
     let before = here.snmp("RetransSegs");
+    let kinds = || KINDS.map(|name| here.tcp_ext(name));
+    let kinds_before = kinds();
     let (client, accepted, server) = connected_over(&here, &there);
     awake(|| {
         send_all(client, accepted, BYTES);
@@ -152,6 +162,8 @@ fn retransmissions_are_the_kernels() {
     });
     let expected = here.snmp("RetransSegs") - before;
     assert!(expected > 20, "{expected}: hardly any loss");
+    let kinds = kinds();
+    let kinds: [u64; 4] = std::array::from_fn(|n| kinds[n] - kinds_before[n]);
     for (way, all) in tracers.told(server, 2) {
         let (client, _) = both(&all, server, way);
         let name = |part: &str| format!("tcp.retransmits.{part}");
@@ -187,11 +199,24 @@ fn retransmissions_are_the_kernels() {
             .filter(|e| e["event.name"] == "tcp_retransmit" && event::peer(e) == server)
             .collect();
         let summary = event::summary(&all);
+        let of_kind = |kind: Option<&str>| -> Vec<&Value> {
+            let is = |e: &&&Value| e.get("tcp.retransmit.kind").and_then(Value::as_str) == kind;
+            again.iter().filter(is).copied().collect()
+        };
         match way.members {
             true => {
                 let segments = |e: &&Value| event::number(e, "tcp.retransmit.segments");
                 let sum: u64 = again.iter().map(segments).sum();
                 assert_eq!(sum, expected, "{way:?} {again:#?}");
+                let [fast, slow_start, timeouts, probes] = kinds;
+                let sum = |kind| of_kind(kind).iter().map(segments).sum::<u64>();
+                assert!(fast > 0, "{kinds:?}");
+                assert_eq!(sum(Some("fast")), fast, "{way:?} {kinds:?} {again:#?}");
+                assert_eq!(sum(None), slow_start, "{way:?} {kinds:?} {again:#?}");
+                let count = |kind| of_kind(Some(kind)).len() as u64;
+                assert_eq!(count("timeout"), timeouts, "{way:?} {kinds:?} {again:#?}");
+                // Of these some are of new data.
+                assert!(count("tail_loss_probe") <= probes, "{way:?} {kinds:?}");
                 assert!(
                     event::number(summary, "tcp.retransmits.total") >= expected,
                     "{summary}"
@@ -200,6 +225,7 @@ fn retransmissions_are_the_kernels() {
             false => {
                 let told = |e: &&&Value| e.get("tcp.retransmit.segments").is_some();
                 assert_eq!(again.iter().filter(told).count(), 0, "{way:?}");
+                assert_eq!(of_kind(None).len(), again.len(), "{way:?}");
                 assert!(summary.get("tcp.retransmits.total").is_none(), "{summary}");
                 assert!(
                     event::number(summary, "tcp.retransmits.total_events") > 0,

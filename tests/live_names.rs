@@ -13,7 +13,7 @@ use story::story;
 use common::{Run, Tracer, event, live, net};
 use nix::sys::prctl;
 
-/// What the log line shows for a name: see the README's table.
+/// What the log line shows for a name: see docs/reading.md.
 fn shown(comm: &[u8]) -> String {
     let bare = |b: &u8| b.is_ascii_graphic() && !b"\"\\=".contains(b);
     if comm.is_empty() {

@@ -3,8 +3,10 @@
 
 mod common;
 
+use socket_snoop::btf;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 use story::story;
@@ -78,6 +80,7 @@ fn a_syn_that_nobody_answers() {
         let first = &event::with(&all, server)[0];
         for e in &again {
             assert_eq!(e["tcp.state.current"], "SYN_SENT", "{e}");
+            assert_eq!(e["tcp.retransmit.kind"], "syn", "{e}");
             assert_eq!(e["socket.id"], first["socket.id"], "{e}");
             assert_eq!(event::peer(e), server);
             assert_ne!(event::local(e).port(), 0, "{e}");
@@ -106,8 +109,11 @@ fn data_that_gets_lost() {
     here.ip(&format!(
         "neigh replace 10.77.0.2 lladdr {NOBODY} nud permanent dev v0"
     ));
+    let counters = || ["TCPTimeouts", "TCPLossProbes"].map(|name| here.tcp_ext(name));
+    let before = counters();
     client.write_all(b"into the void").unwrap();
-    until(&tracer, server, "tcp_retransmit", 2);
+    until(&tracer, server, "tcp_retransmit", 3);
+    let after = counters();
     here.ip("neigh del 10.77.0.2 dev v0");
     let address = client.local_addr().unwrap();
     drop(client);
@@ -121,7 +127,21 @@ fn data_that_gets_lost() {
     });
     let all = event::objects(&tracer.stop().ok().lines());
     let again = of_kind(&all, server, "tcp_retransmit");
-    assert!(again.len() >= 2, "{again:#?}");
+    assert!(again.len() >= 3, "{again:#?}");
+    let summary = event::summary(&all);
+    let told = summary["events.transport"] != "perf" && Path::new(btf::PATH).exists();
+    if told {
+        // A probe first, then by the timer, more of which may have come since.
+        assert_eq!(after[1] - before[1], 1, "{again:#?}");
+        assert!(after[0] - before[0] >= 2, "{again:#?}");
+        assert_eq!(
+            again[0]["tcp.retransmit.kind"], "tail_loss_probe",
+            "{again:#?}"
+        );
+        for e in &again[1..3] {
+            assert_eq!(e["tcp.retransmit.kind"], "timeout", "{e}");
+        }
+    }
     let (of_client, of_server) = event::pair(&all, server);
     assert_eq!(event::transitions(&of_client), event::CLIENT);
     assert_eq!(event::transitions(&of_server), event::SERVER);

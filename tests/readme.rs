@@ -1,4 +1,4 @@
-//! The README's examples are run, so that it can't promise what doesn't work.
+//! The examples of the README and of docs/ are run, so that they can't promise what doesn't work.
 //!
 //! Contract: each `sh` block after `<!-- run -->` runs as root in a folder of its own, the program
 //! first on `PATH` as `socket-snoop`, and must exit with 0 in time. Each line of the `text` block
@@ -106,19 +106,57 @@ fn run(example: &Example, dir: &Path) -> String {
     printed
 }
 
+/// The examples of every page, by its name.
+fn all() -> Vec<(String, Vec<Example>)> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![project.join("README.md")];
+    for entry in std::fs::read_dir(project.join("docs")).expect("read docs/") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|ext| ext == "md") {
+            pages.push(path);
+        }
+    }
+    pages.sort();
+    let of = |path: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(path).expect("read the page");
+        (path.display().to_string(), examples(&text))
+    };
+    pages.iter().map(of).collect()
+}
+
+/// Those of some pages, in folders of their own.
+fn work(chosen: impl Fn(&str) -> bool) {
+    let pages = all();
+    let pages = pages.iter().filter(|(name, _)| chosen(name));
+    let mut count = 0;
+    for (name, examples) in pages {
+        for example in examples {
+            count += 1;
+            assert!(!example.expected.is_empty(), "{name}: {}", example.script);
+            let dir = common::TempDir::new();
+            let printed = run(example, dir.path());
+            let lacks = lacking(&printed, &example.expected);
+            assert_eq!(
+                lacks, None,
+                "{name}: {}\nprinted:\n{printed}",
+                example.script
+            );
+        }
+    }
+    assert!(count >= 2, "{count} examples found");
+}
+
 #[test]
 fn the_examples_of_the_readme_work() {
-    if !common::live() {
-        return;
+    if common::live() {
+        work(|name| name.ends_with("README.md"));
     }
-    let examples = examples(include_str!("../README.md"));
-    assert!(examples.len() >= 4, "{} examples found", examples.len());
-    for example in &examples {
-        assert!(!example.expected.is_empty(), "{}", example.script);
-        let dir = common::TempDir::new();
-        let printed = run(example, dir.path());
-        let lacks = lacking(&printed, &example.expected);
-        assert_eq!(lacks, None, "{}\nprinted:\n{printed}", example.script);
+}
+
+#[test]
+fn the_examples_of_the_pages_work() {
+    if common::live() {
+        work(|name| !name.ends_with("README.md"));
     }
 }
 
@@ -139,18 +177,25 @@ fn a_wrong_example_is_noticed() {
     assert_eq!(lacking("b\na\n", &ordered), Some(&ordered[1]));
 }
 
-/// Every flag of `--help` is in the README's table, and no other.
-#[test]
-fn the_flags_of_the_readme_are_those_of_the_program() {
+/// The flags that `--help` names, the long one where there are two.
+fn flags() -> Vec<String> {
     let output = Command::new(common::binary()).arg("--help").output();
     let help = String::from_utf8(output.expect("run --help").stdout).expect("UTF-8");
-    let flag = |line: &str| {
-        let name = line.split([' ', '`', ',']).next().unwrap_or_default();
-        name.starts_with("--").then(|| name.to_owned())
-    };
-    let options = help.lines().filter_map(|l| flag(l.trim_start()));
-    let mut options: Vec<String> = options.collect();
-    let rows = include_str!("../README.md").lines();
+    let mut flags: Vec<String> = help.lines().filter_map(|l| flag(l.trim_start())).collect();
+    flags.sort();
+    flags
+}
+
+/// The flag that a text begins with.
+fn flag(text: &str) -> Option<String> {
+    let name = text.split([' ', '`', ',']).next().unwrap_or_default();
+    name.starts_with("--").then(|| name.to_owned())
+}
+
+/// Every flag of `--help` is in the table, and no other.
+#[test]
+fn the_flags_of_the_table_are_those_of_the_program() {
+    let rows = include_str!("../docs/running.md").lines();
     let rows = rows.filter_map(|line| line.strip_prefix("| `--")?.split_once('|'));
     let rows = rows.flat_map(|(cell, _)| {
         format!("--{cell}")
@@ -160,7 +205,23 @@ fn the_flags_of_the_readme_are_those_of_the_program() {
             .collect::<Vec<_>>()
     });
     let mut documented: Vec<String> = rows.filter_map(|name| flag(&name)).collect();
-    options.sort();
     documented.sort();
-    assert_eq!(documented, options);
+    assert_eq!(documented, flags());
+}
+
+/// Every flag stands in an example that is run.
+#[test]
+fn every_flag_has_an_example() {
+    let scripts = all().into_iter().flat_map(|(_, examples)| examples);
+    let scripts: Vec<String> = scripts.map(|example| example.script).collect();
+    let used = |flag: &String| {
+        let mut words = scripts
+            .iter()
+            .flat_map(|script| script.split([' ', '=', '\n']));
+        words.any(|word| word == flag)
+    };
+    let flags = flags();
+    assert!(flags.len() > 20, "{flags:?}");
+    let without: Vec<&String> = flags.iter().filter(|flag| !used(flag)).collect();
+    assert!(without.is_empty(), "{without:?}");
 }

@@ -94,6 +94,17 @@ fn install_puts_everything_in_place_and_takes_it_away() {
         assert_eq!(mode(root.join(&binary)), 0o755);
         assert_eq!(mode(root.join(unit)), 0o644);
         assert_eq!(mode(root.join("etc/logrotate.d/socket-snoop")), 0o644);
+        for name in [
+            "man/man8/socket-snoop.8",
+            "bash-completion/completions/socket-snoop",
+            "zsh/site-functions/_socket-snoop",
+            "fish/vendor_completions.d/socket-snoop.fish",
+            "doc/socket-snoop/README.md",
+            "doc/socket-snoop/docs/audit.md",
+        ] {
+            let path = root.join(format!("{}/share/{name}", &prefix[1..]));
+            assert_eq!(mode(path), 0o644, "{name}");
+        }
         let text = fs::read_to_string(root.join(unit)).expect("the unit");
         let start = format!("\nExecStart={prefix}/sbin/socket-snoop ");
         assert!(text.contains(&start), "{text}");
@@ -124,14 +135,17 @@ fn a_prefix_that_no_unit_can_hold_is_refused() {
     assert_eq!(files(dir.path()), [""; 0]);
 }
 
-/// The text of logrotate's file is the one in the README.
+/// The text of logrotate's file is the one in the documents.
 #[test]
-fn the_readme_shows_the_rotation() {
-    let readme = fs::read_to_string(project().join("README.md")).expect("README.md");
+fn a_page_shows_the_rotation() {
+    let page = fs::read_to_string(project().join("docs/running.md")).expect("the page");
     let rotation = project().join("contrib/logrotate/socket-snoop");
     let rotation = fs::read_to_string(rotation).expect("the file");
     let indented: String = rotation.lines().map(|l| format!("    {l}\n")).collect();
-    assert!(readme.contains(&indented), "not in the README:\n{indented}");
+    assert!(
+        page.contains(&indented),
+        "not in docs/running.md:\n{indented}"
+    );
 }
 
 #[test]

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """JSON lines on standard input go to the journal of systemd, each key a field: so that the journal finds
 them by what they say.
 
-    socket-snoop --format json --no-log | journald.py
+    socket-snoop --format json --no-log | python3 journald.py
     journalctl -t socket-snoop NETWORK_PEER_ADDRESS=10.0.0.7 CONNECTION_CAUSE=refused
     journalctl -t socket-snoop --output json
 

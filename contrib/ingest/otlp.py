@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """JSON lines on standard input become requests of OTLP/HTTP in JSON on standard output, one a line: what
 any collector takes at /v1/logs.
 
-    tail -F socket_monitor.log | otlp.py --host "$(hostname)" | while read -r request; do
+    tail -F socket_monitor.log | python3 otlp.py --host "$(hostname)" | while read -r request; do
         printf %s "$request" | curl -sS -H 'Content-Type: application/json' -d @- http://127.0.0.1:4318/v1/logs
     done
 

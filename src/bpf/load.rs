@@ -362,7 +362,7 @@ impl Program {
 
 /// What must be there for each part of an event, which may be told by several
 /// mixes of members; see bpf-asm/.
-pub(crate) const PARTS: [(Abilities, &[&str]); 19] = [
+pub(crate) const PARTS: [(Abilities, &[&str]); 20] = [
     (Abilities::CARDS, &["helper.cards"]),
     (Abilities::LOCK, &["sock.sk_lock.owned"]),
     (
@@ -398,6 +398,13 @@ pub(crate) const PARTS: [(Abilities, &[&str]); 19] = [
         ],
     ),
     (Abilities::RETRANSMITS, &["tcp_sock.total_retrans"]),
+    (
+        Abilities::RESENDING,
+        &[
+            "tcp_sock.inet_conn.icsk_ca_state.bits",
+            "tcp_sock.inet_conn.icsk_pending",
+        ],
+    ),
     (
         Abilities::USERS,
         &[

@@ -6,7 +6,9 @@
 use super::cards::{Card, Cards, NOWHERE};
 use super::layout::*;
 use crate::model::ability::Abilities;
-use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What, comm};
+use crate::model::event::{
+    COMM_LEN, Counters, Event, Owner, OwnerSource, Resending, Sent, Task, What, comm,
+};
 use crate::model::tcp::{Endpoint, State, Wire};
 use crate::order::{Order, Value};
 use std::fmt;
@@ -126,6 +128,12 @@ impl Event {
                 total: known
                     .contains(Abilities::RETRANSMITS)
                     .then(|| EV_TOTAL.get(bytes, order)),
+                kind: match (has(FLAG_TIMER), has(FLAG_LOST)) {
+                    (true, false) => Some(Resending::Timeout),
+                    (false, true) => Some(Resending::Fast),
+                    (true, true) => Some(Resending::TailLossProbe),
+                    (false, false) => None,
+                },
             },
             KIND_SYNACK => What::SynAck,
             KIND_RST_SENT => What::ResetSent {

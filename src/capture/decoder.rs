@@ -334,6 +334,7 @@ impl Decoder {
                 What::State { old, new }
             }
             LayoutKind::Retransmit { state: now, err } => What::Retransmit {
+                kind: None,
                 state: now.map(read).transpose()?.and_then(state),
                 error: match err.map(read).transpose()?.unwrap_or(0) as i32 {
                     0 => None,

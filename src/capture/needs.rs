@@ -1,7 +1,7 @@
-//! What each ability takes, as the README's table says it.
+//! What each ability takes, as the table in docs/limits.md says it.
 //!
 //! Contract: every ability of [`Abilities`] stands in one row; what of a row the code
-//! knows is held against it. With UPDATE in the environment the README's table is
+//! knows is held against it. With UPDATE in the environment that table is
 //! written anew; else what differs fails.
 
 use super::attach::{OPTIONAL, too_old};
@@ -46,7 +46,7 @@ const BY_BTF: (bool, bool) = (true, false);
 const ANYHOW: (bool, bool) = (false, true);
 const BY_PROGRAM: (bool, bool) = (false, false);
 
-const TABLE: [Need; 22] = [
+const TABLE: [Need; 23] = [
     need(
         Abilities::CARDS,
         "what belongs to a socket is told once, which costs less",
@@ -175,6 +175,13 @@ const TABLE: [Need; 22] = [
         "",
     ),
     need(
+        Abilities::RESENDING,
+        "what made the kernel send again (SYNs anywhere)",
+        "5.5",
+        BY_BTF,
+        "",
+    ),
+    need(
         Abilities::TIME_WAIT,
         "whether TIME_WAIT was entered",
         "5.5",
@@ -200,8 +207,8 @@ const TABLE: [Need; 22] = [
 const START: &str = "<!-- what features need: made from src/capture/needs.rs -->\n";
 const END: &str = "<!-- end -->";
 
-/// The README with the table in it.
-fn readme(old: &str) -> String {
+/// The page with the table in it.
+fn page(old: &str) -> String {
     let (before, rest) = old.split_once(START).expect("the table's beginning");
     let (_, after) = rest.split_once(END).expect("its end");
     let mut new = format!("{before}{START}\n");
@@ -218,10 +225,10 @@ fn readme(old: &str) -> String {
 }
 
 #[test]
-fn the_readme_is_current() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let old = std::fs::read_to_string(&file).expect("README.md");
-    let new = readme(&old);
+fn the_page_is_current() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/limits.md");
+    let old = std::fs::read_to_string(&file).expect("docs/limits.md");
+    let new = page(&old);
     if std::env::var_os("UPDATE").is_some() && old != new {
         return std::fs::write(&file, new).expect("write the table");
     }

@@ -110,13 +110,14 @@ const FEATURES: [Feature; 15] = [
 ];
 
 /// What only members of kernel structures tell, without a row of its own.
-const DETAILS: [(Abilities, &str); 5] = [
+const DETAILS: [(Abilities, &str); 6] = [
     (Abilities::SOCKET, "whether a connection was accepted"),
     (
         Abilities::SENT,
         "bytes that never went out apart from those sent",
     ),
     (Abilities::RETRANSMITS, "all segments that were sent again"),
+    (Abilities::RESENDING, "what made the kernel send again"),
     (Abilities::TIME_WAIT, "whether there was room for TIME_WAIT"),
     (
         Abilities::USERS,

@@ -188,6 +188,7 @@ mod tests {
 
     fn again(total: Option<u32>) -> What {
         What::Retransmit {
+            kind: None,
             state: None,
             error: None,
             total,
@@ -196,6 +197,7 @@ mod tests {
 
     fn failed(total: Option<u32>) -> What {
         What::Retransmit {
+            kind: None,
             state: None,
             error: Some(libc::EPERM),
             total,

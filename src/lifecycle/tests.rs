@@ -56,6 +56,7 @@ fn a_client_without_a_port_belongs_to_the_rest() {
 #[test]
 fn the_state_of_a_connection_is_known() {
     let again = What::Retransmit {
+        kind: None,
         state: None,
         error: None,
         total: None,

@@ -75,6 +75,8 @@ bitflags! {
         /// The name of the task on the CPU, at each event: then nothing is told
         /// once.
         const ON_CPU = 1 << 27;
+        /// `icsk_ca_state` and `icsk_pending`: what makes the kernel send again.
+        const RESENDING = 1 << 28;
     }
 }
 

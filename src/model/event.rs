@@ -155,6 +155,28 @@ pub struct Sent {
     pub handed: Option<u64>,
 }
 
+/// What makes the kernel send a segment again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resending {
+    /// Nothing was acknowledged until the timer ran out.
+    Timeout,
+    /// What the peer has acknowledged says that it is lost.
+    Fast,
+    /// The last of what was sent is not acknowledged: a probe, before the timer.
+    TailLossProbe,
+}
+
+impl Resending {
+    /// Its name in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Resending::Timeout => "timeout",
+            Resending::Fast => "fast",
+            Resending::TailLossProbe => "tail_loss_probe",
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -176,6 +198,8 @@ pub enum What {
         /// Segments that the socket has sent again by now, of whatever kind
         /// (`total_retrans`); one event may be of several.
         total: Option<u32>,
+        /// What made the kernel send it, where the socket tells.
+        kind: Option<Resending>,
     },
     /// A SYN+ACK was sent again. The socket is the listener's: the connection
     /// has none yet. The ends are the connection's.

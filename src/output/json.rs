@@ -8,7 +8,7 @@ use super::members::{boolean, ends, id, number, owner, plain, string};
 use super::owners::Owners;
 use super::{connection, keys};
 use crate::lifecycle::totals::Totals;
-use crate::model::event::What;
+use crate::model::event::{Resending, What};
 use crate::model::loss::Lost;
 use crate::model::tcp::State;
 use crate::model::text::Stamps;
@@ -98,9 +98,18 @@ impl Format for Json {
                     boolean(out, keys::TCP_TIME_WAIT, time_wait);
                 }
             }
-            What::Retransmit { state, error, .. } => {
+            What::Retransmit {
+                state, error, kind, ..
+            } => {
                 if let Some(state) = state {
                     plain(out, keys::TCP_STATE_CURRENT, state.name());
+                }
+                let kind = match state {
+                    Some(State::SynSent) => Some("syn"),
+                    _ => kind.map(Resending::name),
+                };
+                if let (None, Some(kind)) = (error, kind) {
+                    plain(out, keys::TCP_RETRANSMIT_KIND, kind);
                 }
                 if let Some(errno) = error {
                     plain(out, keys::ERROR_TYPE, &errno_name(errno));

@@ -3,7 +3,7 @@
 //!
 //! Contract: a row makes the constant that the writer puts out, as one piece with
 //! its quotes, comma and colon, and that only takes a value of its type. The
-//! README's tables and schema/ are made of the same rows by the tests here, which
+//! tables in docs/ and schema/ are made of the same rows by the tests here, which
 //! fail where they differ; the rest of a row is not in the program. No key is a
 //! prefix of another one, so that all can be stored as nested objects together.
 
@@ -178,7 +178,7 @@ macro_rules! keys {
                 Key(concat!(",\"", $key, "\":", begins!($of)), PhantomData);
         )*
 
-        /// All keys, in the order of the README.
+        /// All keys, in the order of docs/json.md.
         #[cfg(test)]
         pub(crate) const TABLE: &[Row] = {
             use within::*;
@@ -219,6 +219,8 @@ keys! {
         "the state it was in, where the kernel says so or events before it";
     TCP_TIME_WAIT Boolean "tcp.time_wait", 0, TCP_STATE | CONNECTION,
         "whether the kernel went to TIME_WAIT at the change to `CLOSE`: inferred, absent where it can't be told";
+    TCP_RETRANSMIT_KIND Text "tcp.retransmit.kind", 0, TCP_RETRANSMIT,
+        "what made the kernel send it again: `syn`, `timeout` (nothing was acknowledged in time), `fast` (the peer's acknowledgements say that it is lost) or `tail_loss_probe`; absent where BTF doesn't tell, of SYN+ACKs, and of what follows a timeout";
     TCP_RETRANSMIT_SEGMENTS Number "tcp.retransmit.segments", 0, TCP_RETRANSMIT,
         "segments that were sent again, since the connection's event before: where BTF tells, or it is one";
     ERROR_TYPE Text "error.type", TCP_RETRANSMIT_FAILED, 0,

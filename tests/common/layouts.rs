@@ -191,6 +191,8 @@ pub const MEMBERS: &Layout = &[
     ("tcp_sock.snd_nxt", 1668, 4),
     ("tcp_sock.snd_una", 1672, 4),
     ("tcp_sock.total_retrans", 2200, 4),
+    ("tcp_sock.inet_conn.icsk_ca_state.bits", 1248, 1),
+    ("tcp_sock.inet_conn.icsk_pending", 1250, 1),
     ("tcp_sock.write_seq", 1576, 4),
     ("tcp_sock.bytes_received", 1752, 8),
     ("tcp_sock.rcv_nxt", 1688, 4),

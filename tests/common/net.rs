@@ -173,9 +173,18 @@ impl Netns {
 
     /// A counter of the namespace's TCP in /proc/net/snmp.
     pub fn snmp(&self, name: &'static str) -> u64 {
-        let text = self.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"));
+        self.counter("/proc/thread-self/net/snmp", "Tcp: ", name)
+    }
+
+    /// One of those beyond the MIB's, in /proc/net/netstat.
+    pub fn tcp_ext(&self, name: &'static str) -> u64 {
+        self.counter("/proc/thread-self/net/netstat", "TcpExt: ", name)
+    }
+
+    fn counter(&self, path: &'static str, of: &str, name: &str) -> u64 {
+        let text = self.run(move || std::fs::read_to_string(path));
         let text = text.expect("the namespace's counters");
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(of));
         let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
         let at = names.split(' ').position(|n| n == name).expect(name);
         values.split(' ').nth(at).unwrap().parse().unwrap()

@@ -103,6 +103,7 @@ fn retransmissions_of_every_kernel() {
         assert_eq!(
             event.what,
             What::Retransmit {
+                kind: None,
                 state,
                 error,
                 total: None
@@ -121,6 +122,7 @@ fn retransmissions_of_every_kernel() {
         assert_eq!(
             event.what,
             What::Retransmit {
+                kind: None,
                 state,
                 error,
                 total: None
@@ -298,6 +300,7 @@ fn what_is_no_tcp_event_is_passed_over_and_nonsense_refused() {
         assert_eq!(
             decoded(kernel, &record).event.what,
             What::Retransmit {
+                kind: None,
                 state,
                 error,
                 total: None

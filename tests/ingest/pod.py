@@ -187,6 +187,10 @@ def each_capability_is_needed(program, manifest):
         with Pod(program, manifest, [c for c in manifest.caps if c != cap], ["--duration=0.1"]) as pod:
             code, said = pod.ended()
             assert code == 3 and f"CAP_{cap}" in said, f"without {cap}: {code}: {said}"
+    level = int(Path("/proc/sys/kernel/perf_event_mlock_kb").read_text(encoding="utf-8"))
+    if level > 1024 or os.cpu_count() > 32:
+        # Rings of the usual size may fit then.
+        return
     with Pod(program, manifest, [c for c in manifest.caps if c != "IPC_LOCK"], ["--duration=0.1"]) as pod:
         code, said = pod.ended()
         assert code == 0 and "CAP_IPC_LOCK" in said, f"without IPC_LOCK: {code}: {said}"

@@ -262,15 +262,15 @@ fn with_file_caps(dir: &TempDir, caps: &str) -> Option<PathBuf> {
     set.is_ok_and(|s| s.success()).then_some(copy)
 }
 
-/// As any user, by the capabilities in the file, as the README says.
+/// As any user, by the capabilities in the file, as docs/running.md says.
 #[story]
 fn nobody_traces_by_file_capabilities() {
     if !live() {
         return;
     }
-    let caps_of_readme = "cap_bpf,cap_perfmon,cap_dac_read_search+ep";
-    assert!(include_str!("../../README.md").contains(caps_of_readme));
-    for caps_given in [caps_of_readme, "cap_sys_admin,cap_dac_read_search+ep"] {
+    let caps_of_page = "cap_bpf,cap_perfmon,cap_dac_read_search+ep";
+    assert!(include_str!("../../docs/running.md").contains(caps_of_page));
+    for caps_given in [caps_of_page, "cap_sys_admin,cap_dac_read_search+ep"] {
         let dir = TempDir::new();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let Some(copy) = with_file_caps(&dir, caps_given) else {

@@ -146,11 +146,13 @@ fn what(bytes: &mut Bytes<'_>) -> What {
             new: State::SynRecv,
         },
         9 => What::Retransmit {
+            kind: None,
             state: Some(state(bytes)),
             error: None,
             total: Some(u32::from(bytes.byte())),
         },
         10 => What::Retransmit {
+            kind: None,
             state: None,
             error: Some(i32::from(bytes.byte())),
             total: None,

@@ -231,13 +231,21 @@ fn every_kind_and_flag() {
             laid.decoded(EV_SIZE, Abilities::all()).expect("valid").what
         };
         let state = Some(State::Established);
-        let error = |error| What::Retransmit {
+        let error = |error, kind| What::Retransmit {
+            kind,
             state,
             error,
             total: Some(5),
         };
-        assert_eq!(what(KIND_RETRANS, FLAG_ERR), error(Some(16)));
-        assert_eq!(what(KIND_RETRANS, !(FLAG_ERR | FLAG_BRIEF)), error(None));
+        assert_eq!(what(KIND_RETRANS, FLAG_ERR), error(Some(16), None));
+        assert_eq!(what(KIND_RETRANS, 0), error(None, None));
+        for (flags, kind) in [
+            (FLAG_TIMER, Resending::Timeout),
+            (FLAG_LOST, Resending::Fast),
+            (!(FLAG_ERR | FLAG_BRIEF), Resending::TailLossProbe),
+        ] {
+            assert_eq!(what(KIND_RETRANS, flags), error(None, Some(kind)));
+        }
         assert_eq!(what(KIND_SYNACK, 0), What::SynAck);
         let reason = |reason| What::ResetSent { reason };
         assert_eq!(what(KIND_RST_SENT, FLAG_REASON), reason(Some(5)));
@@ -466,6 +474,7 @@ fn a_failed_retransmission_has_its_errno() {
         .with(&EV_ERR, i32::MIN)
         .with(&EV_FLAGS, FLAG_ERR);
     let with = |total| What::Retransmit {
+        kind: None,
         state: Some(State::Established),
         error: Some(i32::MAX),
         total,

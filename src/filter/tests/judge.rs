@@ -209,6 +209,7 @@ fn a_yes_stays_one() {
 #[test]
 fn events() {
     let retransmit = What::Retransmit {
+        kind: None,
         state: Some(FinWait1),
         error: None,
         total: None,

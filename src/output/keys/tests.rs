@@ -1,5 +1,5 @@
-//! What is said of JSON's keys, held against what is written: the README's
-//! tables, and in schema/ the JSON Schema of the lines and a sample of them.
+//! What is said of JSON's keys, held against what is written: the tables
+//! in docs/, and in schema/ the JSON Schema of the lines and a sample of them.
 //!
 //! Contract: all of it is made of the table of keys and of the writer, never by
 //! hand. `make keys` (UPDATE in the environment) writes it anew; else what differs
@@ -32,8 +32,9 @@ fn current(path: &str, made: impl Fn(&str) -> String) {
 }
 
 #[test]
-fn the_readme_is_current() {
-    current("README.md", document::readme);
+fn the_pages_are_current() {
+    current("docs/json.md", document::json);
+    current("docs/running.md", document::running);
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn what_is_no_change_teaches_nothing() {
     let (state, error, reason) = (None, None, None);
     for what in [
         What::Retransmit {
+            kind: None,
             state,
             error,
             total: None,

@@ -1,4 +1,4 @@
-//! The README's tables of keys, from the rows.
+//! The tables of keys in docs/, from the rows.
 
 use crate::output::keys::within::*;
 use crate::output::keys::{Row, TABLE};
@@ -29,7 +29,7 @@ fn places(mut within: u16) -> String {
     words.join(", ")
 }
 
-/// What the README calls a type.
+/// What the tables call a type.
 fn kind(row: &Row) -> &'static str {
     match row.of {
         "Text" => "string",
@@ -47,6 +47,8 @@ fn table(places_of: u16, chosen: impl Fn(&Row) -> bool) -> String {
     for row in TABLE.iter().filter(|row| chosen(row)) {
         let (key, kind, meaning) = (row.key, kind(row), row.meaning);
         let places = places((row.always | row.known) & places_of);
+        // Their links are into the page on what the lines say.
+        let meaning = meaning.replace("](#", "](reading.md#");
         let _ = writeln!(text, "| `{key}` | {kind} | {places} | {meaning} |");
     }
     text
@@ -54,16 +56,22 @@ fn table(places_of: u16, chosen: impl Fn(&Row) -> bool) -> String {
 
 const CHECKS: u16 = CHECK | CHECK_RESULT;
 
-/// The README with its tables made anew: each stands between two marks.
-pub(super) fn readme(old: &str) -> String {
+/// A page with its table made anew: it stands between two marks.
+fn with(old: &str, name: &str, table: &str) -> String {
+    let begin = format!("<!-- keys {name}: made from src/output/keys.rs -->\n");
+    let (before, rest) = old.split_once(&begin).expect("the table's mark");
+    let (_, after) = rest.split_once("<!-- end -->\n").expect("the table's end");
+    format!("{before}{begin}\n{table}\n<!-- end -->\n{after}")
+}
+
+/// The page on JSON.
+pub(super) fn json(old: &str) -> String {
     let run = table(!CHECKS, |row| (row.always | row.known) & !CHECKS != 0);
+    with(old, "of a run", &run)
+}
+
+/// The page that tells of `--check`.
+pub(super) fn running(old: &str) -> String {
     let check = table(CHECKS, |row| (row.always | row.known) & !CHECKS == 0);
-    let mut text = old.to_owned();
-    for (name, table) in [("of a run", run), ("of --check", check)] {
-        let begin = format!("<!-- keys {name}: made from src/output/keys.rs -->\n");
-        let (before, rest) = text.split_once(&begin).expect("the table's mark");
-        let (_, after) = rest.split_once("<!-- end -->\n").expect("the table's end");
-        text = format!("{before}{begin}\n{table}\n<!-- end -->\n{after}");
-    }
-    text
+    with(old, "of --check", &check)
 }

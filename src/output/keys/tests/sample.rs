@@ -88,6 +88,7 @@ fn change(old: State, new: State) -> What {
 fn again(state: Option<State>, total: Option<u32>) -> What {
     let error = None;
     What::Retransmit {
+        kind: None,
         state,
         error,
         total,
@@ -97,6 +98,7 @@ fn again(state: Option<State>, total: Option<u32>) -> What {
 fn failed(state: Option<State>, total: Option<u32>) -> What {
     let error = Some(libc::EBUSY);
     What::Retransmit {
+        kind: None,
         state,
         error,
         total,

@@ -53,7 +53,7 @@ fn words(key: &str) -> Option<Vec<&'static str>> {
     })
 }
 
-/// A meaning without its links, whose targets are in the README.
+/// A meaning without its links, whose targets are in docs/reading.md.
 fn plain(meaning: &str) -> String {
     let mut text = String::new();
     for piece in meaning.split('[') {

@@ -813,5 +813,12 @@ send:
     *(u8 *)(r0 + OW_VERDICT) = VERDICT_OPEN ; nor has that it is refused
 .endif
 .endif
+.ifdef helper.guard
+    goto out
+.endif
+away:
+.ifdef helper.guard
+    count_kept
+.endif
 out:
     pass

@@ -6,8 +6,10 @@
 pub mod cards;
 pub(crate) mod debug;
 pub mod guard;
+pub(crate) mod guarded;
 pub mod layout;
 pub(crate) mod load;
+pub mod made;
 pub mod maps;
 pub mod misses;
 pub(crate) mod tally;

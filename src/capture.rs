@@ -20,11 +20,13 @@ pub use transport::Transport;
 
 use crate::bpf::guard::Guard;
 use crate::bpf::load::check_capabilities;
-use crate::bpf::maps::{Listener, Maps, lift_memlock};
+use crate::bpf::made::lift_memlock;
+use crate::bpf::maps::{Listener, Maps};
 use crate::bpf::wire::DecodeError;
 use crate::capture::loss::{Elsewhere, Losses};
 use crate::capture::samples::Sampler;
 use crate::error::{Error, Kind};
+use crate::filter::tree::Expr;
 use crate::host::timens;
 use crate::host::user::User;
 use crate::model::ability::Abilities;
@@ -151,6 +153,10 @@ impl Source {
         }
         let programs = [Transport::Tracepoint, Transport::Btf];
         Source::by_programs(buffer, &programs, wants, guard).or_else(|first| {
+            // A filter that no program has room for.
+            if first.kind() == Kind::Usage {
+                return Err(first);
+            }
             match Source::by_samples(buffer, wants) {
                 Ok(source) => Ok((source, Some(first))),
                 Err(last) => Err(nor(first, "by perf samples", last)),
@@ -182,6 +188,7 @@ impl Source {
                     let way = Box::new(Programs::new(maps, loaded));
                     return Ok((Source::new(rings, way, transport, given), failed));
                 }
+                (Err(error), _) if error.kind() == Kind::Usage => return Err(error),
                 (Err(error), None) => failed = Some(error),
                 (Err(second), Some(first)) => failed = Some(nor(first, "by BTF", second)),
             }
@@ -250,6 +257,29 @@ impl Source {
     /// From here on no event is kept away in the kernel; whether any was.
     pub fn open_guard(&self) -> sys::Result<bool> {
         self.way.open_guard()
+    }
+
+    /// This filter is to keep events away from here on, in the steps of
+    /// [`Source::step_guard`]; it is to be opened before. Whether it will: else all is
+    /// let through.
+    pub fn renew_guard(&mut self, expr: &Expr) -> Result<bool, Error> {
+        self.way.renew_guard(expr)
+    }
+
+    /// Whether [`Source::step_guard`] has something to do.
+    pub fn is_renewing(&self) -> bool {
+        self.way.is_renewing()
+    }
+
+    /// A step that takes some milliseconds; whether the filter is in force now.
+    pub fn step_guard(&mut self) -> Result<bool, Error> {
+        self.way.step_guard()
+    }
+
+    /// Changes of state and retransmissions that the guard has kept away, where there
+    /// is one: they are not among the events that come from here.
+    pub fn kept_away(&self) -> Option<u64> {
+        self.way.kept_away()
     }
 
     /// Lets the next event wake who waits for the rings; whether it will: see

@@ -5,6 +5,7 @@
 pub(crate) mod filter;
 mod values;
 
+use crate::bpf::guard::Guard;
 use crate::capture::Transport;
 use crate::error::{Error, Kind};
 use crate::filter::{Filter, Flags};
@@ -260,6 +261,17 @@ pub struct Config {
     pub priority: Option<bool>,
     /// Which programs are wanted, and how.
     pub wants: Abilities,
+}
+
+impl Config {
+    /// What of the filter is for the kernel: with a file that may change, one of which
+    /// another can take the place where programs can still be loaded then.
+    pub(crate) fn guard(&self) -> Option<Guard> {
+        match self.filter_file.is_some() && self.sandbox == sandbox::Mode::Off {
+            true => Guard::renewable(&self.filter.expr),
+            false => Guard::compile(&self.filter.expr),
+        }
+    }
 }
 
 /// What the command line asks for.

@@ -10,8 +10,10 @@ mod object;
 mod plan;
 
 use crate::bpf::guard::Guard;
+use crate::bpf::guarded;
 use crate::bpf::load::{Onto, Target};
-use crate::bpf::maps::{self, Shape};
+use crate::bpf::made::Shape;
+use crate::bpf::maps;
 use crate::bpf_link::Template;
 use crate::cli::{Config, Listing};
 use crate::error::{Error, Kind};
@@ -25,7 +27,7 @@ use std::path::Path;
 /// Prints, writes, or both: what is to be printed.
 pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     let expr = &config.filter.expr;
-    let guard = Guard::compile(expr);
+    let guard = config.guard();
     let alone = match (listing.print, expr) {
         (1, Expr::All) => None,
         (1, _) => Some(filter::list(expr, guard.as_ref())?),
@@ -57,7 +59,7 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
         let _ = writeln!(out, "; left out: {why}");
     }
     let mut shapes = maps::shapes(host.cpus(), host.memory()).to_vec();
-    shapes.extend(guard.iter().flat_map(maps::guard_shapes));
+    shapes.extend(guard.iter().flat_map(guarded::shapes));
     if let Some(dir) = &listing.export {
         for program in &programs {
             object::write(Path::new(dir), program, &shapes)?;
@@ -104,6 +106,7 @@ fn map(out: &mut String, shape: &Shape, host: &Host) {
     let kind = match shape.kind {
         MapType::Hash => "hash",
         MapType::Array => "array",
+        MapType::ProgArray => "prog_array",
         MapType::PerfEventArray => "perf_event_array",
         MapType::LpmTrie => "lpm_trie",
     };

@@ -16,11 +16,10 @@ mod search;
 mod start;
 pub mod view;
 
-use crate::bpf::guard::Guard;
 use crate::capture::{Confinement, Source};
 use crate::cli::{Config, DEFAULT_LOG, FALLBACK_LOG, LogChoice};
 use crate::error::{Error, Kind};
-use crate::filter::tree::Term;
+use crate::filter::tree::{Expr, Term};
 use crate::host::priority::{self, Precedence, Room};
 use crate::host::proc;
 use crate::host::user::{self, User};
@@ -129,8 +128,12 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     limits::raise_open_files();
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
-    let guard = Guard::compile(&config.filter.expr);
-    let mut source = Source::open(config.buffer, config.transport, config.wants, guard)?;
+    let mut source = Source::open(
+        config.buffer,
+        config.transport,
+        config.wants,
+        config.guard(),
+    )?;
     let precedence = take_precedence(config.priority);
     say_notes(&mut source);
     let log = open_log(config, user);
@@ -211,7 +214,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     // Twice: see [`crate::capture::loss`].
     view.report_losses(&mut source);
     view.report_losses(&mut source);
-    let finished = view.finish(source.lost(), source.processes());
+    let finished = view.finish(&source);
     view.report_refused();
     let code = command.as_mut().map_or(Some(0), Held::ended);
     if code.is_none() {
@@ -220,14 +223,11 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     finished.map(|()| code.unwrap_or(0))
 }
 
-/// Lets the programs let all through; whether they do.
-fn opened(source: &mut Source) -> bool {
-    match source.open_guard() {
-        Ok(true) => notice(
-            "note: from now on the filter is decided in user space alone: that of the start is \
-             not in force in the kernel any more",
-        ),
-        Ok(false) => {}
+/// Lets the programs let all through, until this filter is in force in them, where it
+/// can be; whether they do.
+fn opened(source: &mut Source, expr: &Expr) -> bool {
+    let was = match source.open_guard() {
+        Ok(was) => was,
         Err(errno) => {
             notice(&format!(
                 "warning: the filter is as it was before: what it keeps away in the kernel can't \
@@ -235,8 +235,34 @@ fn opened(source: &mut Source) -> bool {
             ));
             return false;
         }
+    };
+    match source.renew_guard(expr) {
+        Ok(false) if was => notice(
+            "note: from now on the filter is decided in user space alone: that of the start is \
+             not in force in the kernel any more",
+        ),
+        Ok(_) => {}
+        Err(why) => alone(&why),
     }
     true
+}
+
+fn alone(why: &Error) {
+    notice(&format!(
+        "note: from now on the filter is decided in user space alone: {why}"
+    ));
+}
+
+/// Goes on with what [`opened`] has begun.
+fn step(source: &mut Source) {
+    if !source.is_renewing() {
+        return;
+    }
+    match source.step_guard() {
+        Ok(true) => notice("note: the filter is in force in the kernel, too"),
+        Ok(false) => {}
+        Err(why) => alone(&why),
+    }
 }
 
 fn deadline(now: u64, after: Duration) -> u64 {
@@ -293,6 +319,7 @@ fn watch_until(
             .wait(now, &mut || source.sleep())
             .min(until.saturating_sub(now))
             .div_ceil(MILLI);
+        let wait = if source.is_renewing() { 0 } else { wait };
         let timeout = EpollTimeout::from(wait as u16);
         let ready = match epoll.wait(&mut events, timeout).map_err(Errno::from) {
             Ok(count) => &events[..count],
@@ -327,10 +354,11 @@ fn watch_until(
             let new = filter.and_then(|filter| view.read_filter(filter));
             // What the kernel keeps away by the old one would be missed.
             new_filter = new
-                .filter(|_| opened(source))
+                .filter(|(_, expr)| opened(source, expr))
                 .map(|new| (time::monotonic(), new));
             notify.ready();
         }
+        step(source);
         notify.settle();
         view.refresh();
         room.leave(now, time::monotonic());

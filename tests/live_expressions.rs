@@ -203,13 +203,30 @@ fn again(tracer: &Tracer, file: &std::path::Path, text: &str, says: &str) {
 const READ: &str = "the filter was read again";
 
 /// The filter is exchanged a hundred times under load; what both let through is
-/// shown, each event once.
+/// shown, each event once. In the sandbox it is in force in user space alone.
 #[story]
 fn a_filter_is_exchanged_under_load() {
+    if live() {
+        exchanged("", READ);
+    }
+}
+
+/// The same where each one gets into the kernel, too: it is exchanged there.
+#[story]
+fn a_filter_is_exchanged_in_the_kernel_under_load() {
     if !live() {
         return;
     }
-    let listener = net::listen(net::own_ip());
+    for way in ["tracepoint", "btf"] {
+        let args = format!("--sandbox off --transport {way}");
+        let sums = exchanged(&args, "note: the filter is in force in the kernel, too");
+        assert!(sums["filter.kept_away"].as_u64() > Some(100), "{sums:#?}");
+    }
+}
+
+/// The sums of a run with these arguments that says this when a filter is in force.
+fn exchanged(args: &str, says: &str) -> Value {
+    let [listener, other] = [net::own_ip(), net::own_ip()].map(net::listen);
     let server = listener.local_addr().unwrap();
     let folder = TempDir::new();
     let file = folder.join("filter");
@@ -219,7 +236,7 @@ fn a_filter_is_exchanged_under_load() {
         format!("src port {port} or\n dst port {port} # the same\n"),
     ];
     fs::write(&file, &filters[0]).expect("the filter");
-    let tracer = Run::quiet("--format json")
+    let tracer = Run::quiet(&format!("--format json {args}"))
         .arg(format!("--filter-file={}", file.display()))
         .start();
     let done = AtomicBool::new(false);
@@ -228,12 +245,13 @@ fn a_filter_is_exchanged_under_load() {
             let mut connections = 0;
             while !done.load(Ordering::Relaxed) {
                 net::converse(&listener);
+                net::converse(&other);
                 connections += 1;
             }
             connections
         });
         for n in 1..=100 {
-            again(&tracer, &file, &filters[n % 2], READ);
+            again(&tracer, &file, &filters[n % 2], says);
         }
         done.store(true, Ordering::Relaxed);
         load.join().expect("the load")
@@ -257,6 +275,11 @@ fn a_filter_is_exchanged_under_load() {
             "{life:#?}"
         );
     }
+    let sums = all.into_iter().find(|e| e["event.name"] == "summary");
+    let sums = sums.expect("the sums");
+    assert_eq!(sums["filter.changes"], 100);
+    assert_eq!(sums["filter.expression"], format!("port {port}"));
+    sums
 }
 
 /// What can't be understood leaves the filter as it is; what can takes its place.
@@ -296,6 +319,21 @@ fn a_broken_file_changes_nothing() {
     let all = event::objects(&tracer.stop().ok().lines());
     assert_eq!(event::with(&all, servers[0]).len(), 5);
     assert_eq!(event::with(&all, servers[1]).len(), 10);
+}
+
+/// Nor does what is longer than any kernel takes, also where no jump reaches its end.
+#[story]
+fn a_filter_that_is_too_long_starts_nothing() {
+    if !live() {
+        return;
+    }
+    for (args, times) in [("", 600), ("", 11_000), ("-d", 11_000)] {
+        let long = "port 1 or ".repeat(times) + "port 2";
+        let out = Run::quiet(args).arg(long).run();
+        assert_eq!(out.code, Some(2), "{args} {times}");
+        let says = "the filter is too long: the program ";
+        assert!(out.stderr.contains(says), "{args}: {}", out.stderr);
+    }
 }
 
 /// What can't be understood at the start starts nothing.

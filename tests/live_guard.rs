@@ -13,19 +13,25 @@ use common::{live, net, skip};
 use nix::errno::Errno;
 use socket_snoop::bpf::guard::Guard;
 use socket_snoop::bpf::layout::*;
-use socket_snoop::bpf::maps::with_memlock;
+use socket_snoop::bpf::made::with_memlock;
 use socket_snoop::bpf_insn::{Alu, Cmp, FP, Insn, Operand, Size};
 use socket_snoop::bpf_link::{Host, HostField, Item, Template};
 use socket_snoop::capture::{Source, Transport};
 use socket_snoop::filter::tree::{Expr, Nets, Ranges, Side, Term};
 use socket_snoop::model::ability::Abilities;
 use socket_snoop::model::event::What;
+use socket_snoop::model::loss::Reason;
 use socket_snoop::model::tcp::State;
 use socket_snoop::order::Order;
 use socket_snoop::sys::bpf::{self, Map, MapType, NO_PREALLOC, ProgType, Update};
+use socket_snoop::sys::time;
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use story::story;
+
+/// Of TEST-NET-1.
+const NOBODYS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// Filters, and events that each of them is asked about.
 const FILTERS: usize = 300;
@@ -352,5 +358,55 @@ fn an_opened_guard_lets_all_through() {
         for lives in [refused, shown] {
             assert!(whole(&lives) > CONNECTIONS, "{transport:?}: {lives:?}");
         }
+    }
+}
+
+/// What is kept away is counted: with what came it is what another source has.
+#[story]
+fn what_is_kept_away_is_counted() {
+    if !live() {
+        return;
+    }
+    for transport in WAYS {
+        let open = |guard| {
+            let source = Source::open(None, Some(transport), Abilities::LOCK, guard);
+            source.unwrap_or_else(|e| panic!("{e}"))
+        };
+        let mut all = open(None);
+        let nobody = Expr::from(Term::Net(Side::Either, Nets::of([(NOBODYS, 32)])));
+        let mut some = open(Guard::compile(&nobody));
+        let begun = time::monotonic();
+        let listener = net::listen(net::own_ip());
+        for _ in 0..CONNECTIONS {
+            net::converse(&listener);
+        }
+        let ended = time::monotonic();
+        some.detach();
+        all.detach();
+        let mut came = 0;
+        some.drain(u64::MAX, &mut |event, _| {
+            came += u64::from(event.is_line());
+            true
+        });
+        let kept = some.kept_away().expect("a guard");
+        // What others did in between may be in one of them.
+        let (mut least, mut most) = (0, 0);
+        all.drain(u64::MAX, &mut |event, _| {
+            if event.is_line() {
+                most += 1;
+                least += u64::from((begun..ended).contains(&event.time));
+            }
+            true
+        });
+        // What the kernel passes by is in neither.
+        for source in [&mut some, &mut all] {
+            source.losses(0, &mut |lost| assert_eq!(lost.reason, Reason::Recursion));
+        }
+        assert!(
+            (least..=most).contains(&(kept + came)),
+            "{transport:?}: {kept} and {came}, of {least} to {most}"
+        );
+        assert!(kept >= 10 * CONNECTIONS as u64, "{transport:?}: {kept}");
+        assert_eq!(all.kept_away(), None);
     }
 }

@@ -67,6 +67,7 @@ fn under_load(options: &Options, tools: &[Tool], part: Part) -> Told {
 fn part(options: &Options, tools: &[Tool], part: Part) -> Told {
     match part {
         Part::Full | Part::Rate => under_load(options, tools, part),
+        Part::Filter => under_load(options, &Tool::filters(), part),
         Part::Idle => quiet::idle(tools, options.reps, &mut progress).map(|t| (t, Vec::new())),
         Part::Start => quiet::start(tools, options.reps, &mut progress).map(|t| (t, Vec::new())),
         Part::Memory => volume::memory(&options.sized(), options.many()),

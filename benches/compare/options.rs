@@ -5,7 +5,7 @@
 use crate::load::Load;
 use crate::tool::{Kind, Tool};
 
-pub const USAGE: &str = "usage: make bench ARGS=\"[--parts full,rate,idle,start,memory] [--reps N] \
+pub const USAGE: &str = "usage: make bench ARGS=\"[--parts full,rate,idle,start,memory,filter] [--reps N] \
     [--conns N] [--threads N] [--rate N] [--volume N] [--only NAME,…] [--tool NAME=COMMAND]… [--smoke]\"";
 
 /// A table.
@@ -21,14 +21,17 @@ pub enum Part {
     Start,
     /// Memory after many connections.
     Memory,
+    /// Full speed with filters.
+    Filter,
 }
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("full", Part::Full),
     ("rate", Part::Rate),
     ("idle", Part::Idle),
     ("start", Part::Start),
     ("memory", Part::Memory),
+    ("filter", Part::Filter),
 ];
 
 /// What is wanted.

@@ -113,6 +113,33 @@ impl Tool {
         ]
     }
 
+    /// This program with filters: one that lets all of the load through, one that
+    /// refuses it, and such as let it through after many comparisons.
+    pub fn filters() -> Vec<Tool> {
+        let json = |name: &str, filter: &[&str], kind| {
+            let flags = [&["--format", "json"], filter].concat();
+            Tool::own(name, &flags, kind)
+        };
+        let list = |one: &dyn Fn(u32) -> String| {
+            let all: Vec<String> = (0..100).map(one).collect();
+            all.join(", ")
+        };
+        let ports = list(&|n| (2 * n + 1).to_string());
+        let nets = list(&|n| format!("198.18.{n}.0/25"));
+        let with = |what: &str, list: String| format!("not {what} {{ {list} }}");
+        let (ports, nets) = (with("port", ports), with("net", nets));
+        let changes = Kind::Changes;
+        let mut nothing = json("nothing", &["net 192.0.2.0/24"], Kind::Nothing);
+        nothing.tells = false;
+        vec![
+            json("no filter", &[], changes),
+            json("everything", &["not net 192.0.2.0/24"], changes),
+            nothing,
+            json("100 ports", &[&ports], changes),
+            json("100 networks", &[&nets], changes),
+        ]
+    }
+
     /// All floors.
     pub fn floors() -> Vec<Tool> {
         ["a", "b", "e", "k"].map(Tool::floor).into()

@@ -4,8 +4,8 @@
 //! with that event and whatever comes after it; what it can't decide is "perhaps". It does not decide what is shown.
 //!
 //! A filter has two parts. Each is put into the programs where they have `filter NAME`, and begins with the event on the
-//! stack (`bpf-asm/event.inc`): its ends, its family and its states. It leaves 0 in r0 for "no", else 1, or 2 if it never
-//! says "no"; r1 to r5 and the 32 bytes at `FILTER_KEY` are lost, r6 to r9 are as they were.
+//! stack (`bpf-asm/event.inc`): its ends, its family and its states. It leaves the filter's number in r0 for "no" (0,
+//! or more than 2), else 1, or 2 if it never says "no"; r1 to r5 and the 32 bytes at `FILTER_KEY` are lost, r6 to r9 are as they were.
 //!
 //! | part | decides by | a "no" holds |
 //! |---|---|---|
@@ -23,7 +23,8 @@ use crate::bpf::layout::*;
 use crate::bpf_insn::{Alu, Cmp, FP, Operand, Size};
 use crate::bpf_link::builder::{Builder, Label, PARTS, Part};
 use crate::bpf_link::{Item, Template};
-use crate::filter::tree::{Expr, Kind, Term};
+use crate::error::{Error, Kind};
+use crate::filter::tree::{self, Expr, Term};
 use tables::Tables;
 use terms::{Room, Terms, Ways};
 
@@ -39,6 +40,24 @@ pub struct Guard {
     tables: Tables,
     /// Whether a part can say "no".
     decides: [bool; 2],
+    /// What it says for "no".
+    number: u16,
+    /// Whether another one may take its place while the programs run.
+    renewable: bool,
+}
+
+/// The number of a run's first filter, and the last and the first of the others: 1 and 2 are "perhaps".
+const FIRST: u16 = 0;
+const LAST: u16 = GUARD_OPEN - 1;
+const NEXT: u16 = 3;
+
+/// A program has so many instructions with a filter.
+pub(crate) fn too_long(program: &str, len: usize) -> Error {
+    let what = format!(
+        "the filter is too long: the program {program} has {len} instructions with it, and may have {MOST}"
+    );
+    let advice = "put ports and networks into braces: however many, they take no more room";
+    Error::new(Kind::Usage, what).advise(advice)
 }
 
 /// Whether some of it may be refused by a part: else it only says "perhaps".
@@ -56,7 +75,7 @@ fn can_refuse(expr: &Expr, owner: bool) -> bool {
 fn is_decided(term: &Term, owner: bool) -> bool {
     match term {
         Term::Netns(_) | Term::Pid(_) | Term::Uid(_) | Term::Comm(_) => owner,
-        _ => term.kind() == Kind::Socket,
+        _ => term.kind() == tree::Kind::Socket,
     }
 }
 
@@ -72,42 +91,75 @@ fn wants_owner(expr: &Expr) -> bool {
 impl Guard {
     /// Compiles an expression; `None` if nothing of it can be decided in the kernel.
     pub fn compile(expr: &Expr) -> Option<Guard> {
+        let guard = Guard::numbered(expr, FIRST)?;
+        (guard.decides != [false; 2]).then_some(guard)
+    }
+
+    /// The same of which another one can take the place, also if nothing of it can be decided.
+    pub fn renewable(expr: &Expr) -> Option<Guard> {
+        Guard::renewable_with(expr, FIRST)
+    }
+
+    /// The one after this; `None` if there were too many.
+    pub(crate) fn next(&self, expr: &Expr) -> Option<Guard> {
+        let number = self.number.saturating_add(1).max(NEXT);
+        (number <= LAST).then(|| Guard::renewable_with(expr, number))?
+    }
+
+    fn renewable_with(expr: &Expr, number: u16) -> Option<Guard> {
+        let guard = Guard::numbered(expr, number)?;
+        Some(Guard {
+            renewable: true,
+            ..guard
+        })
+    }
+
+    fn numbered(expr: &Expr, number: u16) -> Option<Guard> {
         let wide = Room {
             ranges: terms::RANGES,
             prefixes: terms::PREFIXES,
         };
-        let guard = Guard::with(expr, wide)?;
+        let guard = Guard::with(expr, wide, number)?;
         // Many sets, each of them small.
         match guard.parts.iter().all(|part| part.items().len() <= LONG) {
             true => Some(guard),
-            false => Guard::with(
-                expr,
-                Room {
+            false => {
+                let room = Room {
                     ranges: 4,
                     prefixes: 4,
-                },
-            ),
+                };
+                Guard::with(expr, room, number)
+            }
         }
     }
 
-    fn with(expr: &Expr, room: Room) -> Option<Guard> {
+    fn with(expr: &Expr, room: Room, number: u16) -> Option<Guard> {
         let decides = [
             can_refuse(expr, false),
             can_refuse(expr, true) && wants_owner(expr),
         ];
-        if decides == [false; 2] {
-            return None;
-        }
         let mut tables = Tables::default();
         let mut part = |owner: bool| {
             let wanted = decides[usize::from(owner)];
-            compile(expr, wanted, owner, room, &mut tables)
+            compile(expr, (wanted, owner), number, room, &mut tables)
         };
         Some(Guard {
             parts: [part(false)?, part(true)?],
             tables,
             decides,
+            number,
+            renewable: false,
         })
+    }
+
+    /// What it says for "no".
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Whether another one may take its place.
+    pub(crate) fn is_renewable(&self) -> bool {
+        self.renewable
     }
 
     /// What the maps `ports` and `nets` hold: keys and values.
@@ -147,8 +199,8 @@ impl Guard {
 /// A part; if it is not `wanted`, one that says "perhaps".
 fn compile(
     expr: &Expr,
-    wanted: bool,
-    owner: bool,
+    (wanted, owner): (bool, bool),
+    number: u16,
     room: Room,
     tables: &mut Tables,
 ) -> Option<Part> {
@@ -174,7 +226,7 @@ fn compile(
     b.place(no);
     if b.is_reached() {
         b.line("no".into());
-        b.alu(Alu::Mov, 0, Operand::Imm(0));
+        b.alu(Alu::Mov, 0, Operand::Imm(number.into()));
     }
     b.place(end);
     b.finish()

@@ -3,31 +3,27 @@
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
+mod door;
+mod enter;
 mod link;
 mod verifier;
 
-use crate::bpf::debug::Debug;
 use crate::bpf::guard::Guard;
-use crate::bpf::maps::{Maps, bpf_error, with_memlock};
+use crate::bpf::made::{bpf_error, with_memlock};
+use crate::bpf::maps::Maps;
 use crate::bpf_insn::{Alu, Insn, Operand};
-use crate::bpf_link::{HIDDEN, Host, HostField, Template, is_member};
+use crate::bpf_link::{HIDDEN, Host, HostField, Linked, Template, is_member};
 use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
-use crate::sys::bpf::{self, LineInfo, ProgType};
+use crate::sys;
+use crate::sys::bpf::{self, ProgType};
 use crate::sys::caps::{self, Caps};
-use crate::sys::{self, Errno};
 use crate::tracepoint::{Attached, Tracepoint};
+use door::Door;
+use link::link;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// The verifier's log is tried with this size first, then doubled.
-const LOG_FIRST: usize = 64 * 1024;
-/// The largest log that the kernels before 5.2 accept, in bytes.
-const LOG_LAST: usize = (16 << 20) - 1;
-/// Tries of a load that is interrupted (`EAGAIN`, kernel/bpf/verifier.c:
-/// a pending signal).
-const TRIES: u32 = 10;
 
 /// What stands for [`Extras::count_runs`] in the programs.
 const COUNTS_RUNS: &str = "helper.count_runs";
@@ -126,6 +122,10 @@ impl Target<'_> {
         }
     }
 
+    fn enters_as(&self) -> enter::As {
+        (self.prog_type(), self.takes())
+    }
+
     fn prog_type(&self) -> ProgType {
         match self {
             Target::Record(_) => ProgType::Tracepoint,
@@ -219,6 +219,13 @@ impl Target<'_> {
     }
 }
 
+impl Onto<'_> {
+    /// Completes a template for this, with the filter.
+    pub(crate) fn link(&self, template: &mut Template) -> Result<Linked, Error> {
+        link(self, self.guard, template)
+    }
+}
+
 impl Host for Onto<'_> {
     fn field(&self, name: &str) -> Option<HostField> {
         if name == GUARD {
@@ -248,15 +255,21 @@ impl Host for Onto<'_> {
 #[derive(Debug)]
 pub struct Program {
     fd: OwnedFd,
+    /// What is attached in its place, where another one may take that.
+    door: Option<Door>,
     reads: Abilities,
     without: Vec<String>,
     /// The tracepoint whose runs it counts, where it does.
     counts: Option<String>,
 }
 
+/// What is to be attached.
 impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        match &self.door {
+            Some(door) => door.as_fd(),
+            None => self.fd.as_fd(),
+        }
     }
 }
 
@@ -275,7 +288,8 @@ impl Program {
             guard: maps.guard(),
         };
         let reads = reads(template, &host);
-        let template = &mut template.clone();
+        let bare = template;
+        let template = &mut bare.clone();
         let linked = host.link(template)?;
         let optional = template.fields.iter().filter(|field| field.optional);
         let without = optional
@@ -284,68 +298,16 @@ impl Program {
             .collect();
         let counts = template.fields.iter().any(|f| f.name == COUNTS_RUNS)
             && host.field(COUNTS_RUNS).is_some();
-        let loaded = |fd| Program {
+        let fd = enter::load(target.enters_as(), template, &linked)?;
+        let renewable = maps.guard().is_some_and(Guard::is_renewable) && bare.wants_filter();
+        let door = renewable.then(|| Door::before(bare, &host, target.enters_as(), fd.as_fd()));
+        Ok(Program {
             fd,
+            door: door.transpose()?,
             reads,
             without,
             counts: counts.then(|| template.event.clone()),
-        };
-        let insns: Vec<u64> = linked.insns.iter().map(|insn| insn.native()).collect();
-        let license = CString::new(template.license.as_str()).unwrap_or_default();
-        let name = &template.name;
-        let prog_type = target.prog_type();
-        let load = |info, mut log: Option<&mut [u8]>| {
-            let mut tries = 0;
-            loop {
-                let log = log.as_deref_mut();
-                match bpf::prog_load(prog_type, name, &insns, &license, info, log) {
-                    Err(Errno::EAGAIN) if tries < TRIES => tries += 1,
-                    result => return result,
-                }
-            }
-        };
-        // What tools show of it is no reason to go without a program.
-        let debug = Debug::of(template, &linked);
-        let btf = debug.as_ref().map(|debug| bpf::btf_load(&debug.btf));
-        if let (
-            Some(Debug {
-                function, lines, ..
-            }),
-            Some(Ok(btf)),
-        ) = (&debug, &btf)
-        {
-            let btf = btf.as_fd();
-            let info = LineInfo {
-                btf,
-                function,
-                lines,
-            };
-            if let Ok(fd) = with_memlock(|| load(Some(info), None)) {
-                return Ok(loaded(fd));
-            }
-        }
-        match with_memlock(|| load(None, None)) {
-            Ok(fd) => Ok(loaded(fd)),
-            Err(
-                errno @ (Errno::EPERM
-                | Errno::ENOSYS
-                | Errno::EMFILE
-                | Errno::ENFILE
-                | Errno::ENOMEM),
-            ) => Err(bpf_error(&format!("load the program {name}"), errno)),
-            Err(errno) => {
-                let mut size = LOG_FIRST;
-                let log = loop {
-                    let mut log = vec![0; size];
-                    match load(None, Some(&mut log)) {
-                        Ok(fd) => return Ok(loaded(fd)),
-                        Err(Errno::ENOSPC) if size < LOG_LAST => size = (size * 2).min(LOG_LAST),
-                        Err(_) => break log,
-                    }
-                };
-                Err(verifier::refusal(name, target.takes(), errno, &log))
-            }
-        }
+        })
     }
 
     /// What it reads beyond what every host has.
@@ -356,7 +318,7 @@ impl Program {
     /// Attaches a program that was loaded for what BTF describes; `what` is
     /// that, for the error.
     pub fn attach(&self, what: &str) -> Result<Attached, Error> {
-        let attached = bpf::raw_tracepoint_open(self.fd.as_fd(), None);
+        let attached = bpf::raw_tracepoint_open(self.as_fd(), None);
         attached
             .map(Attached::from)
             .map_err(|errno| bpf_error(&format!("attach to {what} by BTF"), errno))
@@ -372,6 +334,15 @@ impl Program {
         })
     }
 
+    /// One with the filter that the maps have now takes the place of this one, between
+    /// two events, where it has a filter.
+    pub(crate) fn renew(&mut self, maps: &Maps) -> Result<(), Error> {
+        if let Some(door) = &self.door {
+            self.fd = door.renew(maps)?;
+        }
+        Ok(())
+    }
+
     /// Whether it does without this optional field of its template, which the
     /// host has not.
     pub fn is_without(&self, field: &str) -> bool {
@@ -385,7 +356,7 @@ impl Program {
 
     /// Runs that the kernel skipped, as far as it counts them.
     pub fn recursion_misses(&self) -> sys::Result<u64> {
-        bpf::recursion_misses(self.fd.as_fd())
+        bpf::recursion_misses(self.as_fd())
     }
 }
 

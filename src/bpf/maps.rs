@@ -1,18 +1,20 @@
-//! The maps that the programs share, and how a refusal by bpf(2) is told.
+//! The maps that the programs share.
 //!
 //! Contract: layouts of keys and values stand in bpf-asm/; nothing is pinned.
 
 use crate::bpf::guard::Guard;
+use crate::bpf::guarded::Guarded;
 use crate::bpf::layout::*;
+use crate::bpf::made::{Shape, bpf_error, with_memlock};
 use crate::bpf::tally::Tally;
-use crate::error::{Error, Kind};
+use crate::error::Error;
+use crate::filter::tree::Expr;
 use crate::model::event::Owner;
 use crate::model::tcp::Endpoint;
 use crate::order::{Order, Value};
 use crate::perf::{Ring, Rings};
-use crate::sys::bpf::{Map, MapType, NO_PREALLOC, Update};
-use crate::sys::{self, Errno, caps, memory};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use crate::sys::bpf::{Map, MapType, Update};
+use crate::sys::{self, Errno, memory};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -33,60 +35,6 @@ pub struct Maps {
     owners: Map,
     listeners: Map,
     guarded: Option<Guarded>,
-}
-
-/// The user's filter in the kernel.
-#[derive(Debug)]
-struct Guarded {
-    guard: Guard,
-    maps: Vec<(&'static str, Map)>,
-}
-
-/// The map whose only value says that the guard lets all through, where it is
-/// not 0.
-const OPEN: &str = "guard";
-
-/// The maps that only programs with a filter use.
-pub(crate) fn guard_shapes(guard: &Guard) -> Vec<Shape> {
-    let shape = |name, kind, sizes, entries| Shape {
-        name,
-        kind,
-        sizes,
-        entries,
-    };
-    let (ports, nets) = guard.sizes();
-    let mut all = vec![shape(OPEN, MapType::Array, (4, 4), 1)];
-    if ports > 0 {
-        all.push(shape("ports", MapType::Array, (4, 8192), ports));
-    }
-    if nets > 0 {
-        all.push(shape("nets", MapType::LpmTrie, (24, 1), nets));
-    }
-    all
-}
-
-impl Guarded {
-    fn create(mut guard: Guard) -> Result<Guarded, Error> {
-        let mut maps = Vec::new();
-        for of in guard_shapes(&guard) {
-            let flags = match of.kind {
-                MapType::LpmTrie => NO_PREALLOC,
-                _ => 0,
-            };
-            let create = || Map::create(of.kind, of.name, of.sizes, of.entries, flags);
-            let failed = |errno| bpf_error(&format!("create the map {}", of.name), errno);
-            maps.push((of.name, with_memlock(create).map_err(failed)?));
-        }
-        for (name, key, value) in guard.entries() {
-            let own = maps.iter().find(|(known, _)| *known == name);
-            let Some((_, map)) = own else { continue };
-            let update = || map.update(&key, &value, Update::Any);
-            let failed = |errno| bpf_error(&format!("fill the map {name}"), errno);
-            with_memlock(update).map_err(failed)?;
-        }
-        guard.forget_entries();
-        Ok(Guarded { guard, maps })
-    }
 }
 
 /// An address with listeners, as the map `listeners` knows it.
@@ -170,72 +118,10 @@ impl Listening {
     }
 }
 
-/// Runs what may be short of locked memory: kernels before 5.11 charge maps and
-/// programs to RLIMIT_MEMLOCK and answer EPERM.
-pub fn with_memlock<T>(mut action: impl FnMut() -> sys::Result<T>) -> sys::Result<T> {
-    match action() {
-        Err(Errno::EPERM) => {
-            lift_memlock()?;
-            action()
-        }
-        result => result,
-    }
-}
-
-/// Takes the limit of locked memory away from this process.
-pub fn lift_memlock() -> sys::Result<()> {
-    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(|_| Errno::EPERM)
-}
-
-/// What a failed call of bpf(2) means to a person; `what` was to be done.
-pub fn bpf_error(what: &str, errno: Errno) -> Error {
-    let filtered = caps::is_filtered() == Ok(true);
-    match errno {
-        Errno::EPERM if filtered => Error::new(
-            Kind::Permission,
-            format!("cannot {what} (bpf: {errno}): a seccomp filter is in force, or a capability is missing"),
-        )
-        .advise("run it outside of the container or service that sets the filter"),
-        Errno::EPERM => Error::new(
-            Kind::Permission,
-            format!(
-                "cannot {what} (bpf: {errno}): a capability of the initial user namespace is \
-                 missing, locked memory is limited (ulimit -l), or lockdown forbids it"
-            ),
-        ),
-        Errno::ENOSYS if filtered => Error::new(
-            Kind::Unsupported,
-            "no bpf(2): this kernel has none (CONFIG_BPF_SYSCALL), or the seccomp filter in force hides it",
-        ),
-        Errno::ENOSYS => Error::new(
-            Kind::Unsupported,
-            "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
-        ),
-        // A command, type, flag or way to attach that it does not know.
-        Errno::EINVAL | Errno::E2BIG | Errno::ENOTSUPP => {
-            Error::new(Kind::Unsupported, format!("cannot {what} (bpf: {errno})"))
-        }
-        _ => Error::new(Kind::Runtime, format!("cannot {what} (bpf: {errno})")).or_limit(errno),
-    }
-}
-
 /// How many owners are remembered with so many bytes of memory.
 fn owners_for(memory: u64) -> u32 {
     let most = u32::try_from(memory / MEMORY_PER_OWNER).unwrap_or(OWNERS);
     1 << most.clamp(1024, OWNERS).ilog2()
-}
-
-/// What a map is like.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    /// Its name, in bpf-asm/ and in the kernel.
-    pub(crate) name: &'static str,
-    /// Its type.
-    pub(crate) kind: MapType,
-    /// Bytes of a key, and of a value.
-    pub(crate) sizes: (u32, u32),
-    /// Entries.
-    pub(crate) entries: u32,
 }
 
 /// All of them, with so many possible CPUs and bytes of memory.
@@ -296,30 +182,35 @@ impl Maps {
             "lost" => self.lost.as_fd(),
             "owners" => self.owners.as_fd(),
             "listeners" => self.listeners.as_fd(),
-            _ => {
-                let mut maps = self.guarded.iter().flat_map(|guarded| &guarded.maps);
-                maps.find(|(known, _)| *known == name)?.1.as_fd()
-            }
+            _ => self.guarded.as_ref()?.fd(name)?,
         };
         Some(fd.as_raw_fd())
     }
 
     /// The user's filter, for the programs.
     pub(crate) fn guard(&self) -> Option<&Guard> {
-        self.guarded.as_ref().map(|guarded| &guarded.guard)
+        self.guarded.as_ref().map(Guarded::guard)
     }
 
-    /// From here on the programs let through what the user's filter refuses;
-    /// whether they did not before.
-    pub(crate) fn open_guard(&self) -> sys::Result<bool> {
-        let mut maps = self.guarded.iter().flat_map(|guarded| &guarded.maps);
-        let Some((_, map)) = maps.find(|(name, _)| *name == OPEN) else {
-            return Ok(false);
-        };
-        let (mut was, open) = ([0; 4], 1u32.to_ne_bytes());
-        map.lookup(&[0; 4], &mut was)?;
-        map.update(&[0; 4], &open, Update::Any)?;
-        Ok(was != open)
+    /// The user's filter and what is in force of it.
+    pub(crate) fn guarded(&self) -> Option<&Guarded> {
+        self.guarded.as_ref()
+    }
+
+    /// Another filter for the programs, which is not in force yet; whether there can be
+    /// one while they run. It must do without maps of its own, for to fill them would
+    /// keep the programs from running.
+    pub(crate) fn renew_guard(&mut self, expr: &Expr) -> Result<bool, Error> {
+        match &mut self.guarded {
+            Some(guarded) if guarded.guard().is_renewable() => guarded.renew(expr).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// From here on it is in force.
+    pub(crate) fn close_guard(&self) -> Result<(), Error> {
+        let close = self.guarded.as_ref().map_or(Ok(()), Guarded::close);
+        close.map_err(|errno| bpf_error("put the filter into force", errno))
     }
 
     /// What the programs count.

@@ -31,6 +31,8 @@ pub struct Counts {
     pub passed: u64,
     /// Runs of the programs on them, looked at after the passes.
     pub ran: u64,
+    /// Not lost either: events that the filter keeps away.
+    pub kept: u64,
 }
 
 /// The map.
@@ -81,6 +83,11 @@ impl Tally {
         Ok(value)
     }
 
+    /// Events that the filter keeps away, on all CPUs.
+    pub(crate) fn kept(&self) -> u64 {
+        (0..self.cpus).map(|cpu| self.of(cpu).kept).sum()
+    }
+
     /// What was counted on a CPU; nothing where it can't be looked at.
     pub fn of(&self, cpu: u32) -> Counts {
         let first = self.value(cpu).unwrap_or_default();
@@ -98,6 +105,7 @@ impl Tally {
             listeners: of(&then, LOST_LISTENER),
             passed: of(&first, LOST_PASSED),
             ran: of(&then, LOST_RAN),
+            kept: of(&then, LOST_KEPT),
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::bpf::layout::{EV_CLOSE_SIZE, EV_COMM_SIZE};
 use crate::bpf::maps::{Listener, Maps, OWNERS};
 use crate::bpf::tally::Tally;
 use crate::bpf::wire::DecodeError;
+use crate::error::Error;
+use crate::filter::tree::Expr;
 use crate::host::proc::Proc;
 use crate::model::event::Event;
 use crate::order::Order;
@@ -27,6 +29,8 @@ pub(super) struct Programs {
     cards: Cards,
     /// For an event that lies around the end of its ring.
     buffer: [u8; EV_CLOSE_SIZE + EV_COMM_SIZE as usize],
+    /// Programs that have the filter that is to be in force, while it is not.
+    renewed: Option<usize>,
 }
 
 impl Programs {
@@ -38,6 +42,7 @@ impl Programs {
             loaded,
             cards,
             buffer: [0; EV_CLOSE_SIZE + EV_COMM_SIZE as usize],
+            renewed: None,
         }
     }
 }
@@ -75,7 +80,38 @@ impl Way for Programs {
     }
 
     fn open_guard(&self) -> sys::Result<bool> {
-        self.maps.open_guard()
+        self.maps
+            .guarded()
+            .map_or(Ok(false), |guarded| guarded.open())
+    }
+
+    fn renew_guard(&mut self, expr: &Expr) -> Result<bool, Error> {
+        self.renewed = None;
+        if self.maps.renew_guard(expr)? {
+            self.renewed = Some(0);
+        }
+        Ok(self.is_renewing())
+    }
+
+    fn is_renewing(&self) -> bool {
+        self.renewed.is_some()
+    }
+
+    fn step_guard(&mut self) -> Result<bool, Error> {
+        let Some(done) = self.renewed.take() else {
+            return Ok(false);
+        };
+        if let Some(program) = self.loaded.programs.get_mut(done) {
+            program.renew(&self.maps)?;
+            self.renewed = Some(done + 1);
+            return Ok(false);
+        }
+        self.maps.close_guard()?;
+        Ok(true)
+    }
+
+    fn kept_away(&self) -> Option<u64> {
+        self.maps.guard().map(|_| self.maps.tally().kept())
     }
 
     fn try_losses(&self, connect: Option<&Ring>) -> sys::Result<()> {

@@ -8,6 +8,8 @@ use super::loss::Elsewhere;
 use crate::bpf::maps::Listener;
 use crate::bpf::tally::Tally;
 use crate::bpf::wire::DecodeError;
+use crate::error::Error;
+use crate::filter::tree::Expr;
 use crate::model::event::Event;
 use crate::owner::processes::Processes;
 use crate::perf::record::News;
@@ -52,6 +54,27 @@ pub(super) trait Way {
     /// From here on no event is kept away; whether any was until now.
     fn open_guard(&self) -> sys::Result<bool> {
         Ok(false)
+    }
+
+    /// Another filter is to be in force, where that can be: step by step, from here
+    /// on. Whether it will be.
+    fn renew_guard(&mut self, _expr: &Expr) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Whether a step is due.
+    fn is_renewing(&self) -> bool {
+        false
+    }
+
+    /// Takes the next step; whether it was the last.
+    fn step_guard(&mut self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Events that the filter has kept away, where it can.
+    fn kept_away(&self) -> Option<u64> {
+        None
     }
 
     /// Tries all that a run will do to learn what was lost; `connect` is a ring to

@@ -2,10 +2,10 @@
 //!
 //! Contract: the instructions are those that the programs get; what is decided in user space alone is told, too.
 
-use crate::bpf::guard::{Guard, undecided};
+use crate::bpf::guard::{Guard, too_long, undecided};
 use crate::bpf_link::builder::PARTS;
 use crate::bpf_link::{Host, HostField};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::filter::tree::Expr;
 use std::fmt::Write as _;
 
@@ -29,7 +29,8 @@ pub(super) fn list(expr: &Expr, guard: Option<&Guard>) -> Result<String, Error> 
             continue;
         };
         let linked = program.linked(&Nowhere);
-        let linked = linked.map_err(|why| Error::new(Kind::Runtime, why.to_string()))?;
+        // It fails for its length alone.
+        let linked = linked.map_err(|_| too_long(&program.name, program.items.len()))?;
         let (name, slots) = (&program.name, linked.insns.len());
         let text = program.listing(&linked, &|_| None);
         let _ = write!(out, "\n; filter {name}; {slots} slots\n{text}");

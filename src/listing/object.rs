@@ -9,7 +9,7 @@ mod elf;
 
 use super::plan::{Program, Subject};
 use crate::bpf::debug::{self, Debug, GLOBAL, NEXT};
-use crate::bpf::maps::Shape;
+use crate::bpf::made::Shape;
 use crate::bpf_link::Item;
 use crate::error::{Error, Kind};
 use crate::sys::Errno;

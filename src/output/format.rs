@@ -101,11 +101,24 @@ impl Retransmits {
     }
 }
 
+/// The filter that the figures of a run are of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filtered {
+    /// Its text; empty where there is none.
+    pub text: String,
+    /// How often another one took its place.
+    pub changes: u64,
+    /// Events that it kept away in the kernel, where it can.
+    pub kept_away: Option<u64>,
+}
+
 /// The figures of a whole run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// How the events were obtained.
     pub transport: &'static str,
+    /// The filter in force at the end.
+    pub filter: Filtered,
     /// Events received from the kernel.
     pub received: u64,
     /// Events shown.

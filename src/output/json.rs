@@ -52,6 +52,14 @@ impl Json {
     pub fn summary(&mut self, out: &mut Vec<u8>, wall: u64, summary: &Summary, totals: &Totals) {
         self.open(out, wall, "summary");
         plain(out, keys::EVENTS_TRANSPORT, summary.transport);
+        let filter = &summary.filter;
+        if !filter.text.is_empty() {
+            string(out, keys::FILTER_EXPRESSION, filter.text.as_bytes());
+            number(out, keys::FILTER_CHANGES, filter.changes);
+        }
+        if let Some(kept) = filter.kept_away {
+            number(out, keys::FILTER_KEPT_AWAY, kept);
+        }
         number(out, keys::EVENTS_RECEIVED, summary.received);
         number(out, keys::EVENTS_SHOWN, summary.shown);
         number(out, keys::CONNECTIONS_SEEN, summary.connections);

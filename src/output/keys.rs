@@ -303,6 +303,12 @@ keys! {
         "see [Loss](#loss)";
     EVENTS_TRANSPORT Text "events.transport", SUMMARY, 0,
         "how events were obtained: `tracepoint`, `btf` or `perf`";
+    FILTER_EXPRESSION Text "filter.expression", 0, SUMMARY,
+        "the filter in force at the end, where there is one: `events.shown`, `connections.shown` and the sums behind it are of what passed it";
+    FILTER_CHANGES Number "filter.changes", 0, SUMMARY,
+        "how many there were before it (SIGHUP); the sums are of what passed each in its time";
+    FILTER_KEPT_AWAY Number "filter.kept_away", 0, SUMMARY,
+        "events that it kept away in the kernel: they are in no other sum; absent where it can't";
     EVENTS_RECEIVED Number "events.received", SUMMARY, 0,
         "events that came from the kernel";
     EVENTS_SHOWN Number "events.shown", SUMMARY, 0,

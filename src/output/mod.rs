@@ -24,5 +24,7 @@ pub(crate) mod waits;
 pub(crate) mod words;
 mod writer;
 
-pub use format::{Format, FormatName, Reasons, Record, Retransmits, Shape, Shown, Summary};
+pub use format::{
+    Filtered, Format, FormatName, Reasons, Record, Retransmits, Shape, Shown, Summary,
+};
 pub use writer::Output;

@@ -1,13 +1,16 @@
 //! The connection report at the end of a run.
 
-use super::format::{Shape, Summary};
+use super::format::{Filtered, Shape, Summary};
 use super::{connection, words};
 use crate::lifecycle::Connections;
 use crate::lifecycle::connection::{Connection, Direction};
 use crate::model::cause::Cause;
-use crate::model::text::{self, Stamps};
+use crate::model::text::{self, Stamps, printable};
 use crate::sys::append::append;
 use std::io::Write;
+
+/// Bytes of a filter that are told.
+const MOST: usize = 400;
 
 /// Whose it was, for how long, and why it ended.
 fn life(out: &mut Vec<u8>, connection: &Connection) {
@@ -36,6 +39,22 @@ fn life(out: &mut Vec<u8>, connection: &Connection) {
     out.push(b'\n');
 }
 
+/// What the sums are of, where that is not everything.
+fn filter(out: &mut Vec<u8>, filter: &Filtered) {
+    if filter.text.is_empty() {
+        return;
+    }
+    append(out, b"Of what passes the filter");
+    if filter.changes > 0 {
+        append(out, b" (the last of several)");
+    }
+    append(out, b": ");
+    let text = printable(&filter.text).into_bytes();
+    append(out, text.get(..MOST).unwrap_or(&text));
+    let cut = text.len() > MOST;
+    append(out, if cut { b" ...\n" } else { b"\n" });
+}
+
 /// Appends the headings and every connection of which something was shown.
 /// `flush` is called between connections, so that the text need not be held
 /// whole.
@@ -48,6 +67,7 @@ pub(crate) fn render(
 ) {
     let mut stamps = Stamps::default();
     append(out, b"Stopping monitoring...\n\n");
+    filter(out, &summary.filter);
     connection::classic_totals(out, summary, &connections.totals());
     append(out, b"\nConnection Lifecycles:\n");
     for connection in connections.shown() {

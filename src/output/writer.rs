@@ -81,6 +81,14 @@ fn sums(summary: &Summary) -> String {
         "Events: {} received, {} shown, {} lost.",
         summary.received, summary.shown, summary.lost
     );
+    if let Some(kept) = summary.filter.kept_away {
+        text += &[
+            " ",
+            &kept.to_string(),
+            " more were kept away in the kernel.",
+        ]
+        .concat();
+    }
     if summary.lost_console_lines > 0 || summary.lost_log_lines > 0 {
         text += &format!(
             " Lines lost: {} on standard output, {} in the log.",

@@ -317,6 +317,7 @@ impl View {
     /// between two events.
     pub(super) fn replace(&mut self, (judge, expr): (Judge, Expr), kin: &dyn Lineage) {
         self.expr = expr;
+        self.summary.filter.changes += 1;
         let moment = &Moment {
             kin,
             listeners: &self.listeners,
@@ -448,9 +449,10 @@ impl View {
         grown
     }
 
-    /// The end of a run, in which so many events were lost. What standard output
-    /// could not be given is an error.
-    pub(crate) fn finish(&mut self, lost: u64, kin: &dyn Lineage) -> Result<(), Error> {
+    /// The end of a run by this source. What standard output could not be given is
+    /// an error.
+    pub(crate) fn finish(&mut self, source: &Source) -> Result<(), Error> {
+        let kin = source.processes();
         self.settle(u64::MAX);
         let moment = Moment {
             kin,
@@ -459,7 +461,11 @@ impl View {
         };
         self.connections.review_owners(time::monotonic(), &moment);
         self.review(kin, true);
-        self.summary.lost = lost;
+        self.summary.lost = source.lost();
+        self.summary.filter.kept_away = source.kept_away();
+        if self.expr != Expr::All {
+            self.summary.filter.text = self.expr.text();
+        }
         self.summary.connections = self.connections.seen();
         self.summary.refused_connections = self.connections.refused_connections();
         self.summary.not_held = self.connections.not_held();
@@ -469,8 +475,11 @@ impl View {
         self.summary.untouched = self
             .connections
             .untouched(&|ends, owner| judging.admits(ends, owner, kin));
-        self.output
-            .finish(&self.connections, self.summary, time::realtime())
+        self.output.finish(
+            &self.connections,
+            std::mem::take(&mut self.summary),
+            time::realtime(),
+        )
     }
 }
 

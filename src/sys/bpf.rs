@@ -35,6 +35,8 @@ pub enum MapType {
     Hash = 1,
     /// BPF_MAP_TYPE_ARRAY
     Array = 2,
+    /// BPF_MAP_TYPE_PROG_ARRAY: programs to go on to.
+    ProgArray = 3,
     /// BPF_MAP_TYPE_PERF_EVENT_ARRAY: one perf event a CPU, the output rings.
     PerfEventArray = 4,
     /// BPF_MAP_TYPE_LPM_TRIE: the longest of the prefixes that a key begins with.

@@ -1,7 +1,7 @@
 //! The values of a BPF array, mapped: looked at without bpf(2).
 //!
 //! Contract: numbers of 64 bits, which the kernel's programs change at any
-//! time; each is read whole, and in the order of the calls. Nothing is written.
+//! time; each is read and written whole, and in the order of the calls.
 #![allow(unsafe_code, reason = "owns a mapping")]
 
 use super::mapping::Mapping;
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(crate) struct Table {
     memory: Mapping,
+    writable: bool,
 }
 
 impl Table {
@@ -23,17 +24,41 @@ impl Table {
     pub(crate) fn new(map: BorrowedFd<'_>, words: usize) -> Result<Table> {
         let len = words.checked_mul(8).ok_or(Errno::EINVAL)?;
         let memory = Mapping::new(map, len, false)?;
-        Ok(Table { memory })
+        Ok(Table {
+            memory,
+            writable: false,
+        })
+    }
+
+    /// The same, to be written to.
+    pub(crate) fn writable(map: BorrowedFd<'_>, words: usize) -> Result<Table> {
+        let len = words.checked_mul(8).ok_or(Errno::EINVAL)?;
+        let memory = Mapping::new(map, len, true)?;
+        Ok(Table {
+            memory,
+            writable: true,
+        })
+    }
+
+    fn word(&self, word: usize) -> Option<&AtomicU64> {
+        if word >= self.memory.len() / 8 {
+            return None;
+        }
+        // SAFETY: within the mapping and aligned; programs change it by atomic
+        // adds, and it is written to here by `set` alone, atomically.
+        Some(unsafe { AtomicU64::from_ptr(self.memory.base().cast::<u64>().add(word)) })
     }
 
     /// A number; 0 behind the last one.
     pub(crate) fn get(&self, word: usize) -> u64 {
-        if word >= self.memory.len() / 8 {
-            return 0;
+        self.word(word)
+            .map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Sets a number of a table that is [writable](Table::writable).
+    pub(crate) fn set(&self, word: usize, number: u64) {
+        if let Some(word) = self.word(word).filter(|_| self.writable) {
+            word.store(number, Ordering::Release);
         }
-        // SAFETY: within the mapping and aligned; programs change it by atomic
-        // adds, and nobody writes through this reference.
-        let number = unsafe { AtomicU64::from_ptr(self.memory.base().cast::<u64>().add(word)) };
-        number.load(Ordering::Acquire)
     }
 }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, socket};
 use nix::unistd::Pid;
-use socket_snoop::bpf::maps::with_memlock;
+use socket_snoop::bpf::made::with_memlock;
 use socket_snoop::sys::bpf::{Map, MapType};
 
 use super::life::lose;

@@ -24,6 +24,7 @@ mod clock;
 mod counters;
 mod cpus;
 mod diag;
+mod filters;
 mod link;
 mod listing;
 mod lives;

@@ -15,8 +15,8 @@ use nix::mount::{MsFlags, mount};
 
 use crate::common::{busy, kernel, net};
 use crate::{
-    accept, clock, counters, cpus, listing, lives, loss, owners, preflight, report, retransmit,
-    shut, transport,
+    accept, clock, counters, cpus, filters, listing, lives, loss, owners, preflight, report,
+    retransmit, shut, transport,
 };
 
 /// What the kernel's command line asks for.
@@ -73,7 +73,7 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 31] = [
+const QUIET: [Check; 33] = [
     ("listing", listing::held, false),
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
@@ -88,6 +88,8 @@ const QUIET: [Check; 31] = [
     ("listeners", lives::listeners, false),
     ("two_hundred", lives::two_hundred, true),
     ("accept", accept::who_and_when, true),
+    ("filter", filters::shown_and_refused, true),
+    ("filter_large_sets", filters::large_sets, false),
     ("clock_set", clock::set, true),
     ("report_sigint", report::sigint, true),
     ("report_sigterm", report::sigterm, false),

@@ -2,38 +2,36 @@
 //!
 //! Contract: with a filter it is no longer than every kernel takes.
 
-use super::Onto;
-use crate::bpf::guard;
-use crate::bpf_link::{Linked, Template};
+use crate::bpf::guard::{self, Guard};
+use crate::bpf_link::{Host, LinkError, Linked, Template};
 use crate::error::{Error, Kind};
 
-impl Onto<'_> {
-    /// Completes a template, with the filter in its places.
-    pub(crate) fn link(&self, template: &mut Template) -> Result<Linked, Error> {
-        if let Some(guard) = self.guard.filter(|_| template.wants_filter()) {
-            let whole = template.with(guard.parts());
-            *template = whole.ok_or_else(|| {
-                Error::new(
-                    Kind::Runtime,
-                    "the filter has a part missing: please report this",
-                )
-            })?;
-        }
-        let linked = template.linked(self).map_err(|why| {
-            let on = format!("{}:{}", template.group, template.event);
-            let what = format!("cannot use tracepoint {on} of this kernel: {why}");
-            Error::new(Kind::Unsupported, what)
+/// Completes a template, with the filter in its places.
+pub(super) fn link(
+    host: &dyn Host,
+    filter: Option<&Guard>,
+    template: &mut Template,
+) -> Result<Linked, Error> {
+    if let Some(guard) = filter.filter(|_| template.wants_filter()) {
+        let whole = template.with(guard.parts());
+        *template = whole.ok_or_else(|| {
+            Error::new(
+                Kind::Runtime,
+                "the filter has a part missing: please report this",
+            )
         })?;
-        let len = linked.insns.len();
-        if self.guard.is_some() && len > guard::MOST {
-            let what = format!(
-                "the filter is too long: the program {} has {len} instructions with it, and may have {}",
-                template.name,
-                guard::MOST
-            );
-            let advice = "put ports and networks into braces: however many, they take no more room";
-            return Err(Error::new(Kind::Usage, what).advise(advice));
-        }
-        Ok(linked)
     }
+    let linked = template.linked(host).map_err(|why| {
+        if let (LinkError::JumpRange { .. }, Some(_)) = (&why, filter) {
+            return guard::too_long(&template.name, template.items.len());
+        }
+        let on = format!("{}:{}", template.group, template.event);
+        let what = format!("cannot use tracepoint {on} of this kernel: {why}");
+        Error::new(Kind::Unsupported, what)
+    })?;
+    let len = linked.insns.len();
+    if filter.is_some() && len > guard::MOST {
+        return Err(guard::too_long(&template.name, len));
+    }
+    Ok(linked)
 }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use socket_snoop::bpf::maps::lift_memlock;
+use socket_snoop::bpf::made::lift_memlock;
 use socket_snoop::bpf_insn::{Alu, Cmp, Insn, Operand, Size};
 
 const MAP_CREATE: i32 = 0;

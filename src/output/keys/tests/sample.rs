@@ -9,7 +9,7 @@ use crate::model::ability::Abilities;
 use crate::model::event::{COMM_LEN, Counters, Event, Owner, OwnerSource, Sent, Task, What};
 use crate::model::loss::{Lost, Reason};
 use crate::model::tcp::{Endpoint, State, Wire};
-use crate::output::format::{Format, Record, Retransmits, Shape, Shown, Summary};
+use crate::output::format::{Filtered, Format, Record, Retransmits, Shape, Shown, Summary};
 use crate::output::json::Json;
 use State::{Close, Established, FinWait1, FinWait2, Listen, SynRecv, SynSent};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -314,8 +314,17 @@ fn summary(out: &mut Vec<u8>, at: u64, of: &Connections, segments: Option<u32>) 
     let mut retransmits = Retransmits::default();
     retransmits.add(Some(1));
     retransmits.add(segments);
+    let filter = match segments {
+        Some(_) => Filtered {
+            text: "comm \"a \\\"b\\\"\" and port { 80, 443 }".into(),
+            changes: 1,
+            kept_away: Some(4321),
+        },
+        None => Filtered::default(),
+    };
     let summary = Summary {
         transport: "tracepoint",
+        filter,
         received: 1234,
         shown: 1200,
         records: 3,

@@ -11,7 +11,7 @@ use socket_snoop::bpf::layout::{
 };
 use socket_snoop::bpf_asm::{Program, Variant, assemble_for};
 use socket_snoop::bpf_insn::Insn;
-use socket_snoop::bpf_link::{Host, HostField};
+use socket_snoop::bpf_link::{Cast, Host, HostField};
 use socket_snoop::model::ability::Abilities;
 use socket_snoop::model::event::{Event, OwnerSource, What};
 use socket_snoop::model::tcp::State;
@@ -27,6 +27,9 @@ impl Host for Ordered<'_> {
     }
     fn map_fd(&self, name: &str) -> Option<i32> {
         self.0.map_fd(name)
+    }
+    fn cast(&self, structure: &str) -> Option<Cast> {
+        self.0.cast(structure)
     }
     fn hidden(&self) -> u16 {
         self.0.hidden()
@@ -73,6 +76,7 @@ const LISTENER: u64 = 0xffff_8880_0001_0000;
 const CHILD: u64 = 0xffff_8880_0002_0000;
 const CLIENT: u64 = 0xffff_8880_0003_0000;
 const NET: u64 = 0xffff_8882_0000_0000;
+const CRED: u64 = 0xffff_8883_0000_0000;
 
 /// The addresses of a socket's ends: the listener has any.
 fn addresses(socket: u64) -> [[u8; 4]; 2] {
@@ -107,7 +111,7 @@ impl Scene {
         let host = Ordered(fields, order);
         let insns = program.link(&host).unwrap_or_else(|e| panic!("{e}"));
         let mut machine = Machine::new(order, SERVER);
-        for at in [LISTENER, CHILD, CLIENT, TASK, NET] {
+        for at in [LISTENER, CHILD, CLIENT, TASK, NET, CRED] {
             machine.map(at, vec![0; 4096]);
         }
         let mut scene = Scene {
@@ -201,6 +205,8 @@ impl Scene {
         self.bytes(comm, &on_cpu.comm);
         let kernels = u64::from(on_cpu.pid == WORKER.pid) << 21;
         self.set(TASK, "task_struct.flags", kernels);
+        self.set(TASK, "task_struct.cred", CRED);
+        self.set(CRED, "cred.uid.val", on_cpu.uid.into());
         const CONTEXT: u64 = 0x7000_0000;
         let mut context = vec![0; 96];
         self.machine.map(CONTEXT, context);
@@ -284,8 +290,10 @@ fn the_same_events_in_either_order() {
         .filter(|m| !m.0.starts_with("tcp_sock.ts"))
         .copied()
         .collect();
+    let by_helper: Vec<_> = MEMBERS.iter().filter(|m| m.0 != LOADS).copied().collect();
     for (by_btf, members) in [
         (false, MEMBERS),
+        (false, &by_helper[..]),
         (false, none),
         (true, &loaded[..]),
         (true, &by_address[..]),

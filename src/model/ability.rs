@@ -75,6 +75,9 @@ bitflags! {
         /// The name of the task on the CPU, at each event: then nothing is told
         /// once.
         const ON_CPU = 1 << 27;
+        /// Members are read by plain loads, not by the kernel's helper, which costs
+        /// several times as much.
+        const LOADS = 1 << 28;
     }
 }
 

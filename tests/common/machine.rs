@@ -278,6 +278,11 @@ impl Machine {
                     };
                 }
                 _ if insn == Insn::exit() => return r[0],
+                // bpf_rdonly_cast(): the kernel puts a move in its place.
+                _ if insn == Insn::kernel_call(insn.imm) => {
+                    r[0] = r[1];
+                    r[1..6].fill(0xdead_beef);
+                }
                 _ if insn == Insn::call(insn.imm) => {
                     let arguments = [r[0], r[1], r[2], r[3], r[4], r[5]];
                     r[0] = self.call(insn.imm, arguments);

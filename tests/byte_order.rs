@@ -4,10 +4,10 @@
 mod common;
 
 use common::layouts::*;
-use common::machine::{Machine, OnCpu, TASK};
+use common::machine::{Machine, NOW, OnCpu, TASK};
 use socket_snoop::bpf::cards::Cards;
 use socket_snoop::bpf::layout::{
-    EV_BRIEF_SIZE, EV_CLOSE_SIZE, EV_COMM_SIZE, EV_HEAD, EV_SIZE, OW_KEPT, OW_TOLD,
+    EV_BRIEF_SIZE, EV_CLOSE_SIZE, EV_COMM_SIZE, EV_HEAD, EV_SIZE, EV_TIME, OW_KEPT, OW_TOLD,
 };
 use socket_snoop::bpf_asm::{Program, Variant, assemble_for};
 use socket_snoop::bpf_insn::Insn;
@@ -15,7 +15,7 @@ use socket_snoop::bpf_link::{Cast, Host, HostField};
 use socket_snoop::model::ability::Abilities;
 use socket_snoop::model::event::{Event, OwnerSource, What};
 use socket_snoop::model::tcp::State;
-use socket_snoop::order::Order;
+use socket_snoop::order::{Order, Value};
 use std::fs;
 
 /// A host of that order.
@@ -240,9 +240,11 @@ impl Scene {
         assert_eq!(self.machine.run(&insns, context), 1);
         self.insns = insns;
         let sent = self.machine.sent.pop()?;
-        self.lengths.push(sent.len());
         let order = self.machine.order;
-        let event = Event::decode_from(order, (1, 0), &sent, self.tells, &mut self.cards);
+        let (time, sent) = sent.split_at(EV_TIME.into());
+        assert_eq!(u64::read(time, order), NOW);
+        self.lengths.push(sent.len());
+        let event = Event::decode_from(order, (1, 0), sent, self.tells, &mut self.cards);
         Some(event.unwrap_or_else(|e| panic!("{e}")))
     }
 

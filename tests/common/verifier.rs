@@ -187,7 +187,7 @@ pub fn check(insns: &[Insn]) -> Vec<usize> {
         written: [false; STACK],
     };
     start.registers[FP as usize] = Value::Stack(0);
-    // By what r5 holds, so that an event of one size isn't taken for one of the other.
+    // By what r5 and r8 hold, so that an event of one size isn't taken for one of the other.
     let mut states: Vec<BTreeMap<String, State>> = vec![BTreeMap::new(); insns.len()];
     states[0].insert(String::new(), start);
     let mut sent = Vec::new();
@@ -213,7 +213,7 @@ pub fn check(insns: &[Insn]) -> Vec<usize> {
         for mut state in before.into_values() {
             state.step(insn, insns.get(at + 1), at, &mut sent);
             let mut go = |to: usize| {
-                let key = format!("{:?}", state.registers[5]);
+                let key = format!("{:?} {:?}", state.registers[5], state.registers[8]);
                 states[to]
                     .entry(key)
                     .and_modify(|there| there.meet(&state))

@@ -1,5 +1,5 @@
 # Build, run and test socket-snoop. The work is done by the short scripts in scripts/.
-.PHONY: help run test test-kernels test-service test-ingest bench soak fuzz release install uninstall keys check setup clean
+.PHONY: help run test test-kernels test-service test-ingest test-package bench soak fuzz release deb install uninstall keys man check setup clean
 
 # Where things go: see scripts/install.
 DESTDIR =
@@ -11,13 +11,16 @@ help:
 	@echo 'make test     build the release binaries and run all tests (live ones need root)'
 	@echo 'make test-kernels  run the suite on stock kernels in QEMU (ARGS=--ci for a few of them)'
 	@echo 'make test-service  run the service under systemd in QEMU'
-	@echo 'make test-ingest  read the JSON lines with DuckDB and ClickHouse, by their schema (from PyPI)'
+	@echo 'make test-ingest  read the JSON lines by their schema, and run the recipes of contrib/'
+	@echo 'make test-package  look at the Debian packages with lintian; install, run and purge them'
 	@echo 'make fuzz     feed what is read from outside with any input (ARGS="--seconds 60")'
 	@echo 'make bench    what watching costs, beside other tools and the least possible (as root)'
 	@echo 'make soak     watch memory, descriptors and losses under load for ten minutes (as root)'
 	@echo 'make release  build dist/socket-snoop-x86_64 and dist/socket-snoop-aarch64'
-	@echo 'make install  put the release binary and its service in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
+	@echo 'make deb      build dist/socket-snoop_VERSION_amd64.deb and _arm64.deb (MAINTAINER="NAME <ADDRESS>")'
+	@echo 'make install  put the release binary, its service, manual page and completions in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
 	@echo 'make keys     write the tables of JSON keys in the README, and schema/, anew'
+	@echo 'make man      write the manual page and the completions anew, from --help'
 	@echo 'make check    formatting, lints, and whether THIRD-PARTY is current'
 	@echo 'make setup    install what the tests need from the packages of Debian'
 	@echo 'make clean    remove what was built'
@@ -37,6 +40,9 @@ test-service:
 test-ingest:
 	@scripts/ingest
 
+test-package:
+	@scripts/package
+
 fuzz:
 	@scripts/fuzz $(ARGS)
 
@@ -50,6 +56,9 @@ release:
 	@scripts/build x86_64
 	@scripts/build aarch64
 
+deb: release
+	@scripts/deb
+
 install:
 	@scripts/install "$(DESTDIR)" "$(PREFIX)" "$(UNITDIR)"
 
@@ -58,6 +67,9 @@ uninstall:
 
 keys:
 	@scripts/keys
+
+man:
+	@scripts/man
 
 check:
 	@scripts/check

@@ -4,6 +4,8 @@
 //!
 //! A mistake there fails the build with its file, line and column, as does a piece of which another program would be
 //! unpacked. What is made holds no path.
+//!
+//! `SOCKET_SNOOP_VERSION` becomes what `--version` says: the version, and in a release the commit.
 
 #![allow(
     clippy::print_stdout,
@@ -20,6 +22,8 @@ mod bpf_insn;
 #[allow(dead_code, reason = "shared with the library")]
 #[path = "src/bpf_link.rs"]
 mod bpf_link;
+#[path = "build/commit.rs"]
+mod commit;
 
 use bpf_asm::{Export, Exported, Type, Variant};
 use bpf_link::packed::Packed;
@@ -30,9 +34,25 @@ use std::{env, fs, process};
 
 const DIR: &str = "bpf-asm";
 
+/// What a binary is made of.
+const SOURCES: [&str; 11] = [
+    ".cargo",
+    "Cargo.lock",
+    "Cargo.toml",
+    "build",
+    "build.rs",
+    "bpf-asm",
+    "scripts/build",
+    "scripts/common.sh",
+    "scripts/ld-static-pie",
+    "scripts/no-unwind.ld",
+    "src",
+];
+
 fn main() {
     for path in [
         DIR,
+        "build",
         "build.rs",
         "src/bpf_asm",
         "src/bpf_insn.rs",
@@ -42,10 +62,33 @@ fn main() {
     ] {
         println!("cargo:rerun-if-changed={path}");
     }
+    version();
     if let Err(why) = run() {
         eprintln!("{why}");
         process::exit(1);
     }
+}
+
+/// Says the version. Only a release names its commit, or each commit would build all the tests anew.
+fn version() {
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let is = |name, value| env::var(name).as_deref() == Ok(value);
+    // Not the profiles that inherit from it for what measures.
+    let commit = match is("PROFILE", "release") && is("OPT_LEVEL", "z") {
+        false => None,
+        true => {
+            for path in commit::tells(Path::new(".")).iter().map(String::as_str) {
+                println!("cargo:rerun-if-changed={path}");
+            }
+            for path in SOURCES {
+                println!("cargo:rerun-if-changed={path}");
+            }
+            commit::commit(Path::new("."), &SOURCES)
+        }
+    };
+    let commit = commit.map(|commit| format!(" ({commit})"));
+    let commit = commit.unwrap_or_default();
+    println!("cargo:rustc-env=SOCKET_SNOOP_VERSION={version}{commit}");
 }
 
 fn run() -> Result<(), String> {

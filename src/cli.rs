@@ -32,6 +32,7 @@ const DEFAULT_CONNECTIONS: usize = 65536;
 
 /// Show every TCP connection of this host live; Ctrl-C ends with a report.
 #[derive(FromArgs, Debug)]
+#[cfg_attr(test, derive(argh::ArgsInfo))]
 #[argh(
     usage = "[OPTIONS] [FILTER] [-- COMMAND ARG...]",
     example = "Everything, on the console and in /var/log/socket_monitor.log:\n  {command_name}",
@@ -333,7 +334,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         }
     };
     if args.version {
-        let version = concat!("socket-snoop ", env!("CARGO_PKG_VERSION"), "\n");
+        let version = concat!("socket-snoop ", env!("SOCKET_SNOOP_VERSION"), "\n");
         return Ok(Command::Print(version.into()));
     }
     let log = match (args.no_log, args.log_file, env_log) {

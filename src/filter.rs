@@ -48,5 +48,23 @@ impl Filter {
     }
 }
 
+/// The words that begin a condition, those that join conditions among them, and the words that may
+/// follow each, for who completes them.
+#[cfg(test)]
+pub(crate) fn vocabulary() -> Vec<(&'static str, Vec<&'static str>)> {
+    use words::{Head, STARTS, Start};
+    let after = |start: &Start| match start {
+        Start::End(_) => vec!["host", "net", "port", "portrange"],
+        Start::Of(Head::State(_) | Head::From | Head::To) => words::states().collect(),
+        Start::Of(Head::Event) => words::kinds().collect(),
+        Start::Of(Head::Cause) => words::causes().collect(),
+        Start::Of(Head::Owner) => vec!["none"],
+        _ => Vec::new(),
+    };
+    let starts = STARTS.iter().map(|(name, start)| (*name, after(start)));
+    let joins = ["and", "or", "not"].map(|name| (name, Vec::new()));
+    starts.chain(joins).collect()
+}
+
 #[cfg(test)]
 mod tests;

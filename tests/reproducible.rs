@@ -12,12 +12,13 @@ use std::process::Command;
 use common::TempDir;
 
 /// What a build reads, and what cargo wants to be there.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     ".cargo",
     "Cargo.lock",
     "Cargo.toml",
     "benches",
     "bpf-asm",
+    "build",
     "build.rs",
     "scripts",
     "src",

@@ -94,6 +94,17 @@ fn install_puts_everything_in_place_and_takes_it_away() {
         assert_eq!(mode(root.join(&binary)), 0o755);
         assert_eq!(mode(root.join(unit)), 0o644);
         assert_eq!(mode(root.join("etc/logrotate.d/socket-snoop")), 0o644);
+        for name in [
+            "man/man8/socket-snoop.8",
+            "bash-completion/completions/socket-snoop",
+            "zsh/site-functions/_socket-snoop",
+            "fish/vendor_completions.d/socket-snoop.fish",
+            "doc/socket-snoop/README.md",
+            "doc/socket-snoop/docs/audit.md",
+        ] {
+            let path = root.join(format!("{}/share/{name}", &prefix[1..]));
+            assert_eq!(mode(path), 0o644, "{name}");
+        }
         let text = fs::read_to_string(root.join(unit)).expect("the unit");
         let start = format!("\nExecStart={prefix}/sbin/socket-snoop ");
         assert!(text.contains(&start), "{text}");

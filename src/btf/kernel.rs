@@ -27,8 +27,9 @@ impl Btf {
     pub fn of_kernel(programs: &Assembled) -> Result<Btf, Error> {
         let wanted = wanted(programs);
         let mut names = wanted.iter().map(String::as_str);
-        let file = open()?;
-        Btf::read_file(file, &mut names).map_err(|why| match why {
+        let read = Reader::of_kernel(open()?).map_err(BtfError::Read);
+        let read = read.and_then(|reader| Btf::read(reader, &mut names));
+        read.map_err(|why| match why {
             BtfError::Read(errno) => cannot_read(errno),
             _ => Error::new(Kind::Unsupported, format!("cannot use {PATH}: {why}"))
                 .advise("please report this kernel"),

@@ -7,6 +7,7 @@
 
 use super::file::{Reader, WINDOW, Window};
 use super::types::{Kind, Type, Types};
+use std::ffi::CStr;
 
 /// Places of the same string that are remembered. Who makes BTF takes care that
 /// there is but one (tools/lib/bpf/strset.c).
@@ -193,10 +194,12 @@ fn each_string(reader: &Reader, (from, to): (usize, usize), each: &mut dyn FnMut
         };
         let bytes = &bytes[..bytes.len().min(to - at)];
         let (mut rest, mut offset) = (bytes, (at - from) as u32);
-        while let Some(len) = rest.iter().position(|byte| *byte == 0) {
-            each(offset, &rest[..len]);
-            rest = &rest[len + 1..];
-            offset += len as u32 + 1;
+        // Which looks at a word at a time.
+        while let Ok(text) = CStr::from_bytes_until_nul(rest) {
+            let text = text.to_bytes();
+            each(offset, text);
+            rest = &rest[text.len() + 1..];
+            offset += text.len() as u32 + 1;
         }
         let all = WINDOW.min(to - at);
         if rest.len() < bytes.len() {

@@ -1,3 +1,5 @@
+mod pages;
+
 use super::*;
 
 fn run(args: &[&str], env: Option<&str>) -> Result<Config, String> {
@@ -105,7 +107,7 @@ fn help_and_version_are_printed() {
     let version = run(&["--version"], None).expect_err("text");
     assert_eq!(
         version,
-        concat!("socket-snoop ", env!("CARGO_PKG_VERSION"), "\n")
+        concat!("socket-snoop ", env!("SOCKET_SNOOP_VERSION"), "\n")
     );
 }
 

@@ -23,17 +23,18 @@ impl Mapping {
             true => libc::PROT_READ | libc::PROT_WRITE,
             false => libc::PROT_READ,
         };
-        // SAFETY: a new shared mapping of a descriptor, placed by the kernel.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                prot,
-                libc::MAP_SHARED,
-                fd.as_raw_fd(),
-                0,
-            )
-        };
+        Mapping::of(fd, len, prot, libc::MAP_SHARED)
+    }
+
+    /// Maps the first `len` bytes for nobody else, to be read.
+    pub(super) fn of_private(fd: BorrowedFd<'_>, len: usize) -> Result<Mapping> {
+        Mapping::of(fd, len, libc::PROT_READ, libc::MAP_PRIVATE)
+    }
+
+    fn of(fd: BorrowedFd<'_>, len: usize, prot: i32, flags: i32) -> Result<Mapping> {
+        let fd = fd.as_raw_fd();
+        // SAFETY: a new mapping of a descriptor, placed by the kernel.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0) };
         if base == libc::MAP_FAILED {
             return Err(Errno::last());
         }

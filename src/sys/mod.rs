@@ -8,6 +8,7 @@
 
 pub(crate) mod append;
 pub mod bpf;
+pub(crate) mod btf;
 pub mod caps;
 pub(crate) mod child;
 pub(crate) mod command;

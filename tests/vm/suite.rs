@@ -245,6 +245,9 @@ pub fn main() -> ExitCode {
     }
     let mut tally = Tally::default();
     let owners = variant.has("owners");
+    let times = variant
+        .value("times")
+        .map_or(1, |times| times.parse().unwrap_or(1));
     let sets: [(&[Check], bool); 5] = [
         (&ACCEPTS, owners),
         (&QUIET, !owners),
@@ -256,7 +259,7 @@ pub fn main() -> ExitCode {
         for (name, check, short) in *checks {
             let wanted = variant.value("only").is_none_or(|only| only == *name);
             if wanted && (*short || !variant.has("core")) {
-                tally.run(name, *check);
+                (0..times).for_each(|_| tally.run(name, *check));
             }
         }
     }

@@ -41,7 +41,7 @@ const ROUNDS: usize = 9;
 const EVERY: u64 = 20_000;
 const STEP: u64 = 7_000;
 
-const LAYOUT: SampleType = SampleType::TIME.union(SampleType::RAW);
+const LAYOUT: SampleType = SampleType::RAW;
 
 /// What a connection over loopback goes through: whether it is the client's
 /// socket, and the states; the accept is a change to nothing.
@@ -123,14 +123,14 @@ fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
         put(out, &EV_ACKED, 1);
         put(out, &EV_TW_LIMIT, 65536);
     }
-    let len = 8 + 8 + 4 + event.len();
+    let len = 8 + 4 + 8 + event.len();
     assert!(len % 8 == 0);
     let mut record = Vec::with_capacity(len);
     record.extend(9u32.to_ne_bytes());
     record.extend(1u16.to_ne_bytes());
     record.extend((len as u16).to_ne_bytes());
+    record.extend((8 + event.len() as u32).to_ne_bytes());
     record.extend(time.to_ne_bytes());
-    record.extend((event.len() as u32).to_ne_bytes());
     record.extend(event);
     record
 }

@@ -9,7 +9,7 @@
 ;   r6  the context                      r10-232 … r10-5    the event, see event.inc
 ;   r7  the socket; then in output       r10-4   … r10-1    count_here: the key of the map lost
 ;       the output's error               r10-240 … r10-233  a value in between
-;   r8  the socket, as a tcp_sock        r10-272 … r10-241  the key of the map listeners; at a change to CLOSE, the
+;   r8  the same, as a tcp_sock          r10-272 … r10-241  the key of the map listeners; at a change to CLOSE, the
 ;   r9  what is remembered of it                            network namespace
 ;   r0 to r5  scratch
 

@@ -4,7 +4,7 @@
 //! [`crate::bpf_asm`] reads back: for every instruction that [`Insn::check`] takes, assembling its text gives the
 //! same instruction again. The set is the one every kernel since 4.16 knows, plus the 32-bit compares of 5.1:
 //! no sign-extending moves or loads, no `bswap`, no atomics but add (kernel source: v6.12,
-//! Documentation/bpf/standardization/instruction-set.rst). Nothing here allocates. Shared with build.rs.
+//! Documentation/bpf/standardization/instruction-set.rst), and the call of a function by its number in BTF (5.13). Nothing here allocates. Shared with build.rs.
 
 use core::fmt;
 
@@ -36,6 +36,8 @@ pub const CLASS: u8 = 0x07;
 pub const LD_IMM64: u8 = 0x18;
 /// `src` of a 64-bit immediate that is a map's file descriptor: `BPF_PSEUDO_MAP_FD` (include/uapi/linux/bpf.h).
 pub const PSEUDO_MAP_FD: u8 = 1;
+/// `src` of a call of a function of the kernel that is no helper: `BPF_PSEUDO_KFUNC_CALL`.
+pub const PSEUDO_KFUNC_CALL: u8 = 2;
 /// The frame pointer: readable only.
 pub const FP: u8 = 10;
 
@@ -321,6 +323,11 @@ impl Insn {
         Insn::new(CALL, 0, 0, 0, helper)
     }
 
+    /// `call kernel function`: by its number in the kernel's BTF.
+    pub const fn kernel_call(function: i32) -> Insn {
+        Insn::new(CALL, 0, PSEUDO_KFUNC_CALL, 0, function)
+    }
+
     /// `exit`.
     pub const fn exit() -> Insn {
         Insn::new(EXIT, 0, 0, 0, 0)
@@ -445,7 +452,10 @@ impl Insn {
                 zero(register, false, !register)
             }
             JMP if self.code == GOTO => self.dst == 0 && zero(false, true, false),
-            JMP if self.code == CALL => self.dst == 0 && zero(false, false, true),
+            JMP if self.code == CALL => {
+                let of_kernel = self.src == PSEUDO_KFUNC_CALL;
+                self.dst == 0 && zero(of_kernel, false, true)
+            }
             JMP if self.code == EXIT => self.dst == 0 && zero(false, false, false),
             JMP | JMP32 if self.cmp_op().is_some() => zero(register, true, !register),
             _ => return unknown,

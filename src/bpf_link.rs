@@ -24,8 +24,9 @@ mod peek;
 
 pub use error::LinkError;
 pub use lines::{Lines, Place};
+pub use peek::Cast;
 
-use peek::{Peeked, copy, peek};
+use peek::{Peeked, copy, load, peek};
 
 /// Bytes at the start of a record that no program may read (v6.12 kernel/trace/bpf_trace.c, `tp_prog_is_valid_access`).
 pub const HIDDEN: u16 = 8;
@@ -90,8 +91,8 @@ pub enum Item {
         via: u8,
     },
     /// The first `len` bytes of a kernel structure's member, of a number the lowest, copied to the stack at `r10 + to`;
-    /// nothing if the host does not tell where the member is. Where loads may not reach it, the kernel's helper reads it; r0 to r5 are
-    /// lost in any case.
+    /// nothing if the host does not tell where the member is. Where loads may not reach it, they go through a pointer that
+    /// the kernel makes of the structure's address, or else its helper reads it; r0 to r5 are lost in any case.
     Peek {
         /// Where to, from r10.
         to: i16,
@@ -166,6 +167,12 @@ pub trait Host {
     /// Whether members of kernel structures are read by plain loads, not by bpf_probe_read_kernel.
     fn loads_members(&self) -> bool {
         false
+    }
+    /// What makes a pointer of the address of a kernel structure of that name, through which its members are loaded;
+    /// `None` where only the helper reads them.
+    fn cast(&self, structure: &str) -> Option<Cast> {
+        let _ = structure;
+        None
     }
     /// Whether its numbers begin with the highest byte.
     fn big_endian(&self) -> bool {
@@ -283,6 +290,19 @@ impl Template {
         }))
     }
 
+    /// How the structure that the peek at this item reads is loaded from: through its register, or the pointer that is
+    /// made of it; `None` for neither.
+    fn pointer(&self, at: usize, host: &dyn Host) -> Option<Option<Cast>> {
+        if host.loads_members() {
+            return Some(None);
+        }
+        let Some(Item::Peek { field, .. }) = self.items.get(at) else {
+            return None;
+        };
+        let (structure, _) = self.field_name(*field).split_once('.')?;
+        host.cast(structure).map(Some)
+    }
+
     /// The same, with what each instruction comes from.
     ///
     /// # Errors
@@ -349,12 +369,10 @@ impl Template {
                     for item in next..next + run {
                         wanted.extend(self.peeked(item, &fields, host)?);
                     }
-                    match host.loads_members() {
-                        true => {
-                            let via = if src == 1 { 2 } else { 1 };
-                            wanted.iter().for_each(|p| p.load(&mut insns, src, via));
-                        }
-                        false => peek(&mut insns, src, &mut wanted),
+                    match self.pointer(next, host) {
+                        _ if wanted.is_empty() => {}
+                        Some(cast) => load(&mut insns, src, cast, &wanted),
+                        None => peek(&mut insns, src, &mut wanted),
                     }
                     places[next..next + run].fill(at as u32);
                     items.resize(insns.len(), next as u32);

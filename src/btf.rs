@@ -17,7 +17,7 @@ pub use file::BtfError;
 pub use kernel::PATH;
 pub use types::Kind;
 
-use crate::bpf_link::HostField;
+use crate::bpf_link::{Cast, HostField};
 use crate::host::symbols;
 use crate::order::{Order, Value};
 use file::{Reader, Window};
@@ -31,6 +31,8 @@ const MAGIC: u16 = 0xeb9f;
 const VERSION: u8 = 1;
 /// struct btf_header as the first version has it, in bytes.
 const HEADER: u32 = 24;
+/// See [`Btf::cast`].
+const CAST: &str = "bpf_rdonly_cast";
 /// The most arguments a function can have that programs are attached to
 /// (v6.12 include/linux/bpf.h, MAX_BPF_FUNC_ARGS).
 const ARGUMENTS: usize = 12;
@@ -169,6 +171,16 @@ impl Btf {
         Some(HostField {
             offset: u16::try_from(bit / 8).ok()?,
             size: u16::try_from(size).ok()?,
+        })
+    }
+
+    /// What makes a pointer of the address of a structure of that name, where the
+    /// kernel has that (bpf_rdonly_cast(), Linux 6.2 and later).
+    pub fn cast(&self, structure: &str) -> Option<Cast> {
+        let number = |kind, name| i32::try_from(self.find(kind, name)?).ok();
+        Some(Cast {
+            function: number(Kind::Func, CAST)?,
+            structure: number(Kind::Struct, structure)?,
         })
     }
 

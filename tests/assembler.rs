@@ -34,6 +34,7 @@ const OFFSETS: [i16; 5] = [0, 24, -8, i16::MIN, i16::MAX];
 /// Every kind of instruction with its edge values; those that LLVM 14 can't read only if `new`.
 fn every_kind(new: bool) -> Vec<Insn> {
     let mut all = vec![Insn::exit(), Insn::call(14), Insn::call(113)];
+    all.extend(new.then_some(Insn::kernel_call(65486)));
     for wide in [true, false] {
         for (op, _) in Alu::ALL
             .into_iter()
@@ -402,6 +403,7 @@ fn instruction() -> impl Strategy<Value = Vec<Insn>> {
         (any::<bool>(), 0..=9u8, 1..=3u8).prop_map(|(big, dst, n)| Insn::swap(big, 8 << n, dst)),
         any::<i16>().prop_map(Insn::goto),
         (1..=i32::MAX).prop_map(Insn::call),
+        (1..=i32::MAX).prop_map(Insn::kernel_call),
         Just(Insn::exit()),
     ];
     let one = one

@@ -5,7 +5,7 @@ mod common;
 
 use common::layouts::*;
 use common::programs::program;
-use socket_snoop::bpf_link::{Host, HostField, Template};
+use socket_snoop::bpf_link::{Cast, Host, HostField, Template};
 use socket_snoop::programs::{self, Name};
 use socket_snoop::tracepoint::Format;
 use std::fs;
@@ -34,6 +34,9 @@ impl Host for Stock<'_> {
     }
     fn map_fd(&self, name: &str) -> Option<i32> {
         Fields::new(&[]).map_fd(name)
+    }
+    fn cast(&self, structure: &str) -> Option<Cast> {
+        self.field(LOADS).and_then(|_| cast(structure))
     }
     fn hidden(&self) -> u16 {
         if self.by_btf { 0 } else { 8 }

@@ -4,18 +4,18 @@
 mod common;
 
 use common::layouts::*;
-use common::machine::{Machine, OnCpu, TASK};
+use common::machine::{Machine, NOW, OnCpu, TASK};
 use socket_snoop::bpf::cards::Cards;
 use socket_snoop::bpf::layout::{
-    EV_BRIEF_SIZE, EV_CLOSE_SIZE, EV_COMM_SIZE, EV_HEAD, EV_SIZE, OW_KEPT, OW_TOLD,
+    EV_BRIEF_SIZE, EV_CLOSE_SIZE, EV_COMM_SIZE, EV_HEAD, EV_SIZE, EV_TIME, OW_KEPT, OW_TOLD,
 };
 use socket_snoop::bpf_asm::{Program, Variant, assemble_for};
 use socket_snoop::bpf_insn::Insn;
-use socket_snoop::bpf_link::{Host, HostField};
+use socket_snoop::bpf_link::{Cast, Host, HostField};
 use socket_snoop::model::ability::Abilities;
 use socket_snoop::model::event::{Event, OwnerSource, What};
 use socket_snoop::model::tcp::State;
-use socket_snoop::order::Order;
+use socket_snoop::order::{Order, Value};
 use std::fs;
 
 /// A host of that order.
@@ -27,6 +27,9 @@ impl Host for Ordered<'_> {
     }
     fn map_fd(&self, name: &str) -> Option<i32> {
         self.0.map_fd(name)
+    }
+    fn cast(&self, structure: &str) -> Option<Cast> {
+        self.0.cast(structure)
     }
     fn hidden(&self) -> u16 {
         self.0.hidden()
@@ -73,6 +76,7 @@ const LISTENER: u64 = 0xffff_8880_0001_0000;
 const CHILD: u64 = 0xffff_8880_0002_0000;
 const CLIENT: u64 = 0xffff_8880_0003_0000;
 const NET: u64 = 0xffff_8882_0000_0000;
+const CRED: u64 = 0xffff_8883_0000_0000;
 
 /// The addresses of a socket's ends: the listener has any.
 fn addresses(socket: u64) -> [[u8; 4]; 2] {
@@ -107,7 +111,7 @@ impl Scene {
         let host = Ordered(fields, order);
         let insns = program.link(&host).unwrap_or_else(|e| panic!("{e}"));
         let mut machine = Machine::new(order, SERVER);
-        for at in [LISTENER, CHILD, CLIENT, TASK, NET] {
+        for at in [LISTENER, CHILD, CLIENT, TASK, NET, CRED] {
             machine.map(at, vec![0; 4096]);
         }
         let mut scene = Scene {
@@ -201,6 +205,8 @@ impl Scene {
         self.bytes(comm, &on_cpu.comm);
         let kernels = u64::from(on_cpu.pid == WORKER.pid) << 21;
         self.set(TASK, "task_struct.flags", kernels);
+        self.set(TASK, "task_struct.cred", CRED);
+        self.set(CRED, "cred.uid.val", on_cpu.uid.into());
         const CONTEXT: u64 = 0x7000_0000;
         let mut context = vec![0; 96];
         self.machine.map(CONTEXT, context);
@@ -234,9 +240,11 @@ impl Scene {
         assert_eq!(self.machine.run(&insns, context), 1);
         self.insns = insns;
         let sent = self.machine.sent.pop()?;
-        self.lengths.push(sent.len());
         let order = self.machine.order;
-        let event = Event::decode_from(order, (1, 0), &sent, self.tells, &mut self.cards);
+        let (time, sent) = sent.split_at(EV_TIME.into());
+        assert_eq!(u64::read(time, order), NOW);
+        self.lengths.push(sent.len());
+        let event = Event::decode_from(order, (1, 0), sent, self.tells, &mut self.cards);
         Some(event.unwrap_or_else(|e| panic!("{e}")))
     }
 
@@ -284,8 +292,10 @@ fn the_same_events_in_either_order() {
         .filter(|m| !m.0.starts_with("tcp_sock.ts"))
         .copied()
         .collect();
+    let by_helper: Vec<_> = MEMBERS.iter().filter(|m| m.0 != LOADS).copied().collect();
     for (by_btf, members) in [
         (false, MEMBERS),
+        (false, &by_helper[..]),
         (false, none),
         (true, &loaded[..]),
         (true, &by_address[..]),

@@ -12,7 +12,7 @@ use crate::bpf::guard::Guard;
 use crate::bpf::made::{bpf_error, with_memlock};
 use crate::bpf::maps::Maps;
 use crate::bpf_insn::{Alu, Insn, Operand};
-use crate::bpf_link::{HIDDEN, Host, HostField, Linked, Template, is_member};
+use crate::bpf_link::{Cast, HIDDEN, Host, HostField, Linked, Template, is_member};
 use crate::btf::{Btf, BtfFunction, BtfTracepoint};
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
@@ -151,7 +151,7 @@ pub struct Extras<'a> {
     /// The members of kernel structures, where BTF tells their places.
     pub members: Option<&'a Btf>,
     /// Of [`Abilities::CGROUP`], [`Abilities::LOCK`], [`Abilities::USERS`],
-    /// [`Abilities::MISSES`] and [`Abilities::ON_CPU`], what may be used.
+    /// [`Abilities::MISSES`], [`Abilities::ON_CPU`] and [`Abilities::LOADS`], what may be used.
     pub may: Abilities,
 }
 
@@ -198,6 +198,11 @@ impl Target<'_> {
         if let Some(helper) = name.strip_prefix("helper.") {
             let has = match helper {
                 "cgroup_id" => extras.may.contains(Abilities::CGROUP),
+                "loads" => {
+                    extras.members.is_some()
+                        && (extras.may.contains(Abilities::LOADS)
+                            || !matches!(self, Target::Record(_)))
+                }
                 "leaders" => extras.may.contains(Abilities::USERS) && extras.members.is_some(),
                 "cards" => extras.members.is_some() && !extras.may.contains(Abilities::ON_CPU),
                 "count_runs" => {
@@ -237,6 +242,11 @@ impl Host for Onto<'_> {
 
     fn loads_members(&self) -> bool {
         !matches!(self.target, Target::Record(_))
+    }
+
+    fn cast(&self, structure: &str) -> Option<Cast> {
+        let may = self.extras.may.contains(Abilities::LOADS);
+        self.extras.members.filter(|_| may)?.cast(structure)
     }
 
     fn hidden(&self) -> u16 {
@@ -362,7 +372,8 @@ impl Program {
 
 /// What must be there for each part of an event, which may be told by several
 /// mixes of members; see bpf-asm/.
-pub(crate) const PARTS: [(Abilities, &[&str]); 20] = [
+pub(crate) const PARTS: [(Abilities, &[&str]); 21] = [
+    (Abilities::LOADS, &["helper.loads"]),
     (Abilities::CARDS, &["helper.cards"]),
     (Abilities::LOCK, &["sock.sk_lock.owned"]),
     (

@@ -250,6 +250,10 @@ impl Parser<'_> {
 
     fn call(&mut self, line: &mut Line<'_>, at: usize) -> Read<()> {
         let col = line.col();
+        if line.take(Tok::Word("kernel")) {
+            let number = self.number(line, "function")?;
+            return self.checked(Insn::kernel_call(number), at);
+        }
         let number = match line.peek() {
             Tok::Word(name) if name.starts_with("bpf_") => {
                 line.next();
@@ -258,16 +262,20 @@ impl Parser<'_> {
                     .map(|(_, number)| *number)
                     .ok_or((col, format!("unknown helper '{name}'")))?
             }
-            _ => {
-                let value = self.expr(line)?;
-                let number = i32::try_from(value).ok().filter(|n| *n > 0);
-                number.ok_or((
-                    col,
-                    format!("helper number {value} is out of range: 1 to {}", i32::MAX),
-                ))?
-            }
+            _ => self.number(line, "helper")?,
         };
         self.checked(Insn::call(number), at)
+    }
+
+    /// The number of what is called.
+    fn number(&mut self, line: &mut Line<'_>, what: &str) -> Read<i32> {
+        let col = line.col();
+        let value = self.expr(line)?;
+        let number = i32::try_from(value).ok().filter(|n| *n > 0);
+        number.ok_or((
+            col,
+            format!("{what} number {value} is out of range: 1 to {}", i32::MAX),
+        ))
     }
 
     fn branch(&mut self, line: &mut Line<'_>, at: usize) -> Read<()> {

@@ -325,7 +325,8 @@ impl<'i> Parser<'i> {
     /// Whether `name` can be given a meaning.
     fn check_new(&self, name: &str, col: usize) -> Read<()> {
         let reserved = [
-            "ll", "map", "lock", "goto", "if", "call", "exit", "memcpy", "peek", "via", "to",
+            "ll", "map", "lock", "goto", "if", "call", "kernel", "exit", "memcpy", "peek", "via",
+            "to",
         ]
         .contains(&name);
         if reserved || name.starts_with('.') || register(name).is_some() {

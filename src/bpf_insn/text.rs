@@ -54,6 +54,7 @@ impl fmt::Display for Insn {
                 }
             }
             _ if code == GOTO => write!(f, "goto {off:+}"),
+            _ if code == CALL && src != 0 => write!(f, "call kernel {imm}"),
             _ if code == CALL => write!(f, "call {imm}"),
             _ if code == EXIT => f.write_str("exit"),
             _ => {

@@ -55,6 +55,9 @@ impl Template {
             if !note.is_empty() {
                 let _ = write!(out, " [{note}]");
             }
+            if *insn == Insn::kernel_call(insn.imm) {
+                out.push_str(" [bpf_rdonly_cast]");
+            }
             if *insn == Insn::call(insn.imm) {
                 let helper = HELPERS.iter().find(|(_, number)| *number == insn.imm);
                 let _ = write!(out, " [{}]", helper.map_or("", |(name, _)| name));

@@ -1,7 +1,8 @@
 //! Copies to the stack, in instructions. A private part of `bpf_link`.
 //!
 //! Contract: each piece is loaded and stored as wide as both places are aligned; a call of the helper costs more than what
-//! it reads, so that members of a structure that lie close together are read by one.
+//! it reads, so that members of a structure that lie close together are read by one. Where the kernel makes pointers,
+//! nothing is called: it puts a move in the place of that call (v6.12 kernel/bpf/verifier.c, fixup_kfunc_call).
 
 use crate::bpf_insn::{Alu, FP, Insn, Operand, Size};
 
@@ -15,6 +16,15 @@ pub(super) const WINDOW_LEN: i16 = 240;
 /// Two members are read at once if at most so many bytes lie between them: a call of the helper costs more than these.
 const CLOSE_BY: i16 = 128;
 
+/// The kernel's bpf_rdonly_cast() for a structure, both by their numbers in the kernel's BTF (Linux 6.2 and later).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cast {
+    /// The function.
+    pub function: i32,
+    /// The structure.
+    pub structure: i32,
+}
+
 /// A member that is peeked at.
 #[derive(Clone, Copy)]
 pub(super) struct Peeked {
@@ -26,10 +36,25 @@ pub(super) struct Peeked {
     pub len: i16,
 }
 
-impl Peeked {
-    /// By plain loads through `src`.
-    pub(super) fn load(&self, insns: &mut Vec<Insn>, src: u8, via: u8) {
-        copy(insns, self.to, src, self.from, self.len, via);
+/// Members of the structure at `src` to the stack, by plain loads through it, or through what the kernel makes of it: of
+/// an address that is none they read 0, as the helper does.
+pub(super) fn load(insns: &mut Vec<Insn>, mut src: u8, cast: Option<Cast>, wanted: &[Peeked]) {
+    let mov = |dst, operand| Insn::alu(true, Alu::Mov, dst, operand);
+    if let Some(Cast {
+        function,
+        structure,
+    }) = cast
+    {
+        if src != 1 {
+            insns.push(mov(1, Operand::Reg(src)));
+        }
+        insns.push(mov(2, Operand::Imm(structure)));
+        insns.push(Insn::kernel_call(function));
+        src = 0;
+    }
+    let via = if src == 1 { 2 } else { 1 };
+    for p in wanted {
+        copy(insns, p.to, src, p.from, p.len, via);
     }
 }
 

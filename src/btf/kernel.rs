@@ -5,7 +5,7 @@
 //! allowed to look is another error.
 
 use super::file::Reader;
-use super::{Btf, BtfError, elf, typedef};
+use super::{Btf, BtfError, CAST, elf, typedef};
 use crate::error::{Error, Kind};
 use crate::programs::Assembled;
 use crate::sys::{Errno, tracefs};
@@ -58,7 +58,7 @@ impl Btf {
 fn wanted(programs: &Assembled) -> Vec<String> {
     // Whether a helper is there; see src/bpf/load.rs.
     let helper = ["bpf_func_id", "BPF_FUNC_get_current_task_btf"];
-    let others = helper.into_iter().chain([RESET_REASONS]);
+    let others = helper.into_iter().chain([RESET_REASONS, CAST]);
     let mut names: Vec<String> = others.map(String::from).collect();
     for template in programs.all() {
         let members = template

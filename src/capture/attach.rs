@@ -190,18 +190,27 @@ fn all(
     if which == RECORD {
         may |= Abilities::USERS;
     }
-    let state = |members, cgroup| {
-        let may = may | cgroup;
-        attach(REQUIRED[0][which], Extras { members, may })
+    // Members by loads, then by the helper.
+    let with = |may| {
+        btf.ok().map(|btf| Extras {
+            members: Some(btf),
+            may,
+        })
     };
-    let taken = first_taken(btf.ok(), &state)?;
-    let (extras, first) = (
-        Extras {
-            members: taken.members,
-            may: may | taken.cgroup,
-        },
-        taken.made,
-    );
+    let loads = btf.is_ok_and(|btf| which == RECORD && btf.cast("sock").is_some());
+    let mixes = [
+        loads.then(|| with(may | Abilities::LOADS)).flatten(),
+        with(may),
+    ];
+    let bare = Extras { members: None, may };
+    let mixed = |with: Option<_>, cgroup| {
+        let mut extras = with.unwrap_or(bare);
+        extras.may |= cgroup;
+        extras
+    };
+    let state = |with, cgroup| attach(REQUIRED[0][which], mixed(with, cgroup));
+    let taken = first_taken(mixes.into_iter().flatten(), &state)?;
+    let (extras, first) = (mixed(taken.members, taken.cgroup), taken.made);
     let mut loaded = Loaded::default();
     loaded.given.gain(first.0.reads());
     loaded.push(first);
@@ -217,7 +226,14 @@ fn all(
             Err(why) => loaded.given.lack(ability, why),
         }
     }
-    let why = taken.without_members.as_ref().or(btf.err());
+    let refused = taken.without_members.as_ref();
+    let why = match extras.members {
+        Some(_) => None,
+        None => refused.or(btf.err()),
+    };
+    if let (Some(_), Some(refused)) = (extras.members, refused) {
+        loaded.given.lack(Abilities::LOADS, refused.clone());
+    }
     let unseen = match (extras.members, why) {
         _ if !wants.contains(Abilities::ACCEPTS) => None,
         (Some(btf), _) => match accepts(programs, btf, maps, extras) {

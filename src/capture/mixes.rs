@@ -17,21 +17,22 @@ pub(super) struct Taken<M, T> {
     pub(super) cgroup: Abilities,
     /// What came of it.
     pub(super) made: T,
-    /// Why it was not made with the members that there are.
+    /// Why it was not made with the members that there are, or not in a better way.
     pub(super) without_members: Option<Error>,
     /// Why it was not made with the helper for cgroups.
     pub(super) without_cgroup: Option<Error>,
 }
 
-/// Makes something with these members, and with the helper for cgroups, or with
-/// one of them, or with neither.
+/// Makes something with members in the first of these ways to read them that is
+/// taken, and with the helper for cgroups, or with one of them, or with neither.
 pub(super) fn first_taken<M: Copy, T>(
-    members: Option<M>,
+    members: impl IntoIterator<Item = M>,
     make: &dyn Fn(Option<M>, Abilities) -> Result<T, Error>,
 ) -> Result<Taken<M, T>, Error> {
     let mut without_members = None;
-    let mut with = members;
+    let mut members = members.into_iter();
     loop {
+        let with = members.next();
         let mut without_cgroup = None;
         for cgroup in [Abilities::CGROUP, Abilities::empty()] {
             match (make(with, cgroup), with) {
@@ -52,7 +53,6 @@ pub(super) fn first_taken<M: Copy, T>(
                 (Err(why), None) => return Err(why),
             }
         }
-        with = None;
     }
 }
 
@@ -111,6 +111,22 @@ mod tests {
             assert_eq!(why(&taken.without_members).as_deref(), no_members);
             assert_eq!(why(&taken.without_cgroup).as_deref(), no_helper);
         }
+    }
+
+    #[test]
+    fn members_are_read_in_the_first_way_that_is_taken() {
+        let make = |with: Option<u8>, _: Abilities| match with {
+            Some(1) => Err(Error::new(Kind::Refused, "by loads")),
+            with => Ok(with),
+        };
+        let taken = first_taken([2, 1], &make).expect("made");
+        assert_eq!(
+            (taken.made, taken.without_members.is_some()),
+            (Some(2), false)
+        );
+        let taken = first_taken([1, 2], &make).expect("made");
+        let why = taken.without_members.map(|why| why.why().to_owned());
+        assert_eq!((taken.made, why.as_deref()), (Some(2), Some("by loads")));
     }
 
     #[test]

@@ -46,13 +46,20 @@ const BY_BTF: (bool, bool) = (true, false);
 const ANYHOW: (bool, bool) = (false, true);
 const BY_PROGRAM: (bool, bool) = (false, false);
 
-const TABLE: [Need; 23] = [
+const TABLE: [Need; 24] = [
     need(
         Abilities::CARDS,
         "what belongs to a socket is told once, which costs less",
         "5.5",
         BY_PROGRAM,
         "BTF, and no `--on-cpu`",
+    ),
+    need(
+        Abilities::LOADS,
+        "kernel structures read without calls, which costs less",
+        "6.2; by the way `btf` 5.9",
+        BY_PROGRAM,
+        "BTF, and a JIT compiler",
     ),
     need(
         Abilities::ON_CPU,

@@ -131,7 +131,12 @@ fn details(source: &Source) -> Result<String, Error> {
         .filter(|(ability, _)| !source.given().has(*ability));
     let absent: Vec<&str> = absent.map(|(_, what)| *what).collect();
     if absent.is_empty() {
-        return Ok("told".into());
+        let how = match source.given().why_not(Abilities::LOADS) {
+            Some(why) => format!("told, but read by calls, which cost more: {why}"),
+            None if source.given().has(Abilities::LOADS) => "told, and read without calls".into(),
+            None => "told".into(),
+        };
+        return Ok(how);
     }
     let why = format!("not told: {}", absent.join(", "));
     Err(Error::new(Kind::Unsupported, why)

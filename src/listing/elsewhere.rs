@@ -79,6 +79,7 @@ impl Host {
             given: Given {
                 way: way.unwrap_or(Transport::Tracepoint),
                 members: false,
+                loads: Abilities::empty(),
                 counters: false,
                 counts: true,
             },
@@ -116,6 +117,9 @@ impl Host {
         let confidential = !self.another && lockdown::stated() == Some(Lockdown::Confidentiality);
         self.given.members =
             !by_record || btf.has_enumerator("bpf_func_id", READER) && !confidential;
+        if btf.cast("sock").is_some() {
+            self.given.loads = Abilities::LOADS;
+        }
         let whole = load::reads(
             &state,
             &Onto {

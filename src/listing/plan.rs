@@ -54,6 +54,8 @@ pub(super) struct Given {
     pub(super) way: Transport,
     /// Whether members of kernel structures are known, and may be read.
     pub(super) members: bool,
+    /// [`Abilities::LOADS`], where they are read by loads from a record's program, too.
+    pub(super) loads: Abilities,
     /// Whether all counters of a connection are among them.
     pub(super) counters: bool,
     /// Whether the kernel counts what it keeps from the programs.
@@ -76,7 +78,7 @@ pub(super) fn plan(given: Given, wants: Abilities) -> Vec<Planned> {
     let wanted = wants & (Abilities::LOCK | Abilities::ON_CPU);
     let mut may = counts | Abilities::CGROUP | wanted;
     if by_record {
-        may |= Abilities::USERS;
+        may |= Abilities::USERS | given.loads;
     }
     let one = |name, subject, required| Planned {
         name,

@@ -77,6 +77,9 @@ bitflags! {
         const ON_CPU = 1 << 27;
         /// `icsk_ca_state` and `icsk_pending`: what makes the kernel send again.
         const RESENDING = 1 << 28;
+        /// Members are read by plain loads, not by the kernel's helper, which costs
+        /// several times as much.
+        const LOADS = 1 << 29;
     }
 }
 

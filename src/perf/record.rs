@@ -107,8 +107,8 @@ pub struct Corrupt;
 
 /// Reads the record at the start of `bytes`: the record and its length in
 /// bytes. `None` when there is nothing left. `layout` is the events' sample
-/// type, of which TID, TIME and RAW are understood; TIME must be in it. With RAW
-/// there are samples; without, there are records of tasks, of events that have
+/// type, of which TID, TIME and RAW are understood. Without TIME the raw data begins
+/// with the time. With RAW there are samples; without, there are records of tasks, of events that have
 /// `SAMPLE_ID_ALL`.
 pub fn first<'a>(
     bytes: Span<'a>,
@@ -129,9 +129,7 @@ fn parse<'a>(bytes: Span<'a>, layout: SampleType) -> Option<(Record<'a>, usize)>
     let record = bytes.slice(0, len)?;
     let samples = layout.contains(SampleType::RAW);
     let parsed = match kind {
-        PERF_RECORD_SAMPLE if samples => {
-            sample(record, layout.contains(SampleType::TID)).unwrap_or(Record::Malformed)
-        }
+        PERF_RECORD_SAMPLE if samples => sample(record, layout).unwrap_or(Record::Malformed),
         PERF_RECORD_COMM | PERF_RECORD_FORK | PERF_RECORD_EXIT if !samples => {
             news(record, kind).unwrap_or(Record::Malformed)
         }
@@ -150,36 +148,42 @@ pub(super) fn whole_sample<'a>(
     bytes: &Span<'a>,
     layout: SampleType,
 ) -> Option<(u64, Body<'a>, usize)> {
-    const BEFORE: usize = 20;
-    if layout.contains(SampleType::TID) || !layout.contains(SampleType::RAW) {
+    const BEFORE: usize = 12;
+    /// The time.
+    const OWN: usize = 8;
+    if layout != SampleType::RAW {
         return None;
     }
-    // header, u64 time, u32 size
+    // header, u32 size, u64 time, data
     let head = bytes.u32(0)?;
-    let (len, time, size) = (bytes.u16(6)?, bytes.u64(HEADER_LEN)?, bytes.u32(16)?);
+    let (len, size, time) = (bytes.u16(6)?, bytes.u32(HEADER_LEN)?, bytes.u64(BEFORE)?);
     let (len, size) = (usize::from(len), size as usize);
     if head != PERF_RECORD_SAMPLE || len % 8 != 0 || len.checked_sub(BEFORE)? < size {
         return None;
     }
-    let data = bytes.in_place(len)?.get(BEFORE..BEFORE + size)?;
+    let data = bytes.in_place(len)?.get(BEFORE + OWN..BEFORE + size)?;
     let (task, data) = (None, Span::new(data, &[]));
     Some((time, Body::Sample { task, data }, len))
 }
 
-/// header, u32 pid, u32 tid (if `tasks`), u64 time, u32 size, data
-fn sample<'a>(record: Span<'a>, tasks: bool) -> Option<Record<'a>> {
+/// header, u32 pid, u32 tid (if TID), u64 time (if TIME), u32 size, u64 time (if not), data
+fn sample<'a>(record: Span<'a>, layout: SampleType) -> Option<Record<'a>> {
     let mut at = HEADER_LEN;
     let mut task = None;
-    if tasks {
+    if layout.contains(SampleType::TID) {
         task = Some(Ids {
             pid: record.u32(at)?,
             tid: record.u32(at + 4)?,
         });
         at += 8;
     }
-    let time = record.u64(at)?;
-    let size = record.u32(at + 8)?;
-    let data = record.slice(at + 12, usize::try_from(size).ok()?)?;
+    // Both orders take the same room.
+    let (time, size, own) = match layout.contains(SampleType::TIME) {
+        true => (record.u64(at)?, record.u32(at + 8)?, 0),
+        false => (record.u64(at + 4)?, record.u32(at)?, 8),
+    };
+    let len = usize::try_from(size).ok()?.checked_sub(own)?;
+    let data = record.slice(at + 12, len)?;
     let body = Body::Sample { task, data };
     Some(Record::Timed { time, body })
 }
@@ -239,6 +243,9 @@ mod tests {
     const PLAIN: SampleType = SampleType::TIME.union(SampleType::RAW);
     const TASKS: SampleType = PLAIN.union(SampleType::TID);
     const NEWS: SampleType = SampleType::TIME;
+    /// The raw data begins with the time.
+    const OWN: SampleType = SampleType::RAW;
+    const ALL: [(SampleType, Option<Ids>); 3] = [(PLAIN, None), (TASKS, Some(TASK)), (OWN, None)];
 
     /// A record as the kernel writes it, with its size filled in.
     fn record(kind: u32, misc: u16, parts: &[&[u8]]) -> Vec<u8> {
@@ -257,13 +264,19 @@ mod tests {
     }
 
     /// A sample; `task` is there or not, as the layout has it.
-    fn sample_bytes(task: Option<Ids>, time: u64, data: &[u8]) -> Vec<u8> {
+    fn sample_bytes(layout: SampleType, task: Option<Ids>, time: u64, data: &[u8]) -> Vec<u8> {
         let ids = task.map_or(Vec::new(), |t| words(&[t.pid, t.tid]));
-        let size = (4 + data.len()).next_multiple_of(8) - 4;
+        let time = time.to_ne_bytes();
+        let (before, own) = match layout.contains(SampleType::TIME) {
+            true => (&time[..], &[][..]),
+            false => (&[][..], &time[..]),
+        };
+        let size = (4 + own.len() + data.len()).next_multiple_of(8) - 4;
         let mut raw = words(&[size as u32]);
+        raw.extend(own);
         raw.extend(data);
         raw.resize(4 + size, 0xee);
-        record(PERF_RECORD_SAMPLE, 0, &[&ids, &time.to_ne_bytes(), &raw])
+        record(PERF_RECORD_SAMPLE, 0, &[&ids, before, &raw])
     }
 
     /// What SAMPLE_ID_ALL puts at the end.
@@ -335,8 +348,8 @@ mod tests {
 
     #[test]
     fn reads_samples_lost_and_others() {
-        for (layout, task) in [(PLAIN, None), (TASKS, Some(TASK))] {
-            let mut bytes = sample_bytes(task, 1, b"abcd");
+        for (layout, task) in ALL {
+            let mut bytes = sample_bytes(layout, task, 1, b"abcd");
             bytes.extend(lost_bytes(9));
             bytes.extend([1, 0, 0, 0, 0, 0, 8, 0]);
             let seen = read_all(layout, &bytes, &[]);
@@ -373,7 +386,7 @@ mod tests {
         expected.push(Seen::Lost(4));
         assert_eq!(read_all(NEWS, &bytes, &[]), expected);
         // Where there are samples, they end otherwise.
-        for layout in [PLAIN, TASKS] {
+        for layout in [PLAIN, TASKS, OWN] {
             let seen = read_all(layout, &bytes, &[]);
             let (lost, others) = seen.split_last().expect("some");
             assert_eq!(*lost, Seen::Lost(4));
@@ -394,8 +407,8 @@ mod tests {
 
     #[test]
     fn lying_sizes_are_corrupt_or_malformed() {
-        for (layout, task) in [(PLAIN, None), (TASKS, Some(TASK))] {
-            let whole = sample_bytes(task, 1, b"abcd");
+        for (layout, task) in ALL {
+            let whole = sample_bytes(layout, task, 1, b"abcd");
             let with = |at: usize, bytes: &[u8]| {
                 let mut b = whole.clone();
                 b[at..at + bytes.len()].copy_from_slice(bytes);
@@ -407,7 +420,7 @@ mod tests {
             }
             // The raw size says more than the record holds.
             for raw in [5u32, 1 << 20, u32::MAX] {
-                let at = whole.len() - 8;
+                let at = if layout == OWN { 8 } else { whole.len() - 8 };
                 assert_eq!(with(at, &raw.to_ne_bytes()), [Seen::Malformed], "{raw}");
             }
             // A sample without room for its fields.
@@ -435,9 +448,9 @@ mod tests {
         fn any_split_reads_the_same(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 1..20),
             cut in any::<prop::sample::Index>(),
-            tasks in any::<bool>(),
+            which in 0..ALL.len(),
         ) {
-            let (layout, task) = if tasks { (TASKS, Some(TASK)) } else { (PLAIN, None) };
+            let (layout, task) = ALL[which];
             let mut bytes = Vec::new();
             let mut expected = Vec::new();
             for (i, payload) in payloads.iter().enumerate() {
@@ -445,8 +458,8 @@ mod tests {
                     bytes.extend(lost_bytes(i as u64));
                     expected.push(Seen::Lost(i as u64));
                 }
-                let record = sample_bytes(task, i as u64, payload);
-                let data = if tasks { 28 } else { 20 };
+                let record = sample_bytes(layout, task, i as u64, payload);
+                let data = if task.is_some() { 28 } else { 20 };
                 expected.push(Seen::Sample(i as u64, task, record[data..].to_vec()));
                 bytes.extend(record);
             }
@@ -460,7 +473,7 @@ mod tests {
             b in prop::collection::vec(any::<u8>(), 0..400),
         ) {
             // Every record uses at least a header, so this ends; and no panic.
-            for layout in [PLAIN, TASKS, NEWS] {
+            for layout in [PLAIN, TASKS, NEWS, OWN] {
                 prop_assert!(read_all(layout, &a, &b).len() <= (a.len() + b.len()) / 8 + 1);
             }
         }
@@ -471,7 +484,7 @@ mod tests {
             body in prop::collection::vec(any::<u8>(), 0..80),
         ) {
             let body = &body[..body.len() & !7];
-            for layout in [PLAIN, TASKS, NEWS] {
+            for layout in [PLAIN, TASKS, NEWS, OWN] {
                 prop_assert_eq!(read_all(layout, &record(kind, 0, &[body]), &[]).len(), 1);
             }
         }

@@ -2,7 +2,7 @@
 //! of them.
 
 use super::programs::program;
-use socket_snoop::bpf_link::{Host, HostField};
+use socket_snoop::bpf_link::{Cast, Host, HostField};
 use socket_snoop::programs::{self, Name};
 use socket_snoop::tracepoint::Format;
 use std::fs;
@@ -29,6 +29,27 @@ pub struct Fields<'a> {
     pub loads: bool,
 }
 
+/// By this member a host says that the kernel makes pointers of addresses.
+pub const LOADS: &str = "helper.loads";
+
+/// The numbers of the structures that the programs look at, and of the kernel's function, on a host with Linux 6.18.
+pub fn cast(structure: &str) -> Option<Cast> {
+    let numbers = [
+        ("task_struct", 114),
+        ("cred", 530),
+        ("net", 1767),
+        ("inet_timewait_death_row", 2663),
+        ("sock", 2953),
+        ("request_sock", 3840),
+        ("tcp_sock", 36752),
+    ];
+    let found = numbers.iter().find(|(name, _)| *name == structure)?;
+    Some(Cast {
+        function: 65486,
+        structure: found.1,
+    })
+}
+
 impl<'a> Fields<'a> {
     /// A host with this record that knows nothing else.
     pub fn new(record: &'a [(&'a str, u16, u16)]) -> Fields<'a> {
@@ -52,6 +73,10 @@ impl Host for Fields<'_> {
     fn map_fd(&self, name: &str) -> Option<i32> {
         let place = MAPS.iter().position(|map| *map == name)?;
         Some(3 + place as i32)
+    }
+    fn cast(&self, structure: &str) -> Option<Cast> {
+        let known = self.members.iter().any(|member| member.0 == LOADS);
+        known.then(|| cast(structure)).flatten()
     }
     fn hidden(&self) -> u16 {
         if self.loads { 0 } else { 8 }
@@ -163,6 +188,7 @@ pub const MEMBERS: &Layout = &[
     ("helper.cgroup_id", 0, 8),
     ("helper.count_runs", 0, 8),
     ("helper.leaders", 0, 8),
+    (LOADS, 0, 8),
     ("cred.uid.val", 8, 4),
     ("task_struct.group_leader", 1328, 8),
     ("task_struct.real_cred", 1728, 8),

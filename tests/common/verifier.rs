@@ -132,6 +132,11 @@ impl State {
     fn step(&mut self, insn: &Insn, next: Option<&Insn>, at: usize, sent: &mut Vec<usize>) {
         let dst = insn.dst as usize;
         let number = Value::Number(insn.imm.into());
+        if *insn == Insn::kernel_call(insn.imm) {
+            // bpf_rdonly_cast() wants a type's number.
+            self.number(2, at);
+            return self.registers[..6].fill(Value::Anything);
+        }
         if insn.code == 0x85 {
             return self.call(insn.imm, at, sent);
         }
@@ -182,7 +187,7 @@ pub fn check(insns: &[Insn]) -> Vec<usize> {
         written: [false; STACK],
     };
     start.registers[FP as usize] = Value::Stack(0);
-    // By what r5 holds, so that an event of one size isn't taken for one of the other.
+    // By what r5 and r8 hold, so that an event of one size isn't taken for one of the other.
     let mut states: Vec<BTreeMap<String, State>> = vec![BTreeMap::new(); insns.len()];
     states[0].insert(String::new(), start);
     let mut sent = Vec::new();
@@ -208,7 +213,7 @@ pub fn check(insns: &[Insn]) -> Vec<usize> {
         for mut state in before.into_values() {
             state.step(insn, insns.get(at + 1), at, &mut sent);
             let mut go = |to: usize| {
-                let key = format!("{:?}", state.registers[5]);
+                let key = format!("{:?} {:?}", state.registers[5], state.registers[8]);
                 states[to]
                     .entry(key)
                     .and_modify(|there| there.meet(&state))

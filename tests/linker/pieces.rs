@@ -1,5 +1,6 @@
 //! Pieces of programs in small ones: copies, blocks and peeks, on hosts made up for them.
 
+use crate::LOADS;
 use crate::common::layouts::Fields;
 use crate::common::verifier::width;
 use socket_snoop::bpf_asm::{Program, assemble};
@@ -198,6 +199,46 @@ fn peeks_by_loads() {
         "*(u32 *)(r10 - 8) = r2",
     ];
     assert_eq!(pieces[..4], expected);
+}
+
+/// A pointer is made of the number once for what follows each other.
+#[test]
+fn peeks_by_pointers_that_the_kernel_makes() {
+    let link = |body: &str, members: &[(&str, u16, u16)]| {
+        let members = [members, &[(LOADS, 0, 8)]].concat();
+        let host = Fields {
+            record: &[],
+            members: &members,
+            loads: false,
+        };
+        peeks(body, &host).expect("it links")
+    };
+    let body = TWO_MEMBERS.replace("s.", "sock.");
+    let both = [("sock.a", 284, 4), ("sock.b", 0, 8)];
+    let expected = [
+        "r7 = r1",
+        "if r7 == 0 goto +7",
+        "r1 = r7",
+        "r2 = 2953",
+        "call kernel 65486",
+        "r1 = *(u32 *)(r0 + 284)",
+        "*(u32 *)(r10 - 4) = r1",
+        "r1 = *(u64 *)(r0 + 0)",
+        "*(u64 *)(r10 - 16) = r1",
+        "r0 = 1",
+        "exit",
+    ];
+    assert_eq!(link(&body, &both), expected);
+    assert_eq!(link(&body, &[])[2..], ["r0 = 1", "exit"]);
+    // What is in r1 already stays there.
+    let one = ".field net.b u32 optional
+peek(r10 - 4, r1 + net.b, 4)
+r0 = 1
+exit";
+    let made = ["r2 = 1767", "call kernel 65486", "r1 = *(u32 *)(r0 + 4)"];
+    assert_eq!(link(one, &[("net.b", 4, 4)])[..3], made);
+    // A structure that the kernel's BTF has no number of is read by the helper.
+    assert!(link(TWO_MEMBERS, &[("s.a", 284, 4)]).contains(&"call 113".to_string()));
 }
 
 /// Of what stands in a record, another size is no reason to go without it.

@@ -86,7 +86,7 @@ fn file(bytes: &[u8], tail: u64) -> File {
 pub fn ring(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
     let plain = SampleType::TIME | SampleType::RAW;
-    let layout = bytes.pick(&[plain, plain | SampleType::TID]);
+    let layout = bytes.pick(&[plain, plain | SampleType::TID, SampleType::RAW]);
     let size = PAGES * page_size();
     let tail = match bytes.byte() {
         0 => 0u64,

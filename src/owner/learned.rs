@@ -13,8 +13,7 @@ use crate::model::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
 use crate::model::recent::Recent;
 use crate::model::tcp::State;
 use crate::owner::processes::Processes;
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// Sockets remembered; twice as many for a time.
@@ -72,10 +71,11 @@ pub(crate) struct Owners {
     /// By local port.
     listeners: HashMap<u16, Vec<Listener>>,
     listening: usize,
-    /// Sockets of listeners that found no room.
-    refused: HashSet<u64>,
-    /// How many of those there are at a local port.
-    untold: HashMap<u16, u32>,
+    /// Sockets of listeners that found no room, with their local ports.
+    refused: HashMap<u64, u32>,
+    /// How many of those there are at a local port. (A map of the same kind, as are
+    /// those of `Recent`: each kind takes a kilobyte of the binary.)
+    untold: HashMap<u64, u32>,
     /// How many there ever were.
     refusals: u64,
 }
@@ -86,7 +86,7 @@ impl Default for Owners {
             sockets: Recent::new(SOCKETS),
             listeners: HashMap::new(),
             listening: 0,
-            refused: HashSet::new(),
+            refused: HashMap::new(),
             untold: HashMap::new(),
             refusals: 0,
         }
@@ -206,9 +206,9 @@ impl Owners {
         if self.listening >= LISTENERS {
             self.refusals = self.refusals.saturating_add(1);
             if self.refused.len() < REFUSED {
-                self.refused.insert(event.socket);
+                self.refused.insert(event.socket, event.local.port.into());
             }
-            let untold = self.untold.entry(event.local.port).or_default();
+            let untold = self.untold.entry(event.local.port.into()).or_default();
             *untold = untold.saturating_add(1);
             return;
         }
@@ -227,11 +227,12 @@ impl Owners {
     }
 
     fn forget_listener(&mut self, event: &Event) {
-        if self.refused.remove(&event.socket) {
-            if let Entry::Occupied(mut untold) = self.untold.entry(event.local.port) {
-                *untold.get_mut() -= 1;
-                if *untold.get() == 0 {
-                    untold.remove();
+        if self.refused.remove(&event.socket).is_some() {
+            let port = event.local.port.into();
+            if let Some(untold) = self.untold.get_mut(&port) {
+                *untold -= 1;
+                if *untold == 0 {
+                    self.untold.remove(&port);
                 }
             }
         }
@@ -264,7 +265,7 @@ impl Owners {
     /// are all of one process. Which namespace or device each of them is of
     /// isn't known, so that none goes before another.
     fn heir(&self, port: u16, addr: IpAddr) -> Option<Task> {
-        if self.untold.contains_key(&port) {
+        if self.untold.contains_key(&port.into()) {
             return None;
         }
         let all = self.listeners.get(&port)?;

@@ -32,6 +32,7 @@ use crate::host::user::User;
 use crate::model::ability::Abilities;
 use crate::model::event::Event;
 use crate::model::loss::{Lost, Reason};
+use crate::model::text::cut;
 use crate::owner::processes::Processes;
 use crate::perf::Rings;
 use crate::perf::feed::Feed;
@@ -480,7 +481,7 @@ impl Source {
 fn nor(first: Error, how: &str, second: Error) -> Error {
     let (first_said, second) = (first.to_string(), second.to_string());
     // The same may stand in the way of both.
-    let second = match first_said.contains(&second) {
+    let second = match cut(&first_said, &second).is_some() {
         true => "for the same reason",
         false => &second,
     };

@@ -9,6 +9,7 @@ use crate::bpf_link::HostField;
 use crate::error::{Error, Kind};
 use crate::host::lockdown;
 use crate::host::symbols;
+use crate::model::text::cut;
 use crate::sys::{Errno, perf_event, tracefs};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
@@ -195,7 +196,7 @@ pub fn mounted_at(mountinfo: &[u8]) -> Vec<String> {
         let Ok(line) = std::str::from_utf8(line) else {
             continue;
         };
-        let Some((mount, source)) = line.split_once(" - ") else {
+        let Some((mount, source)) = cut(line, " - ") else {
             continue;
         };
         if source.split(' ').next() != Some("tracefs") {

@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use crate::model::ability::Abilities;
+use crate::model::text::cut;
 
 /// What there is, and why the rest is not.
 #[derive(Clone, Debug, Default)]
@@ -73,10 +74,11 @@ impl Given {
         let others = self.lacks().filter(|(of, _)| *of != Abilities::RINGS);
         for (ability, why) in others.filter(|(_, why)| why.is_limit()) {
             let why = why.to_string();
-            match lines
-                .iter_mut()
-                .find(|(_, other)| other.ends_with(why.rsplit("; ").next().unwrap_or("")))
-            {
+            let mut last = why.as_str();
+            while let Some((_, after)) = cut(last, "; ") {
+                last = after;
+            }
+            match lines.iter_mut().find(|(_, other)| other.ends_with(last)) {
                 Some((names, _)) => *names += &format!(", {}", ability.name()),
                 None => lines.push((ability.name().into(), why)),
             }

@@ -4,6 +4,8 @@
 //! whatever it holds, what comes out is bounded, and names are of the letters
 //! that identifiers have. Names from elsewhere (see `btf`) keep to the same.
 
+use crate::model::text::cut;
+
 /// Names kept at most; `enum sk_rst_reason` has 26 in Linux 6.18.
 pub const LIMIT: usize = 256;
 /// Bytes of a name at most.
@@ -23,7 +25,7 @@ pub fn symbols(format: &[u8], field: &str) -> Vec<(u32, String)> {
         return found;
     };
     let opening = format!("__print_symbolic(REC->{field},");
-    let Some((_, mut rest)) = text.split_once(&opening) else {
+    let Some((_, mut rest)) = cut(text, &opening) else {
         return found;
     };
     while let Some(body) = rest.trim_start().strip_prefix('{') {

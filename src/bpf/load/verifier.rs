@@ -4,6 +4,7 @@
 //! What is newer than the kernel is told as missing, and is nothing to report.
 
 use crate::error::{Error, Kind};
+use crate::model::text::cut;
 use crate::sys::Errno;
 
 /// The helpers that came later than the oldest kernel here, by their numbers, with
@@ -87,8 +88,7 @@ pub(super) fn line(log: &[u8]) -> String {
 
 /// `12: (61) r2 = *(u32 *)(r1 +8)`
 fn is_instruction(line: &str) -> bool {
-    line.split_once(": (")
-        .is_some_and(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))
+    cut(line, ": (").is_some_and(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Lines that say where the verifier is, not what it found.
@@ -109,10 +109,9 @@ fn is_chatter(line: &str) -> bool {
     ];
     let registers = |rest: &str| rest.starts_with("R") && rest.contains('=');
     STARTS.iter().any(|start| line.starts_with(start))
-        && !line.contains(" invalid ")
-        && !line.contains(" !")
-        || line
-            .split_once(": ")
+        && cut(line, " invalid ").is_none()
+        && cut(line, " !").is_none()
+        || cut(line, ": ")
             .is_some_and(|(n, rest)| n.bytes().all(|b| b.is_ascii_digit()) && registers(rest))
 }
 

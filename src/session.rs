@@ -128,6 +128,9 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     limits::raise_open_files();
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
+    // Descriptors for what it can't do without, such as two epolls: what it can is the
+    // first to have none.
+    let kept = [(); 3].map(|()| console.try_clone());
     let mut source = Source::open(
         config.buffer,
         config.transport,
@@ -137,6 +140,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     let precedence = take_precedence(config.priority);
     say_notes(&mut source);
     let log = open_log(config, user);
+    drop(kept);
     let opening = match log.as_ref().filter(|log| log.is_open()) {
         Some(log) => format!(
             "Monitoring socket connections with enhanced metrics. Logs will be written to {}",

@@ -207,7 +207,7 @@ const READ: &str = "the filter was read again";
 #[story]
 fn a_filter_is_exchanged_under_load() {
     if live() {
-        exchanged("", READ);
+        exchanged("", READ, 100);
     }
 }
 
@@ -217,15 +217,16 @@ fn a_filter_is_exchanged_in_the_kernel_under_load() {
     if !live() {
         return;
     }
-    for way in ["tracepoint", "btf"] {
+    for (way, times) in [("tracepoint", 100), ("btf", 20)] {
         let args = format!("--sandbox off --transport {way}");
-        let sums = exchanged(&args, "note: the filter is in force in the kernel, too");
-        assert!(sums["filter.kept_away"].as_u64() > Some(100), "{sums:#?}");
+        let says = "note: the filter is in force in the kernel, too";
+        let sums = exchanged(&args, says, times);
+        assert!(sums["filter.kept_away"].as_u64() > Some(20), "{sums:#?}");
     }
 }
 
 /// The sums of a run with these arguments that says this when a filter is in force.
-fn exchanged(args: &str, says: &str) -> Value {
+fn exchanged(args: &str, says: &str, times: usize) -> Value {
     let [listener, other] = [net::own_ip(), net::own_ip()].map(net::listen);
     let server = listener.local_addr().unwrap();
     let folder = TempDir::new();
@@ -236,7 +237,9 @@ fn exchanged(args: &str, says: &str) -> Value {
         format!("src port {port} or\n dst port {port} # the same\n"),
     ];
     fs::write(&file, &filters[0]).expect("the filter");
-    let tracer = Run::quiet(&format!("--format json {args}"))
+    let log = folder.join("log");
+    let tracer = Run::new(&format!("--format json --log-format json {args}"))
+        .arg(format!("--log-file={}", log.display()))
         .arg(format!("--filter-file={}", file.display()))
         .start();
     let done = AtomicBool::new(false);
@@ -250,14 +253,16 @@ fn exchanged(args: &str, says: &str) -> Value {
             }
             connections
         });
-        for n in 1..=100 {
+        for n in 1..=times {
             again(&tracer, &file, &filters[n % 2], says);
         }
         done.store(true, Ordering::Relaxed);
         load.join().expect("the load")
     });
-    let out = tracer.stop().ok();
-    let all = event::objects(&out.lines());
+    tracer.stop().ok();
+    // By the log: who reads the pipe may be slow.
+    let log = fs::read_to_string(&log).expect("the log");
+    let all = event::objects(&log.lines().collect::<Vec<_>>());
     assert_eq!(event::losses(&all, &[]), 0);
     let shown = event::with(&all, server);
     assert!(connections > 10, "{connections}");
@@ -277,7 +282,8 @@ fn exchanged(args: &str, says: &str) -> Value {
     }
     let sums = all.into_iter().find(|e| e["event.name"] == "summary");
     let sums = sums.expect("the sums");
-    assert_eq!(sums["filter.changes"], 100);
+    assert_eq!(sums["filter.changes"], times);
+    // The last of an even number.
     assert_eq!(sums["filter.expression"], format!("port {port}"));
     sums
 }

@@ -360,6 +360,9 @@ pub fn report(all: &[String]) -> &[String] {
     let heading = heading.unwrap_or_else(|| panic!("no heading: {all:#?}"));
     assert_eq!(all[heading - 1], "");
     let summary = &all[stop + 2..heading - 1];
+    // With a filter it says first what its sums are of.
+    let filter = summary[0].starts_with("Of what passes the filter: ");
+    let summary = &summary[usize::from(filter)..];
     assert!(summary[0].starts_with("Connections: "), "{summary:#?}");
     for line in &summary[1..] {
         assert!(line.starts_with("Busiest "), "{summary:#?}");

@@ -236,6 +236,20 @@ fn long_lists_are_short_programs() {
     let len = program(&guard, 0).len();
     assert!(len < 2500, "{len}");
     assert!(Guard::compile(&Expr::All).is_none());
+    // And so do alternatives of alternatives, through which there are more ways than a verifier goes in time.
+    let group = |n: u32| {
+        let (port, uid) = (Ranges::of([(n, n)]), Ranges::of([(n, n)]));
+        Expr::or([
+            Expr::from(Term::Port(Side::Peer, port)),
+            Expr::from(Term::Uid(uid)),
+        ])
+    };
+    let len = |groups: u32| {
+        let guard = Guard::compile(&Expr::and((1..=groups).map(group))).expect("a guard");
+        program(&guard, 1).len()
+    };
+    assert!(len(4) < len(8));
+    assert_eq!(len(20), len(100));
 }
 
 /// The programs with a filter in its places are such as every kernel takes, by

@@ -90,6 +90,10 @@ fn how_it_ends() {
     assert_eq!(out.code, Some(2));
     let said = "socket-snoop: cannot run no-such-command-at-all: no such command";
     assert_eq!(out.stderr.trim_end(), said);
+    let out = run("", &["/etc/passwd"]).run();
+    assert_eq!(out.code, Some(2));
+    let said = "socket-snoop: cannot run /etc/passwd: it is no file that can be executed";
+    assert_eq!(out.stderr.trim_end(), said);
     let out = run("", &[]).run();
     assert_eq!(out.code, Some(2));
     assert!(

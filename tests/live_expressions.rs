@@ -259,11 +259,14 @@ fn exchanged(args: &str, says: &str, times: usize) -> Value {
         done.store(true, Ordering::Relaxed);
         load.join().expect("the load")
     });
-    tracer.stop().ok();
+    let out = tracer.stop().ok();
+    let sums = event::objects(&out.lines()[out.lines().len() - 1..]);
+    let sums = event::summary(&sums).clone();
+    assert_eq!(event::number(&sums, "lost.events"), 0, "{sums:#?}");
     // By the log: who reads the pipe may be slow.
     let log = fs::read_to_string(&log).expect("the log");
     let all = event::objects(&log.lines().collect::<Vec<_>>());
-    assert_eq!(event::losses(&all, &[]), 0);
+    assert!(all.iter().all(|e| e["event.name"] != "lost"));
     let shown = event::with(&all, server);
     assert!(connections > 10, "{connections}");
     assert_eq!(
@@ -280,8 +283,6 @@ fn exchanged(args: &str, says: &str, times: usize) -> Value {
             "{life:#?}"
         );
     }
-    let sums = all.into_iter().find(|e| e["event.name"] == "summary");
-    let sums = sums.expect("the sums");
     assert_eq!(sums["filter.changes"], times);
     // The last of an even number.
     assert_eq!(sums["filter.expression"], format!("port {port}"));

@@ -33,6 +33,10 @@ pub(crate) const MOST: usize = 4096;
 /// Instructions of a part, beyond which sets are looked up instead of compared.
 const LONG: usize = 1024;
 
+/// Ways through an expression, from which on the kernel's verifier, which goes all of them that differ in what is known
+/// of the event, would take seconds and more.
+const MOST_WAYS: u32 = 1 << 16;
+
 /// A filter that is compiled.
 #[derive(Clone, Debug)]
 pub struct Guard {
@@ -69,6 +73,45 @@ fn can_refuse(expr: &Expr, owner: bool) -> bool {
         Expr::And(parts) => parts.iter().any(|part| can_refuse(part, owner)),
         Expr::Or(parts) => parts.iter().all(|part| can_refuse(part, owner)),
     }
+}
+
+/// The ways to its "yes" and to its "no".
+fn ways(expr: &Expr) -> (u32, u32) {
+    let (parts, and) = match expr {
+        Expr::All | Expr::None | Expr::Term(..) => return (1, 1),
+        Expr::And(parts) => (parts, true),
+        Expr::Or(parts) => (parts, false),
+    };
+    // Those that go on to the next part, and those that don't.
+    let (mut on, mut out) = (1u32, 0u32);
+    for part in parts {
+        let (yes, no) = ways(part);
+        let (next, end) = if and { (yes, no) } else { (no, yes) };
+        out = out.saturating_add(on.saturating_mul(end));
+        on = on.saturating_mul(next);
+    }
+    if and { (on, out) } else { (out, on) }
+}
+
+/// The parts of an `and`, each with whether it is told in the kernel: those that it can refuse, as long as there are not
+/// too many ways through them.
+fn told(parts: &[Expr], owner: bool) -> impl Iterator<Item = (&Expr, bool)> {
+    let mut before = 1u32;
+    parts.iter().map(move |part| {
+        let (yes, no) = ways(part);
+        let all = before.saturating_mul(yes.saturating_add(no));
+        let told = can_refuse(part, owner) && all <= MOST_WAYS;
+        if told {
+            before = before.saturating_mul(yes);
+        }
+        (part, told)
+    })
+}
+
+/// Whether there are too many ways through it.
+fn is_wide(expr: &Expr) -> bool {
+    let (yes, no) = ways(expr);
+    yes.saturating_add(no) > MOST_WAYS
 }
 
 /// Whether a part decides this term.
@@ -252,11 +295,14 @@ fn emit(terms: &mut Terms<'_>, expr: &Expr, yes: Label, no: Label) {
     };
     let owner = terms.owner;
     // Of `or`, a part that can't be refused lets everything through.
-    if !can_refuse(expr, owner) {
+    if !can_refuse(expr, owner) || !and && is_wide(expr) {
         return terms.b.goto(yes);
     }
-    let parts = all.iter().filter(|part| can_refuse(part, owner) || !and);
-    let parts: Vec<&Expr> = parts.collect();
+    let parts = told(all, owner).filter(|(_, told)| *told || !and);
+    let parts: Vec<&Expr> = parts.map(|(part, _)| part).collect();
+    if parts.is_empty() {
+        return terms.b.goto(yes);
+    }
     for (at, part) in parts.iter().enumerate() {
         if at + 1 == parts.len() {
             return emit(terms, part, yes, no);
@@ -287,6 +333,15 @@ pub(crate) fn undecided(expr: &Expr) -> Vec<String> {
     match expr {
         Expr::Term(_, term) if !is_decided(term, true) => vec![text(expr)],
         Expr::All | Expr::None | Expr::Term(..) => Vec::new(),
-        Expr::And(parts) | Expr::Or(parts) => parts.iter().flat_map(undecided).collect(),
+        Expr::Or(_) if is_wide(expr) => vec![text(expr)],
+        Expr::Or(parts) => parts.iter().flat_map(undecided).collect(),
+        Expr::And(parts) => {
+            let parts =
+                told(parts, true).map(|(part, told)| match can_refuse(part, true) && !told {
+                    true => vec![text(part)],
+                    false => undecided(part),
+                });
+            parts.flatten().collect()
+        }
     }
 }

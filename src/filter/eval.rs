@@ -196,7 +196,7 @@ impl Judge {
     pub fn names_records(&self) -> bool {
         fn names(node: &Node) -> bool {
             match node {
-                Node::Term(_, Term::Event(kinds)) => kinds.contains(Kinds::CONNECTION),
+                Node::Term(want, Term::Event(kinds)) => kinds.contains(Kinds::CONNECTION) == *want,
                 Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(names),
                 Node::Part(_) | Node::Term(..) => false,
             }

@@ -66,6 +66,8 @@ struct Parser<'a> {
 struct Part {
     expr: Expr,
     at: Range<usize>,
+    /// Where it begins behind its `not`s.
+    body: usize,
     carried: Option<Range<usize>>,
 }
 
@@ -140,7 +142,8 @@ impl<'a> Parser<'a> {
         let what = "'and' and 'or' side by side can be read in two ways: put parentheses";
         let text = |part: &Part| {
             let head = part.carried.as_ref().map_or("", |head| self.source(head));
-            let text = [head, self.source(&part.at)].join(" ");
+            let nots = self.source(&(part.at.start..part.body));
+            let text = [nots, head, self.source(&(part.body..part.at.end))].join(" ");
             let text: Vec<&str> = text.split_whitespace().collect();
             let text = text.join(" ");
             match text.char_indices().nth(SHOWN) {
@@ -180,6 +183,7 @@ impl<'a> Parser<'a> {
             positive = !positive;
             self.advance()?;
         }
+        let body = self.at.start;
         let mut carried = None;
         let expr = match &self.token {
             Token::Open => self.group()?,
@@ -195,8 +199,9 @@ impl<'a> Parser<'a> {
                     }
                     (None, Some((head, words))) if carries => {
                         carried = Some(words);
+                        let at = self.at.clone();
                         let read = self.values(head);
-                        read.map_err(|mistake| self.unknown(word).unwrap_or(mistake))?
+                        read.map_err(|mistake| self.unknown(word, at).unwrap_or(mistake))?
                     }
                     (None, head) => return Err(self.unexpected(word, head)),
                 }
@@ -217,22 +222,24 @@ impl<'a> Parser<'a> {
         Ok(Part {
             expr: if positive { expr } else { !expr },
             at: start..self.ended,
+            body,
             carried,
         })
     }
 
-    /// What is wrong with a word that others know, or that is nearly known.
-    fn unknown(&self, word: &str) -> Option<Mistake> {
+    /// What is wrong with a word that others know, or that is nearly known, and where
+    /// it stands.
+    fn unknown(&self, word: &str, at: Range<usize>) -> Option<Mistake> {
         if let Some(why) = words::refused(word) {
-            return Some(self.mistake(&["'", word, "' ", why].concat()));
+            return Some(Mistake::new(at, &["'", word, "' ", why].concat()));
         }
         let near = words::nearest(word, &mut STARTS.iter().map(|(name, _)| *name))?;
         let what = ["unknown word '", word, "'"].concat();
-        Some(self.mistake(&what).meant(Some(near)))
+        Some(Mistake::new(at, &what).meant(Some(near)))
     }
 
     fn unexpected(&self, word: &str, head: Option<(Head, Range<usize>)>) -> Mistake {
-        if let Some(mistake) = self.unknown(word) {
+        if let Some(mistake) = self.unknown(word, self.at.clone()) {
             return mistake;
         }
         let what = ["unknown word '", word, "'"].concat();

@@ -28,7 +28,12 @@ pub(super) fn start(words: &[String], user: Option<User>) -> Result<Held, Error>
     let shown = printable(&words[0]);
     let failed = |why: &str| Error::new(Kind::Usage, format!("cannot run {shown}: {why}"));
     if !is_there(&words[0]) {
-        return Err(failed("no such command"));
+        return Err(failed(
+            match words[0].contains('/') && Path::new(&words[0]).exists() {
+                true => "it is no file that can be executed",
+                false => "no such command",
+            },
+        ));
     }
     let words: Result<Vec<CString>, _> = words.iter().map(|w| CString::new(w.as_str())).collect();
     let words = words.map_err(|_| failed("a NUL in its arguments"))?;

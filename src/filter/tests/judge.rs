@@ -294,7 +294,15 @@ fn records() {
         assert_eq!(judge.record(settled, &figures), truth, "{text}");
     }
     assert!(judge("cause refused").is_of_records() && !judge("port 5").is_of_records());
-    assert!(judge("event connection").names_records());
+    for (text, names) in [
+        ("event connection", true),
+        ("event state", false),
+        ("not event state", true),
+        ("not event connection", false),
+        ("event != { state, retransmit } port 5", true),
+    ] {
+        assert_eq!(judge(text).names_records(), names, "{text}");
+    }
     assert!(Judge::new(&read("failures or to established")).is_err());
 }
 

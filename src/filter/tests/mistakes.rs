@@ -69,6 +69,20 @@ fn a_mixture_has_two_readings() {
   ( port 80 and pid 7 ) or pid 8
   port 80 and ( pid 7 or pid 8 )"
     );
+    let shown = wrong("port 80 or not 443 and ip");
+    assert!(
+        shown.contains("\n  port 80 or ( not port 443 and ip )"),
+        "{shown}"
+    );
+    // Where another value could follow, too, the word that is wrong is marked.
+    for (text, at) in [
+        ("port 80 and prot 7", 12),
+        ("port 80 or udp port 53", 11),
+        ("port 80 or icmp", 11),
+    ] {
+        let mark = format!("\n  {text}\n  {:at$}^", "");
+        assert!(wrong(text).contains(&mark), "{}", wrong(text));
+    }
     let shown = wrong("port 80 or 443   ip and not ( comm a )");
     assert!(
         shown.contains("\n  port 80 or ( port 443 and ip and not ( comm a ) )"),

@@ -9,6 +9,8 @@ use std::ops::Range;
 
 /// The most of a line that is shown, in characters, before the place and behind.
 const AROUND: usize = 50;
+/// The most of what is wrong, and of what helps, in characters.
+const MOST: usize = 400;
 
 /// A mistake in the text of a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Mistake {
             None => out.push_str("filter"),
         }
         out.push_str(": ");
-        out.push_str(&printable(&self.what));
+        out.push_str(&line_of(&self.what));
         // The line as it is shown, and the columns of the place in it.
         let (from, to) = (start - line_start, self.at.end.max(start) - line_start);
         let (mut shown, mut first, mut last) = (Vec::new(), None, None);
@@ -101,10 +103,20 @@ impl Mistake {
         out.extend(std::iter::repeat_n('^', last - first));
         for line in &self.help {
             out.push_str("\n  ");
-            out.push_str(&printable(line));
+            out.push_str(&line_of(line));
         }
         out
     }
+}
+
+/// A line as it is shown: no longer than can be looked at.
+fn line_of(text: &str) -> String {
+    let mut shown = printable(text);
+    if let Some((end, _)) = shown.char_indices().nth(MOST) {
+        shown.truncate(end);
+        shown.push('…');
+    }
+    shown
 }
 
 /// Appends a number.
@@ -117,6 +129,13 @@ pub(super) fn push_number(out: &mut String, number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_is_endless() {
+        let long = "x".repeat(100_000);
+        let shown = Mistake::new(0..1, &long).help(&long).show(&long, None);
+        assert!(shown.len() < 1200, "{}", shown.len());
+    }
 
     #[test]
     fn the_place_has_a_caret() {

@@ -231,11 +231,11 @@ impl<'a> Parser<'a> {
     /// it stands.
     fn unknown(&self, word: &str, at: Range<usize>) -> Option<Mistake> {
         if let Some(why) = words::refused(word) {
-            return Some(Mistake::new(at, &["'", word, "' ", why].concat()));
+            return Some(Mistake::new(at, ["'", word, "' ", why].concat()));
         }
         let near = words::nearest(word, &mut STARTS.iter().map(|(name, _)| *name))?;
         let what = ["unknown word '", word, "'"].concat();
-        Some(Mistake::new(at, &what).meant(Some(near)))
+        Some(Mistake::new(at, what).meant(Some(near)))
     }
 
     fn unexpected(&self, word: &str, head: Option<(Head, Range<usize>)>) -> Mistake {

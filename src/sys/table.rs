@@ -22,22 +22,18 @@ impl Table {
     /// other without a gap where their size is a multiple of 8 bytes
     /// (kernel/bpf/arraymap.c, array_map_alloc).
     pub(crate) fn new(map: BorrowedFd<'_>, words: usize) -> Result<Table> {
-        let len = words.checked_mul(8).ok_or(Errno::EINVAL)?;
-        let memory = Mapping::new(map, len, false)?;
-        Ok(Table {
-            memory,
-            writable: false,
-        })
+        Table::map(map, words, false)
     }
 
     /// The same, to be written to.
     pub(crate) fn writable(map: BorrowedFd<'_>, words: usize) -> Result<Table> {
+        Table::map(map, words, true)
+    }
+
+    fn map(map: BorrowedFd<'_>, words: usize, writable: bool) -> Result<Table> {
         let len = words.checked_mul(8).ok_or(Errno::EINVAL)?;
-        let memory = Mapping::new(map, len, true)?;
-        Ok(Table {
-            memory,
-            writable: true,
-        })
+        let memory = Mapping::new(map, len, writable)?;
+        Ok(Table { memory, writable })
     }
 
     fn word(&self, word: usize) -> Option<&AtomicU64> {

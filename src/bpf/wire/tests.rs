@@ -3,6 +3,7 @@ use super::*;
 use crate::order::Value;
 
 mod cards;
+mod retransmit;
 
 const ORDERS: [Order; 2] = [Order::Little, Order::Big];
 
@@ -464,24 +465,6 @@ fn the_user_is_that_of_now() {
     let now = laid.with(&EV_FLAGS, FLAG_FAMILY | FLAG_USER);
     assert_eq!(uid(&now), Some(1000));
     assert_eq!(uid(&now.owned(&OW_UID, u32::MAX)), None);
-}
-
-#[test]
-fn a_failed_retransmission_has_its_errno() {
-    let laid = native(State::Close, State::Established, (1, 2))
-        .with(&EV_KIND, KIND_RETRANS)
-        .with(&EV_TOTAL, 7)
-        .with(&EV_ERR, i32::MIN)
-        .with(&EV_FLAGS, FLAG_ERR);
-    let with = |total| What::Retransmit {
-        kind: None,
-        state: Some(State::Established),
-        error: Some(i32::MAX),
-        total,
-    };
-    assert_eq!(laid.decode().what, with(Some(7)));
-    let less = laid.decoded(EV_CLOSE_SIZE, Abilities::all() - Abilities::RETRANSMITS);
-    assert_eq!(less.expect("valid").what, with(None));
 }
 
 #[test]

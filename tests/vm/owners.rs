@@ -25,16 +25,16 @@ pub enum Result {
     Skip,
 }
 
-/// Runs it. Its lines are printed as the guest's own are, with the results
-/// given to `count`, too.
-pub fn play(mut count: impl FnMut(Result)) {
+/// Runs it, or of it what this name is in. Its lines are printed as the guest's
+/// own are, with the results given to `count`, too.
+pub fn play(only: Option<&str>, mut count: impl FnMut(Result)) {
     let (mut all, mut failed) = (0, 0);
     let mut each = |result| {
         all += 1;
         failed += i32::from(matches!(result, Result::Fail));
         count(result);
     };
-    let ended = run(|line| match verdict(line) {
+    let ended = run(only, |line| match verdict(line) {
         Some((Result::Pass, text)) => {
             say(&format!("ok {text}"));
             each(Result::Pass);
@@ -74,11 +74,12 @@ fn verdict(line: &str) -> Option<(Result, &str)> {
 }
 
 /// Runs it to its end, each line of either stream as it comes.
-fn run(mut line: impl FnMut(&str)) -> std::io::Result<ExitStatus> {
+fn run(only: Option<&str>, mut line: impl FnMut(&str)) -> std::io::Result<ExitStatus> {
     let (out, end) = UnixStream::pair()?;
     let (err, end) = (OwnedFd::from(end.try_clone()?), OwnedFd::from(end));
     let mut command = Command::new(PROGRAM);
     command
+        .args(only)
         .env("SOCKET_SNOOP_TEST_VOLUME", VOLUME)
         .env("SOCKET_SNOOP_TEST_EMULATED", "1")
         .stdout(end)

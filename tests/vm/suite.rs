@@ -265,8 +265,8 @@ pub fn main() -> ExitCode {
             }
         }
     }
-    if owners {
-        owners::play(|result| match result {
+    for _ in 0..if owners { times } else { 0 } {
+        owners::play(variant.value("only"), |result| match result {
             owners::Result::Pass => tally.pass += 1,
             owners::Result::Fail => tally.fail += 1,
             owners::Result::Skip => tally.skip += 1,

@@ -13,7 +13,7 @@ use crate::sys::caps::{self, Caps};
 use crate::sys::landlock::Allowed;
 use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
-use crate::sys::{self, Errno, landlock, seccomp, time};
+use crate::sys::{self, Errno, folder, landlock, seccomp, time};
 use calls::Opening;
 pub use calls::{Names, Pinned};
 use nix::sys::resource::{Resource, setrlimit};
@@ -73,6 +73,10 @@ pub struct OutputAccess<'a> {
     pub filter: Option<FilterAccess<'a>>,
     /// Sockets that are sent to.
     pub send: Vec<RawFd>,
+    /// The folder whose names, and those below, are read later.
+    pub below: Option<BorrowedFd<'a>>,
+    /// An open folder whose names are read again.
+    pub names: Option<RawFd>,
 }
 
 /// What has to work inside of the sandbox.
@@ -218,6 +222,7 @@ fn restrict_files(needs: &Needs<'_>) -> sys::Result<u32> {
     if let Some(filter) = &needs.outputs.filter {
         allowed.push(Allowed::ReadIn(filter.folder));
     }
+    allowed.extend(needs.outputs.below.map(Allowed::ListIn));
     landlock::restrict(&allowed)
 }
 
@@ -236,6 +241,11 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
     };
     let file = needs.outputs.filter;
     let name = file.map(|file| sealed.text(file.name)).transpose()?;
+    let below = needs.outputs.below;
+    let below = match below {
+        Some(fd) => Some((fd.as_raw_fd(), sealed.value(&folder::BELOW)?)),
+        None => None,
+    };
     sealed.seal()?;
     let opening = file.map(|file| Opening {
         folder: file.folder.as_raw_fd(),
@@ -259,6 +269,8 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
         &calls::rules(&calls::Granted {
             log: log.zip(pinned),
             filter: opening.zip(name),
+            below,
+            names: needs.outputs.names,
             receive: needs.receive,
             send: &needs.outputs.send,
             kill: needs.kill,
@@ -271,6 +283,7 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
     Ok(Names {
         log: pinned,
         filter: name,
+        below: below.map(|(_, how)| how),
     })
 }
 

@@ -6,8 +6,9 @@
 //! no line can't be done: open, socket, execve, ptrace, clone, mount, and all else.
 
 use super::filter::{Call, Check, Rule};
+use crate::sys::folder::How;
 use crate::sys::{bpf, perf_event, send};
-use Check::{At, Bits, Clear, Is, OneOf, Sealed};
+use Check::{At, AtHow, Bits, Clear, Is, OneOf, Sealed};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
@@ -27,6 +28,8 @@ pub struct Names {
     pub log: Option<Pinned>,
     /// That of the filter's file.
     pub filter: Option<&'static CStr>,
+    /// How folders are opened below the one that may be looked through.
+    pub below: Option<&'static How>,
 }
 
 /// How files in a folder may be opened.
@@ -57,6 +60,10 @@ pub struct Granted<'a> {
     pub log: Option<(Opening, Pinned)>,
     /// The same of the filter's file, whose name is in sealed memory, too.
     pub filter: Option<(Opening, &'static CStr)>,
+    /// The folder below which others may be opened, and how, in sealed memory.
+    pub below: Option<(RawFd, &'static How)>,
+    /// An open folder whose names may be read again.
+    pub names: Option<RawFd>,
     /// Whether sockets are received from.
     pub receive: bool,
     /// Sockets that are sent to.
@@ -161,6 +168,19 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     if let Some((filter, name)) = granted.filter {
         let [folder, flags, mode] = filter.checks();
         allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]);
+    }
+    // Cgroups that are made later, and the log folders of pods: their names alone.
+    if let Some((folder, how)) = granted.below {
+        let size = Is(3, size_of::<How>() as u32);
+        let how = AtHow(2, how);
+        allow(libc::SYS_openat2, &[Is(0, folder as u32), how, size]);
+    }
+    if let Some(folder) = granted.names {
+        let start = [Is(0, folder as u32), Is(1, 0), Is(2, libc::SEEK_SET as u32)];
+        allow(libc::SYS_lseek, &start);
+    }
+    if granted.below.is_some() || granted.names.is_some() {
+        allow(libc::SYS_getdents64, &[]);
     }
     // The end of the search's helper.
     if let Some(pidfd) = granted.kill {

@@ -14,6 +14,7 @@ pub(crate) mod child;
 pub(crate) mod command;
 pub(crate) mod copy;
 pub(crate) mod errno;
+pub mod folder;
 pub mod landlock;
 pub(crate) mod limits;
 mod mapping;

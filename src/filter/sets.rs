@@ -51,7 +51,7 @@ impl Prefix {
 
 /// A set of addresses: prefixes in order, none of which is in another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Nets(Vec<Prefix>);
+pub struct Nets(pub(super) Vec<Prefix>);
 
 impl Nets {
     /// Those of these networks: an address, and the bits that count (32 or 128
@@ -78,7 +78,7 @@ impl Nets {
         Nets::merged(all)
     }
 
-    fn merged(mut all: Vec<Prefix>) -> Nets {
+    pub(super) fn merged(mut all: Vec<Prefix>) -> Nets {
         // The wider one first, where several begin at one address.
         sort::by_key(&mut all, |net| *net);
         let mut kept: Vec<Prefix> = Vec::with_capacity(all.len());
@@ -107,7 +107,7 @@ impl Nets {
 /// A set of numbers: from where to where, both included, in order, none of which
 /// touches another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ranges(Vec<(u32, u32)>);
+pub struct Ranges(pub(super) Vec<(u32, u32)>);
 
 impl Ranges {
     /// Those from one to the other.
@@ -158,6 +158,13 @@ impl Pattern {
             false => name == own,
         }
     }
+}
+
+/// Sorted, each once.
+pub(super) fn in_order<T: Ord + Clone>(mut all: Vec<T>) -> Vec<T> {
+    sort::by_key(&mut all, |one| one.clone());
+    all.dedup();
+    all
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Contract: an [`Expr`] is in one normal form, which its constructors keep:
 //! `not` stands at single terms only, `and` and `or` have at least two parts,
-//! none of them of their own kind, [`Expr::All`] or [`Expr::None`]; what is
-//! listed is sorted, without doubles and overlaps. So equal meaning of the
+//! none of them of their own kind, [`Expr::All`] or [`Expr::None`]; sets that
+//! alternate are one; what is listed is sorted, without doubles and overlaps. So equal meaning of the
 //! simple kind is equal trees, and a tree that was printed and parsed is the
 //! same again.
 //!
@@ -28,12 +28,15 @@
 //!
 //! The owner by its listener ([`OwnerSource::Listener`]) is one as long as it
 //! matches: where it doesn't, the process that accepts may, so that is
-//! [`Truth::NotYet`].
+//! [`Truth::NotYet`]. Under a `not` neither is known before one accepts: only
+//! `not owner none` is a yes, whoever that will be.
 //!
 //! At a connection's end, what is not known by then is taken for a term that
 //! doesn't match: `pid 7` is a no, `not pid 7` a yes.
 //!
 //! [`OwnerSource::Listener`]: crate::model::event::OwnerSource::Listener
+
+mod union;
 
 pub use super::sets::{Nets, Pattern, Prefix, Ranges, mapped};
 use crate::model::tcp::{State, Wire};
@@ -249,6 +252,11 @@ impl Expr {
                 (Expr::And(parts), true) | (Expr::Or(parts), false) => all.extend(parts),
                 (part, _) => all.push(part),
             }
+        }
+        // What one term can ask for is one: all that an `or` wants of a kind, all that
+        // an `and` doesn't.
+        if all.len() > 1 {
+            all = union::united(all, !and);
         }
         match (all.len(), and) {
             (0, true) => Expr::All,

@@ -4,8 +4,10 @@
 //! namespace's) is asked once, here, by [`Names`]; an expression holds numbers.
 
 use super::error::Mistake;
-use super::figures::{Net, SIZES, TIMES, end, figure, net, number, ports};
+use super::figures::{Net, SIZES, TIMES, end, figure, net, number, ports, torn};
+use super::guess;
 use super::lex::Compare;
+use super::sets::in_order;
 use super::tree::{Expr, Measure, Nets, Pattern, Ranges, Side, Term};
 use super::words::{self, Ends, Form, Head};
 use crate::model::event::COMM_LEN;
@@ -71,8 +73,12 @@ impl Head {
             Head::Owner => "'none'",
             Head::Event => "'state', 'retransmit' or 'connection'",
             Head::Cause => "a cause, such as refused or timed_out",
-            Head::Measure(Measure::Duration | Measure::Rtt) => "a time, such as 50ms or 1.5s",
-            Head::Measure(Measure::Bytes) => "a number of bytes, such as 1M",
+            Head::Measure(Measure::Duration | Measure::Rtt) => {
+                "a time, such as 50ms or 1.5s (ns, us, ms, s, m or h)"
+            }
+            Head::Measure(Measure::Bytes) => {
+                "a number of bytes, such as 1M (K, M, G or T, of 1024)"
+            }
             Head::Measure(Measure::Retransmits) => "a number",
         }
     }
@@ -149,6 +155,13 @@ fn ends(
     let (mut nets, mut ranges, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
     for value in values {
         let text = std::str::from_utf8(&value.text).map_err(|_| value.bad(head))?;
+        if let (Form::Any, Some((addr, port, true))) = (form, torn(text)) {
+            let what = "an address, or one and a port: this can be read in two ways";
+            let with = ["[", addr, "]:", port].concat();
+            return Err(Mistake::new(value.at.clone(), what)
+                .help(guess::at(ends, "host ", text))
+                .help(guess::at(ends, "", &with)));
+        }
         let parsed = match form {
             Form::Host | Form::Net => net(text, form == Form::Net).map(|net| (Some(net), None)),
             Form::Port => {
@@ -167,10 +180,8 @@ fn ends(
                 (Ipv6Addr::UNSPECIFIED.into(), 0),
             ]),
             None => {
-                let word = text.trim_start_matches(':');
-                let name = matches!(form, Form::Port) || text.starts_with(':');
-                let meant = name.then(|| words::nearest_service(word)).flatten();
-                return Err(value.bad(head).meant(meant));
+                let meant = guess::end(ends, form, text);
+                return Err(value.bad(head).meant(meant.as_deref()));
             }
         }
     }
@@ -373,8 +384,10 @@ impl Head {
                 Term::Container(in_order(ids))
             }
             Head::Owner => {
-                let none = |word: &str| (word == "none").then_some(1);
-                bits(values, self, &none, &|_| None)?;
+                const NONE: &str = "none";
+                let none = |word: &str| word.eq_ignore_ascii_case(NONE).then_some(1);
+                let near = |word: &str| words::nearest(word, &mut [NONE].into_iter());
+                bits(values, self, &none, &near)?;
                 Term::NoOwner
             }
             Head::Event => {
@@ -397,11 +410,4 @@ impl Head {
         };
         Ok(term.into())
     }
-}
-
-/// Sorted, each once.
-fn in_order<T: Ord + Clone>(mut all: Vec<T>) -> Vec<T> {
-    crate::model::sort::by_key(&mut all, |one| one.clone());
-    all.dedup();
-    all
 }

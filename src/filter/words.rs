@@ -109,6 +109,21 @@ pub(super) const STARTS: &[(&str, Start)] = &[
     ),
 ];
 
+/// What begins with a word, in whatever case.
+pub(super) fn start(word: &str) -> Option<Start> {
+    let mut all = STARTS.iter();
+    let found = all.find(|(name, _)| name.eq_ignore_ascii_case(word));
+    found.map(|(_, start)| *start)
+}
+
+/// The words that begin a condition.
+pub(super) fn starts() -> impl Iterator<Item = &'static str> {
+    STARTS.iter().map(|(name, _)| *name)
+}
+
+/// The words that may follow that of an end.
+pub(super) const FORMS: [&str; 6] = ["host", "net", "port", "portrange", "and", "or"];
+
 /// tcpdump's words that ask for what only packets have.
 const PACKETS: &str = "less greater len ether vlan mpls pppoed pppoes geneve vxlan gateway \
     broadcast multicast proto protochain ifname wlan type subtype llc decnet iso clnp esis isis \
@@ -123,6 +138,7 @@ fn is_in(words: &str, word: &str) -> bool {
 
 /// Why a word that others know can't be asked for here, if it is one.
 pub(super) fn refused(word: &str) -> Option<&'static str> {
+    let word = &word.to_ascii_lowercase()[..];
     if word == "mask" {
         return Some("is written as a length here: net 10.0.0.0/8");
     }
@@ -360,7 +376,7 @@ mod tests {
 
     #[test]
     fn near_misses() {
-        let near = |word| nearest(word, &mut STARTS.iter().map(|(name, _)| *name));
+        let near = |word| nearest(word, &mut starts());
         for (word, meant) in [
             ("prot", Some("port")),
             ("hots", Some("host")),

@@ -6,6 +6,7 @@
 //! no line can't be done: open, socket, execve, ptrace, clone, mount, and all else.
 
 use super::filter::{Call, Check, Rule};
+use crate::sys::beneath::How;
 use crate::sys::{bpf, perf_event, send};
 use Check::{At, Bits, Clear, Is, OneOf, Sealed};
 use std::ffi::CStr;
@@ -26,7 +27,22 @@ pub struct Names {
     /// The log's.
     pub log: Option<Pinned>,
     /// That of the filter's file.
-    pub filter: Option<&'static CStr>,
+    pub filter: Option<PinnedFilter>,
+}
+
+/// The name of the filter's file, and how it is opened, in memory that can't be changed
+/// any more.
+#[derive(Clone, Copy, Debug)]
+pub struct PinnedFilter {
+    /// Its name.
+    pub name: &'static CStr,
+    /// How, where links in its folder are followed.
+    pub how: Option<&'static How>,
+}
+
+/// The address of a text.
+fn at(argument: u8, text: &CStr) -> Check {
+    At(argument, text.as_ptr().addr())
 }
 
 /// How files in a folder may be opened.
@@ -56,7 +72,7 @@ pub struct Granted<'a> {
     /// How the log is opened, and its names in sealed memory.
     pub log: Option<(Opening, Pinned)>,
     /// The same of the filter's file, whose name is in sealed memory, too.
-    pub filter: Option<(Opening, &'static CStr)>,
+    pub filter: Option<(Opening, PinnedFilter)>,
     /// Whether sockets are received from.
     pub receive: bool,
     /// Sockets that are sent to.
@@ -145,11 +161,11 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     // Nothing but the log's name, which can't be changed any more.
     if let Some((log, Pinned { name, older })) = granted.log {
         let [folder, flags, mode] = log.checks();
-        allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]);
+        allow(libc::SYS_openat, &[folder, at(1, name), flags, mode]);
         // And to begin it anew, renaming it to the one other name.
         if let Some(older) = older {
             let to = Is(2, log.folder as u32);
-            let names = [folder, At(1, name), to, At(3, older)];
+            let names = [folder, at(1, name), to, at(3, older)];
             #[cfg(not(target_arch = "riscv64"))]
             allow(libc::SYS_renameat, &names);
             // The only one that riscv64 has, there without flags.
@@ -158,9 +174,16 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
         }
     }
     // The filter's file, to be read again.
-    if let Some((filter, name)) = granted.filter {
+    if let Some((filter, PinnedFilter { name, how })) = granted.filter {
         let [folder, flags, mode] = filter.checks();
-        allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]);
+        match how {
+            Some(how) => {
+                let how = At(2, std::ptr::from_ref(how).addr());
+                let checks = [folder, at(1, name), how, Is(3, How::SIZE)];
+                allow(libc::SYS_openat2, &checks);
+            }
+            None => allow(libc::SYS_openat, &[folder, at(1, name), flags, mode]),
+        }
     }
     // The end of the search's helper.
     if let Some(pidfd) = granted.kill {

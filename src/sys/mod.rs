@@ -7,6 +7,7 @@
 //! added by the caller.
 
 pub(crate) mod append;
+pub mod beneath;
 pub mod bpf;
 pub(crate) mod btf;
 pub mod caps;

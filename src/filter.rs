@@ -15,6 +15,7 @@ mod mixed;
 pub mod parse;
 mod print;
 mod sets;
+mod takes;
 pub mod tree;
 mod value;
 mod words;

@@ -49,13 +49,8 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     }
     let (mut programs, mut left_out) = (Vec::new(), Vec::new());
     for planned in host.plan(config.wants) {
-        match link(&host, &planned, guard.as_ref()) {
-            Ok((program, has_door)) => {
-                if has_door {
-                    programs.push(before(&program)?);
-                }
-                programs.push(program);
-            }
+        match link(&host, &planned, guard.as_ref(), &mut programs) {
+            Ok(()) => {}
             Err(why) if planned.required => return Err(why),
             Err(why) => left_out.push((planned, why)),
         }
@@ -139,22 +134,26 @@ fn map(out: &mut String, shape: &Shape, host: &Host) {
 }
 
 /// The door before a program.
-fn before(program: &Program) -> Result<Program, Error> {
-    let behind = &program.template;
+fn before(behind: &Template, subject: Subject) -> Result<Program, Error> {
     let damaged = || Error::new(Kind::Runtime, "the door of a program can't be made");
     let template = door::template(behind).ok_or_else(damaged)?;
     let linked = template.linked(&filter::Nowhere).map_err(|_| damaged())?;
     Ok(Program {
         text: template.listing(&linked, &|_| None),
         linked,
-        subject: program.subject,
+        subject,
         before: Some(behind.name.clone()),
         template,
     })
 }
 
-/// A program, and whether it has a door before it.
-fn link(host: &Host, planned: &Planned, guard: Option<&Guard>) -> Result<(Program, bool), Error> {
+/// Adds a program, behind the door before it where it has one.
+fn link(
+    host: &Host,
+    planned: &Planned,
+    guard: Option<&Guard>,
+    programs: &mut Vec<Program>,
+) -> Result<(), Error> {
     let mut template = host.programs().get(planned.name)?;
     let has_door = door::is_wanted(&template, guard);
     let (group, event) = (&template.group.clone(), &template.event.clone());
@@ -190,12 +189,15 @@ fn link(host: &Host, planned: &Planned, guard: Option<&Guard>) -> Result<(Progra
     };
     let linked = onto.link(&mut template)?;
     let text = template.listing(&linked, &|name| target.find(name, extras));
-    let program = Program {
+    if has_door {
+        programs.push(before(&template, planned.subject)?);
+    }
+    programs.push(Program {
         template,
         linked,
         subject: planned.subject,
         text,
         before: None,
-    };
-    Ok((program, has_door))
+    });
+    Ok(())
 }

@@ -168,13 +168,13 @@ A filter says what is shown. It stands behind the options, as with tcpdump and s
 Conditions are joined by and (&&), or (||), not (!) and parentheses. Two side by side are
 joined by and. Where both and and or occur, parentheses must say what is meant. Several values
 stand in braces: port { 80, 443, 8000-8100 }. A value alone is of what was asked for last:
-port 80 or 443. Signs: = == != < <= > >=, or eq ne lt le gt ge.
+port 80 or 443. Signs: = == != < <= > >=, or eq ne lt le gt ge. Units: ns us ms s m h, K M G T.
 
 Of the connection; what is not known at once (a client's port) is waited for:
   host A, net A/N, port P, portrange P-P         either end
   src ..., local ..., sport = :P                 this host's end (to tcpdump: the sender's)
   dst ..., peer ..., dport >= 1024               the peer's end
-  dst 10.0.0.0/8:443, src [2001:db8::1]:22       address and port of one end
+  dst 10.0.0.0/8:443, src [2001:db8::1]:22       address and port of one end, IPv6 in brackets
   ip, ip6, tcp                                   IP version; tcp is everything
   incoming, outgoing, loopback                   who opened it; either end is loopback
   netns N|FILE                                   network namespace, such as /run/netns/NAME

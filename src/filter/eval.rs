@@ -386,7 +386,7 @@ impl Subject<'_> {
                 let truth = if *positive { truth } else { !truth };
                 let presumed = term.kind() == Kind::Owner && !self.sure && !self.over;
                 // Who is presumed counts for what he is, and for being somebody.
-                let counts = *positive != (*term == Term::NoOwner);
+                let counts = *positive != matches!(term, Term::NoOwner);
                 match truth {
                     Truth::Yes if counts => Truth::Yes,
                     // Somebody else may accept it.

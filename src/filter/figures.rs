@@ -12,7 +12,7 @@ pub(super) fn number(text: &str) -> Option<u32> {
 }
 
 /// From where to where, both included.
-type Ports = (u32, u32);
+pub(super) type Ports = (u32, u32);
 
 /// From where to where a port or several of them are.
 pub(super) fn ports(text: &str) -> Option<Ports> {

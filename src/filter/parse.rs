@@ -57,6 +57,11 @@ fn unknown(word: &str, at: Range<usize>, meant: &str) -> Mistake {
     Mistake::new(at, what).meant(Some(meant))
 }
 
+/// The same of a value without the word before it.
+fn guessed(word: &str, at: Range<usize>) -> Option<Mistake> {
+    guess::condition(word).map(|meant| unknown(word, at, &meant))
+}
+
 struct Parser<'a> {
     lexer: Lexer<'a>,
     /// The next one, and where it stands.
@@ -230,7 +235,7 @@ impl<'a> Parser<'a> {
             *head != Head::Comm && head.expr(None, &[value], self.names).is_ok()
         });
         let at = self.at.clone();
-        let guess = guess::condition(word).map(|meant| unknown(word, at.clone(), &meant));
+        let guess = guessed(word, at.clone());
         let mistake = guess.or_else(|| self.unknown(word, at, joins));
         if let Some(mistake) = mistake.filter(|_| !is_value) {
             return mistake;

@@ -243,21 +243,19 @@ impl Expr {
     }
 
     fn join(and: bool, parts: &mut dyn Iterator<Item = Expr>) -> Expr {
-        let mut all = Vec::new();
+        let mut all = union::United::default();
         for part in parts {
             match (part, and) {
                 (Expr::All, true) | (Expr::None, false) => {}
                 (Expr::None, true) => return Expr::None,
                 (Expr::All, false) => return Expr::All,
-                (Expr::And(parts), true) | (Expr::Or(parts), false) => all.extend(parts),
-                (part, _) => all.push(part),
+                (Expr::And(parts), true) | (Expr::Or(parts), false) => {
+                    parts.into_iter().for_each(|part| all.push(part, !and));
+                }
+                (part, _) => all.push(part, !and),
             }
         }
-        // What one term can ask for is one: all that an `or` wants of a kind, all that
-        // an `and` doesn't.
-        if all.len() > 1 {
-            all = union::united(all, !and);
-        }
+        let mut all = all.finish(!and);
         match (all.len(), and) {
             (0, true) => Expr::All,
             (0, false) => Expr::None,

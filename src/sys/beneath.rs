@@ -27,7 +27,7 @@ impl How {
     pub(crate) const SIZE: u32 = size_of::<How>() as u32;
 
     /// To be read, with these flags.
-    pub(crate) fn with(flags: i32) -> How {
+    pub fn with(flags: i32) -> How {
         How {
             flags: flags as u32 as u64,
             mode: 0,

@@ -173,6 +173,52 @@ fn every_word_has_its_near_misses() {
     }
 }
 
+/// What no sample of perf tells is named, whatever stands around it.
+#[test]
+fn words_that_are_not_told_everywhere() {
+    use crate::model::ability::Abilities;
+    let some = Abilities::RESETS_SENT | Abilities::RESETS_RECEIVED;
+    for (text, words) in [
+        ("netns 7", &["netns"][..]),
+        (
+            "not ( port 80 and cgroup 7 ) or container abcabcabcabc",
+            &["cgroup", "container"],
+        ),
+        ("netns 7 or ( port 80 and netns 8 )", &["netns"]),
+        ("exclude time-wait", &["time-wait"]),
+        ("to { time-wait, close }", &[]),
+        ("rtt > 5ms and bytes > 5", &["rtt", "bytes"]),
+        ("cause refused or cause aborted", &["aborted"]),
+        (
+            "failures",
+            &[
+                "given_up",
+                "timed_out",
+                "unreachable",
+                "aborted",
+                "never_accepted",
+            ],
+        ),
+        (
+            "pid 7 and tree 7 and comm x and uid 0 and owner none and port 5 and host ::1",
+            &[],
+        ),
+        (
+            "ip and outgoing and event state and from listen and duration > 1s",
+            &[],
+        ),
+        ("retransmits > 5", &[]),
+    ] {
+        let said: Vec<&str> = read(text)
+            .untold(some)
+            .iter()
+            .map(|(word, _)| *word)
+            .collect();
+        assert_eq!(said, words, "{text}");
+        assert!(read(text).untold(Abilities::all()).is_empty(), "{text}");
+    }
+}
+
 #[test]
 fn a_value_alone_gets_its_word() {
     for (text, meant) in [

@@ -8,32 +8,44 @@ use super::{Expr, Nets, Ranges, Side, States, Term};
 use crate::filter::sets::in_order;
 use std::mem::{discriminant, take};
 
-/// Parts of which those that ask for the same in the same way are one, at the place of
-/// the first; `positive`: without a `not`, else with one.
-pub(super) fn united(all: Vec<Expr>, positive: bool) -> Vec<Expr> {
-    let mut out: Vec<Expr> = Vec::with_capacity(all.len());
-    // The first of each kind.
-    let mut firsts: Vec<usize> = Vec::new();
-    for mut part in all {
+/// The parts of an `or`, of which those that ask for the same are one, at the place of the
+/// first; of an `and` those with a `not`.
+#[derive(Default)]
+pub(super) struct United {
+    parts: Vec<Expr>,
+    /// The first of each kind.
+    firsts: Vec<usize>,
+}
+
+impl United {
+    /// Takes one more; `positive` says whether it is an `or`.
+    pub(super) fn push(&mut self, mut part: Expr, positive: bool) {
         let term = part.term(positive);
         if let Some(term) = term.and_then(|term| term.is_set().then_some(term)) {
-            let mut takes = |at: &usize| {
-                let first = out.get_mut(*at).and_then(|first| first.term(positive));
-                first.is_some_and(|first| first.absorb(term))
-            };
-            if firsts.iter().any(&mut takes) {
-                continue;
+            for at in &self.firsts {
+                let first = self.parts.get_mut(*at);
+                if first
+                    .and_then(|first| first.term(positive))
+                    .is_some_and(|first| first.absorb(term))
+                {
+                    return;
+                }
             }
-            firsts.push(out.len());
+            self.firsts.push(self.parts.len());
         }
-        out.push(part);
+        self.parts.push(part);
     }
-    for at in firsts {
-        if let Some(term) = out.get_mut(at).and_then(|first| first.term(positive)) {
-            term.put_in_order();
+
+    /// All of them.
+    pub(super) fn finish(mut self, positive: bool) -> Vec<Expr> {
+        for at in self.firsts {
+            let first = self.parts.get_mut(at);
+            if let Some(term) = first.and_then(|first| first.term(positive)) {
+                term.put_in_order();
+            }
         }
+        self.parts
     }
-    out
 }
 
 impl Expr {
@@ -48,8 +60,16 @@ impl Expr {
 
 impl Term {
     fn is_set(&mut self) -> bool {
-        let plain = matches!(self, Term::Net(..) | Term::Comm(_));
-        plain || self.ranges().is_some() || self.bits().is_some()
+        let listed = matches!(
+            self,
+            Term::Net(..)
+                | Term::Comm(_)
+                | Term::Tree(_)
+                | Term::Cgroup(_)
+                | Term::Container(_)
+                | Term::Event(_)
+        );
+        listed || self.ranges().is_some() || self.bits().is_some()
     }
 
     fn side(&self) -> Option<Side> {
@@ -92,6 +112,10 @@ impl Term {
         match (self, other) {
             (Term::Net(_, own), Term::Net(_, set)) => own.0.append(&mut set.0),
             (Term::Comm(own), Term::Comm(set)) => own.append(set),
+            (Term::Tree(own), Term::Tree(set)) => own.append(set),
+            (Term::Cgroup(own), Term::Cgroup(set)) => own.append(set),
+            (Term::Container(own), Term::Container(set)) => own.append(set),
+            (Term::Event(own), Term::Event(set)) => *own |= *set,
             _ => return false,
         }
         true
@@ -103,7 +127,10 @@ impl Term {
         }
         match self {
             Term::Net(_, set) => *set = Nets::merged(take(&mut set.0)),
-            Term::Comm(set) => *set = in_order(take(set)),
+            Term::Comm(set) => in_order(set),
+            Term::Tree(set) => in_order(set),
+            Term::Cgroup(set) => in_order(set),
+            Term::Container(set) => in_order(set),
             _ => {}
         }
     }

@@ -9,12 +9,12 @@
 pub mod calls;
 pub(crate) mod filter;
 
-use crate::sys::beneath::{self, How};
 use crate::sys::caps::{self, Caps};
+use crate::sys::folder::How;
 use crate::sys::landlock::Allowed;
 use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
-use crate::sys::{self, Errno, landlock, seccomp, time};
+use crate::sys::{self, Errno, folder, landlock, seccomp, time};
 use calls::Opening;
 pub use calls::{Names, Pinned, PinnedFilter};
 use nix::fcntl::{OFlag, openat};
@@ -65,14 +65,14 @@ pub struct FilterAccess<'a> {
     /// The flags for openat(2), all of them.
     pub flags: i32,
     /// How, where links in its folder are followed.
-    pub how: Option<&'a How>,
+    pub how: Option<&'static How>,
 }
 
 impl FilterAccess<'_> {
     /// Opens it.
     pub(crate) fn open(&self) -> sys::Result<OwnedFd> {
         if let Some(how) = self.how {
-            return beneath::open(self.folder, self.name, how);
+            return folder::open(self.folder, self.name, how);
         }
         let flags = OFlag::from_bits_retain(self.flags);
         Ok(openat(self.folder, self.name, flags, Bits::empty())?)
@@ -88,6 +88,10 @@ pub struct OutputAccess<'a> {
     pub filter: Option<FilterAccess<'a>>,
     /// Sockets that are sent to.
     pub send: Vec<RawFd>,
+    /// The folder whose names, and those below, are read later.
+    pub below: Option<BorrowedFd<'a>>,
+    /// An open folder whose names are read again.
+    pub names: Option<RawFd>,
 }
 
 /// What has to work inside of the sandbox.
@@ -237,6 +241,7 @@ fn restrict_files(needs: &Needs<'_>) -> sys::Result<u32> {
     if let Some(filter) = &needs.outputs.filter {
         allowed.push(Allowed::ReadIn(filter.folder));
     }
+    allowed.extend(needs.outputs.below.map(Allowed::ListIn));
     landlock::restrict(&allowed)
 }
 
@@ -259,6 +264,11 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
             name: sealed.text(file.name)?,
             how: file.how.map(|how| sealed.value(how)).transpose()?,
         }),
+        None => None,
+    };
+    let below = needs.outputs.below;
+    let below = match below {
+        Some(fd) => Some((fd.as_raw_fd(), sealed.value(&folder::BELOW)?)),
         None => None,
     };
     sealed.seal()?;
@@ -284,6 +294,8 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
         &calls::rules(&calls::Granted {
             log: log.zip(pinned),
             filter: opening.zip(name),
+            below,
+            names: needs.outputs.names,
             receive: needs.receive,
             send: &needs.outputs.send,
             kill: needs.kill,
@@ -296,6 +308,7 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
     Ok(Names {
         log: pinned,
         filter: name,
+        below: below.map(|(_, how)| how),
     })
 }
 

@@ -27,7 +27,7 @@ use crate::host::zone;
 use crate::output::log::{self, Care, Log};
 use crate::output::notice::notice;
 use crate::output::{Output, Shape};
-use crate::sandbox::OutputAccess;
+use crate::sandbox::{self, OutputAccess};
 use crate::session::notify::Notify;
 use crate::session::reload::FilterFile;
 use crate::session::view::{View, say_notes};
@@ -188,7 +188,9 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         wait: command.is_some(),
     })?;
     say_notes(&mut source);
-    view.output.pin(pinned.log);
+    if config.sandbox != sandbox::Mode::Off {
+        view.output.pin(&pinned);
+    }
     if let Some(filter) = &mut filter {
         filter.pin(pinned.filter);
     }

@@ -52,10 +52,7 @@ fn sees_accepts() -> bool {
 }
 
 fn held_against_bpftool(flags: &str) {
-    held_against(flags, listing(flags));
-}
-
-fn held_against(flags: &str, listing: xlated::Listing) {
+    let listing = listing(flags);
     let tracer = Tracer::json(flags);
     let ids = kernel::programs_of(tracer.child.pid());
     let maps = maps();
@@ -124,7 +121,24 @@ fn doors_are_listed_as_they_are() {
         twice.stdout
     );
     assert_eq!(listed.maps["turn"].kind, "prog_array");
-    held_against(&flags, listed);
+    let doors = twice.stdout.matches("\n; socket_snoop_in on ").count();
+    let tracer = Tracer::json(&flags);
+    let ids = kernel::programs_of(tracer.child.pid());
+    let names: BTreeMap<u32, String> = kernel::programs().expect("listed").into_iter().collect();
+    let ids: Vec<u32> = ids
+        .into_iter()
+        .filter(|id| names[id] == "socket_snoop_in")
+        .collect();
+    assert_eq!(ids.len(), doors);
+    let maps = maps();
+    for id in ids {
+        let dump = ["prog", "dump", "xlated", "id", &id.to_string(), "linum"];
+        let held = xlated::bpftool(&tool("bpftool", &dump));
+        let door = &listed.programs["socket_snoop_in"];
+        let same = xlated::compare(door, &listed.maps, &held, &|id| maps.get(&id).cloned());
+        same.unwrap_or_else(|why| panic!("{why}"));
+    }
+    tracer.stop().ok();
     // Without a file, or in the sandbox, there are none.
     for flags in ["--sandbox off", &flags.replace("off", "on")] {
         let out = Run::new(flags).arg("-dd").arg("port 9").run().ok();

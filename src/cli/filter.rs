@@ -11,7 +11,7 @@ use crate::filter::{Flags, Mistake, Names};
 use crate::host::{cgroup, user};
 use crate::model::text::printable;
 use crate::output::place;
-use crate::sys::{self, Errno};
+use crate::sys::{self, Errno, folder};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, statfs};
@@ -142,11 +142,7 @@ pub(crate) const NO_FILE: &str =
     ": it is no regular file (a pipe can be given as /dev/stdin, or as <(...) by the shell)";
 
 /// How a filter's file is opened: nothing is waited for.
-pub(crate) const FLAGS: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_CLOEXEC)
-    .union(OFlag::O_NONBLOCK)
-    .union(OFlag::O_NOCTTY)
-    .union(OFlag::O_LARGEFILE);
+pub(crate) const FLAGS: OFlag = OFlag::from_bits_retain(folder::READING);
 
 /// Whether what was opened so is read: a regular file, or what was `given` as a
 /// descriptor, which is waited for.

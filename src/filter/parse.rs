@@ -216,7 +216,7 @@ impl<'a> Parser<'a> {
             return Some(Mistake::new(at, ["'", word, "' ", why].concat()));
         }
         let mut all = joins.iter().copied().chain(words::starts());
-        let near = words::nearest(word, &mut all)?;
+        let near = words::foreign(word).or_else(|| words::nearest(word, &mut all))?;
         Some(unknown(word, at, near))
     }
 
@@ -443,6 +443,10 @@ impl<'a> Parser<'a> {
             }
             token => {
                 let here = if *token == Token::End { " here" } else { "" };
+                if *token == Token::Not {
+                    let what = "'not' stands before the word, such as: not port 22";
+                    return Err(self.mistake(what));
+                }
                 return Err(self.mistake(&["expected ", head.expects(), here].concat()));
             }
         };

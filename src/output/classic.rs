@@ -24,7 +24,10 @@ impl Classic {
     pub fn new(shape: Shape) -> Classic {
         Classic {
             stamps: Stamps::default(),
-            owners: Owners::new(|out, of, _| owner(out, of)),
+            owners: Owners::new(|out, of, _, _| {
+                owner(out, of);
+                true
+            }),
             shape,
         }
     }

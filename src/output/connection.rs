@@ -4,7 +4,8 @@
 
 use super::format::{Reasons, Record, Shape, Summary};
 use super::keys::{self, Boolean, Key, Objects};
-use super::members::{address, boolean, ends, id, number, owner, plain, string, time};
+use super::members::{address, boolean, ends, id, number, plain, string, time};
+use super::owners::Owners;
 use super::{escape, words};
 use crate::lifecycle::totals::{Busiest, Totals};
 use crate::model::ability::Abilities;
@@ -78,7 +79,12 @@ pub(super) fn classic(
 }
 
 /// The members of the JSON object behind its event.
-pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
+pub(super) fn json(
+    (stamps, owners): (&mut Stamps, &mut Owners),
+    out: &mut Vec<u8>,
+    record: &Record<'_>,
+    reasons: &Reasons,
+) {
     let (connection, counters) = (record.connection, &record.ended.counters);
     ends(
         out,
@@ -87,7 +93,7 @@ pub(super) fn json(stamps: &mut Stamps, out: &mut Vec<u8>, record: &Record<'_>, 
         connection.wire(),
     );
     id(out, record.id);
-    owner(out, connection.owner().as_ref(), connection.netns());
+    owners.append(out, connection.owner().as_ref(), connection.netns());
     plain(
         out,
         keys::CONNECTION_DIRECTION,

@@ -7,12 +7,14 @@ use super::format::{Format, Reasons, Record, Shape, Shown, Summary, errno_name};
 use super::members::{boolean, ends, id, number, owner, plain, string};
 use super::owners::Owners;
 use super::{connection, keys};
+use crate::host::cgroup::Cgroups;
 use crate::lifecycle::totals::Totals;
 use crate::model::event::{Resending, What};
 use crate::model::loss::Lost;
 use crate::model::tcp::State;
 use crate::model::text::Stamps;
 use crate::sys::append::append;
+use std::rc::Rc;
 
 /// JSON lines.
 #[derive(Debug)]
@@ -39,6 +41,16 @@ impl Json {
             on_cpu: shape.on_cpu,
             ..Json::default()
         }
+    }
+
+    /// What is known of cgroups.
+    pub(super) fn cgroups(&self) -> &Cgroups {
+        &self.owners.cgroups
+    }
+
+    /// These are known from here on.
+    pub(crate) fn know(&mut self, cgroups: Rc<Cgroups>) {
+        self.owners.cgroups = cgroups;
     }
 
     pub(crate) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
@@ -142,7 +154,8 @@ impl Format for Json {
 
     fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
         self.open(out, record.ended.wall, "connection");
-        connection::json(&mut self.stamps, out, record, reasons);
+        let made = (&mut self.stamps, &mut self.owners);
+        connection::json(made, out, record, reasons);
         append(out, b"}\n");
     }
 

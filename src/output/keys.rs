@@ -241,6 +241,16 @@ keys! {
         "its parent's process id, where BTF allows";
     PROCESS_CGROUP_ID Text "process.cgroup.id", 0, CONNECTIONS,
         "its cgroup (version 2): a 64-bit number in decimal";
+    CONTAINER_ID Text "container.id", 0, CONNECTIONS,
+        "the innermost container that its cgroup is in: see [Containers](#containers)";
+    CONTAINER_RUNTIME Text "container.runtime", 0, CONNECTIONS,
+        "`docker`, `containerd`, `cri-o`, `podman` or `systemd-nspawn`, where the cgroup's name tells";
+    K8S_NAMESPACE_NAME Text "k8s.namespace.name", 0, CONNECTIONS,
+        "the pod's namespace, where this host has its logs";
+    K8S_POD_NAME Text "k8s.pod.name", 0, CONNECTIONS,
+        "the pod's name, likewise";
+    K8S_POD_UID Text "k8s.pod.uid", 0, CONNECTIONS,
+        "the unique id of the pod that its cgroup is in";
     OWNER_SOURCE Text "owner.source", CONNECTIONS, 0,
         "how the owner is known; `none` where it isn't";
     NETWORK_NAMESPACE Number "network.namespace", 0, CONNECTIONS,

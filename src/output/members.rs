@@ -5,6 +5,7 @@
 
 use super::escape;
 use super::keys::{self, Boolean, Key, Number, Text, Texts};
+use crate::host::cgroup::Cgroups;
 use crate::lifecycle::SocketId;
 use crate::model::event::{Owner, comm};
 use crate::model::tcp::{Endpoint, Wire};
@@ -117,9 +118,15 @@ pub(super) fn ends(out: &mut Vec<u8>, local: &Endpoint, peer: &Endpoint, wire: W
     append(out, wire);
 }
 
-/// Whose socket it is, and where. A cgroup's id has 64 bits, more than a number
-/// of JSON keeps in many readers (2^53): it is a string.
-pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
+/// Whose socket it is, and where; whether that is all that will be known. A cgroup's id
+/// has 64 bits, more than a number of JSON keeps in many readers (2^53): it is a string.
+pub(super) fn owner(
+    out: &mut Vec<u8>,
+    owner: Option<&Owner>,
+    netns: Option<u32>,
+    cgroups: &Cgroups,
+) -> bool {
+    let mut whole = true;
     if let Some(owner) = owner {
         number(out, keys::PROCESS_PID, u64::from(owner.task.pid));
         if owner.task.tid != 0 {
@@ -137,6 +144,17 @@ pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>
             keys::PROCESS_CGROUP_ID.next(out);
             text::number(out, cgroup);
             quote(out);
+            let (place, all) = cgroups.place(cgroup);
+            whole = all;
+            for (key, value) in [
+                (keys::CONTAINER_ID, place.container.as_str()),
+                (keys::CONTAINER_RUNTIME, place.runtime),
+                (keys::K8S_NAMESPACE_NAME, &place.names.0),
+                (keys::K8S_POD_NAME, &place.names.1),
+                (keys::K8S_POD_UID, &place.pod),
+            ] {
+                string(out, key, value.as_bytes());
+            }
         }
     }
     plain(
@@ -147,4 +165,5 @@ pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>
     if let Some(netns) = netns {
         number(out, keys::NETWORK_NAMESPACE, u64::from(netns));
     }
+    whole
 }

@@ -3,14 +3,17 @@
 //! Contract: what is appended is what rendering it would give. Memory is bounded:
 //! a place is used again for another owner.
 
+use crate::host::cgroup::Cgroups;
 use crate::model::event::Owner;
 use crate::sys::append::append;
+use std::rc::Rc;
 
 /// Owners that are kept.
 const PLACES: usize = 64;
 
-/// Makes the text of an owner and a network namespace.
-type Render = fn(&mut Vec<u8>, Option<&Owner>, Option<u32>);
+/// Makes the text of an owner and a network namespace; whether that is all that will
+/// be known.
+type Render = fn(&mut Vec<u8>, Option<&Owner>, Option<u32>, &Cgroups) -> bool;
 
 /// One that was rendered.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Owners {
     render: Render,
+    /// What is told of cgroups.
+    pub(super) cgroups: Rc<Cgroups>,
     places: Vec<Option<Kept>>,
 }
 
@@ -42,14 +47,18 @@ fn same(one: &Owner, other: &Owner) -> bool {
 impl Owners {
     /// None as yet; this makes their texts.
     pub(super) fn new(render: Render) -> Owners {
-        let places = Vec::new();
-        Owners { render, places }
+        Owners {
+            render,
+            cgroups: Rc::default(),
+            places: Vec::new(),
+        }
     }
 
     /// Appends the text of an owner in a network namespace.
     pub(super) fn append(&mut self, out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
         let Some(owner) = owner else {
-            return (self.render)(out, None, netns);
+            (self.render)(out, None, netns, &self.cgroups);
+            return;
         };
         if self.places.is_empty() {
             self.places.resize_with(PLACES, || None);
@@ -65,10 +74,11 @@ impl Owners {
             _ => {
                 let mut text = place.take().map_or_else(Vec::new, |kept| kept.text);
                 text.clear();
-                (self.render)(&mut text, Some(owner), netns);
+                let whole = (self.render)(&mut text, Some(owner), netns, &self.cgroups);
                 append(out, &text);
                 let owner = *owner;
-                *place = Some(Kept { owner, netns, text });
+                // Else more may be known at the next line.
+                *place = whole.then_some(Kept { owner, netns, text });
             }
         }
     }
@@ -110,7 +120,7 @@ mod tests {
                     for _ in 0..again {
                         let (mut kept, mut rendered) = (Vec::new(), Vec::new());
                         owners.append(&mut kept, Some(&one), netns);
-                        members::owner(&mut rendered, Some(&one), netns);
+                        members::owner(&mut rendered, Some(&one), netns, &owners.cgroups);
                         assert_eq!(kept, rendered);
                     }
                 }

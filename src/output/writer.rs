@@ -14,16 +14,18 @@ use super::sink::Sink;
 use super::stream::{Flushed, LIMIT, Lines, Stream};
 use super::waits::{OUTPUTS, Ready, Waits};
 use crate::error::{Error, Kind};
+use crate::host::cgroup::Cgroups;
 use crate::lifecycle::Connections;
 use crate::model::loss::{Lost, Reason};
 use crate::output::notice::{self, notice};
-use crate::sandbox::{OutputAccess, Pinned};
+use crate::sandbox::{Names, OutputAccess};
 use crate::sys::append::append;
 use crate::sys::{Errno, Result, time};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 
 /// How long the end waits for a reader that takes nothing, in nanoseconds.
 const STILL: u64 = 800_000_000;
@@ -169,16 +171,28 @@ impl Output {
         let console = self.console.sink().and_then(Sink::socket);
         OutputAccess {
             log: self.log.as_ref().map(Log::access),
-            filter: None,
             send: console.into_iter().chain(notice::prepare()).collect(),
+            ..self.formats.json.cgroups().access()
         }
     }
 
-    /// The log's names are these from here on.
-    pub fn pin(&mut self, pinned: Option<Pinned>) {
-        if let (Some(log), Some(pinned)) = (&mut self.log, pinned) {
+    /// These copies of what names and opens files are used from here on.
+    pub fn pin(&mut self, pinned: &Names) {
+        if let (Some(log), Some(pinned)) = (&mut self.log, pinned.log) {
             log.pin(pinned);
         }
+        self.formats.json.cgroups().pin(pinned.below);
+    }
+
+    /// Whether lines tell what a cgroup is in.
+    pub(crate) fn tells_of_cgroups(&self) -> bool {
+        let log = self.log.as_ref().map(|_| self.log_format);
+        self.format == FormatName::Json || log == Some(FormatName::Json)
+    }
+
+    /// Lines tell what these say from here on.
+    pub(crate) fn know(&mut self, cgroups: Rc<Cgroups>) {
+        self.formats.json.know(cgroups);
     }
 
     /// From here on there are classic lines for connections that have ended, too, or

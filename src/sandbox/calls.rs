@@ -6,9 +6,9 @@
 //! no line can't be done: open, socket, execve, ptrace, clone, mount, and all else.
 
 use super::filter::{Call, Check, Rule};
-use crate::sys::beneath::How;
+use crate::sys::folder::How;
 use crate::sys::{bpf, perf_event, send};
-use Check::{At, Bits, Clear, Is, OneOf, Sealed};
+use Check::{At, AtHow, Bits, Clear, Is, OneOf, Sealed};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
@@ -28,6 +28,8 @@ pub struct Names {
     pub log: Option<Pinned>,
     /// That of the filter's file.
     pub filter: Option<PinnedFilter>,
+    /// How folders are opened below the one that may be looked through.
+    pub below: Option<&'static How>,
 }
 
 /// The name of the filter's file, and how it is opened, in memory that can't be changed
@@ -38,11 +40,6 @@ pub struct PinnedFilter {
     pub name: &'static CStr,
     /// How, where links in its folder are followed.
     pub how: Option<&'static How>,
-}
-
-/// The address of a text.
-fn at(argument: u8, text: &CStr) -> Check {
-    At(argument, text.as_ptr().addr())
 }
 
 /// How files in a folder may be opened.
@@ -73,6 +70,10 @@ pub struct Granted<'a> {
     pub log: Option<(Opening, Pinned)>,
     /// The same of the filter's file, whose name is in sealed memory, too.
     pub filter: Option<(Opening, PinnedFilter)>,
+    /// The folder below which others may be opened, and how, in sealed memory.
+    pub below: Option<(RawFd, &'static How)>,
+    /// An open folder whose names may be read again.
+    pub names: Option<RawFd>,
     /// Whether sockets are received from.
     pub receive: bool,
     /// Sockets that are sent to.
@@ -161,11 +162,11 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     // Nothing but the log's name, which can't be changed any more.
     if let Some((log, Pinned { name, older })) = granted.log {
         let [folder, flags, mode] = log.checks();
-        allow(libc::SYS_openat, &[folder, at(1, name), flags, mode]);
+        allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]);
         // And to begin it anew, renaming it to the one other name.
         if let Some(older) = older {
             let to = Is(2, log.folder as u32);
-            let names = [folder, at(1, name), to, at(3, older)];
+            let names = [folder, At(1, name), to, At(3, older)];
             #[cfg(not(target_arch = "riscv64"))]
             allow(libc::SYS_renameat, &names);
             // The only one that riscv64 has, there without flags.
@@ -178,12 +179,25 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
         let [folder, flags, mode] = filter.checks();
         match how {
             Some(how) => {
-                let how = At(2, std::ptr::from_ref(how).addr());
-                let checks = [folder, at(1, name), how, Is(3, How::SIZE)];
+                let size = Is(3, size_of::<How>() as u32);
+                let checks = [folder, At(1, name), AtHow(2, how), size];
                 allow(libc::SYS_openat2, &checks);
             }
-            None => allow(libc::SYS_openat, &[folder, at(1, name), flags, mode]),
+            None => allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]),
         }
+    }
+    // Cgroups that are made later, and the log folders of pods: their names alone.
+    if let Some((folder, how)) = granted.below {
+        let size = Is(3, size_of::<How>() as u32);
+        let how = AtHow(2, how);
+        allow(libc::SYS_openat2, &[Is(0, folder as u32), how, size]);
+    }
+    if let Some(folder) = granted.names {
+        let start = [Is(0, folder as u32), Is(1, 0), Is(2, libc::SEEK_SET as u32)];
+        allow(libc::SYS_lseek, &start);
+    }
+    if granted.below.is_some() || granted.names.is_some() {
+        allow(libc::SYS_getdents64, &[]);
     }
     // The end of the search's helper.
     if let Some(pidfd) = granted.kill {

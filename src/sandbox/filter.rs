@@ -4,16 +4,18 @@
 //! first; a call of another one ends the process. Within a rule all checks must
 //! hold; a call may have several rules. Arguments are the caller's registers: a filter sees no memory.
 
+use crate::sys::folder::How;
 use crate::sys::sealed::Sealed;
 use crate::sys::seccomp::{ARCH, Insn};
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
 use libc::{BPF_JEQ, BPF_JGT, BPF_JSET};
+use std::ffi::CStr;
 
 /// The number of a system call.
 pub(crate) type Call = libc::c_long;
 
 /// What an argument, counted from 0, must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Check {
     /// This 32-bit number.
     Is(u8, u32),
@@ -23,15 +25,17 @@ pub enum Check {
     Bits(u8, u32),
     /// A pointer into the area of [`Sealed`].
     Sealed(u8),
-    /// The pointer to this address.
-    At(u8, usize),
+    /// The pointer to this text.
+    At(u8, &'static CStr),
+    /// The pointer to this object.
+    AtHow(u8, &'static How),
     /// The start of a range, with its length in the next argument, that keeps
     /// clear of [`Sealed`]: from 20 GiB on, and shorter than 4 GiB.
     Clear(u8),
 }
 
 /// A call that is allowed, if all checks hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Rule {
     /// Its number.
     pub call: Call,
@@ -85,6 +89,15 @@ fn jump(test: u32, k: u32, jt: u8, jf: u8) -> Insn {
     insn(BPF_JMP | test | BPF_K, jt, jf, k)
 }
 
+/// Asks for a pointer to there.
+fn at(out: &mut Vec<Insn>, argument: u8, address: usize) {
+    let address = address as u64;
+    out.push(load(high(argument)));
+    out.push(jump(BPF_JEQ, (address >> 32) as u32, 0, NEXT));
+    out.push(load(low(argument)));
+    out.push(jump(BPF_JEQ, address as u32, 0, NEXT));
+}
+
 fn check(out: &mut Vec<Insn>, check: Check) {
     match check {
         Check::Is(argument, number) => {
@@ -110,13 +123,8 @@ fn check(out: &mut Vec<Insn>, check: Check) {
             out.push(insn(BPF_ALU | BPF_AND | BPF_K, 0, 0, SEALED_MASK));
             out.push(jump(BPF_JEQ, SEALED_LOW, 0, NEXT));
         }
-        Check::At(argument, address) => {
-            let address = address as u64;
-            out.push(load(high(argument)));
-            out.push(jump(BPF_JEQ, (address >> 32) as u32, 0, NEXT));
-            out.push(load(low(argument)));
-            out.push(jump(BPF_JEQ, address as u32, 0, NEXT));
-        }
+        Check::At(argument, text) => at(out, argument, text.as_ptr().addr()),
+        Check::AtHow(argument, how) => at(out, argument, std::ptr::from_ref(how).addr()),
         Check::Clear(argument) => {
             out.push(load(high(argument)));
             out.push(jump(BPF_JGT, SEALED_HIGH, 0, NEXT));
@@ -277,10 +285,12 @@ mod tests {
         let text = c"text";
         let at = text.as_ptr().addr() as u64;
         for (pointer, fine) in [(at, true), (at + 1, false), (at ^ (1 << 32), false)] {
-            assert_eq!(
-                one(Check::At(3, at as usize), [0, 0, 0, pointer, 0, 0]),
-                fine
-            );
+            assert_eq!(one(Check::At(3, text), [0, 0, 0, pointer, 0, 0]), fine);
+        }
+        let how = &crate::sys::folder::BELOW;
+        let at = std::ptr::from_ref(how).addr() as u64;
+        for (pointer, fine) in [(at, true), (at + 8, false), (at ^ (1 << 32), false)] {
+            assert_eq!(one(Check::AtHow(2, how), [0, 0, pointer, 0, 0, 0]), fine);
         }
     }
 

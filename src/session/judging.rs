@@ -59,7 +59,7 @@ pub(super) struct Judging {
     all: bool,
     /// Since when it is in force.
     since: u64,
-    cgroups: Rc<Option<Cgroups>>,
+    cgroups: Rc<Cgroups>,
     waiting: ByNumber<u64, VecDeque<Item>>,
     count: usize,
     crowded: bool,
@@ -70,7 +70,7 @@ pub(super) struct Judging {
 struct Near<'a> {
     kin: &'a dyn Lineage,
     since: u64,
-    cgroups: Rc<Option<Cgroups>>,
+    cgroups: Rc<Cgroups>,
 }
 
 impl Around for Near<'_> {
@@ -78,10 +78,10 @@ impl Around for Near<'_> {
         self.kin.descends(pid, top, self.since)
     }
     fn is_below(&self, cgroup: u64, tops: &[u64]) -> Option<bool> {
-        self.cgroups.as_ref().as_ref()?.is_below(cgroup, tops)
+        self.cgroups.is_below(cgroup, tops)
     }
     fn is_contained(&self, cgroup: u64, ids: &[String]) -> Option<bool> {
-        self.cgroups.as_ref().as_ref()?.is_contained(cgroup, ids)
+        self.cgroups.is_contained(cgroup, ids)
     }
 }
 
@@ -190,12 +190,12 @@ pub(super) fn say_untold(expr: &Expr, given: &Given) {
 
 impl Judging {
     /// A filter that is in force from now on.
-    pub(super) fn new(judge: Judge, all: bool, cgroups: Option<Cgroups>) -> Judging {
+    pub(super) fn new(judge: Judge, all: bool, cgroups: Rc<Cgroups>) -> Judging {
         Judging {
             judge,
             all,
             since: time::monotonic(),
-            cgroups: Rc::new(cgroups),
+            cgroups,
             waiting: ByNumber::default(),
             count: 0,
             crowded: false,

@@ -16,7 +16,7 @@ use crate::model::text::printable;
 use crate::output::notice::notice;
 use crate::output::place::{self, Place};
 use crate::sandbox::{FilterAccess, Mode, PinnedFilter};
-use crate::sys::beneath::{self, How};
+use crate::sys::folder::{self, How};
 use crate::sys::{Errno, Result};
 use nix::fcntl::OFlag;
 use std::fs::File;
@@ -28,7 +28,7 @@ pub(super) struct FilterFile {
     path: String,
     place: Place,
     /// How it is opened, where links in its folder are followed.
-    how: Option<How>,
+    how: Option<&'static How>,
     pinned: Option<PinnedFilter>,
     /// What else must match.
     base: Expr,
@@ -50,9 +50,8 @@ impl FilterFile {
         let mut how = None;
         let named = place::plain(path).ok();
         if let Some(named) = named.filter(|named| !place.magic && !named.is_anybodys()) {
-            let beneath = How::with(FLAGS.bits());
-            if beneath::open(named.folder.as_fd(), &named.name, &beneath).is_ok() {
-                (place, how) = (named, Some(beneath));
+            if folder::open(named.folder.as_fd(), &named.name, &folder::WITHIN).is_ok() {
+                (place, how) = (named, Some(&folder::WITHIN));
             }
         }
         if place.linked && !place.magic {
@@ -78,7 +77,7 @@ impl FilterFile {
             folder: self.place.folder.as_fd(),
             name: pinned.map_or(&self.place.name, |pinned| pinned.name),
             flags: flags.bits(),
-            how: pinned.map_or(self.how.as_ref(), |pinned| pinned.how),
+            how: pinned.map_or(self.how, |pinned| pinned.how),
         }
     }
 

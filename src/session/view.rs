@@ -30,6 +30,7 @@ use crate::session::reload::FilterFile;
 use crate::snapshot::broadcast::Broadcasts;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
+use std::rc::Rc;
 
 /// Events after which the wall clock is looked at again: a drain can take long.
 const LOOK: u64 = 256;
@@ -108,7 +109,7 @@ impl View {
     /// reasons.
     pub fn of(
         config: &Config,
-        output: Output,
+        mut output: Output,
         given: Abilities,
         (transport, reasons): (Transport, &[(u32, String)]),
     ) -> View {
@@ -129,14 +130,19 @@ impl View {
         let judge = Judge::new(&config.filter.expr).unwrap_or_default();
         // Also for what the filter's file may come to ask for.
         let cgroups = judge.asks_for_cgroups() || config.filter_file.is_some();
-        let live = config.sandbox == Mode::Off;
-        let cgroups = cgroups.then(|| Cgroups::open(live)).flatten();
-        if judge.asks_for_cgroups() && !live {
+        let cgroups = match cgroups || output.tells_of_cgroups() {
+            true => Cgroups::open(),
+            false => Cgroups::default(),
+        };
+        let cgroups = Rc::new(cgroups);
+        let shut = config.sandbox != Mode::Off && cgroups.is_for_now();
+        if judge.asks_for_cgroups() && shut {
             notice(
                 "note: in the sandbox, cgroups that are made after the start are not known \
-                 to the filter (--sandbox off)",
+                 here (openat2: Linux 5.6, --sandbox off)",
             );
         }
+        output.know(cgroups.clone());
         // Where members can be read, the event itself says what is no port yet.
         let by_members = Abilities::SOCKET_ERROR | Abilities::BYTES_SENT;
         let mut view = View {

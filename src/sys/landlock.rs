@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const WRITE_FILE: u64 = 1 << 1;
 /// LANDLOCK_ACCESS_FS_READ_FILE
 const READ_FILE: u64 = 1 << 2;
+/// LANDLOCK_ACCESS_FS_READ_DIR
+const READ_DIR: u64 = 1 << 3;
 /// LANDLOCK_ACCESS_FS_REMOVE_FILE
 const REMOVE_FILE: u64 = 1 << 5;
 /// LANDLOCK_ACCESS_FS_MAKE_REG
@@ -81,6 +83,8 @@ pub enum Allowed<'a> {
     Write(BorrowedFd<'a>),
     /// Reading the files in this folder.
     ReadIn(BorrowedFd<'a>),
+    /// Reading the names in this folder, and in those below.
+    ListIn(BorrowedFd<'a>),
     /// Writing to the files in this folder, and making new ones.
     WriteIn(BorrowedFd<'a>),
     /// The same, and renaming or removing them.
@@ -107,6 +111,7 @@ pub fn restrict(allowed: &[Allowed<'_>]) -> Result<u32> {
         let (allowed, fd) = match one {
             Allowed::Write(fd) => (WRITE_FILE, fd),
             Allowed::ReadIn(fd) => (READ_FILE, fd),
+            Allowed::ListIn(fd) => (READ_DIR, fd),
             Allowed::WriteIn(fd) => (WRITE_FILE | MAKE_REG, fd),
             Allowed::RenameIn(fd) => (WRITE_FILE | MAKE_REG | REMOVE_FILE, fd),
         };

@@ -7,7 +7,6 @@
 //! added by the caller.
 
 pub(crate) mod append;
-pub mod beneath;
 pub mod bpf;
 pub(crate) mod btf;
 pub mod caps;
@@ -15,6 +14,7 @@ pub(crate) mod child;
 pub(crate) mod command;
 pub(crate) mod copy;
 pub(crate) mod errno;
+pub mod folder;
 pub mod landlock;
 pub(crate) mod limits;
 mod mapping;

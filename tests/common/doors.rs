@@ -10,6 +10,7 @@
 //! told; those that would do harm are the ones that must be refused.
 #![allow(unsafe_code, reason = "makes system calls")]
 
+mod below;
 pub mod numbers;
 
 use std::ffi::CStr;
@@ -35,6 +36,7 @@ struct Inside<'a> {
     log: LogAccess<'a>,
     pinned: Option<Pinned>,
     own: Attr,
+    below: below::Below,
 }
 
 /// A system call and its arguments.
@@ -317,13 +319,14 @@ pub fn child(args: &[String]) -> ExitCode {
     )
     .expect("a log");
     let ring = Attr::new(1, 10);
+    let mut below = below::Below::granted(what, Path::new(at));
     let (enforced, pinned) = sandbox::enter(
         mode(how),
         &Needs {
             outputs: OutputAccess {
                 log: Some(log.access()),
-                filter: None,
                 send: vec![SOCKET],
+                ..below.access()
             },
             user: None,
             receive: false,
@@ -335,12 +338,15 @@ pub fn child(args: &[String]) -> ExitCode {
         },
     );
     let _ = writeln!(out, "{enforced}");
+    below.how = pinned.below;
     let inside = Inside {
+        below,
         log: log.access(),
         pinned: pinned.log,
         own: Attr::new(1, 9),
     };
-    let refused = REFUSED.iter().find(|a| a.0 == what).map(|a| {
+    let mut refused = REFUSED.iter().chain(below::REFUSED);
+    let refused = refused.find(|a| a.0 == what).map(|a| {
         let (number, args) = a.1(&inside);
         call(number, args)
     });
@@ -355,7 +361,8 @@ pub fn child(args: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let answer = refused.unwrap_or_else(|| {
-        let allowed = ALLOWED.iter().find(|a| a.0 == what).expect("known");
+        let mut allowed = ALLOWED.iter().chain(below::ALLOWED);
+        let allowed = allowed.find(|a| a.0 == what).expect("known");
         allowed.1(&inside)
     });
     let said = match (seccomp::take_refused(), answer) {
@@ -456,11 +463,11 @@ pub fn all(program: &Path, folder: &Path) -> Result<usize, String> {
         }
         Ok(())
     };
-    for (what, _) in REFUSED {
+    for (what, _) in REFUSED.iter().chain(below::REFUSED) {
         expect("on", what, Answer::Refused(libc::EPERM))?;
         expect("strict", what, Answer::Signal(libc::SIGSYS))?;
     }
-    for (what, _, end) in ALLOWED {
+    for (what, _, end) in ALLOWED.iter().chain(below::ALLOWED) {
         expect("on", what, *end)?;
         expect("strict", what, *end)?;
     }

@@ -3,6 +3,7 @@
 
 use crate::check::finding::{Finding, Section, Verdict};
 use crate::check::preflight::{self, Conclusion};
+use crate::host::cgroup;
 use crate::lifecycle::tests::ALL;
 use crate::lifecycle::{Connections, SocketId};
 use crate::model::ability::Abilities;
@@ -16,6 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// 2024-12-30T00:00:25.454123456Z, in nanoseconds since the epoch.
 const DAY: u64 = 1_735_516_825_454_123_456;
+/// The owner's.
+const CGROUP: u64 = u64::MAX - 5;
 const HOUR: u64 = 3_600_000_000_000;
 const MS: u64 = 1_000_000;
 
@@ -35,7 +38,7 @@ fn owner(pid: u32, source: OwnerSource) -> Owner {
         },
         thread: name("http \"1\"\u{e9}"),
         parent: Some(1200),
-        cgroup: Some(u64::MAX - 5),
+        cgroup: Some(CGROUP),
         source,
     }
 }
@@ -140,12 +143,14 @@ impl Play {
     fn new(tells: Abilities, run: u64) -> Play {
         let mut connections = Connections::new(100, 100, run, tells);
         connections.name_reasons(&reasons());
+        let mut json = Json::new(Shape {
+            on_cpu: true,
+            ..Shape::default()
+        });
+        json.know(cgroup::tests::pod(CGROUP).into());
         Play {
             connections,
-            json: Json::new(Shape {
-                on_cpu: true,
-                ..Shape::default()
-            }),
+            json,
             out: Vec::new(),
             now: 0,
         }

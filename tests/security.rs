@@ -40,7 +40,7 @@ fn the_list_of_system_calls_is_the_codes() {
         older: Some(c"log.1"),
     };
     let all = calls::rules(&Granted {
-        log: Some((log, pinned)),
+        written: [Some((log, pinned)); 2],
         filter: Some((log, c"filter")),
         below: Some((6, &BELOW)),
         names: Some(7),

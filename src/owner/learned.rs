@@ -183,9 +183,19 @@ impl Owners {
         if matches!(new, State::SynSent | State::Listen) {
             return own_context || is_the_owners_doing(old, new);
         }
-        let remembered = self.sockets.get(event.socket);
+        let remembered = self.sockets.get(event.socket).copied();
         if remembered.is_some_and(|known| known.task.pid == task.pid) {
             return own_context || is_the_owners_doing(old, new);
+        }
+        // Whose own FIN is out keeps it to the end: another who has it then held a
+        // duplicate. What the peer answers is also taken in a close() of that one's.
+        if remembered.is_some_and(|known| known.source == OwnerSource::Cached)
+            && matches!(
+                old,
+                State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck
+            )
+        {
+            return false;
         }
         match change {
             // Another process ends it: one that it was handed to, or one that

@@ -174,6 +174,11 @@ fn play(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> Played {
         let objects = event::objects(&own(&lines));
         let balance = account.balance(&objects);
         let told = Told::new(&objects);
+        for id in &told.twins {
+            say(&format!(
+                "{tracer}: the kernel made a second socket of a handshake: {id}"
+            ));
+        }
         kernels = kernels.max(balance.kernels());
         let mut gaps = balance.lost();
         match means.owner_by {

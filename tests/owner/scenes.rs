@@ -1,11 +1,9 @@
 //! What the programs do on loopback, and whose each event of it is.
 
-use std::fs;
 use std::net::SocketAddr;
 
 use crate::actor::{Actor, Stage, Who};
 use crate::check::{Life, Whose};
-use crate::common::eventually;
 use crate::common::net::own_ip;
 use crate::{ends, holders, nets, servers, steered};
 
@@ -91,38 +89,9 @@ pub fn talk(client: &mut Actor, server: &mut Actor, there: u64, back: u64) {
 
 /// The first closes its end, then the last, which sees it.
 pub fn part(first: &mut Actor, one: &str, last: &mut Actor, other: &str) {
-    let at = first.address(&format!("local {one}"));
     first.ask(&format!("close {one}"));
     last.ask(&format!("receive {other} all"));
-    let rests = || is_at_rest(first.who.pid, at.port());
-    assert!(eventually(rests), "{at} does not come to FIN_WAIT2");
     last.ask(&format!("close {other}"));
-}
-
-/// Whether the closed ends at this port wait for the other end's FIN, so that
-/// it can be answered. Before, one that comes meets neither the socket nor its
-/// TIME_WAIT, which nobody may take yet, and the kernel answers with a reset
-/// (v5.10 net/ipv4/inet_timewait_sock.c, inet_twsk_hashdance: `tw_refcnt` is set
-/// after the bucket's lock is let go). Emulated CPUs do stop in between.
-fn is_at_rest(pid: u64, port: u16) -> bool {
-    const FIN_WAIT1: &str = "04";
-    const FIN_WAIT2: &str = "05";
-    let port = format!(":{port:04X}");
-    let files = ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/{pid}/net/{name}")));
-    let all: Vec<String> = files.into_iter().flatten().collect();
-    all.iter().flat_map(|file| file.lines()).all(|line| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [_, local, _, state, _, timer, _, _, _, _, references, ..] = fields[..] else {
-            return true;
-        };
-        match (local.ends_with(&port), state, &timer[..2.min(timer.len())]) {
-            (true, FIN_WAIT1, _) => false,
-            // A TIME_WAIT's own timer, or that of a socket that waits as it is.
-            (true, FIN_WAIT2, "03") => references != "0",
-            (true, FIN_WAIT2, timer) => timer == "02",
-            _ => true,
-        }
-    })
 }
 
 /// A listener and two connections from before the start of the tracers.

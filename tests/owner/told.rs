@@ -13,14 +13,26 @@ use crate::judge::{Judge, Means, OwnerBy};
 pub struct Told {
     lives: Vec<Vec<Value>>,
     records: Vec<Value>,
+    /// The sockets that the kernel made twice of one handshake.
+    pub twins: Vec<String>,
 }
 
 impl Told {
     pub fn new(all: &[Value]) -> Told {
+        let mut lives = lives(all);
+        let twins = twins(&lives);
+        let is_twins = |record: &Value| {
+            let states = record["connection.states_ns"].as_object();
+            states.is_some_and(|all| all.len() == 1 && all.contains_key("SYN_RECV"))
+                && twins.contains(&event::text(record, "socket.id").to_string())
+        };
         let records = all.iter().filter(|e| e["event.name"] == "connection");
+        let records = records.filter(|r| !is_twins(r)).cloned().collect();
+        lives.retain(|life| !is_short(life) || !twins.contains(&id(life)));
         Told {
-            lives: lives(all),
-            records: records.cloned().collect(),
+            lives,
+            records,
+            twins,
         }
     }
 
@@ -171,6 +183,36 @@ impl Told {
         }
         faults
     }
+}
+
+/// The socket of a life.
+fn id(life: &[Value]) -> String {
+    event::text(&life[0], "socket.id").into()
+}
+
+/// Whether a life is over before it is a connection.
+fn is_short(life: &[Value]) -> bool {
+    event::transitions(life) == ["LISTEN>SYN_RECV", "SYN_RECV>CLOSE"]
+}
+
+/// The second sockets that the kernel makes of one handshake where two CPUs are at
+/// it, as with a SYN that was sent again: each goes before it is a connection
+/// (v5.10 net/ipv4/inet_connection_sock.c, inet_csk_complete_hashdance), and is told
+/// as it is. There is another at the same ends, which became one.
+fn twins(lives: &[Vec<Value>]) -> Vec<String> {
+    let ends = |life: &[Value]| {
+        let last = life.last().expect("an event");
+        (event::local(last), event::peer(last))
+    };
+    let has_twin = |life: &[Value]| {
+        let became = |other: &&Vec<Value>| {
+            event::transitions(other).contains(&"SYN_RECV>ESTABLISHED".into())
+                && ends(other) == ends(life)
+        };
+        is_short(life) && lives.iter().any(|other| became(&other))
+    };
+    let found: Vec<_> = lives.iter().filter(|life| has_twin(life)).collect();
+    found.into_iter().map(|life| id(life)).collect()
 }
 
 /// State events cut into the lives of sockets: by id, and anew where a socket

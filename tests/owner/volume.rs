@@ -72,6 +72,21 @@ fn member<'a>(line: &'a str, key: &str) -> &'a str {
     }
 }
 
+/// The first few sockets at this address with more or fewer events than these.
+fn odd(text: &str, ip: &IpAddr, events: usize) -> impl Iterator<Item = String> {
+    let mut lives: HashMap<&str, Vec<&str>> = HashMap::new();
+    for line in text.lines() {
+        if member(line, "network.local.address").parse() == Ok(*ip) {
+            let life = lives.entry(member(line, "socket.id")).or_default();
+            life.push(line);
+        }
+    }
+    // Its events, and its record.
+    let odd = lives.into_values().filter(move |l| l.len() != events + 1);
+    odd.take(5)
+        .map(|life| format!("    {}\n", life.join("\n    ")))
+}
+
 /// Connections of each client: as many to each server.
 fn each() -> usize {
     let asked = std::env::var("SOCKET_SNOOP_TEST_VOLUME");
@@ -209,6 +224,7 @@ pub fn faults(stage: &Stage, flags: &str) -> Faults {
                 missing,
                 "  {ip}: {events} events and {records} records of {wanted} connections, {twins} twins"
             );
+            odd(&text, ip, EVENTS / 2).for_each(|life| missing += &life);
         }
     }
     // What is said to be lost is not missing; a connection without its end has no

@@ -11,41 +11,18 @@ pub(crate) mod file;
 mod series;
 
 use super::connection;
+use super::format::Shown;
 use crate::lifecycle::Ended;
 use crate::lifecycle::connection::{Connection, Direction};
 use crate::model::cause::Cause;
 use crate::model::event::{Owner, Resending, What};
 use crate::model::loss::{Lost, Reason};
 use crate::model::tcp::State;
-use crate::model::text;
-use crate::output::Shown;
 use crate::output::notice::notice;
-use crate::sys::append::append;
 use crate::sys::{Result, time};
 use file::MetricsFile;
-use series::{Key, Table};
+use series::{CLOSED, ESTABLISHED, Key, OPEN, OPENED, RECEIVED, RESENT, SENT, Table, put, value};
 use std::time::Duration;
-
-/// The places of figures in a series.
-const OPENED: usize = 0;
-const ESTABLISHED: usize = 1;
-const OPEN: usize = 2;
-const RESENT: usize = 3;
-const CLOSED: usize = RESENT + KINDS.len();
-/// From here on bytes.
-const SENT: usize = CLOSED + Cause::ALL.len();
-const RECEIVED: usize = SENT + 1;
-const FIGURES: usize = RECEIVED + 1;
-
-/// What made the kernel send again.
-const KINDS: [&str; 6] = [
-    "syn",
-    "synack",
-    "timeout",
-    "fast",
-    "tail_loss_probe",
-    "unknown",
-];
 
 /// What stands before a family's lines: its name, its type, and what it is.
 macro_rules! head {
@@ -390,21 +367,8 @@ impl Metrics {
 }
 
 #[inline(never)]
-fn put(out: &mut Vec<u8>, text: &str) {
-    append(out, text.as_bytes());
-}
-
-#[inline(never)]
 fn seconds(out: &mut Vec<u8>, nanos: u64) {
     connection::seconds(out, nanos);
-}
-
-/// Appends a text, a value, and the end of its line.
-#[inline(never)]
-fn value(out: &mut Vec<u8>, before: &str, value: u64) {
-    put(out, before);
-    text::number(out, value);
-    out.push(b'\n');
 }
 
 #[cfg(test)]

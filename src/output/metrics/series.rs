@@ -2,12 +2,33 @@
 //!
 //! Contract: see the module above; a series, once written, is written at each time.
 
-use super::{CLOSED, FIGURES, KINDS, RESENT, SENT, put, value};
 use crate::lifecycle::connection::Direction;
 use crate::model::cause::Cause;
 use crate::model::event::COMM_LEN;
 use crate::model::sort;
 use crate::model::text::{self, is_unseen};
+use crate::sys::append::append;
+
+/// The places of figures in a series.
+pub(super) const OPENED: usize = 0;
+pub(super) const ESTABLISHED: usize = 1;
+pub(super) const OPEN: usize = 2;
+pub(super) const RESENT: usize = 3;
+pub(super) const CLOSED: usize = RESENT + KINDS.len();
+/// From here on bytes.
+pub(super) const SENT: usize = CLOSED + Cause::ALL.len();
+pub(super) const RECEIVED: usize = SENT + 1;
+pub(super) const FIGURES: usize = RECEIVED + 1;
+
+/// What made the kernel send again.
+pub(super) const KINDS: [&str; 6] = [
+    "syn",
+    "synack",
+    "timeout",
+    "fast",
+    "tail_loss_probe",
+    "unknown",
+];
 
 /// Ports, and names, that are told.
 const TOP: usize = 50;
@@ -172,8 +193,8 @@ impl Table {
             _ => ("", 1),
         };
         for one in &self.all {
-            for at in 0..labels {
-                let count = one.figures[from + at];
+            let figures = one.figures.iter().skip(from).take(labels);
+            for (at, &count) in figures.enumerate() {
                 if count == 0 && labels > 1 {
                     continue;
                 }
@@ -192,4 +213,18 @@ impl Table {
             }
         }
     }
+}
+
+/// Appends a text.
+#[inline(never)]
+pub(super) fn put(out: &mut Vec<u8>, text: &str) {
+    append(out, text.as_bytes());
+}
+
+/// Appends a text, a value, and the end of its line.
+#[inline(never)]
+pub(super) fn value(out: &mut Vec<u8>, before: &str, value: u64) {
+    put(out, before);
+    text::number(out, value);
+    out.push(b'\n');
 }

@@ -84,6 +84,8 @@ impl FilterAccess<'_> {
 pub struct OutputAccess<'a> {
     /// The log to be reopened.
     pub log: Option<LogAccess<'a>>,
+    /// The file of figures to be replaced.
+    pub metrics: Option<LogAccess<'a>>,
     /// The filter's file to be read again.
     pub filter: Option<FilterAccess<'a>>,
     /// Sockets that are sent to.
@@ -92,6 +94,13 @@ pub struct OutputAccess<'a> {
     pub below: Option<BorrowedFd<'a>>,
     /// An open folder whose names are read again.
     pub names: Option<RawFd>,
+}
+
+impl<'a> OutputAccess<'a> {
+    /// The files that are opened by their names, to be written to.
+    fn written(&self) -> [Option<&LogAccess<'a>>; 2] {
+        [self.log.as_ref(), self.metrics.as_ref()]
+    }
 }
 
 /// What has to work inside of the sandbox.
@@ -215,8 +224,8 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
             ];
             keep |= enough(open_ring, &sets, have)?;
         }
-        if let Some(log) = &needs.outputs.log {
-            keep |= log_needs(log) & have;
+        for log in needs.outputs.written() {
+            keep |= log.map_or(Caps::empty(), log_needs) & have;
         }
         if let Some(filter) = &needs.outputs.filter {
             let open = || filter.open().map(drop);
@@ -231,7 +240,8 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
 /// the special file itself, for its folder may hold all devices.
 fn restrict_files(needs: &Needs<'_>) -> sys::Result<u32> {
     let mut allowed = Vec::new();
-    if let Some(log) = &needs.outputs.log {
+    for log in needs.outputs.written() {
+        let Some(log) = log else { continue };
         allowed.push(match (log.special, log.older) {
             (Some(file), _) => Allowed::Write(file),
             (None, None) => Allowed::WriteIn(log.folder),
@@ -250,14 +260,20 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
     seccomp::available()?;
     let mut sealed = Sealed::new()?;
     perf_event::pin(needs.events, &mut sealed)?;
-    let log = needs.outputs.log;
-    let pinned = match &log {
-        Some(log) => Some(Pinned {
+    let mut pinned = [None; 2];
+    for (log, pinned) in needs.outputs.written().into_iter().zip(&mut pinned) {
+        let Some(log) = log else { continue };
+        let names = Pinned {
             name: sealed.text(log.name)?,
             older: log.older.map(|name| sealed.text(name)).transpose()?,
-        }),
-        None => None,
-    };
+        };
+        let how = Opening {
+            folder: log.folder.as_raw_fd(),
+            flags: log.flags,
+            mode: log.mode,
+        };
+        *pinned = Some((how, names));
+    }
     let file = needs.outputs.filter;
     let name = match &file {
         Some(file) => Some(PinnedFilter {
@@ -277,11 +293,6 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
         flags: file.flags,
         mode: 0,
     });
-    let log = log.map(|log| Opening {
-        folder: log.folder.as_raw_fd(),
-        flags: log.flags,
-        mode: log.mode,
-    });
     let kill = libc::SECCOMP_RET_KILL_PROCESS;
     let refuse = match mode {
         Mode::Strict => kill,
@@ -292,7 +303,7 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
     };
     seccomp::install(&filter::compile(
         &calls::rules(&calls::Granted {
-            log: log.zip(pinned),
+            written: pinned,
             filter: opening.zip(name),
             below,
             names: needs.outputs.names,
@@ -306,7 +317,8 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
         kill,
     ))?;
     Ok(Names {
-        log: pinned,
+        log: pinned[0].map(|(_, names)| names),
+        metrics: pinned[1].map(|(_, names)| names),
         filter: name,
         below: below.map(|(_, how)| how),
     })

@@ -46,7 +46,7 @@ fn the_list_of_system_calls_is_the_codes() {
             how,
         };
         calls::rules(&Granted {
-            log: Some((log, pinned)),
+            written: [Some((log, pinned)); 2],
             filter: Some((log, filter)),
             below: Some((6, &BELOW)),
             names: Some(7),

@@ -31,6 +31,9 @@ const DEFAULT_HISTORY: usize = 8192;
 /// As many as the programs remember owners of.
 const DEFAULT_CONNECTIONS: usize = 65536;
 
+/// How often figures are written.
+const METRICS_INTERVAL: Duration = Duration::from_secs(15);
+
 /// Show every TCP connection of this host live; Ctrl-C ends with a report.
 #[derive(FromArgs, Debug)]
 #[cfg_attr(test, derive(argh::ArgsInfo))]
@@ -117,6 +120,14 @@ struct Args {
     /// size, such as 512K, 64M or 1G, at which the log is renamed to PATH.1 and begun anew (default: never)
     #[argh(option, arg_name = "SIZE", from_str_fn(parse_log_size))]
     log_max_size: Option<u64>,
+
+    /// a file for Prometheus' figures, written anew every now and then
+    #[argh(option, arg_name = "FILE")]
+    metrics: Option<String>,
+
+    /// how often that is (default: 15)
+    #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
+    metrics_interval: Option<Duration>,
 
     /// stop after this time, such as 10 or 0.5
     #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
@@ -235,6 +246,8 @@ pub struct Config {
     pub log_format: FormatName,
     /// Bytes at which the log is begun anew.
     pub log_max_size: Option<u64>,
+    /// The file for figures, and how often it is written.
+    pub metrics: Option<(String, Duration)>,
     /// When to stop.
     pub duration: Option<Duration>,
     /// After how many shown events to stop.
@@ -301,12 +314,13 @@ pub struct Listing {
     pub btf: Option<String>,
 }
 
-/// Splits `--name=value`, which argh doesn't know, into two arguments.
+/// Splits `--name=value` and `-dd`, which argh doesn't know, into two arguments.
 fn split_values(args: &[String]) -> Vec<&str> {
     let mut out = Vec::with_capacity(args.len());
     for arg in args {
         match arg.split_once('=') {
             Some((name, value)) if name.starts_with("--") => out.extend([name, value]),
+            None if arg == "-dd" => out.extend(["-d", "-d"]),
             _ => out.push(arg.as_str()),
         }
     }
@@ -365,6 +379,10 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         }
         (false, None, _) => LogChoice::Default,
     };
+    if args.metrics.is_none() && args.metrics_interval.is_some() {
+        let message = "--metrics-interval goes with --metrics; see socket-snoop --help";
+        return Err(Error::new(Kind::Usage, message));
+    }
     let mut wants = Abilities::ACCEPTS;
     wants.set(Abilities::READS, args.accept_owner);
     wants.set(Abilities::LOCK, !args.owner_by);
@@ -395,6 +413,9 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         log,
         log_format: args.log_format,
         log_max_size: args.log_max_size,
+        metrics: args
+            .metrics
+            .map(|path| (path, args.metrics_interval.unwrap_or(METRICS_INTERVAL))),
         duration: args.duration,
         count: args.count,
         buffer: args.buffer,

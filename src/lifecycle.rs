@@ -383,6 +383,13 @@ impl Connections {
         }
     }
 
+    /// Hands out those that are open.
+    pub(crate) fn each_open(&self, see: &mut dyn FnMut(&Connection)) {
+        for slot in self.by_socket.values() {
+            see(&self.slots[*slot as usize]);
+        }
+    }
+
     /// Makes its place available to others.
     pub fn release(&mut self, ended: Ended) {
         self.forget(ended.slot);

@@ -10,17 +10,19 @@ pub mod calls;
 pub(crate) mod filter;
 
 use crate::sys::caps::{self, Caps};
+use crate::sys::folder::How;
 use crate::sys::landlock::Allowed;
 use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
 use crate::sys::{self, Errno, folder, landlock, seccomp, time};
 use calls::Opening;
-pub use calls::{Names, Pinned};
+pub use calls::{Names, Pinned, PinnedFilter};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::stat::{FileStat, fstat};
+use nix::sys::stat::{FileStat, Mode as Bits, fstat};
 use std::ffi::CStr;
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// How tight the sandbox is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,19 @@ pub struct FilterAccess<'a> {
     pub name: &'a CStr,
     /// The flags for openat(2), all of them.
     pub flags: i32,
+    /// How, where links in its folder are followed.
+    pub how: Option<&'static How>,
+}
+
+impl FilterAccess<'_> {
+    /// Opens it.
+    pub(crate) fn open(&self) -> sys::Result<OwnedFd> {
+        if let Some(how) = self.how {
+            return folder::open(self.folder, self.name, how);
+        }
+        let flags = OFlag::from_bits_retain(self.flags);
+        Ok(openat(self.folder, self.name, flags, Bits::empty())?)
+    }
 }
 
 /// Where lines go, and what says which.
@@ -69,6 +84,8 @@ pub struct FilterAccess<'a> {
 pub struct OutputAccess<'a> {
     /// The log to be reopened.
     pub log: Option<LogAccess<'a>>,
+    /// The file of figures to be replaced.
+    pub metrics: Option<LogAccess<'a>>,
     /// The filter's file to be read again.
     pub filter: Option<FilterAccess<'a>>,
     /// Sockets that are sent to.
@@ -77,6 +94,13 @@ pub struct OutputAccess<'a> {
     pub below: Option<BorrowedFd<'a>>,
     /// An open folder whose names are read again.
     pub names: Option<RawFd>,
+}
+
+impl<'a> OutputAccess<'a> {
+    /// The files that are opened by their names, to be written to.
+    fn written(&self) -> [Option<&LogAccess<'a>>; 2] {
+        [self.log.as_ref(), self.metrics.as_ref()]
+    }
 }
 
 /// What has to work inside of the sandbox.
@@ -200,8 +224,12 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
             ];
             keep |= enough(open_ring, &sets, have)?;
         }
-        if let Some(log) = &needs.outputs.log {
-            keep |= log_needs(log) & have;
+        for log in needs.outputs.written() {
+            keep |= log.map_or(Caps::empty(), log_needs) & have;
+        }
+        if let Some(filter) = &needs.outputs.filter {
+            let open = || filter.open().map(drop);
+            keep |= enough(&open, &[none, Caps::DAC_READ_SEARCH], have)?;
         }
     }
     caps::keep_only(keep)?;
@@ -212,7 +240,8 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
 /// the special file itself, for its folder may hold all devices.
 fn restrict_files(needs: &Needs<'_>) -> sys::Result<u32> {
     let mut allowed = Vec::new();
-    if let Some(log) = &needs.outputs.log {
+    for log in needs.outputs.written() {
+        let Some(log) = log else { continue };
         allowed.push(match (log.special, log.older) {
             (Some(file), _) => Allowed::Write(file),
             (None, None) => Allowed::WriteIn(log.folder),
@@ -231,16 +260,28 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
     seccomp::available()?;
     let mut sealed = Sealed::new()?;
     perf_event::pin(needs.events, &mut sealed)?;
-    let log = needs.outputs.log;
-    let pinned = match &log {
-        Some(log) => Some(Pinned {
+    let mut pinned = [None; 2];
+    for (log, pinned) in needs.outputs.written().into_iter().zip(&mut pinned) {
+        let Some(log) = log else { continue };
+        let names = Pinned {
             name: sealed.text(log.name)?,
             older: log.older.map(|name| sealed.text(name)).transpose()?,
+        };
+        let how = Opening {
+            folder: log.folder.as_raw_fd(),
+            flags: log.flags,
+            mode: log.mode,
+        };
+        *pinned = Some((how, names));
+    }
+    let file = needs.outputs.filter;
+    let name = match &file {
+        Some(file) => Some(PinnedFilter {
+            name: sealed.text(file.name)?,
+            how: file.how.map(|how| sealed.value(how)).transpose()?,
         }),
         None => None,
     };
-    let file = needs.outputs.filter;
-    let name = file.map(|file| sealed.text(file.name)).transpose()?;
     let below = needs.outputs.below;
     let below = match below {
         Some(fd) => Some((fd.as_raw_fd(), sealed.value(&folder::BELOW)?)),
@@ -252,11 +293,6 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
         flags: file.flags,
         mode: 0,
     });
-    let log = log.map(|log| Opening {
-        folder: log.folder.as_raw_fd(),
-        flags: log.flags,
-        mode: log.mode,
-    });
     let kill = libc::SECCOMP_RET_KILL_PROCESS;
     let refuse = match mode {
         Mode::Strict => kill,
@@ -267,7 +303,7 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
     };
     seccomp::install(&filter::compile(
         &calls::rules(&calls::Granted {
-            log: log.zip(pinned),
+            written: pinned,
             filter: opening.zip(name),
             below,
             names: needs.outputs.names,
@@ -281,7 +317,8 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
         kill,
     ))?;
     Ok(Names {
-        log: pinned,
+        log: pinned[0].map(|(_, names)| names),
+        metrics: pinned[1].map(|(_, names)| names),
         filter: name,
         below: below.map(|(_, how)| how),
     })

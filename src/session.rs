@@ -13,6 +13,7 @@ pub(crate) mod notify;
 mod pace;
 mod reload;
 mod search;
+mod showing;
 mod start;
 pub mod view;
 
@@ -24,7 +25,9 @@ use crate::host::priority::{self, Precedence, Room};
 use crate::host::proc;
 use crate::host::user::{self, User};
 use crate::host::zone;
+use crate::model::text::printable;
 use crate::output::log::{self, Care, Log};
+use crate::output::metrics::Metrics;
 use crate::output::notice::notice;
 use crate::output::{Output, Shape};
 use crate::sandbox::{self, OutputAccess};
@@ -68,6 +71,28 @@ fn open_log(config: &Config, user: Option<User>) -> Option<Log> {
         LogChoice::Off => None,
         LogChoice::Path(path) => log::open(path, None, care),
         LogChoice::Default => log::open(DEFAULT_LOG, Some(FALLBACK_LOG), care),
+    }
+}
+
+/// Opens the file of figures, if there is to be one.
+fn open_metrics(config: &Config) -> Result<Option<Box<Metrics>>, Error> {
+    let Some((path, interval)) = &config.metrics else {
+        return Ok(None);
+    };
+    match Metrics::open(path, *interval) {
+        Ok(metrics) => Ok(Some(Box::new(metrics))),
+        Err(errno) => {
+            let why = match errno {
+                Errno::EINVAL => "it is no regular file".to_string(),
+                errno => errno.to_string(),
+            };
+            let path = printable(path);
+            let message = format!(
+                "cannot write the metrics {path}: {why}; --metrics takes a file in a folder \
+                 that this user can write to"
+            );
+            Err(Error::new(Kind::Usage, message))
+        }
     }
 }
 
@@ -125,6 +150,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         })?;
     }
     let mut filter = FilterFile::open(config)?;
+    let metrics = open_metrics(config)?;
     limits::raise_open_files();
     // While there is nothing that it could inherit.
     let helper = config.snapshot.then(Helper::start);
@@ -139,6 +165,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     )?;
     let precedence = take_precedence(config.priority);
     say_notes(&mut source);
+    judging::say_untold(&config.filter.expr, source.given());
     let log = open_log(config, user);
     drop(kept);
     let opening = match log.as_ref().filter(|log| log.is_open()) {
@@ -150,7 +177,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
             "Monitoring socket connections with enhanced metrics. No log is written.".to_string()
         }
     };
-    let output = Output::new(
+    let mut output = Output::new(
         File::from(console),
         config.format,
         log,
@@ -162,6 +189,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
         source.reset_reasons(),
     )
     .map_err(epoll_failed)?;
+    output.metrics = metrics;
     let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view)?;
     let helper = (helper, config.connections_max);
@@ -326,6 +354,10 @@ fn watch_until(
             .min(until.saturating_sub(now))
             .div_ceil(MILLI);
         let wait = if source.is_renewing() { 0 } else { wait };
+        let due = view.output.metrics.as_ref().map(|metrics| metrics.due());
+        let wait = due.map_or(wait, |due| {
+            wait.min(due.saturating_sub(now).div_ceil(MILLI))
+        });
         let timeout = EpollTimeout::from(wait as u16);
         let ready = match epoll.wait(&mut events, timeout).map_err(Errno::from) {
             Ok(count) => &events[..count],
@@ -358,6 +390,9 @@ fn watch_until(
             notify.reloading();
             view.output.reopen_log();
             let new = filter.and_then(|filter| view.read_filter(filter));
+            if let Some((_, expr)) = &new {
+                judging::say_untold(expr, source.given());
+            }
             // What the kernel keeps away by the old one would be missed.
             new_filter = new
                 .filter(|(_, expr)| opened(source, expr))
@@ -404,6 +439,9 @@ fn watch_until(
                     let _ = epoll.add(ring, readable(cpu));
                 }
             }
+        }
+        if due.is_some_and(|due| now >= due) {
+            view.write_metrics(source.processes());
         }
         view.report_refused();
         view.output.flush();

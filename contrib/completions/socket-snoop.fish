@@ -59,6 +59,8 @@ complete -c socket-snoop -n 'not __socket_snoop_command' -l log-file -r -F -d 'l
 complete -c socket-snoop -n 'not __socket_snoop_command' -l no-log -d 'write no log file'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l log-format -x -a 'classic json' -d 'what the log file holds: classic (default) or json'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l log-max-size -x -d 'size, such as 512K, 64M or 1G, at which the log is renamed to PATH.1 and begun anew (default: never)'
+complete -c socket-snoop -n 'not __socket_snoop_command' -l metrics -r -F -d 'a file for Prometheus'\'' figures, written anew every now and then'
+complete -c socket-snoop -n 'not __socket_snoop_command' -l metrics-interval -x -d 'how often that is (default: 15)'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l duration -x -d 'stop after this time, such as 10 or 0.5'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l count -x -d 'stop after showing this many events'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l buffer -x -d 'ring buffer of each CPU in bytes, such as 256K or 4M, rounded up to a power of two of pages (default: 2M, less on hosts with more than 32 CPUs or little memory)'

@@ -34,6 +34,7 @@ const RUNTIMES: [(&str, &str); 7] = [
 
 const NSPAWN: &str = "systemd-nspawn";
 
+#[inline(never)]
 fn is_id(text: &str) -> bool {
     text.len() >= DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
@@ -44,13 +45,16 @@ pub(super) fn last(text: &str, by: u8) -> Option<(&str, &str)> {
     Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
+/// The text without what it begins and ends with, if it does.
+#[inline(never)]
+fn within<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
+    text.strip_prefix(begin)?.strip_suffix(end)
+}
+
 /// A machine's name, as a unit's name has it: systemd.unit(5).
 fn machine(name: &str) -> Option<String> {
-    let scope = name.strip_prefix("machine-");
-    let scope = scope.and_then(|rest| rest.strip_suffix(".scope"));
-    let service = name.strip_prefix("systemd-nspawn@");
-    let service = service.and_then(|rest| rest.strip_suffix(".service"));
-    let mut machine = scope.or(service)?.to_string();
+    let service = within(name, "systemd-nspawn@", ".service");
+    let mut machine = within(name, "machine-", ".scope").or(service)?.to_string();
     while let Some((before, after)) = cut(&machine, "\\x2d") {
         machine = [before, "-", after].concat();
     }
@@ -61,7 +65,7 @@ fn machine(name: &str) -> Option<String> {
 
 /// The unique id of a pod, where this is the name of its cgroup.
 fn pod(name: &str) -> Option<String> {
-    let name = name.strip_suffix(".slice").unwrap_or(name);
+    let name = within(name, "", ".slice").unwrap_or(name);
     let at = name
         .as_bytes()
         .windows(3)
@@ -95,8 +99,8 @@ pub(crate) fn read(name: &str, parent: &str) -> Name {
     let nspawn = ["machine-", "systemd-nspawn@"];
     let beside = unit == "supervisor" && nspawn.iter().any(|of| parent.starts_with(of));
     read.outside = beside;
-    let unit = unit.strip_suffix(".scope").unwrap_or(unit);
-    let unit = unit.strip_suffix(".service").unwrap_or(unit);
+    let unit = within(unit, "", ".scope").unwrap_or(unit);
+    let unit = within(unit, "", ".service").unwrap_or(unit);
     let parts = last(unit, b':').or_else(|| last(unit, b'-'));
     let (prefix, id) = match parts {
         // A task's id, and a number: Amazon's ECS.

@@ -9,6 +9,8 @@ use super::classic::Classic;
 use super::format::{Format, FormatName, Reasons, Record, Shape, Shown, Summary};
 use super::json::Json;
 use super::log::Log;
+use super::metrics::Metrics;
+use super::outlast::outlast;
 use super::report;
 use super::sink::Sink;
 use super::stream::{Flushed, LIMIT, Lines, Stream};
@@ -21,14 +23,10 @@ use crate::output::notice::{self, notice};
 use crate::sandbox::{Names, OutputAccess};
 use crate::sys::append::append;
 use crate::sys::{Errno, Result, time};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-
-/// How long the end waits for a reader that takes nothing, in nanoseconds.
-const STILL: u64 = 800_000_000;
 
 /// What the report may run ahead of its reader, in bytes.
 const AHEAD: usize = 256 * 1024;
@@ -46,6 +44,8 @@ pub struct Output {
     formats: Formats,
     reasons: Reasons,
     waits: Waits,
+    /// Figures, where they are asked for.
+    pub(crate) metrics: Option<Box<Metrics>>,
 }
 
 /// What lines are made by.
@@ -100,44 +100,6 @@ fn sums(summary: &Summary) -> String {
     text
 }
 
-/// Writes what waits for these streams, until none holds more than `enough`
-/// bytes, as long as their readers take some of it. What a reader leaves that
-/// takes none is lost.
-fn outlast(streams: &mut [&mut Stream], enough: usize) {
-    let now = time::monotonic();
-    let mut last: Vec<_> = streams.iter().map(|s| (s.moved(), now)).collect();
-    loop {
-        let now = time::monotonic();
-        let mut moving = false;
-        for (stream, last) in streams.iter_mut().zip(&mut last) {
-            // What goes wrong now is in the sums.
-            let _ = stream.flush();
-            let moved = stream.moved();
-            if moved != last.0 {
-                *last = (moved, now);
-                moving = true;
-            } else if now - last.1 > STILL && stream.waiting() > enough {
-                stream.give_up();
-            }
-        }
-        let waiting = |s: &&mut Stream| s.waiting() > enough && !s.is_closed();
-        let late = streams.iter().filter(|s| waiting(s));
-        let fds: Vec<BorrowedFd<'_>> = late.filter_map(|s| s.sink()).map(|s| s.as_fd()).collect();
-        let mut fds: Vec<PollFd<'_>> = fds
-            .into_iter()
-            .map(|fd| PollFd::new(fd, PollFlags::POLLOUT))
-            .collect();
-        if fds.is_empty() {
-            return;
-        }
-        let _ = poll(&mut fds, PollTimeout::from(20u8));
-        if !moving {
-            // Where there is said to be room, and is none.
-            let _ = poll(&mut [], PollTimeout::from(2u8));
-        }
-    }
-}
-
 impl Output {
     /// Lines in `format` to standard output, and in `log_format` to a log.
     /// `reasons` are the names of reset reasons.
@@ -161,6 +123,7 @@ impl Output {
             },
             reasons,
             waits: Waits::new()?,
+            metrics: None,
         };
         output.wait(Default::default());
         Ok(output)
@@ -171,6 +134,7 @@ impl Output {
         let console = self.console.sink().and_then(Sink::socket);
         OutputAccess {
             log: self.log.as_ref().map(Log::access),
+            metrics: self.metrics.as_ref().map(|metrics| metrics.access()),
             send: console.into_iter().chain(notice::prepare()).collect(),
             ..self.formats.json.cgroups().access()
         }
@@ -182,6 +146,9 @@ impl Output {
             log.pin(pinned);
         }
         self.formats.json.cgroups().pin(pinned.below);
+        if let Some(metrics) = &mut self.metrics {
+            metrics.file().pin(pinned.metrics);
+        }
     }
 
     /// Whether lines tell what a cgroup is in.
@@ -248,6 +215,9 @@ impl Output {
 
     /// Says that something is missing.
     pub fn lost(&mut self, lost: &Lost) {
+        if let Some(metrics) = &mut self.metrics {
+            metrics.lost(lost);
+        }
         let log = self.log.as_mut().map(|log| &mut log.stream);
         let outputs = [
             (self.log_format, log),

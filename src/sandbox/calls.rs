@@ -27,9 +27,21 @@ pub struct Names {
     /// The log's.
     pub log: Option<Pinned>,
     /// That of the filter's file.
-    pub filter: Option<&'static CStr>,
+    pub filter: Option<PinnedFilter>,
+    /// Those of the file of figures.
+    pub metrics: Option<Pinned>,
     /// How folders are opened below the one that may be looked through.
     pub below: Option<&'static How>,
+}
+
+/// The name of the filter's file, and how it is opened, in memory that can't be changed
+/// any more.
+#[derive(Clone, Copy, Debug)]
+pub struct PinnedFilter {
+    /// Its name.
+    pub name: &'static CStr,
+    /// How, where links in its folder are followed.
+    pub how: Option<&'static How>,
 }
 
 /// How files in a folder may be opened.
@@ -56,10 +68,11 @@ impl Opening {
 /// What is allowed beyond what every run needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Granted<'a> {
-    /// How the log is opened, and its names in sealed memory.
-    pub log: Option<(Opening, Pinned)>,
+    /// How the log and the file of figures are opened, and their names in sealed
+    /// memory.
+    pub written: [Option<(Opening, Pinned)>; 2],
     /// The same of the filter's file, whose name is in sealed memory, too.
-    pub filter: Option<(Opening, &'static CStr)>,
+    pub filter: Option<(Opening, PinnedFilter)>,
     /// The folder below which others may be opened, and how, in sealed memory.
     pub below: Option<(RawFd, &'static How)>,
     /// An open folder whose names may be read again.
@@ -149,11 +162,14 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     allow(libc::SYS_close, &[]);
     allow(libc::SYS_fstat, &[]);
     allow(libc::SYS_fcntl, &[OneOf(1, &FLAGS)]);
-    // Nothing but the log's name, which can't be changed any more.
-    if let Some((log, Pinned { name, older })) = granted.log {
+    // Nothing but the names of the log and of the figures, which can't be changed any more.
+    for written in granted.written {
+        let Some((log, Pinned { name, older })) = written else {
+            continue;
+        };
         let [folder, flags, mode] = log.checks();
         allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]);
-        // And to begin it anew, renaming it to the one other name.
+        // And to begin a log anew, or put the figures in place, renaming it to the one other name.
         if let Some(older) = older {
             let to = Is(2, log.folder as u32);
             let names = [folder, At(1, name), to, At(3, older)];
@@ -165,9 +181,16 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
         }
     }
     // The filter's file, to be read again.
-    if let Some((filter, name)) = granted.filter {
+    if let Some((filter, PinnedFilter { name, how })) = granted.filter {
         let [folder, flags, mode] = filter.checks();
-        allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]);
+        match how {
+            Some(how) => {
+                let size = Is(3, size_of::<How>() as u32);
+                let checks = [folder, At(1, name), AtHow(2, how), size];
+                allow(libc::SYS_openat2, &checks);
+            }
+            None => allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]),
+        }
     }
     // Cgroups that are made later, and the log folders of pods: their names alone.
     if let Some((folder, how)) = granted.below {

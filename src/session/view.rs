@@ -12,7 +12,6 @@ use crate::filter::eval::Judge;
 use crate::filter::tree::Expr;
 use crate::host::cgroup::Cgroups;
 use crate::host::clock::WallClock;
-use crate::lifecycle::connection::Connection;
 use crate::lifecycle::{Connections, SocketId};
 use crate::model::ability::Abilities;
 use crate::model::event::{Event, Owner, OwnerSource, What};
@@ -27,6 +26,7 @@ use crate::owner::tracker::Moment;
 use crate::sandbox::Mode;
 use crate::session::judging::Judging;
 use crate::session::reload::FilterFile;
+use crate::session::showing::{put, shower};
 use crate::snapshot::broadcast::Broadcasts;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
@@ -64,38 +64,6 @@ pub struct View {
     shape: Shape,
     /// System calls that were refused.
     refused: Vec<i32>,
-}
-
-/// Counts what an event that matches says was sent again, and shows it if there is
-/// some `left` of those that may be; `None` where no events are shown.
-fn put(output: &mut Output, summary: &mut Summary, left: Option<&mut u64>, shown: &Shown<'_>) {
-    if matches!(
-        shown.event.what,
-        What::Retransmit { error: None, .. } | What::SynAck
-    ) {
-        summary.retransmits.add(shown.segments);
-    }
-    if let Some(left) = left.filter(|left| **left > 0) {
-        *left -= 1;
-        summary.shown += 1;
-        output.event(shown);
-    }
-}
-
-/// What shows an event of a connection.
-fn shower(
-    output: &mut Output,
-    summary: &mut Summary,
-    left: &mut u64,
-    closed_only: bool,
-) -> impl FnMut(Option<&mut Connection>, &Shown<'_>) {
-    move |connection, shown| {
-        if let Some(connection) = connection {
-            connection.mark_shown();
-        }
-        let left = (!closed_only).then_some(&mut *left);
-        put(output, summary, left, shown);
-    }
 }
 
 impl View {
@@ -381,7 +349,7 @@ impl View {
             time_wait: None,
             segments,
         };
-        put(&mut self.output, &mut self.summary, left, &shown);
+        put(&mut self.output, &mut self.summary, left, (None, &shown));
     }
 
     /// [`View::settle`], where there is something to be done.
@@ -398,6 +366,9 @@ impl View {
         while let Some(ended) = self.connections.next_ended(now) {
             let (id, connection) = self.connections.get(&ended);
             let shown = self.judging.shows_record(connection, &ended);
+            if let Some(metrics) = self.output.metrics.as_mut().filter(|_| shown) {
+                metrics.ended(connection, &ended);
+            }
             if shown && (self.left > 0 || !self.closed_only) {
                 let record = Record {
                     id,
@@ -455,6 +426,24 @@ impl View {
         grown
     }
 
+    /// Writes the figures, where there are to be any.
+    pub(super) fn write_metrics(&mut self, kin: &dyn Lineage) {
+        let Some(metrics) = &mut self.output.metrics else {
+            return;
+        };
+        metrics.begin();
+        self.connections.each_open(&mut |connection| {
+            if connection.is_shown() {
+                metrics.opened(connection);
+            }
+        });
+        let untouched = untouched(&self.connections, &self.judging, kin);
+        if untouched > 0 {
+            metrics.untouched(untouched);
+        }
+        metrics.write();
+    }
+
     /// The end of a run by this source. What standard output could not be given is
     /// an error.
     pub(crate) fn finish(&mut self, source: &Source) -> Result<(), Error> {
@@ -467,6 +456,7 @@ impl View {
         };
         self.connections.review_owners(time::monotonic(), &moment);
         self.review(kin, true);
+        self.write_metrics(kin);
         self.summary.lost = source.lost();
         self.summary.filter.kept_away = source.kept_away();
         if self.expr != Expr::All {
@@ -476,17 +466,19 @@ impl View {
         self.summary.refused_connections = self.connections.refused_connections();
         self.summary.not_held = self.connections.not_held();
         self.summary.birth_missed = self.connections.birth_missed();
-        // Those of which events would have been shown, had there been one.
-        let judging = &self.judging;
-        self.summary.untouched = self
-            .connections
-            .untouched(&|ends, owner| judging.admits(ends, owner, kin));
+        self.summary.untouched = untouched(&self.connections, &self.judging, kin);
         self.output.finish(
             &self.connections,
             std::mem::take(&mut self.summary),
             time::realtime(),
         )
     }
+}
+
+/// Those from before the start of which events would have been shown, had there been
+/// one.
+fn untouched(connections: &Connections, judging: &Judging, kin: &dyn Lineage) -> u64 {
+    connections.untouched(&|ends, owner| judging.admits(ends, owner, kin))
 }
 
 /// What the source has to say to a person since the last time.

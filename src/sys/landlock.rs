@@ -17,6 +17,8 @@ const READ_DIR: u64 = 1 << 3;
 const REMOVE_FILE: u64 = 1 << 5;
 /// LANDLOCK_ACCESS_FS_MAKE_REG
 const MAKE_REG: u64 = 1 << 8;
+/// LANDLOCK_ACCESS_FS_TRUNCATE, since ABI 3
+const TRUNCATE: u64 = 1 << 14;
 /// LANDLOCK_ACCESS_NET_BIND_TCP and …_CONNECT_TCP
 const NET_TCP: u64 = 0b11;
 /// LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET and …_SIGNAL
@@ -87,7 +89,7 @@ pub enum Allowed<'a> {
     ListIn(BorrowedFd<'a>),
     /// Writing to the files in this folder, and making new ones.
     WriteIn(BorrowedFd<'a>),
-    /// The same, and renaming or removing them.
+    /// The same, and shortening, renaming or removing them.
     RenameIn(BorrowedFd<'a>),
 }
 
@@ -113,7 +115,10 @@ pub fn restrict(allowed: &[Allowed<'_>]) -> Result<u32> {
             Allowed::ReadIn(fd) => (READ_FILE, fd),
             Allowed::ListIn(fd) => (READ_DIR, fd),
             Allowed::WriteIn(fd) => (WRITE_FILE | MAKE_REG, fd),
-            Allowed::RenameIn(fd) => (WRITE_FILE | MAKE_REG | REMOVE_FILE, fd),
+            Allowed::RenameIn(fd) => {
+                let all = WRITE_FILE | MAKE_REG | REMOVE_FILE | TRUNCATE;
+                (all & handled.fs, fd)
+            }
         };
         let rule = PathBeneath {
             allowed,

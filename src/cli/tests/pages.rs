@@ -122,7 +122,8 @@ fn flags_are_those_of_the_help() {
     let flags = flags();
     assert!(flags.len() > 20, "{}", flags.len());
     for flag in &flags {
-        assert!(help.contains(&format!("{} ", flag.long)), "{}", flag.long);
+        let ends = [" ", "\n"].map(|end| [flag.long, end].concat());
+        assert!(ends.iter().any(|it| help.contains(it)), "{}", flag.long);
     }
     let of = |long: &str| flags.iter().find(|flag| flag.long == long).expect("it");
     let words = |words: &[&str]| Values::Words(words.iter().map(|w| w.to_string()).collect());

@@ -61,6 +61,7 @@ pub const HELPERS: &[(&str, i32)] = &[
     ("bpf_probe_read", 4),
     ("bpf_ktime_get_ns", 5),
     ("bpf_get_smp_processor_id", 8),
+    ("bpf_tail_call", 12),
     ("bpf_get_current_pid_tgid", 14),
     ("bpf_get_current_uid_gid", 15),
     ("bpf_get_current_comm", 16),

@@ -302,12 +302,13 @@ pub struct Listing {
     pub btf: Option<String>,
 }
 
-/// Splits `--name=value`, which argh doesn't know, into two arguments.
+/// Splits `--name=value` and `-dd`, which argh doesn't know, into two arguments.
 fn split_values(args: &[String]) -> Vec<&str> {
     let mut out = Vec::with_capacity(args.len());
     for arg in args {
         match arg.split_once('=') {
             Some((name, value)) if name.starts_with("--") => out.extend([name, value]),
+            None if arg == "-dd" => out.extend(["-d", "-d"]),
             _ => out.push(arg.as_str()),
         }
     }

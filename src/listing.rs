@@ -11,7 +11,7 @@ mod plan;
 
 use crate::bpf::guard::Guard;
 use crate::bpf::guarded;
-use crate::bpf::load::{Onto, Target};
+use crate::bpf::load::{Onto, Target, door};
 use crate::bpf::made::Shape;
 use crate::bpf::maps;
 use crate::bpf_link::Template;
@@ -49,8 +49,8 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     }
     let (mut programs, mut left_out) = (Vec::new(), Vec::new());
     for planned in host.plan(config.wants) {
-        match link(&host, &planned, guard.as_ref()) {
-            Ok(program) => programs.push(program),
+        match link(&host, &planned, guard.as_ref(), &mut programs) {
+            Ok(()) => {}
             Err(why) if planned.required => return Err(why),
             Err(why) => left_out.push((planned, why)),
         }
@@ -60,6 +60,9 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     }
     let mut shapes = maps::shapes(host.cpus(), host.memory(), config.wants).to_vec();
     shapes.extend(guard.iter().flat_map(guarded::shapes));
+    if programs.iter().any(|program| program.before.is_some()) {
+        shapes.push(door::turn());
+    }
     if let Some(dir) = &listing.export {
         for program in &programs {
             object::write(Path::new(dir), program, &shapes)?;
@@ -76,6 +79,7 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
         linked,
         subject,
         text,
+        before,
     } in &programs
     {
         let Template {
@@ -91,6 +95,10 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
             Subject::Arguments => format!("tracepoint {group}:{event}, its arguments"),
             Subject::Return => format!("the return of {event}()"),
             Subject::Every => "the same tracepoints, raw".to_string(),
+        };
+        let on = match before {
+            Some(behind) => on + ", before " + behind,
+            None => on,
         };
         let _ = write!(
             out,
@@ -125,8 +133,29 @@ fn map(out: &mut String, shape: &Shape, host: &Host) {
     );
 }
 
-fn link(host: &Host, planned: &Planned, guard: Option<&Guard>) -> Result<Program, Error> {
+/// The door before a program.
+fn before(behind: &Template, subject: Subject) -> Result<Program, Error> {
+    let damaged = || Error::new(Kind::Runtime, "the door of a program can't be made");
+    let template = door::template(behind).ok_or_else(damaged)?;
+    let linked = template.linked(&filter::Nowhere).map_err(|_| damaged())?;
+    Ok(Program {
+        text: template.listing(&linked, &|_| None),
+        linked,
+        subject,
+        before: Some(behind.name.clone()),
+        template,
+    })
+}
+
+/// Adds a program, behind the door before it where it has one.
+fn link(
+    host: &Host,
+    planned: &Planned,
+    guard: Option<&Guard>,
+    programs: &mut Vec<Program>,
+) -> Result<(), Error> {
     let mut template = host.programs().get(planned.name)?;
+    let has_door = door::is_wanted(&template, guard);
     let (group, event) = (&template.group.clone(), &template.event.clone());
     let missing = |what: String| Error::new(Kind::Unsupported, what);
     let btf = || host.btf().ok_or_else(|| missing("there is no BTF".into()));
@@ -160,10 +189,15 @@ fn link(host: &Host, planned: &Planned, guard: Option<&Guard>) -> Result<Program
     };
     let linked = onto.link(&mut template)?;
     let text = template.listing(&linked, &|name| target.find(name, extras));
-    Ok(Program {
+    if has_door {
+        programs.push(before(&template, planned.subject)?);
+    }
+    programs.push(Program {
         template,
         linked,
         subject: planned.subject,
         text,
-    })
+        before: None,
+    });
+    Ok(())
 }

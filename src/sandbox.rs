@@ -10,17 +10,19 @@ pub mod calls;
 pub(crate) mod filter;
 
 use crate::sys::caps::{self, Caps};
+use crate::sys::folder::How;
 use crate::sys::landlock::Allowed;
 use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
 use crate::sys::{self, Errno, folder, landlock, seccomp, time};
 use calls::Opening;
-pub use calls::{Names, Pinned};
+pub use calls::{Names, Pinned, PinnedFilter};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::stat::{FileStat, fstat};
+use nix::sys::stat::{FileStat, Mode as Bits, fstat};
 use std::ffi::CStr;
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// How tight the sandbox is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,19 @@ pub struct FilterAccess<'a> {
     pub name: &'a CStr,
     /// The flags for openat(2), all of them.
     pub flags: i32,
+    /// How, where links in its folder are followed.
+    pub how: Option<&'static How>,
+}
+
+impl FilterAccess<'_> {
+    /// Opens it.
+    pub(crate) fn open(&self) -> sys::Result<OwnedFd> {
+        if let Some(how) = self.how {
+            return folder::open(self.folder, self.name, how);
+        }
+        let flags = OFlag::from_bits_retain(self.flags);
+        Ok(openat(self.folder, self.name, flags, Bits::empty())?)
+    }
 }
 
 /// Where lines go, and what says which.
@@ -203,6 +218,10 @@ fn drop_capabilities(mode: Mode, needs: &Needs<'_>) -> sys::Result<Caps> {
         if let Some(log) = &needs.outputs.log {
             keep |= log_needs(log) & have;
         }
+        if let Some(filter) = &needs.outputs.filter {
+            let open = || filter.open().map(drop);
+            keep |= enough(&open, &[none, Caps::DAC_READ_SEARCH], have)?;
+        }
     }
     caps::keep_only(keep)?;
     Ok(keep)
@@ -240,7 +259,13 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
         None => None,
     };
     let file = needs.outputs.filter;
-    let name = file.map(|file| sealed.text(file.name)).transpose()?;
+    let name = match &file {
+        Some(file) => Some(PinnedFilter {
+            name: sealed.text(file.name)?,
+            how: file.how.map(|how| sealed.value(how)).transpose()?,
+        }),
+        None => None,
+    };
     let below = needs.outputs.below;
     let below = match below {
         Some(fd) => Some((fd.as_raw_fd(), sealed.value(&folder::BELOW)?)),

@@ -139,6 +139,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     )?;
     let precedence = take_precedence(config.priority);
     say_notes(&mut source);
+    judging::say_untold(&config.filter.expr, source.given());
     let log = open_log(config, user);
     drop(kept);
     let opening = match log.as_ref().filter(|log| log.is_open()) {
@@ -359,6 +360,9 @@ fn watch_until(
             notify.reloading();
             view.output.reopen_log();
             let new = filter.and_then(|filter| view.read_filter(filter));
+            if let Some((_, expr)) = &new {
+                judging::say_untold(expr, source.given());
+            }
             // What the kernel keeps away by the old one would be missed.
             new_filter = new
                 .filter(|(_, expr)| opened(source, expr))

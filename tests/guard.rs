@@ -217,7 +217,11 @@ fn sets_are_whole() {
 #[test]
 fn long_lists_are_short_programs() {
     let mut r = Random(4);
-    let ports = Ranges::of((0..1000).map(|n| (n * 64 + 1, n * 64 + 1)));
+    let ports = Ranges::of(
+        (0..1000)
+            .map(|n| (n * 64 + 1, n * 64 + 1))
+            .collect::<Vec<_>>(),
+    );
     let nets = Nets::of((0..10_000u32).map(|n| {
         let addr = (10 << 24) | n << 8;
         (IpAddr::V4(addr.into()), 24 + (r.next() % 8) as u8)
@@ -230,7 +234,13 @@ fn long_lists_are_short_programs() {
     let len = program(&guard, 0).len();
     assert!(len < 200, "{len}");
     // And so do many that are each short.
-    let few = |n: u32| Ranges::of((0..60).map(|p| (p * 1000 + n, p * 1000 + n)));
+    let few = |n: u32| {
+        Ranges::of(
+            (0..60)
+                .map(|p| (p * 1000 + n, p * 1000 + n))
+                .collect::<Vec<_>>(),
+        )
+    };
     let many = (1..100).map(|n| Expr::from(Term::Port(Side::Peer, few(n))));
     let guard = Guard::compile(&Expr::or(many)).expect("a guard");
     let len = program(&guard, 0).len();

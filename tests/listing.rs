@@ -6,7 +6,10 @@ mod common;
 use common::{Output, Run, TempDir, skip, xlated};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
 use proptest::prelude::*;
+use socket_snoop::bpf::guard::{Guard, ROOM};
+use socket_snoop::bpf_link::builder::Part;
 use socket_snoop::btf::{Btf, BtfError};
+use socket_snoop::filter::tree::{Expr, Ranges, Term};
 use socket_snoop::programs::Assembled;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -41,6 +44,35 @@ fn every_hosts_programs_are_listed() {
                 .any(|map| map.entries.contains("possible CPU"))
         );
         assert!(out.stdout.contains("; assumed: "), "{out:?}");
+    }
+}
+
+/// The longest filter that is taken has room on every host.
+#[test]
+fn the_longest_filter_fits() {
+    let set = |count: u32| Ranges::of((0..count).map(|n| (3 * n, 3 * n)).collect::<Vec<_>>());
+    let of = |last: u32| {
+        let all = [
+            Term::Pid(set(500)),
+            Term::Uid(set(500)),
+            Term::Netns(set(last)),
+        ];
+        Expr::and(all.map(Expr::from))
+    };
+    let slots = |expr: &Expr| -> usize {
+        let guard = Guard::compile(expr).expect("it can be decided");
+        guard.parts().iter().map(Part::slots).sum()
+    };
+    let last = (1..500).rev().find(|last| slots(&of(*last)) <= ROOM);
+    let longest = of(last.expect("one that fits"));
+    assert!(slots(&longest) > ROOM - 20);
+    for folder in formats() {
+        let listed = of_formats(&folder)
+            .arg("-dd")
+            .arg(longest.text())
+            .run()
+            .ok();
+        assert!(listed.stdout.contains("; socket_snoop_st "));
     }
 }
 

@@ -154,6 +154,36 @@ fn as_whom() {
     assert_eq!(ids(&out), ["4545", "4545"], "{}", out.stderr);
     let out = run("", &who).run();
     assert_eq!(ids(&out), ["0", "0"], "{}", out.stderr);
+    // Without a group it is that of /etc/passwd; and nobody is root who can't be told.
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let daemon = passwd.lines().find(|line| line.starts_with("daemon:"));
+    let daemon: Vec<&str> = daemon.expect("its entry").split(':').collect();
+    let out = run("", &who).env("SUDO_UID", daemon[2]).run();
+    assert_eq!(ids(&out), daemon[2..4], "{}", out.stderr);
+    for (uid, gid) in [
+        ("4242", None),
+        ("4242", Some("x")),
+        ("x", Some("0")),
+        ("", Some("0")),
+    ] {
+        let told = run("", &who).env("SUDO_UID", uid);
+        let told = gid
+            .into_iter()
+            .fold(told, |run, gid| run.env("SUDO_GID", gid));
+        let out = told.run();
+        assert_eq!(
+            (out.code, out.stdout.as_str()),
+            (Some(2), ""),
+            "{}",
+            out.stderr
+        );
+        let says = "cannot run bash: SUDO_UID and SUDO_GID don't say who called";
+        assert!(
+            out.stderr.contains(says) && ids(&out).is_empty(),
+            "{}",
+            out.stderr
+        );
+    }
 }
 
 /// A stop that the command does not take part in: it goes on, and that is said.

@@ -339,13 +339,101 @@ fn a_filter_that_is_too_long_starts_nothing() {
     if !live() {
         return;
     }
-    for (args, times) in [("", 600), ("", 11_000), ("-d", 11_000)] {
-        let long = "port 1 or ".repeat(times) + "port 2";
-        let out = Run::quiet(args).arg(long).run();
-        assert_eq!(out.code, Some(2), "{args} {times}");
-        let says = "the filter is too long: the program ";
+    let set = |word: &str, count: u32, name: &str| {
+        let one = |n: u32| format!("{name}{}", 3 * n + 1);
+        let all: Vec<String> = (0..count).map(one).collect();
+        format!("{word} {{ {} }}", all.join(", "))
+    };
+    let sets = |count| {
+        [
+            set("pid", count, ""),
+            set("uid", count, ""),
+            set("netns", count, ""),
+        ]
+    };
+    let long = format!(
+        "( {} ) and {}",
+        sets(500).join(" or "),
+        set("comm", 128, "name_")
+    );
+    let says = "the filter is too long: it has ";
+    for args in ["", "-d"] {
+        let out = Run::quiet(args).arg(&long).run();
+        assert_eq!(out.code, Some(2), "{args}");
         assert!(out.stderr.contains(says), "{args}: {}", out.stderr);
     }
+    // The same of a file, at the start and later.
+    let folder = TempDir::new();
+    let file = folder.join("filter");
+    let flag = format!("--filter-file={}", file.display());
+    fs::write(&file, &long).expect("the filter");
+    let out = Run::quiet("").arg(&flag).run();
+    assert!(
+        out.code == Some(2) && out.stderr.contains(says),
+        "{}",
+        out.stderr
+    );
+    fs::write(&file, "port 9").expect("the filter");
+    let tracer = Run::quiet("").arg(&flag).start();
+    again(&tracer, &file, &long, says);
+    tracer.stop().ok();
+    // However much alternates, it takes no more room; nor do long sets, which are decided in
+    // user space.
+    for long in [
+        "port 1 or ".repeat(9_000) + "port 2",
+        (0..7_000)
+            .map(|n| format!("port {n} or "))
+            .collect::<String>()
+            + "ip6",
+        set("comm", 11_000, "x"),
+        set("pid", 11_000, ""),
+        (0..200)
+            .map(|n| format!("comm x{n}* or "))
+            .collect::<String>()
+            + "pid 7",
+    ] {
+        let out = Run::quiet("--duration 0.1").arg(&long[..]).run();
+        assert_eq!(out.code, Some(0), "{}: {}", &long[..40], out.stderr);
+    }
+}
+
+/// What a way to the events does not tell, and a filter asks for, is said at once.
+#[story]
+fn what_is_not_told_is_said() {
+    if !live() {
+        return;
+    }
+    let says = "warning: what the filter asks for is not told here: netns, cgroup (";
+    let folder = TempDir::new();
+    let file = folder.join("filter");
+    fs::write(&file, "port 9").expect("the filter");
+    let tracer = Run::quiet("--transport perf")
+        .arg(format!("--filter-file={}", file.display()))
+        .start();
+    assert!(
+        !tracer.stderr().contains("not told here"),
+        "{}",
+        tracer.stderr()
+    );
+    again(&tracer, &file, "netns 7 and not cgroup 7", says);
+    tracer.stop().ok();
+    let out = Run::quiet("--transport perf --duration 0.1")
+        .arg("netns 7 and not cgroup 7 and pid 7")
+        .run()
+        .ok();
+    assert!(out.stderr.contains(says), "{}", out.stderr);
+    assert!(
+        out.stderr
+            .contains("perf samples do not tell it; allow bpf(2))"),
+        "{}",
+        out.stderr
+    );
+    let out = Run::quiet("--transport perf --duration 0.1")
+        .arg("pid 7 or tree 7 or comm x or uid 7 or failures")
+        .run()
+        .ok();
+    assert!(!out.stderr.contains("netns"), "{}", out.stderr);
+    assert!(out.stderr.contains("not told here: "), "{}", out.stderr);
 }
 
 /// What can't be understood at the start starts nothing.

@@ -103,6 +103,62 @@ fn what_is_listed_is_what_the_kernel_holds() {
     }
 }
 
+/// With a filter that another one can follow, each program stands behind a door.
+#[story]
+fn doors_are_listed_as_they_are() {
+    if !live() || !has_bpftool() {
+        return;
+    }
+    let dir = TempDir::new();
+    let file = dir.join("filter");
+    std::fs::write(&file, "port 9 and pid 7").expect("the filter");
+    let flags = format!("--sandbox off --filter-file {}", file.display());
+    let twice = Run::new(&flags).arg("-dd").run().ok();
+    let listed = xlated::listing(&twice.stdout);
+    assert!(
+        twice.stdout.contains(", before socket_snoop_st; "),
+        "{}",
+        twice.stdout
+    );
+    assert_eq!(listed.maps["turn"].kind, "prog_array");
+    let doors = twice.stdout.matches("\n; socket_snoop_in on ").count();
+    let tracer = Tracer::json(&flags);
+    let ids = kernel::programs_of(tracer.child.pid());
+    let names: BTreeMap<u32, String> = kernel::programs().expect("listed").into_iter().collect();
+    let ids: Vec<u32> = ids
+        .into_iter()
+        .filter(|id| names[id] == "socket_snoop_in")
+        .collect();
+    assert_eq!(ids.len(), doors);
+    let maps = maps();
+    for id in ids {
+        let dump = ["prog", "dump", "xlated", "id", &id.to_string(), "linum"];
+        let held = xlated::bpftool(&tool("bpftool", &dump));
+        let door = &listed.programs["socket_snoop_in"];
+        let same = xlated::compare(door, &listed.maps, &held, &|id| maps.get(&id).cloned());
+        same.unwrap_or_else(|why| panic!("{why}"));
+    }
+    tracer.stop().ok();
+    // Without a file, or in the sandbox, there are none.
+    for flags in ["--sandbox off", &flags.replace("off", "on")] {
+        let out = Run::new(flags).arg("-dd").arg("port 9").run().ok();
+        assert!(!out.stdout.contains("socket_snoop_in"), "{flags}");
+    }
+    let to = dir.join("objects");
+    Run::new(&flags).arg("--export-object").arg(&to).run().ok();
+    for name in ["socket_snoop_in.socket_snoop_st.o", "socket_snoop_st.o"] {
+        let path = to.join(name);
+        let path = path.to_str().expect("a name");
+        let section = tool("llvm-objdump", &["-h", path]);
+        assert!(
+            section.contains("tracepoint/sock/inet_sock_set_state"),
+            "{section}"
+        );
+        let btf = tool("bpftool", &["btf", "dump", "file", path]);
+        assert_eq!(btf.contains("'turn'"), name.contains("_in"), "{btf}");
+    }
+}
+
 /// The kernel's own word for the sizes of the maps.
 #[story]
 fn maps_are_listed_as_they_are() {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use socket_snoop::sandbox::Pinned;
 use socket_snoop::sandbox::calls::{self, Granted, Opening};
-use socket_snoop::sys::folder::BELOW;
+use socket_snoop::sandbox::{Pinned, PinnedFilter};
+use socket_snoop::sys::folder::{BELOW, WITHIN};
 
 macro_rules! names {
     ($($(#[$only:meta])? $number:ident $name:literal)*) => {
@@ -39,17 +39,25 @@ fn the_list_of_system_calls_is_the_codes() {
         name: c"log",
         older: Some(c"log.1"),
     };
-    let all = calls::rules(&Granted {
-        log: Some((log, pinned)),
-        filter: Some((log, c"filter")),
-        below: Some((6, &BELOW)),
-        names: Some(7),
-        send: &[5],
-        receive: true,
-        kill: Some(4),
-        wait: true,
-        thread: 1,
-    });
+    // By either call: what an older kernel has, and what a newer one has.
+    let rules = |how| {
+        let filter = PinnedFilter {
+            name: c"filter",
+            how,
+        };
+        calls::rules(&Granted {
+            log: Some((log, pinned)),
+            filter: Some((log, filter)),
+            below: Some((6, &BELOW)),
+            names: Some(7),
+            send: &[5],
+            receive: true,
+            kill: Some(4),
+            wait: true,
+            thread: 1,
+        })
+    };
+    let all = [rules(None), rules(Some(&WITHIN))].concat();
     let name = |number| {
         let mut names = NAMES.iter();
         let found = names.find(|(known, _)| *known == number);

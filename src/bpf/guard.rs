@@ -12,8 +12,8 @@
 //! | `socket` | addresses, ports, the IP version, who opened it | for good |
 //! | `owner` | these, the network namespace, and the owner that the event has | until the owner is another; if he is the listener's, only if whoever accepts is none that matches |
 //!
-//! Never decided here: `tree`, `cgroup`, `container`, `owner none`, and what is about single events or about the record of
-//! a connection that has ended.
+//! Never decided here: `tree`, `cgroup`, `container`, `owner none`, what is about single events or about the record of
+//! a connection that has ended, and long sets of what is compared one by one: names, processes, users, network namespaces.
 
 mod sets;
 mod tables;
@@ -30,6 +30,11 @@ use terms::{Room, Terms, Ways};
 
 /// Instructions that a program may have on kernels before 5.2 (BPF_MAXINSNS).
 pub(crate) const MOST: usize = 4096;
+/// Slots that both parts together may have: with them no program has more than [`MOST`], on whatever host.
+pub const ROOM: usize = 2560;
+/// Names of a set that are compared, and ranges of processes, users or network namespaces.
+const NAMES: usize = 128;
+const RANGES: usize = 512;
 /// Instructions of a part, beyond which sets are looked up instead of compared.
 const LONG: usize = 1024;
 
@@ -55,13 +60,24 @@ const FIRST: u16 = 0;
 const LAST: u16 = GUARD_OPEN - 1;
 const NEXT: u16 = 3;
 
-/// A program has so many instructions with a filter.
+/// A program has so many instructions with a filter that is not [too long](is_too_long).
 pub(crate) fn too_long(program: &str, len: usize) -> Error {
     let what = format!(
         "the filter is too long: the program {program} has {len} instructions with it, and may have {MOST}"
     );
-    let advice = "put ports and networks into braces: however many, they take no more room";
-    Error::new(Kind::Usage, what).advise(advice)
+    Error::new(Kind::Usage, what)
+}
+
+/// Why there is no guard of this that every kernel takes, if so.
+pub(crate) fn is_too_long(expr: &Expr) -> Option<String> {
+    let guard = Guard::numbered(expr, FIRST)?;
+    let slots: usize = guard.parts.iter().map(Part::slots).sum();
+    (slots > ROOM).then(|| {
+        format!(
+            "the filter is too long: it has {slots} instructions in the kernel, and may have {ROOM}; \
+             ports and networks in braces take no more room, however many"
+        )
+    })
 }
 
 /// Whether some of it may be refused by a part: else it only says "perhaps".
@@ -117,7 +133,8 @@ fn is_wide(expr: &Expr) -> bool {
 /// Whether a part decides this term.
 fn is_decided(term: &Term, owner: bool) -> bool {
     match term {
-        Term::Netns(_) | Term::Pid(_) | Term::Uid(_) | Term::Comm(_) => owner,
+        Term::Netns(set) | Term::Pid(set) | Term::Uid(set) => owner && set.ranges().len() <= RANGES,
+        Term::Comm(names) => owner && names.len() <= NAMES,
         _ => term.kind() == tree::Kind::Socket,
     }
 }

@@ -3,7 +3,7 @@
 //! Contract: a load is tried without the verifier's log first; only a refusal
 //! is repeated with it, and its decisive line becomes part of the error.
 
-mod door;
+pub(crate) mod door;
 mod enter;
 mod link;
 mod verifier;
@@ -315,8 +315,8 @@ impl Program {
         let counts = template.fields.iter().any(|f| f.name == COUNTS_RUNS)
             && host.field(COUNTS_RUNS).is_some();
         let fd = enter::load(target.enters_as(), template, &linked)?;
-        let renewable = maps.guard().is_some_and(Guard::is_renewable) && bare.wants_filter();
-        let door = renewable.then(|| Door::before(bare, &host, target.enters_as(), fd.as_fd()));
+        let door = door::is_wanted(bare, maps.guard())
+            .then(|| Door::before(bare, &host, target.enters_as(), fd.as_fd()));
         Ok(Program {
             fd,
             door: door.transpose()?,

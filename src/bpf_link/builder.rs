@@ -164,6 +164,12 @@ impl Part {
     pub fn items(&self) -> &[Item] {
         &self.items
     }
+
+    /// The slots that it takes in a program.
+    pub fn slots(&self) -> usize {
+        let wide = |item: &&Item| matches!(item, Item::Wide { .. } | Item::Map { .. });
+        self.items.len() + self.items.iter().filter(wide).count()
+    }
 }
 
 impl Template {

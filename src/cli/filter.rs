@@ -2,6 +2,7 @@
 //!
 //! Contract: what comes out can be judged by.
 
+use crate::bpf::guard::is_too_long;
 use crate::error::{Error, Kind};
 use crate::filter::eval::Judge;
 use crate::filter::parse::{LENGTH, parse};
@@ -9,10 +10,14 @@ use crate::filter::tree::Expr;
 use crate::filter::{Flags, Mistake, Names};
 use crate::host::{cgroup, user};
 use crate::model::text::printable;
-use crate::sys::Errno;
+use crate::output::place;
+use crate::sys::{self, Errno, folder};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, statfs};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 /// The file system of namespaces (include/uapi/linux/magic.h).
@@ -76,10 +81,10 @@ impl Names for Held {
 fn read(text: &str, file: Option<&str>, base: &Expr, names: &dyn Names) -> Result<Expr, String> {
     let expr = parse(text, names).map_err(|mistake: Mistake| mistake.show(text, file))?;
     let expr = Expr::and([base.clone(), expr]);
-    match Judge::new(&expr) {
-        Ok(_) => Ok(expr),
-        Err(why) => Err(["filter: ", why].concat()),
+    if let Err(why) = Judge::new(&expr) {
+        return Err(["filter: ", why].concat());
     }
+    is_too_long(&expr).map_or(Ok(expr), Err)
 }
 
 fn usage(why: String) -> Error {
@@ -98,6 +103,8 @@ pub(crate) fn of_file(
     base: &Expr,
     names: Option<&dyn Names>,
 ) -> Result<Expr, String> {
+    // As editors of other systems write it.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     match std::str::from_utf8(text) {
         Ok(text) => read(text, Some(path), base, names.unwrap_or(&Host)),
         Err(_) => Err([&printable(path), ": the filter is not valid UTF-8"].concat()),
@@ -109,14 +116,43 @@ pub(super) fn with_file(path: Option<&str>, base: &Expr) -> Result<Expr, Error> 
     let Some(path) = path else {
         return Ok(base.clone());
     };
-    let mut text = Vec::new();
-    let file = File::open(path).map(|file| file.take(LENGTH as u64 + 1));
-    if let Err(error) = file.and_then(|mut file| file.read_to_end(&mut text)) {
-        let (shown, errno) = (printable(path), Errno::from_io(&error));
-        let why = format!("cannot read the filter {shown}: {errno}");
-        return Err(Error::new(Kind::Usage, why));
+    let read = || -> sys::Result<Option<Vec<u8>>> {
+        let place = place::find(path)?;
+        let file = place.open(FLAGS)?;
+        if !may_be_read(&file, place.magic)? {
+            return Ok(None);
+        }
+        let mut text = Vec::new();
+        let mut file = File::from(file).take(LENGTH as u64 + 1);
+        let read = file.read_to_end(&mut text);
+        read.map_err(|error| Errno::from_io(&error))?;
+        Ok(Some(text))
+    };
+    let why = match read() {
+        Ok(Some(text)) => return of_file(path, &text, base, None).map_err(usage),
+        Ok(None) => NO_FILE.to_owned(),
+        Err(errno) => [": ", &errno.to_string()].concat(),
+    };
+    let what = ["cannot read the filter ", &printable(path), &why].concat();
+    Err(Error::new(Kind::Usage, what))
+}
+
+/// Said of what is no file of its own.
+pub(crate) const NO_FILE: &str =
+    ": it is no regular file (a pipe can be given as /dev/stdin, or as <(...) by the shell)";
+
+/// How a filter's file is opened: nothing is waited for.
+pub(crate) const FLAGS: OFlag = OFlag::from_bits_retain(folder::READING);
+
+/// Whether what was opened so is read: a regular file, or what was `given` as a
+/// descriptor, which is waited for.
+pub(crate) fn may_be_read(file: &OwnedFd, given: bool) -> sys::Result<bool> {
+    let kind = place::kind(&fstat(file)?);
+    if kind == libc::S_IFREG || !given || kind == libc::S_IFDIR {
+        return Ok(kind == libc::S_IFREG);
     }
-    of_file(path, &text, base, None).map_err(usage)
+    fcntl(file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok(true)
 }
 
 /// What a filter can ask for.
@@ -128,13 +164,13 @@ A filter says what is shown. It stands behind the options, as with tcpdump and s
 Conditions are joined by and (&&), or (||), not (!) and parentheses. Two side by side are
 joined by and. Where both and and or occur, parentheses must say what is meant. Several values
 stand in braces: port { 80, 443, 8000-8100 }. A value alone is of what was asked for last:
-port 80 or 443. Signs: = == != < <= > >=, or eq ne lt le gt ge.
+port 80 or 443. Signs: = == != < <= > >=, or eq ne lt le gt ge. Units: ns us ms s m h, K M G T.
 
 Of the connection; what is not known at once (a client's port) is waited for:
   host A, net A/N, port P, portrange P-P         either end
   src ..., local ..., sport = :P                 this host's end (to tcpdump: the sender's)
   dst ..., peer ..., dport >= 1024               the peer's end
-  dst 10.0.0.0/8:443, src [2001:db8::1]:22       address and port of one end
+  dst 10.0.0.0/8:443, src [2001:db8::1]:22       address and port of one end, IPv6 in brackets
   ip, ip6, tcp                                   IP version; tcp is everything
   incoming, outgoing, loopback                   who opened it; either end is loopback
   netns N|FILE                                   network namespace, such as /run/netns/NAME

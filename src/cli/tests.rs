@@ -120,11 +120,15 @@ fn free_arguments_are_the_filter() {
     assert_eq!(text(&words.split(' ').collect::<Vec<_>>()), wanted);
     assert_eq!(
         text(&["--pid", "7", "port 80 or 443"]),
-        Ok("pid 7 and ( port { 80 } or port { 443 } )"
-            .replace("{ ", "")
-            .replace(" }", ""))
+        Ok("pid 7 and port { 80, 443 }".into())
     );
     assert_eq!(text(&[]), Ok("tcp".into()));
+    // Both are counted.
+    let twice = ["-dd", "port 80"].map(String::from);
+    let Ok(Command::List(_, listing)) = parse(&twice, None) else {
+        panic!("a listing");
+    };
+    assert_eq!(listing.print, 2);
     let shown = text(&["prot", "80"]).expect_err("a mistake");
     assert_eq!(
         shown,

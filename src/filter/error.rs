@@ -21,6 +21,8 @@ pub struct Mistake {
     pub what: String,
     /// Lines that help, below the caret.
     pub help: Vec<String>,
+    /// Whether what is wrong says what was meant.
+    helps: bool,
 }
 
 impl Mistake {
@@ -30,6 +32,7 @@ impl Mistake {
             at,
             what: what.into(),
             help: Vec::new(),
+            helps: false,
         }
     }
 
@@ -39,6 +42,7 @@ impl Mistake {
             self.what.push_str("; did you mean '");
             self.what.push_str(meant);
             self.what.push_str("'?");
+            self.helps = true;
         }
         self
     }
@@ -47,6 +51,14 @@ impl Mistake {
     pub(super) fn help(mut self, line: impl Into<String>) -> Mistake {
         self.help.push(line.into());
         self
+    }
+
+    /// Another one in its place, where this one says nothing of what was meant.
+    pub(super) fn or(self, other: &dyn Fn() -> Option<Mistake>) -> Mistake {
+        match self.helps || !self.help.is_empty() {
+            true => self,
+            false => other().unwrap_or(self),
+        }
     }
 
     /// As lines for a person, the last one without its end. `file` is where the

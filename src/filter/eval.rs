@@ -384,10 +384,13 @@ impl Subject<'_> {
                     truth => truth,
                 };
                 let truth = if *positive { truth } else { !truth };
-                let may_change = term.kind() == Kind::Owner && !self.sure && !self.over;
+                let presumed = term.kind() == Kind::Owner && !self.sure && !self.over;
+                // Who is presumed counts for what he is, and for being somebody.
+                let counts = *positive != matches!(term, Term::NoOwner);
                 match truth {
+                    Truth::Yes if counts => Truth::Yes,
                     // Somebody else may accept it.
-                    Truth::No if may_change => Truth::NotYet,
+                    _ if presumed => Truth::NotYet,
                     truth => truth,
                 }
             }

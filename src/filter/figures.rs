@@ -12,7 +12,7 @@ pub(super) fn number(text: &str) -> Option<u32> {
 }
 
 /// From where to where, both included.
-type Ports = (u32, u32);
+pub(super) type Ports = (u32, u32);
 
 /// From where to where a port or several of them are.
 pub(super) fn ports(text: &str) -> Option<Ports> {
@@ -66,6 +66,18 @@ pub(super) fn net(text: &str, short: bool) -> Option<Net> {
     (len <= most).then_some((addr, len as u8))
 }
 
+/// An IPv6 address without brackets, and behind it what may be a port; and whether
+/// the whole is an address just as well.
+pub(super) fn torn(text: &str) -> Option<(&str, &str, bool)> {
+    let (addr, port) = text.rsplit_once(':')?;
+    addr.parse::<Ipv6Addr>().ok()?;
+    // Nobody means port 0, nor the end of an address that is made from a MAC's.
+    let (first, _) = ports(port)?;
+    let whole = text.parse::<Ipv6Addr>().is_ok();
+    let made = whole && addr.as_bytes().windows(5).any(|part| part == b"ff:fe");
+    (first > 0 && !made).then_some((addr, port, whole))
+}
+
 /// An end as ss writes it: address or network, and ports, each unless it is `*`
 /// or missing.
 pub(super) fn end(text: &str) -> Option<(Option<Net>, Option<Ports>)> {
@@ -73,7 +85,7 @@ pub(super) fn end(text: &str) -> Option<(Option<Net>, Option<Ports>)> {
         // The last of several without brackets is the address's own.
         Some(at) if text[at..].starts_with(':') => {
             let (addr, port) = (&text[..at], &text[at + 1..]);
-            match addr.contains(':') && !addr.contains(']') {
+            match addr.contains(':') && !addr.contains([']', '/']) {
                 true => (text, None),
                 false => (addr, Some(port)),
             }
@@ -129,6 +141,7 @@ pub(super) const TIMES: &[(&str, u64)] = &[
     ("us", 1_000),
     ("ms", 1_000_000),
     ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
     ("min", 60_000_000_000),
     ("h", 3_600_000_000_000),
 ];

@@ -45,27 +45,32 @@ pub(super) struct Lexer<'a> {
     at: usize,
 }
 
+/// The words that are signs: those that join conditions, and those that compare.
+const SIGNS: [(&str, Token<'static>); 12] = [
+    ("and", Token::And),
+    ("or", Token::Or),
+    ("not", Token::Not),
+    ("eq", Token::Compare(Compare::Equal)),
+    ("ne", Token::Compare(Compare::NotEqual)),
+    ("neq", Token::Compare(Compare::NotEqual)),
+    ("le", Token::Compare(Compare::AtMost)),
+    ("leq", Token::Compare(Compare::AtMost)),
+    ("lt", Token::Compare(Compare::Less)),
+    ("ge", Token::Compare(Compare::AtLeast)),
+    ("geq", Token::Compare(Compare::AtLeast)),
+    ("gt", Token::Compare(Compare::Greater)),
+];
+
+/// The words that compare.
+pub(super) fn comparisons() -> impl Iterator<Item = &'static str> {
+    SIGNS.iter().skip(3).map(|(word, _)| *word)
+}
+
 /// What a word stands for instead of itself.
 fn meaning(word: &str) -> Option<Token<'static>> {
-    use Compare::*;
-    const WORDS: [(&str, Token<'static>); 14] = [
-        ("and", Token::And),
-        ("or", Token::Or),
-        ("not", Token::Not),
-        ("eq", Token::Compare(Equal)),
-        ("ne", Token::Compare(NotEqual)),
-        ("neq", Token::Compare(NotEqual)),
-        ("lt", Token::Compare(Less)),
-        ("le", Token::Compare(AtMost)),
-        ("leq", Token::Compare(AtMost)),
-        ("gt", Token::Compare(Greater)),
-        ("ge", Token::Compare(AtLeast)),
-        ("geq", Token::Compare(AtLeast)),
-        ("AND", Token::And),
-        ("OR", Token::Or),
-    ];
-    let mut all = WORDS.iter();
-    all.find(|(text, _)| *text == word).map(|(_, t)| t.clone())
+    let mut all = SIGNS.iter();
+    let found = all.find(|(text, _)| text.eq_ignore_ascii_case(word));
+    found.map(|(_, token)| token.clone())
 }
 
 /// Whether a byte ends a word.

@@ -5,10 +5,12 @@
 //! Neither nesting nor length of the text takes more than it says here.
 
 use super::error::Mistake;
-use super::lex::{Compare, Lexer, Token};
+use super::guess;
+use super::lex::{self, Compare, Lexer, Token};
+use super::mixed::{self, Part};
 use super::tree::{Expr, Nets, Side, Term};
 use super::value::{Names, Value};
-use super::words::{self, Ends, Form, Head, STARTS, Start};
+use super::words::{self, Ends, Form, Head, Start};
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -17,8 +19,10 @@ use std::ops::Range;
 const DEPTH: usize = 64;
 /// Bytes of text, at most.
 pub const LENGTH: usize = 4 << 20;
-/// Characters of a part that are shown where it can be read in two ways.
-const SHOWN: usize = 60;
+
+/// What may stand before a condition, and between two.
+const JOINS: [&str; 3] = [NOT, "and", "or"];
+const NOT: &str = "not";
 
 /// Understands a filter. No text at all is everything.
 pub fn parse(text: &str, names: &dyn Names) -> Result<Expr, Mistake> {
@@ -47,6 +51,17 @@ pub fn parse(text: &str, names: &dyn Names) -> Result<Expr, Mistake> {
     }
 }
 
+/// A word that is none, and what was meant.
+fn unknown(word: &str, at: Range<usize>, meant: &str) -> Mistake {
+    let what = ["unknown word '", word, "'"].concat();
+    Mistake::new(at, what).meant(Some(meant))
+}
+
+/// The same of a value without the word before it.
+fn guessed(word: &str, at: Range<usize>) -> Option<Mistake> {
+    guess::condition(word).map(|meant| unknown(word, at, &meant))
+}
+
 struct Parser<'a> {
     lexer: Lexer<'a>,
     /// The next one, and where it stands.
@@ -61,16 +76,6 @@ struct Parser<'a> {
     depth: usize,
 }
 
-/// A part between `and` and `or`: where it stands, and where the words do that it
-/// carries on.
-struct Part {
-    expr: Expr,
-    at: Range<usize>,
-    /// Where it begins behind its `not`s.
-    body: usize,
-    carried: Option<Range<usize>>,
-}
-
 impl<'a> Parser<'a> {
     fn advance(&mut self) -> Result<(), Mistake> {
         self.ended = self.at.end;
@@ -80,6 +85,14 @@ impl<'a> Parser<'a> {
 
     fn mistake(&self, what: &str) -> Mistake {
         Mistake::new(self.at.clone(), what)
+    }
+
+    /// Which of these was probably meant by the word that is next.
+    fn near(&self, words: &mut dyn Iterator<Item = &'static str>) -> Option<&'static str> {
+        match self.token {
+            Token::Word(word) => words::nearest(word, words),
+            _ => None,
+        }
     }
 
     fn source(&self, at: &Range<usize>) -> &'a str {
@@ -116,7 +129,7 @@ impl<'a> Parser<'a> {
             parts.push(part);
         }
         if let Some(at) = mixed {
-            return Err(self.two_ways(at, &parts, &ands));
+            return Err(mixed::mistake(self.lexer.text, at, &parts, &ands));
         }
         let and = ands.first().copied().unwrap_or(true);
         let parts = parts.into_iter().map(|part| part.expr);
@@ -137,43 +150,6 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// What a mixture of `and` and `or` can mean.
-    fn two_ways(&self, at: Range<usize>, parts: &[Part], ands: &[bool]) -> Mistake {
-        let what = "'and' and 'or' side by side can be read in two ways: put parentheses";
-        let text = |part: &Part| {
-            let head = part.carried.as_ref().map_or("", |head| self.source(head));
-            let nots = self.source(&(part.at.start..part.body));
-            let text = [nots, head, self.source(&(part.body..part.at.end))].join(" ");
-            let text: Vec<&str> = text.split_whitespace().collect();
-            let text = text.join(" ");
-            match text.char_indices().nth(SHOWN) {
-                Some((end, _)) => [text.get(..end).unwrap_or(""), "…"].concat(),
-                None => text,
-            }
-        };
-        let reading = |tight: bool| {
-            let mut out = String::new();
-            for (n, part) in parts.iter().enumerate() {
-                let joins = |n: usize| n.checked_sub(1).and_then(|n| ands.get(n)) == Some(&tight);
-                let next = ands.get(n) == Some(&tight);
-                if n > 0 {
-                    out.push_str(if ands[n - 1] { " and " } else { " or " });
-                }
-                if next && !joins(n) {
-                    out.push_str("( ");
-                }
-                out.push_str(&text(part));
-                if joins(n) && !next {
-                    out.push_str(" )");
-                }
-            }
-            out
-        };
-        Mistake::new(at, what)
-            .help(reading(true))
-            .help(reading(false))
-    }
-
     /// One condition or group, with `not` before it or without. `carries`: a value
     /// alone is of what was asked for last.
     fn part(&mut self, carries: bool) -> Result<Part, Mistake> {
@@ -189,21 +165,27 @@ impl<'a> Parser<'a> {
             Token::Open => self.group()?,
             Token::Word(word) => {
                 let word = *word;
-                let same = |name: &str| name.eq_ignore_ascii_case(word);
-                let known = STARTS.iter().find(|(name, _)| same(name));
-                match (known, self.head.clone()) {
-                    (Some((_, start)), _) => {
+                match (words::start(word), self.head.clone()) {
+                    (Some(start), _) => {
                         let at = self.at.clone();
                         self.advance()?;
-                        self.condition(*start, at)?
+                        self.condition(start, at)?
                     }
                     (None, Some((head, words))) if carries => {
                         carried = Some(words);
                         let at = self.at.clone();
                         let read = self.values(head);
-                        read.map_err(|mistake| self.unknown(word, at).unwrap_or(mistake))?
+                        read.map_err(|mistake| {
+                            let guess =
+                                || Some(unknown(word, at.clone(), &guess::condition(word)?));
+                            let near = self.unknown(word, at.clone(), &[NOT]);
+                            near.unwrap_or_else(|| mistake.or(&guess))
+                        })?
                     }
-                    (None, head) => return Err(self.unexpected(word, head)),
+                    (None, head) => {
+                        let joins = if carries { &JOINS[..1] } else { &JOINS[..] };
+                        return Err(self.unexpected(word, head, joins));
+                    }
                 }
             }
             Token::OpenSet | Token::Quoted(..) if carries && self.head.is_some() => {
@@ -227,19 +209,35 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// What is wrong with a word that others know, or that is nearly known, and where
-    /// it stands.
-    fn unknown(&self, word: &str, at: Range<usize>) -> Option<Mistake> {
+    /// What is wrong with a word that others know, or that is nearly known, and where it
+    /// stands. `joins` may stand there, too.
+    fn unknown(&self, word: &str, at: Range<usize>, joins: &[&'static str]) -> Option<Mistake> {
         if let Some(why) = words::refused(word) {
             return Some(Mistake::new(at, ["'", word, "' ", why].concat()));
         }
-        let near = words::nearest(word, &mut STARTS.iter().map(|(name, _)| *name))?;
-        let what = ["unknown word '", word, "'"].concat();
-        Some(Mistake::new(at, what).meant(Some(near)))
+        let mut all = joins.iter().copied().chain(words::starts());
+        let near = words::foreign(word).or_else(|| words::nearest(word, &mut all))?;
+        Some(unknown(word, at, near))
     }
 
-    fn unexpected(&self, word: &str, head: Option<(Head, Range<usize>)>) -> Mistake {
-        if let Some(mistake) = self.unknown(word, self.at.clone()) {
+    fn unexpected(
+        &self,
+        word: &str,
+        head: Option<(Head, Range<usize>)>,
+        joins: &[&'static str],
+    ) -> Mistake {
+        let is_value = head.as_ref().is_some_and(|(head, _)| {
+            let value = Value {
+                text: word.as_bytes().into(),
+                open: false,
+                at: self.at.clone(),
+            };
+            *head != Head::Comm && head.expr(None, &[value], self.names).is_ok()
+        });
+        let at = self.at.clone();
+        let guess = guessed(word, at.clone());
+        let mistake = guess.or_else(|| self.unknown(word, at, joins));
+        if let Some(mistake) = mistake.filter(|_| !is_value) {
             return mistake;
         }
         let what = ["unknown word '", word, "'"].concat();
@@ -278,29 +276,22 @@ impl<'a> Parser<'a> {
     /// What begins with a word, which was at this place.
     fn condition(&mut self, start: Start, at: Range<usize>) -> Result<Expr, Mistake> {
         let head = match start {
-            Start::Family(family) => {
-                let Token::Word(word) = self.token else {
-                    return Ok(self.alone(family.map(Term::Family)));
-                };
-                let mut starts = STARTS.iter().filter(|(name, _)| *name == word);
-                let next = starts.next().map(|(_, start)| *start);
-                match next {
-                    Some(
-                        next @ (Start::End(_)
-                        | Start::Host
-                        | Start::Net
-                        | Start::Port
-                        | Start::PortOf(_)),
-                    ) => {
-                        self.advance()?;
-                        match self.end(next)? {
-                            Head::End(ends, form, _) => Head::End(ends, form, family),
-                            other => other,
-                        }
+            Start::Family(family) => match self.start() {
+                Some(
+                    next @ (Start::End(_)
+                    | Start::Host
+                    | Start::Net
+                    | Start::Port
+                    | Start::PortOf(_)),
+                ) => {
+                    self.advance()?;
+                    match self.end(next)? {
+                        Head::End(ends, form, _) => Head::End(ends, form, family),
+                        other => other,
                     }
-                    _ => return Ok(self.alone(family.map(Term::Family))),
                 }
-            }
+                _ => return Ok(self.alone(family.map(Term::Family))),
+            },
             Start::Opened(by_us) => return Ok(self.alone(Some(Term::Opened(by_us)))),
             Start::Loopback => {
                 let nets = [
@@ -319,7 +310,12 @@ impl<'a> Parser<'a> {
             self.head = Some((head, words));
             return self.group();
         }
-        let expr = self.values(head)?;
+        let (first, near) = (self.at.clone(), self.near(&mut lex::comparisons()));
+        let expr = self.values(head).map_err(|mistake| {
+            // A value behind what was read as one: a sign was meant.
+            let near = near.filter(|_| matches!(self.token, Token::Word(_)));
+            mistake.or(&|| Some(unknown(self.source(&first), first.clone(), near?)))
+        })?;
         self.head = Some((head, words));
         Ok(expr)
     }
@@ -330,15 +326,23 @@ impl<'a> Parser<'a> {
         term.map_or(Expr::All, Expr::from)
     }
 
+    /// What the word that is next begins.
+    fn start(&self) -> Option<Start> {
+        match self.token {
+            Token::Word(word) => words::start(word),
+            _ => None,
+        }
+    }
+
     /// What is asked of the ends of a connection.
     fn end(&mut self, start: Start) -> Result<Head, Mistake> {
         let (ends, form) = match start {
             Start::End(side) => {
                 let ends = self.other_end(side)?;
-                let form = match self.token {
-                    Token::Word("host") => Form::Host,
-                    Token::Word("net") => Form::Net,
-                    Token::Word("port" | "portrange") => Form::Port,
+                let form = match self.start() {
+                    Some(Start::Host) => Form::Host,
+                    Some(Start::Net) => Form::Net,
+                    Some(Start::Port) => Form::Port,
                     _ => return Ok(Head::End(ends, Form::Any, None)),
                 };
                 self.advance()?;
@@ -360,18 +364,18 @@ impl<'a> Parser<'a> {
             _ => return Ok(Ends::Of(side)),
         };
         self.advance()?;
-        let other = match self.token {
-            Token::Word("src" | "local") => Some(Side::Local),
-            Token::Word("dst" | "peer") => Some(Side::Peer),
+        let other = match self.start() {
+            Some(Start::End(side)) => Some(side),
             _ => None,
         };
         if other.is_none_or(|other| other == side) {
-            let other = if side == Side::Local {
-                "'dst'"
-            } else {
-                "'src'"
+            let others = match side {
+                Side::Local => ["dst", "peer"],
+                _ => ["src", "local"],
             };
-            return Err(self.mistake(&["expected ", other].concat()));
+            let near = self.near(&mut others.into_iter());
+            let what = ["expected '", others[0], "'"].concat();
+            return Err(self.mistake(&what).meant(near));
         }
         self.advance()?;
         Ok(both)
@@ -394,7 +398,8 @@ impl<'a> Parser<'a> {
             }
             (Some(_), _) => self.advance()?,
             (None, Head::Measure(_)) => {
-                return Err(self.mistake("expected a sign, such as > or <="));
+                let near = self.near(&mut lex::comparisons());
+                return Err(self.mistake("expected a sign, such as > or <=").meant(near));
             }
             (None, _) => {}
         }
@@ -438,6 +443,10 @@ impl<'a> Parser<'a> {
             }
             token => {
                 let here = if *token == Token::End { " here" } else { "" };
+                if *token == Token::Not {
+                    let what = "'not' stands before the word, such as: not port 22";
+                    return Err(self.mistake(what));
+                }
                 return Err(self.mistake(&["expected ", head.expects(), here].concat()));
             }
         };

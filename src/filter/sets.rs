@@ -51,7 +51,7 @@ impl Prefix {
 
 /// A set of addresses: prefixes in order, none of which is in another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Nets(Vec<Prefix>);
+pub struct Nets(pub(super) Vec<Prefix>);
 
 impl Nets {
     /// Those of these networks: an address, and the bits that count (32 or 128
@@ -59,26 +59,29 @@ impl Nets {
     /// mapped, and `::/0` is not.
     pub fn of(nets: impl IntoIterator<Item = (IpAddr, u8)>) -> Nets {
         let mut all = Vec::new();
-        for (addr, len) in nets {
-            let len = match addr.is_ipv4() {
-                true => len.min(32) + 96,
-                false => len.min(128),
-            };
-            let net = Prefix::around(mapped(addr), len);
-            if net.first <= MAPPED && MAPPED <= net.last() && len < 96 {
-                let without = (len + 1..=96).map(|len| {
-                    let branch = 1u128.checked_shl(128 - u32::from(len)).unwrap_or(0);
-                    Prefix::around(MAPPED ^ branch, len)
-                });
-                all.extend(without);
-            } else {
-                all.push(net);
-            }
+        for net in nets {
+            Nets::add(&mut all, net);
         }
         Nets::merged(all)
     }
 
-    fn merged(mut all: Vec<Prefix>) -> Nets {
+    fn add(all: &mut Vec<Prefix>, (addr, len): (IpAddr, u8)) {
+        let len = match addr.is_ipv4() {
+            true => len.min(32) + 96,
+            false => len.min(128),
+        };
+        let net = Prefix::around(mapped(addr), len);
+        if net.first <= MAPPED && MAPPED <= net.last() && len < 96 {
+            for len in len + 1..=96 {
+                let branch = 1u128.checked_shl(128 - u32::from(len)).unwrap_or(0);
+                all.push(Prefix::around(MAPPED ^ branch, len));
+            }
+        } else {
+            all.push(net);
+        }
+    }
+
+    pub(super) fn merged(mut all: Vec<Prefix>) -> Nets {
         // The wider one first, where several begin at one address.
         sort::by_key(&mut all, |net| *net);
         let mut kept: Vec<Prefix> = Vec::with_capacity(all.len());
@@ -107,12 +110,15 @@ impl Nets {
 /// A set of numbers: from where to where, both included, in order, none of which
 /// touches another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ranges(Vec<(u32, u32)>);
+pub struct Ranges(pub(super) Vec<(u32, u32)>);
 
 impl Ranges {
     /// Those from one to the other.
-    pub fn of(ranges: impl IntoIterator<Item = (u32, u32)>) -> Ranges {
-        let mut all: Vec<(u32, u32)> = ranges.into_iter().collect();
+    pub fn of(ranges: impl Into<Vec<(u32, u32)>>) -> Ranges {
+        Ranges::merged(ranges.into())
+    }
+
+    fn merged(mut all: Vec<(u32, u32)>) -> Ranges {
         all.retain(|(first, last)| first <= last);
         sort::by_key(&mut all, |range| *range);
         let mut kept: Vec<(u32, u32)> = Vec::with_capacity(all.len());
@@ -158,6 +164,12 @@ impl Pattern {
             false => name == own,
         }
     }
+}
+
+/// Sorts what is listed, and keeps each once.
+pub(super) fn in_order<T: Ord + Clone>(all: &mut Vec<T>) {
+    sort::by_key(all, |one| one.clone());
+    all.dedup();
 }
 
 #[cfg(test)]

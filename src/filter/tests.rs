@@ -8,6 +8,7 @@ use proptest::prelude::*;
 mod judge;
 mod mistakes;
 mod trees;
+mod words;
 
 /// A host that knows one name of each kind.
 pub(super) struct Host;
@@ -198,6 +199,59 @@ fn sets_are_terms() {
     ]);
 }
 
+/// However it was written: it takes no more room.
+#[test]
+fn what_alternates_is_a_set() {
+    same(&["port { 80, 443 }", "port 80 or port 443", "port 80 or 443"]);
+    same(&[
+        "not port { 80, 443 }",
+        "not port 80 and not port 443",
+        "not ( port 80 or port 443 )",
+    ]);
+    same(&[
+        "dst net { 10/8, 172.16/12 }",
+        "dst net 172.16/12 or dst net 10/8 or dst net 10.1/16",
+    ]);
+    same(&["comm { a*, b }", "comm b or comm a*"]);
+    same(&["pid { 1-3, 7 }", "pid 2 or pid 1 or pid 3 or pid 7"]);
+    same(&["uid { 0, 33 }", "uid www-data or uid 0"]);
+    same(&[
+        "state { established, close }",
+        "state close or state established",
+    ]);
+    same(&[
+        "cause { refused, timed_out }",
+        "cause refused or cause timed_out",
+    ]);
+    same(&[
+        "exclude { listen, close }",
+        "exclude listen and exclude close",
+    ]);
+    same(&[
+        "port 5 or ip or port { 6, 7 }",
+        "port 5 or port 6 or ip or port 7",
+    ]);
+    // One end each, or both at once.
+    assert_eq!(
+        read("src port 80 or dst port 80").text(),
+        "src port 80 or dst port 80"
+    );
+    assert_eq!(read("port 80 and port 443").text(), "port 80 and port 443");
+    assert_eq!(
+        read("not port 80 or not port 443").text(),
+        "not port 80 or not port 443"
+    );
+    let many = |one: &dyn Fn(u32) -> String| {
+        let all: Vec<String> = (1..=20_000).map(one).collect();
+        read(&all.join(" or "))
+    };
+    assert_eq!(many(&|n| format!("port {n}")).text(), "port 1-20000");
+    let Expr::Term(true, Term::Comm(names)) = many(&|n| format!("comm x{n}")) else {
+        panic!("one term");
+    };
+    assert_eq!(names.len(), 20_000);
+}
+
 #[test]
 fn names_are_numbers() {
     assert_eq!(read("uid www-data"), read("uid 33"));
@@ -229,6 +283,12 @@ fn figures_have_units() {
         Measure::Duration,
         1_500_000_000,
         u64::MAX,
+    );
+    is(
+        "duration = 2m",
+        Measure::Duration,
+        120_000_000_000,
+        120_000_000_000,
     );
     is("rtt > 50ms", Measure::Rtt, 50_001, u64::MAX);
     is("rtt > 1500ns", Measure::Rtt, 2, u64::MAX);

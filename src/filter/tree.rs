@@ -2,8 +2,8 @@
 //!
 //! Contract: an [`Expr`] is in one normal form, which its constructors keep:
 //! `not` stands at single terms only, `and` and `or` have at least two parts,
-//! none of them of their own kind, [`Expr::All`] or [`Expr::None`]; what is
-//! listed is sorted, without doubles and overlaps. So equal meaning of the
+//! none of them of their own kind, [`Expr::All`] or [`Expr::None`]; sets that
+//! alternate are one; what is listed is sorted, without doubles and overlaps. So equal meaning of the
 //! simple kind is equal trees, and a tree that was printed and parsed is the
 //! same again.
 //!
@@ -28,16 +28,19 @@
 //!
 //! The owner by its listener ([`OwnerSource::Listener`]) is one as long as it
 //! matches: where it doesn't, the process that accepts may, so that is
-//! [`Truth::NotYet`].
+//! [`Truth::NotYet`]. Under a `not` neither is known before one accepts: only
+//! `not owner none` is a yes, whoever that will be.
 //!
 //! At a connection's end, what is not known by then is taken for a term that
 //! doesn't match: `pid 7` is a no, `not pid 7` a yes.
 //!
 //! [`OwnerSource::Listener`]: crate::model::event::OwnerSource::Listener
 
+use super::sets::in_order;
 pub use super::sets::{Nets, Pattern, Prefix, Ranges, mapped};
 use crate::model::tcp::{State, Wire};
 use bitflags::bitflags;
+use std::mem::{discriminant, take};
 
 /// What is known of whether something matches. In this order `and` is the least
 /// of its parts, and `or` the greatest.
@@ -240,16 +243,19 @@ impl Expr {
     }
 
     fn join(and: bool, parts: &mut dyn Iterator<Item = Expr>) -> Expr {
-        let mut all = Vec::new();
+        let mut all = United::default();
         for part in parts {
             match (part, and) {
                 (Expr::All, true) | (Expr::None, false) => {}
                 (Expr::None, true) => return Expr::None,
                 (Expr::All, false) => return Expr::All,
-                (Expr::And(parts), true) | (Expr::Or(parts), false) => all.extend(parts),
-                (part, _) => all.push(part),
+                (Expr::And(parts), true) | (Expr::Or(parts), false) => {
+                    parts.into_iter().for_each(|part| all.push(part, !and));
+                }
+                (part, _) => all.push(part, !and),
             }
         }
+        let mut all = all.finish(!and);
         match (all.len(), and) {
             (0, true) => Expr::All,
             (0, false) => Expr::None,
@@ -280,6 +286,134 @@ impl std::ops::Not for Expr {
             Expr::Term(positive, term) => Expr::Term(!positive, term),
             Expr::And(parts) => Expr::Or(parts.into_iter().map(|part| !part).collect()),
             Expr::Or(parts) => Expr::And(parts.into_iter().map(|part| !part).collect()),
+        }
+    }
+}
+
+/// The parts of an `or`, of which those that ask for the same are one, at the place of the
+/// first; of an `and` those with a `not`.
+#[derive(Default)]
+struct United {
+    parts: Vec<Expr>,
+    /// The first of each kind.
+    firsts: Vec<usize>,
+}
+
+impl United {
+    /// Takes one more; `positive` says whether it is an `or`.
+    fn push(&mut self, mut part: Expr, positive: bool) {
+        let term = part.term(positive);
+        if let Some(term) = term.and_then(|term| term.is_set().then_some(term)) {
+            for at in &self.firsts {
+                let first = self.parts.get_mut(*at);
+                if first
+                    .and_then(|first| first.term(positive))
+                    .is_some_and(|first| first.absorb(term))
+                {
+                    return;
+                }
+            }
+            self.firsts.push(self.parts.len());
+        }
+        self.parts.push(part);
+    }
+
+    /// All of them.
+    fn finish(mut self, positive: bool) -> Vec<Expr> {
+        for at in self.firsts {
+            let first = self.parts.get_mut(at);
+            if let Some(term) = first.and_then(|first| first.term(positive)) {
+                term.put_in_order();
+            }
+        }
+        self.parts
+    }
+}
+
+impl Expr {
+    /// The set that is wanted, or not.
+    fn term(&mut self, positive: bool) -> Option<&mut Term> {
+        match self {
+            Expr::Term(is, term) if *is == positive => Some(term),
+            _ => None,
+        }
+    }
+}
+
+impl Term {
+    fn is_set(&mut self) -> bool {
+        let listed = matches!(
+            self,
+            Term::Net(..)
+                | Term::Comm(_)
+                | Term::Tree(_)
+                | Term::Cgroup(_)
+                | Term::Container(_)
+                | Term::Event(_)
+        );
+        listed || self.ranges().is_some() || self.bits().is_some()
+    }
+
+    fn side(&self) -> Option<Side> {
+        match self {
+            Term::Net(side, _) | Term::Port(side, _) => Some(*side),
+            _ => None,
+        }
+    }
+
+    fn ranges(&mut self) -> Option<&mut Ranges> {
+        match self {
+            Term::Port(_, set) | Term::Netns(set) | Term::Pid(set) | Term::Uid(set) => Some(set),
+            _ => None,
+        }
+    }
+
+    fn bits(&mut self) -> Option<&mut u16> {
+        match self {
+            Term::State(States(bits)) | Term::From(States(bits)) | Term::To(States(bits)) => {
+                Some(bits)
+            }
+            Term::Cause(bits) => Some(bits),
+            _ => None,
+        }
+    }
+
+    /// Takes what another one of its kind asks for, if it can ask for both.
+    fn absorb(&mut self, other: &mut Term) -> bool {
+        if discriminant(self) != discriminant(other) || self.side() != other.side() {
+            return false;
+        }
+        if let (Some(own), Some(set)) = (self.ranges(), other.ranges()) {
+            own.0.append(&mut set.0);
+            return true;
+        }
+        if let (Some(own), Some(bits)) = (self.bits(), other.bits()) {
+            *own |= *bits;
+            return true;
+        }
+        match (self, other) {
+            (Term::Net(_, own), Term::Net(_, set)) => own.0.append(&mut set.0),
+            (Term::Comm(own), Term::Comm(set)) => own.append(set),
+            (Term::Tree(own), Term::Tree(set)) => own.append(set),
+            (Term::Cgroup(own), Term::Cgroup(set)) => own.append(set),
+            (Term::Container(own), Term::Container(set)) => own.append(set),
+            (Term::Event(own), Term::Event(set)) => *own |= *set,
+            _ => return false,
+        }
+        true
+    }
+
+    fn put_in_order(&mut self) {
+        if let Some(set) = self.ranges() {
+            *set = Ranges::of(take(&mut set.0));
+        }
+        match self {
+            Term::Net(_, set) => *set = Nets::merged(take(&mut set.0)),
+            Term::Comm(set) => in_order(set),
+            Term::Tree(set) => in_order(set),
+            Term::Cgroup(set) => in_order(set),
+            Term::Container(set) => in_order(set),
+            _ => {}
         }
     }
 }

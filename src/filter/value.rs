@@ -4,7 +4,8 @@
 //! namespace's) is asked once, here, by [`Names`]; an expression holds numbers.
 
 use super::error::Mistake;
-use super::figures::{Net, SIZES, TIMES, end, figure, net, number, ports};
+use super::figures::{Net, Ports, SIZES, TIMES, end, figure, net, number, ports, torn};
+use super::guess;
 use super::lex::Compare;
 use super::tree::{Expr, Measure, Nets, Pattern, Ranges, Side, Term};
 use super::words::{self, Ends, Form, Head};
@@ -71,8 +72,12 @@ impl Head {
             Head::Owner => "'none'",
             Head::Event => "'state', 'retransmit' or 'connection'",
             Head::Cause => "a cause, such as refused or timed_out",
-            Head::Measure(Measure::Duration | Measure::Rtt) => "a time, such as 50ms or 1.5s",
-            Head::Measure(Measure::Bytes) => "a number of bytes, such as 1M",
+            Head::Measure(Measure::Duration | Measure::Rtt) => {
+                "a time, such as 50ms or 1.5s (ns, us, ms, s, m or h)"
+            }
+            Head::Measure(Measure::Bytes) => {
+                "a number of bytes, such as 1M (K, M, G or T, of 1024)"
+            }
             Head::Measure(Measure::Retransmits) => "a number",
         }
     }
@@ -114,17 +119,20 @@ fn measure(what: Measure, compare: Compare, value: &Value<'_>) -> Result<Expr, M
     }))
 }
 
-/// What of one end must match.
-fn at_end(side: Side, nets: &[Net], ranges: &[(u32, u32)]) -> Expr {
-    let net = (!nets.is_empty()).then(|| {
-        let nets = nets.iter().copied();
-        Term::Net(side, Nets::of(nets)).into()
-    });
-    let port = (!ranges.is_empty()).then(|| {
-        let ranges = ranges.iter().copied();
-        Term::Port(side, Ranges::of(ranges)).into()
-    });
-    Expr::and(net.into_iter().chain(port))
+/// What of one end must match; neither is any address.
+fn at_end(side: Side, (net, ports): (Option<Net>, Option<Ports>)) -> Expr {
+    let any = [
+        (Ipv4Addr::UNSPECIFIED.into(), 0),
+        (Ipv6Addr::UNSPECIFIED.into(), 0),
+    ];
+    let net = match (&net, ports) {
+        (Some(net), _) => Some(std::slice::from_ref(net)),
+        (None, None) => Some(&any[..]),
+        (None, Some(_)) => None,
+    };
+    let net = net.map(|nets| Term::Net(side, Nets::of(nets.iter().copied())).into());
+    let ports = ports.map(|ports| Term::Port(side, Ranges::of(vec![ports])).into());
+    Expr::and(net.into_iter().chain(ports))
 }
 
 /// The same of either end, which must match as a whole, or of both.
@@ -146,9 +154,16 @@ fn ends(
     values: &[Value<'_>],
 ) -> Result<Expr, Mistake> {
     let head = Head::End(ends, form, None);
-    let (mut nets, mut ranges, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut all = Vec::with_capacity(values.len());
     for value in values {
         let text = std::str::from_utf8(&value.text).map_err(|_| value.bad(head))?;
+        if let (Form::Any, Some((addr, port, true))) = (form, torn(text)) {
+            let what = "an address, or one and a port: this can be read in two ways";
+            let with = ["[", addr, "]:", port].concat();
+            return Err(Mistake::new(value.at.clone(), what)
+                .help(guess::at(ends, "host ", text))
+                .help(guess::at(ends, "", &with)));
+        }
         let parsed = match form {
             Form::Host | Form::Net => net(text, form == Form::Net).map(|net| (Some(net), None)),
             Form::Port => {
@@ -157,87 +172,58 @@ fn ends(
             }
             Form::Any => end(text),
         };
-        match parsed {
-            Some((Some(net), None)) => nets.push(net),
-            Some((None, Some(ports))) => ranges.push(ports),
-            Some((Some(net), Some(ports))) => pairs.push((net, ports)),
-            // `*`
-            Some((None, None)) => nets.extend([
-                (Ipv4Addr::UNSPECIFIED.into(), 0),
-                (Ipv6Addr::UNSPECIFIED.into(), 0),
-            ]),
-            None => {
-                let word = text.trim_start_matches(':');
-                let name = matches!(form, Form::Port) || text.starts_with(':');
-                let meant = name.then(|| words::nearest_service(word)).flatten();
-                return Err(value.bad(head).meant(meant));
-            }
-        }
+        all.push(parsed.ok_or_else(|| {
+            let meant = guess::end(ends, form, text);
+            value.bad(head).meant(meant.as_deref())
+        })?);
     }
     if is_order(compare) {
-        let plain = nets.is_empty() && pairs.is_empty();
-        let (Some(compare), [(first, last)], true) = (compare, &ranges[..], plain) else {
+        let (Some(compare), [(None, Some((first, last)))]) = (compare, &mut all[..]) else {
             let at = values.first().map_or(0..0, |value| value.at.clone());
-            return Err(Mistake::new(
-                at,
-                "only single ports are more or less than others",
-            ));
+            let what = "only single ports are more or less than others";
+            return Err(Mistake::new(at, what));
         };
         let range = (u64::from(*first), u64::from(*last));
-        let Some((first, last)) = compared(compare, range, u16::MAX.into()) else {
+        let Some(range) = compared(compare, range, u16::MAX.into()) else {
             return Ok(Expr::None);
         };
-        ranges = vec![(first as u32, last as u32)];
+        (*first, *last) = (range.0 as u32, range.1 as u32);
     }
-    let make = |side| {
-        let all = [at_end(side, &nets, &[]), at_end(side, &[], &ranges)];
-        let all = all.into_iter().filter(|expr| *expr != Expr::All);
-        let pairs = pairs
-            .iter()
-            .map(|(net, ports)| at_end(side, &[*net], &[*ports]));
-        Expr::or(all.chain(pairs))
-    };
-    Ok(at_ends(ends, &make))
+    Ok(at_ends(ends, &|side| {
+        Expr::or(all.iter().map(|end| at_end(side, *end)))
+    }))
 }
 
+/// Numbers from one to another; `None` if there are none.
 fn numbers(
     head: Head,
     compare: Option<Compare>,
-    values: &[Value<'_>],
+    value: &Value<'_>,
     names: &dyn Names,
 ) -> Result<Option<Ranges>, Mistake> {
-    let mut ranges = Vec::new();
-    for value in values {
-        let text = std::str::from_utf8(&value.text).map_err(|_| value.bad(head))?;
-        let range = || {
-            let (first, last) = text.split_once('-')?;
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some((first, last))
-        };
-        let named = || match head {
-            Head::Uid if !text.starts_with(|c: char| c.is_ascii_digit()) => Some(names.user(text)),
-            Head::Netns if text.contains('/') => Some(names.netns(text)),
-            _ => None,
-        };
-        let one = number(text).map(|one| (one, one)).or_else(range);
-        let range = match (one, named) {
-            (Some(range), _) => range,
-            (None, named) => match named() {
-                Some(Ok(number)) => (number, number),
-                Some(Err(why)) => return Err(value.wrong(&why)),
-                None => return Err(value.bad(head)),
-            },
-        };
-        ranges.push(range);
-    }
-    if let (true, Some(compare), [(first, last)]) = (is_order(compare), compare, &ranges[..]) {
-        let range = (u64::from(*first), u64::from(*last));
-        let Some((first, last)) = compared(compare, range, u32::MAX.into()) else {
-            return Ok(None);
-        };
-        ranges = vec![(first as u32, last as u32)];
-    }
-    Ok(Some(Ranges::of(ranges)))
+    let text = std::str::from_utf8(&value.text).map_err(|_| value.bad(head))?;
+    let range = || {
+        let (first, last) = text.split_once('-')?;
+        let (first, last) = (number(first)?, number(last)?);
+        (first <= last).then_some((first, last))
+    };
+    let named = || match head {
+        Head::Uid if !text.starts_with(|c: char| c.is_ascii_digit()) => Some(names.user(text)),
+        Head::Netns if text.contains('/') => Some(names.netns(text)),
+        _ => None,
+    };
+    let one = number(text).map(|one| (one, one)).or_else(range);
+    let (first, last) = match one {
+        Some(range) => range,
+        None => match named() {
+            Some(Ok(number)) => (number, number),
+            Some(Err(why)) => return Err(value.wrong(&why)),
+            None => return Err(value.bad(head)),
+        },
+    };
+    let range = (u64::from(first), u64::from(last));
+    let range = compared(compare.unwrap_or(Compare::Equal), range, u32::MAX.into());
+    Ok(range.map(|(first, last)| Ranges::of(vec![(first as u32, last as u32)])))
 }
 
 fn pattern(value: &Value<'_>) -> Result<Pattern, Mistake> {
@@ -267,19 +253,15 @@ fn container(value: &Value<'_>) -> Option<String> {
     (hex && (12..=64).contains(&text.len())).then(|| text.to_ascii_lowercase())
 }
 
-/// The bits of all words.
+/// The bits of a word.
 fn bits(
-    values: &[Value<'_>],
+    value: &Value<'_>,
     head: Head,
     find: &dyn Fn(&str) -> Option<u16>,
-    known: &dyn Fn(&str) -> Option<&'static str>,
+    known: &mut dyn Iterator<Item = &'static str>,
 ) -> Result<u16, Mistake> {
-    let mut all = 0;
-    for value in values {
-        let text = std::str::from_utf8(&value.text).unwrap_or("");
-        all |= find(text).ok_or_else(|| value.bad(head).meant(known(text)))?;
-    }
-    Ok(all)
+    let text = std::str::from_utf8(&value.text).unwrap_or("");
+    find(text).ok_or_else(|| value.bad(head).meant(words::nearest(text, known)))
 }
 
 impl Head {
@@ -291,11 +273,23 @@ impl Head {
         values: &[Value<'_>],
         names: &dyn Names,
     ) -> Result<Expr, Mistake> {
-        let expr = self.equal(compare, values, names)?;
-        Ok(match compare {
-            Some(Compare::NotEqual) => !expr,
-            _ => expr,
-        })
+        let mut failed = None;
+        let expr = match self {
+            Head::End(of, form, family) => {
+                let expr = ends((of, form), compare, values)?;
+                let family = family.map(|family| Term::Family(family).into());
+                Expr::and(family.into_iter().chain([expr]))
+            }
+            _ => Expr::or(values.iter().map_while(|value| {
+                let one = self.one(compare, value, names);
+                one.map_err(|mistake| failed = Some(mistake)).ok()
+            })),
+        };
+        match (failed, compare == Some(Compare::NotEqual)) {
+            (Some(mistake), _) => Err(mistake),
+            (None, not) if not != (self == Head::State(false)) => Ok(!expr),
+            (None, _) => Ok(expr),
+        }
     }
 
     /// Whether its values have an order.
@@ -310,28 +304,24 @@ impl Head {
         )
     }
 
-    fn equal(
+    /// What one value stands for.
+    fn one(
         self,
         compare: Option<Compare>,
-        values: &[Value<'_>],
+        value: &Value<'_>,
         names: &dyn Names,
     ) -> Result<Expr, Mistake> {
-        let states = |values| {
-            let near = |word: &str| words::nearest(word, &mut words::states());
-            bits(values, self, &words::state, &near).map(super::tree::States)
+        let states = || {
+            let bits = bits(value, self, &words::state, &mut words::states());
+            bits.map(super::tree::States)
         };
-        let texts = |value: &Value<'_>| String::from_utf8_lossy(&value.text).into_owned();
+        let text = || String::from_utf8_lossy(&value.text).into_owned();
         let term = match self {
-            Head::End(of, form, family) => {
-                let expr = ends((of, form), compare, values)?;
-                let family = family.map(|family| Term::Family(family).into());
-                return Ok(Expr::and(family.into_iter().chain([expr])));
-            }
-            Head::State(has) => return Ok(Expr::Term(has, Term::State(states(values)?))),
-            Head::From => Term::From(states(values)?),
-            Head::To => Term::To(states(values)?),
+            Head::State(_) => Term::State(states()?),
+            Head::From => Term::From(states()?),
+            Head::To => Term::To(states()?),
             Head::Pid | Head::Uid | Head::Netns => {
-                let Some(ranges) = numbers(self, compare, values, names)? else {
+                let Some(ranges) = numbers(self, compare, value, names)? else {
                     return Ok(Expr::None);
                 };
                 match self {
@@ -341,67 +331,39 @@ impl Head {
                 }
             }
             Head::Tree => {
-                let mut pids = Vec::new();
-                for value in values {
-                    let pid = number(&texts(value)).filter(|pid| *pid > 0);
-                    pids.push(pid.ok_or_else(|| value.bad(self))?);
-                }
-                Term::Tree(in_order(pids))
+                let pid = number(&text()).filter(|pid| *pid > 0);
+                Term::Tree(vec![pid.ok_or_else(|| value.bad(self))?])
             }
-            Head::Comm => {
-                let patterns: Result<Vec<_>, _> = values.iter().map(pattern).collect();
-                Term::Comm(in_order(patterns?))
-            }
+            Head::Comm => Term::Comm(vec![pattern(value)?]),
             Head::Cgroup => {
-                let mut ids = Vec::new();
-                for value in values {
-                    let text = texts(value);
-                    // As it is printed.
-                    let id = match is_digits(&text).then(|| text.parse()) {
-                        Some(Ok(id)) => Ok(id),
-                        _ => names.cgroup(&text),
-                    };
-                    ids.push(id.map_err(|why| value.wrong(&why))?);
-                }
-                Term::Cgroup(in_order(ids))
+                let text = text();
+                // As it is printed.
+                let id = match is_digits(&text).then(|| text.parse()) {
+                    Some(Ok(id)) => Ok(id),
+                    _ => names.cgroup(&text),
+                };
+                Term::Cgroup(vec![id.map_err(|why| value.wrong(&why))?])
             }
             Head::Container => {
-                let mut ids = Vec::new();
-                for value in values {
-                    ids.push(container(value).ok_or_else(|| value.bad(self))?);
-                }
-                Term::Container(in_order(ids))
+                Term::Container(vec![container(value).ok_or_else(|| value.bad(self))?])
             }
             Head::Owner => {
-                let none = |word: &str| (word == "none").then_some(1);
-                bits(values, self, &none, &|_| None)?;
+                const NONE: &str = "none";
+                let none = |word: &str| word.eq_ignore_ascii_case(NONE).then_some(1);
+                bits(value, self, &none, &mut [NONE].into_iter())?;
                 Term::NoOwner
             }
             Head::Event => {
-                let near = |word: &str| words::nearest(word, &mut words::kinds());
-                let kinds = bits(values, self, &words::kind, &near)?;
+                let kinds = bits(value, self, &words::kind, &mut words::kinds())?;
                 Term::Event(super::tree::Kinds::from_bits_truncate(kinds as u8))
             }
-            Head::Cause => {
-                let near = |word: &str| words::nearest(word, &mut words::causes());
-                Term::Cause(bits(values, self, &words::cause, &near)?)
-            }
+            Head::Cause => Term::Cause(bits(value, self, &words::cause, &mut words::causes())?),
             Head::Measure(what) => {
-                let compare = compare.unwrap_or(Compare::Equal);
-                let mut all = Vec::new();
-                for value in values {
-                    all.push(measure(what, compare, value)?);
-                }
-                return Ok(Expr::or(all));
+                return measure(what, compare.unwrap_or(Compare::Equal), value);
             }
+            // Of several values at once.
+            Head::End(..) => return Err(value.bad(self)),
         };
         Ok(term.into())
     }
-}
-
-/// Sorted, each once.
-fn in_order<T: Ord + Clone>(mut all: Vec<T>) -> Vec<T> {
-    crate::model::sort::by_key(&mut all, |one| one.clone());
-    all.dedup();
-    all
 }

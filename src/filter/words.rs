@@ -109,6 +109,21 @@ pub(super) const STARTS: &[(&str, Start)] = &[
     ),
 ];
 
+/// What begins with a word, in whatever case.
+pub(super) fn start(word: &str) -> Option<Start> {
+    let mut all = STARTS.iter();
+    let found = all.find(|(name, _)| name.eq_ignore_ascii_case(word));
+    found.map(|(_, start)| *start)
+}
+
+/// The words that begin a condition.
+pub(super) fn starts() -> impl Iterator<Item = &'static str> {
+    STARTS.iter().map(|(name, _)| *name)
+}
+
+/// The words that may follow that of an end.
+pub(super) const FORMS: [&str; 6] = ["host", "net", "port", "portrange", "and", "or"];
+
 /// tcpdump's words that ask for what only packets have.
 const PACKETS: &str = "less greater len ether vlan mpls pppoed pppoes geneve vxlan gateway \
     broadcast multicast proto protochain ifname wlan type subtype llc decnet iso clnp esis isis \
@@ -117,12 +132,31 @@ const PACKETS: &str = "less greater len ether vlan mpls pppoed pppoes geneve vxl
 /// Its words for what is not TCP.
 const OTHERS: &str = "udp icmp icmp6 arp rarp sctp igmp igrp ah esp pim vrrp carp stp dccp mptcp";
 
+/// Others' words for what has another name here: each with ours.
+const FOREIGN: &str = "tcp.port port tcp.srcport sport tcp.dstport dport ip.addr host \
+    ipv6.addr host ip.src src ip.dst dst ipv6.src src ipv6.dst dst saddr src daddr dst laddr src \
+    raddr dst remote dst source src destination dst lport sport rport dport srcport sport \
+    dstport dport skuid uid user uid process comm proc comm program comm command comm exe comm \
+    ppid tree ct state direction incoming lo loopback";
+
+/// The word that another program's word stands for.
+pub(super) fn foreign(word: &str) -> Option<&'static str> {
+    let mut words = FOREIGN.split_ascii_whitespace();
+    while let (Some(theirs), Some(ours)) = (words.next(), words.next()) {
+        if theirs.eq_ignore_ascii_case(word) {
+            return Some(ours);
+        }
+    }
+    None
+}
+
 fn is_in(words: &str, word: &str) -> bool {
     words.split_ascii_whitespace().any(|known| known == word)
 }
 
 /// Why a word that others know can't be asked for here, if it is one.
 pub(super) fn refused(word: &str) -> Option<&'static str> {
+    let word = &word.to_ascii_lowercase()[..];
     if word == "mask" {
         return Some("is written as a length here: net 10.0.0.0/8");
     }
@@ -283,6 +317,13 @@ pub(super) fn nearest<'a>(word: &str, words: &mut dyn Iterator<Item = &'a str>) 
     };
     let mut best = None;
     for known in words {
+        // Its beginning is as good as the worst.
+        let begins = known
+            .get(..word.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(word));
+        if word.len() > 2 && begins && best.is_none() {
+            best = Some((usize::MAX, known));
+        }
         let distance = distance(word.as_bytes(), known.as_bytes());
         if distance <= most && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, known));
@@ -360,13 +401,14 @@ mod tests {
 
     #[test]
     fn near_misses() {
-        let near = |word| nearest(word, &mut STARTS.iter().map(|(name, _)| *name));
+        let near = |word| nearest(word, &mut starts());
         for (word, meant) in [
             ("prot", Some("port")),
             ("hots", Some("host")),
             ("potr", Some("port")),
             ("conm", Some("comm")),
             ("retransmit", Some("retransmits")),
+            ("retrans", Some("retransmits")),
             ("outgoin", Some("outgoing")),
             ("xyzzy", None),
             ("a", None),

@@ -59,9 +59,21 @@ fn number(text: &[u8]) -> Option<u32> {
     text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
+/// The group of the user of this number, where /etc/passwd has one.
+pub(crate) fn group(uid: u32) -> Option<u32> {
+    let passwd = passwd().ok()?;
+    Some(entry(&passwd, &[], Some(uid))?.gid)
+}
+
 /// The user of this name or number in that text.
 pub(crate) fn look_up(passwd: &[u8], who: &str) -> Option<User> {
     let wanted = number(who.as_bytes());
+    let found = entry(passwd, who.as_bytes(), wanted);
+    found.or(wanted.map(|uid| User { uid, gid: uid }))
+}
+
+/// What stands there of the user of this number, else of this name.
+fn entry(passwd: &[u8], who: &[u8], wanted: Option<u32>) -> Option<User> {
     let users = passwd.split(|&b| b == b'\n').filter_map(|line| {
         // passwd(5): name, password, user, group.
         let mut fields = line.split(|&b| b == b':');
@@ -71,10 +83,9 @@ pub(crate) fn look_up(passwd: &[u8], who: &str) -> Option<User> {
     });
     let mut users = users.filter(|(name, user)| match wanted {
         Some(uid) => user.uid == uid,
-        None => !name.is_empty() && *name == who.as_bytes(),
+        None => !name.is_empty() && *name == who,
     });
-    let found = users.next().map(|(_, user)| user);
-    found.or(wanted.map(|uid| User { uid, gid: uid }))
+    users.next().map(|(_, user)| user)
 }
 
 /// A log, where it is there, and its folder.
@@ -139,6 +150,8 @@ mod tests {
         // A number is a number, whatever somebody is called.
         assert_eq!(ids("7"), Some((7, 7)));
         assert_eq!(ids("4294967294"), Some((4294967294, 4294967294)));
+        assert_eq!(entry(TEXT, b"", Some(990)).map(|user| user.gid), Some(980));
+        assert_eq!(entry(TEXT, b"", Some(4242)), None);
         for nobody in [
             "",
             "broken",

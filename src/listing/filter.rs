@@ -10,7 +10,7 @@ use crate::filter::tree::Expr;
 use std::fmt::Write as _;
 
 /// Maps have the number that the kernel gives: 0.
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl Host for Nowhere {
     fn field(&self, _: &str) -> Option<HostField> {

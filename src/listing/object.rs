@@ -42,8 +42,7 @@ const INT: u32 = 1;
 
 /// Writes it to the folder, named after it.
 pub(super) fn write(folder: &Path, program: &Program, shapes: &[Shape]) -> Result<(), Error> {
-    let name = &program.template.name;
-    let path = folder.join(format!("{name}.o"));
+    let path = folder.join(program.file());
     let failed = |why: &str| {
         Error::new(
             Kind::Runtime,

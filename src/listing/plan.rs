@@ -45,6 +45,19 @@ pub(super) struct Program {
     pub(super) subject: Subject,
     /// Its listing.
     pub(super) text: String,
+    /// The program that it goes on to, where it does nothing else.
+    pub(super) before: Option<String>,
+}
+
+impl Program {
+    /// What its file is called: there are several doors.
+    pub(super) fn file(&self) -> String {
+        let name = &self.template.name;
+        match &self.before {
+            Some(behind) => format!("{name}.{behind}.o"),
+            None => format!("{name}.o"),
+        }
+    }
 }
 
 /// What decides.

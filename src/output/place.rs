@@ -59,12 +59,27 @@ fn step(folder: &impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd> {
 
 fn root_of(path: &str) -> Result<OwnedFd> {
     let start = if path.starts_with('/') { "/" } else { "." };
-    Ok(nix::fcntl::open(
-        start,
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?)
+    Ok(nix::fcntl::open(start, FOLDER, Mode::empty())?)
 }
+
+/// The name that ends a path as it is, though it be a link, in its folder.
+pub(crate) fn plain(path: &str) -> Result<Place> {
+    let (folder, name) = match path.rfind('/') {
+        Some(at) => path.split_at(at + 1),
+        None => (".", path),
+    };
+    Ok(Place {
+        folder: nix::fcntl::open(folder, FOLDER, Mode::empty())?,
+        name: CString::new(name).map_err(|_| Errno::EINVAL)?,
+        linked: false,
+        magic: false,
+    })
+}
+
+/// How a folder is held.
+const FOLDER: OFlag = OFlag::O_PATH
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC);
 
 /// Where an opened link leads to, if it may be followed.
 fn target(folder: &OwnedFd, link: &OwnedFd, stat: &FileStat) -> Result<String> {
@@ -160,6 +175,17 @@ fn walk(folder: &mut OwnedFd, path: &str) -> Result<Walked> {
 }
 
 impl Place {
+    /// Opens it with these flags.
+    pub(crate) fn open(&self, mut flags: OFlag) -> Result<OwnedFd> {
+        flags.set(OFlag::O_NOFOLLOW, !self.magic);
+        Ok(openat(&self.folder, &*self.name, flags, Mode::empty())?)
+    }
+
+    /// Whether anybody can make links in its folder.
+    pub(crate) fn is_anybodys(&self) -> bool {
+        fstat(&self.folder).is_ok_and(|stat| stat.st_mode & ANYBODYS == ANYBODYS)
+    }
+
     /// Whether a folder on the way is not there.
     pub(crate) fn is_missing(&self) -> bool {
         self.name.to_bytes().contains(&b'/')

@@ -27,9 +27,19 @@ pub struct Names {
     /// The log's.
     pub log: Option<Pinned>,
     /// That of the filter's file.
-    pub filter: Option<&'static CStr>,
+    pub filter: Option<PinnedFilter>,
     /// How folders are opened below the one that may be looked through.
     pub below: Option<&'static How>,
+}
+
+/// The name of the filter's file, and how it is opened, in memory that can't be changed
+/// any more.
+#[derive(Clone, Copy, Debug)]
+pub struct PinnedFilter {
+    /// Its name.
+    pub name: &'static CStr,
+    /// How, where links in its folder are followed.
+    pub how: Option<&'static How>,
 }
 
 /// How files in a folder may be opened.
@@ -59,7 +69,7 @@ pub struct Granted<'a> {
     /// How the log is opened, and its names in sealed memory.
     pub log: Option<(Opening, Pinned)>,
     /// The same of the filter's file, whose name is in sealed memory, too.
-    pub filter: Option<(Opening, &'static CStr)>,
+    pub filter: Option<(Opening, PinnedFilter)>,
     /// The folder below which others may be opened, and how, in sealed memory.
     pub below: Option<(RawFd, &'static How)>,
     /// An open folder whose names may be read again.
@@ -165,9 +175,16 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
         }
     }
     // The filter's file, to be read again.
-    if let Some((filter, name)) = granted.filter {
+    if let Some((filter, PinnedFilter { name, how })) = granted.filter {
         let [folder, flags, mode] = filter.checks();
-        allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]);
+        match how {
+            Some(how) => {
+                let size = Is(3, size_of::<How>() as u32);
+                let checks = [folder, At(1, name), AtHow(2, how), size];
+                allow(libc::SYS_openat2, &checks);
+            }
+            None => allow(libc::SYS_openat, &[folder, At(1, name), flags, mode]),
+        }
     }
     // Cgroups that are made later, and the log folders of pods: their names alone.
     if let Some((folder, how)) = granted.below {

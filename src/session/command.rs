@@ -7,8 +7,8 @@
 //! or as the one that was asked for.
 
 use crate::error::{Error, Kind};
-use crate::host::user::User;
-use crate::model::text::printable;
+use crate::host::user::{self, User};
+use crate::model::text::{is_digits, printable};
 use crate::output::notice::notice;
 use crate::sys::command::{Held, RunAs};
 use nix::unistd::{AccessFlags, access};
@@ -42,31 +42,43 @@ pub(super) fn start(words: &[String], user: Option<User>) -> Result<Held, Error>
         gid: user.gid,
         name: None,
     });
-    let user = user.or_else(caller);
+    let user = match user {
+        Some(user) => Some(user),
+        None => caller().map_err(|why| failed(&why))?,
+    };
     let say = |what: &str, errno| notice(&format!("{shown} can't {what} ({errno})"));
     Held::start(&words, user.as_ref(), &say)
         .map_err(|errno| Error::new(Kind::Runtime, format!("cannot start {shown} ({errno})")))
 }
 
-/// Who called, where that was through sudo(8).
-fn caller() -> Option<RunAs> {
-    if !nix::unistd::geteuid().is_root() {
-        return None;
-    }
-    let number = |name| {
-        env::var(name)
-            .ok()?
-            .parse()
-            .ok()
-            .filter(|id| *id != u32::MAX)
+/// Who called, where that was through sudo(8); else why that can't be told: then it is
+/// not run as root.
+fn caller() -> Result<Option<RunAs>, String> {
+    let Some(uid) = env::var_os("SUDO_UID") else {
+        return Ok(None);
     };
-    Some(RunAs {
-        uid: number("SUDO_UID")?,
-        gid: number("SUDO_GID")?,
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    let number = |text: &str| -> Option<u32> {
+        let id = text.parse().ok().filter(|_| is_digits(text));
+        id.filter(|id| *id != u32::MAX)
+    };
+    let uid = uid.to_str().and_then(number);
+    let own = || user::group(uid?);
+    let gid = env::var("SUDO_GID").ok().and_then(|gid| number(&gid));
+    let (Some(uid), Some(gid)) = (uid, gid.or_else(own)) else {
+        return Err(
+            "SUDO_UID and SUDO_GID don't say who called; say it by --user, or unset them".into(),
+        );
+    };
+    Ok(Some(RunAs {
+        uid,
+        gid,
         name: env::var("SUDO_USER")
             .ok()
             .and_then(|name| CString::new(name).ok()),
-    })
+    }))
 }
 
 /// Whether execvp(3) will find it.

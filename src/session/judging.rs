@@ -5,8 +5,9 @@
 //! is shown in order, before what came later. What waits is bounded: where there
 //! is too much of it, the older half is decided by what is known then.
 
+use crate::capture::given::Given;
 use crate::filter::eval::{Around, Figures, Judge, Subject};
-use crate::filter::tree::Truth;
+use crate::filter::tree::{Expr, Truth};
 use crate::host::cgroup::Cgroups;
 use crate::lifecycle::connection::{Connection, Direction};
 use crate::lifecycle::{Connections, Ended, SocketId};
@@ -164,6 +165,27 @@ fn alone<'a>(event: &Event, near: &'a Near<'_>) -> Subject<'a> {
         over: true,
         around: near,
     }
+}
+
+/// Says which words of a filter can't be decided where this is given.
+pub(super) fn say_untold(expr: &Expr, given: &Given) {
+    let all = expr.untold(given.abilities());
+    let Some((_, takes)) = all.first() else {
+        return;
+    };
+    let mut said = String::from("warning: what the filter asks for is not told here:");
+    for (n, (word, _)) in all.iter().enumerate() {
+        said.push_str(if n == 0 { " " } else { ", " });
+        said.push_str(word);
+    }
+    let mut lacks = given.lacks();
+    if let Some((_, why)) = lacks.find(|(of, _)| takes.intersects(*of)) {
+        said.push_str(" (");
+        said.push_str(&why.to_string());
+        said.push(')');
+    }
+    said.push_str("; that is no match, but for what was found at the start");
+    notice(&said);
 }
 
 impl Judging {

@@ -1,30 +1,35 @@
 //! The filter's file, read again on SIGHUP.
 //!
-//! Contract: its folder is held open from the start, and it is always opened by
-//! its name in there: the same call in the sandbox and open. What can't be read or
-//! understood leaves the filter as it is, and says why. In the sandbox nothing else
-//! can be asked of the host: names of users are those of the start.
+//! Contract: its folder is held open from the start, and it is always opened by its name
+//! in there: the same call in the sandbox and open; where the kernel can follow links
+//! no further than that folder (Linux 5.6), such are followed anew each time, as a
+//! ConfigMap of Kubernetes has them. What can't be read or understood leaves the filter
+//! as it is, and says why. In the sandbox nothing else can be asked of the host: names of
+//! users are those of the start.
 
 use crate::cli::Config;
-use crate::cli::filter::{self, Held};
+use crate::cli::filter::{self, FLAGS, Held, NO_FILE, may_be_read};
 use crate::error::{Error, Kind};
 use crate::filter::parse::LENGTH;
 use crate::filter::tree::Expr;
 use crate::model::text::printable;
+use crate::output::notice::notice;
 use crate::output::place::{self, Place};
-use crate::sandbox::{FilterAccess, Mode};
+use crate::sandbox::{FilterAccess, Mode, PinnedFilter};
+use crate::sys::folder::{self, How};
 use crate::sys::{Errno, Result};
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode as Bits, fstat};
-use std::ffi::CStr;
+use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 
 /// The file.
 pub(super) struct FilterFile {
     path: String,
     place: Place,
-    name: Option<&'static CStr>,
+    /// How it is opened, where links in its folder are followed.
+    how: Option<&'static How>,
+    pinned: Option<PinnedFilter>,
     /// What else must match.
     base: Expr,
     /// What names stand for in the sandbox.
@@ -37,48 +42,53 @@ impl FilterFile {
         let Some(path) = &config.filter_file else {
             return Ok(None);
         };
-        let place = place::find(path).map_err(|errno| {
-            let shown = printable(path);
-            Error::new(
-                Kind::Usage,
-                format!("cannot open the filter {shown}: {errno}"),
-            )
+        let said = |what: &str, then: &str| [what, " the filter ", &printable(path), then].concat();
+        let mut place = place::find(path).map_err(|errno| {
+            let why = [": ", &errno.to_string()].concat();
+            Error::new(Kind::Usage, said("cannot open", &why))
         })?;
+        let mut how = None;
+        let named = place::plain(path).ok();
+        if let Some(named) = named.filter(|named| !place.magic && !named.is_anybodys()) {
+            if folder::open(named.folder.as_fd(), &named.name, &folder::WITHIN).is_ok() {
+                (place, how) = (named, Some(&folder::WITHIN));
+            }
+        }
+        if place.linked && !place.magic {
+            let then = " are followed once: read again is the file that they lead to now";
+            notice(&said("note: links on the way to", then));
+        }
         Ok(Some(FilterFile {
             path: path.clone(),
             place,
-            name: None,
+            how,
+            pinned: None,
             base: config.filter.base.clone(),
             held: (config.sandbox != Mode::Off).then(Held::now),
         }))
     }
 
-    fn flags(&self) -> OFlag {
-        let mut flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        flags |= OFlag::O_NOCTTY | OFlag::O_LARGEFILE;
-        flags.set(OFlag::O_NOFOLLOW, !self.place.magic);
-        flags
-    }
-
     /// How it is opened again.
     pub(super) fn access(&self) -> FilterAccess<'_> {
-        use std::os::fd::AsFd;
+        let mut flags = FLAGS;
+        flags.set(OFlag::O_NOFOLLOW, !self.place.magic);
+        let pinned = self.pinned;
         FilterAccess {
             folder: self.place.folder.as_fd(),
-            name: &self.place.name,
-            flags: self.flags().bits(),
+            name: pinned.map_or(&self.place.name, |pinned| pinned.name),
+            flags: flags.bits(),
+            how: pinned.map_or(self.how, |pinned| pinned.how),
         }
     }
 
-    /// From here on this copy of its name is used.
-    pub(super) fn pin(&mut self, name: Option<&'static CStr>) {
-        self.name = name;
+    /// From here on these copies are used.
+    pub(super) fn pin(&mut self, pinned: Option<PinnedFilter>) {
+        self.pinned = pinned;
     }
 
     fn text(&self) -> Result<Vec<u8>> {
-        let name = self.name.unwrap_or(&self.place.name);
-        let file = openat(&self.place.folder, name, self.flags(), Bits::empty())?;
-        if place::kind(&fstat(&file)?) != libc::S_IFREG {
+        let file = self.access().open()?;
+        if !may_be_read(&file, false)? {
             return Err(Errno::EINVAL);
         }
         let mut text = Vec::new();
@@ -92,10 +102,24 @@ impl FilterFile {
     pub(super) fn read(&self) -> std::result::Result<Expr, String> {
         let text = self.text().map_err(|errno| {
             let why = match errno {
-                Errno::EINVAL => "it is no regular file".to_string(),
-                errno => errno.to_string(),
+                Errno::EINVAL if self.place.magic => ": what came from there can't be read again",
+                Errno::EINVAL => NO_FILE,
+                Errno(libc::EXDEV) => ": a link leads out of its folder",
+                Errno::ELOOP => ": it is a link, which it was not at the start; start again",
+                Errno::EACCES => ", as the user of this process and without capabilities",
+                _ => "",
             };
-            format!("cannot read the filter {}: {why}", printable(&self.path))
+            let errno = match why.starts_with(':') {
+                true => String::new(),
+                false => [": ", &errno.to_string()].concat(),
+            };
+            [
+                "cannot read the filter ",
+                &printable(&self.path),
+                why,
+                &errno,
+            ]
+            .concat()
         })?;
         let names = self.held.as_ref().map(|held| held as _);
         filter::of_file(&self.path, &text, &self.base, names)

@@ -1,8 +1,8 @@
-//! Folders: opening those below one, and reading their names.
+//! Folders: opening what is below one, and reading its names.
 //!
-//! Contract: what is opened is a folder, to be read, below the one that was given:
-//! no file, nothing that a link leads to, and nothing of another mount. How it is
-//! opened is an object of its own, so that a seccomp filter can ask for that very one.
+//! Contract: what is opened is below the folder that was given: by [`BELOW`] a folder, to
+//! be read: no file, nothing that a link leads to, and nothing of another mount; by
+//! [`WITHIN`] a file, also by links. How it is opened is an object of its own, so that a seccomp filter can ask for that very one.
 #![allow(unsafe_code, reason = "owns system calls")]
 
 use super::{Errno, Result, check, own};
@@ -27,10 +27,21 @@ pub static BELOW: How = How {
     resolve: libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_XDEV,
 };
 
+/// How a file is opened to be read, by a name whose links lead nowhere out of the folder.
+pub static WITHIN: How = How {
+    flags: READING as u64,
+    mode: 0,
+    resolve: libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS,
+};
+
+/// The flags of a file that is read, and not waited for.
+pub(crate) const READING: i32 =
+    libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_LARGEFILE;
+
 /// Bytes of names that are read at once.
 const PIECE: usize = 4096;
 
-/// Opens a folder by its path in another one. ENOSYS: before Linux 5.6.
+/// Opens something by its path in a folder. EXDEV: a link leads out of it. ENOSYS: before Linux 5.6.
 pub fn open(folder: BorrowedFd<'_>, path: &CStr, how: &'static How) -> Result<OwnedFd> {
     // SAFETY: the path ends with a NUL, `how` is as large as is said, and the result is
     // a new descriptor.

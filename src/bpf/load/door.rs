@@ -6,7 +6,8 @@
 
 use super::enter::{self, As};
 use super::link::link;
-use crate::bpf::made::{bpf_error, with_memlock};
+use crate::bpf::guard::Guard;
+use crate::bpf::made::{Shape, bpf_error, with_memlock};
 use crate::bpf::maps::Maps;
 use crate::bpf_insn::{Alu, Insn, Operand};
 use crate::bpf_link::builder::Builder;
@@ -68,8 +69,23 @@ impl AsFd for Door {
     }
 }
 
-/// Its instructions.
-fn template() -> Option<Template> {
+/// Whether there is one before a program of this template, with this filter.
+pub(crate) fn is_wanted(template: &Template, guard: Option<&Guard>) -> bool {
+    guard.is_some_and(Guard::is_renewable) && template.wants_filter()
+}
+
+/// The map.
+pub(crate) fn turn() -> Shape {
+    Shape {
+        name: TURN,
+        kind: MapType::ProgArray,
+        sizes: (4, 4),
+        entries: 1,
+    }
+}
+
+/// Its instructions, for one before a program of this template.
+pub(crate) fn template(behind: &Template) -> Option<Template> {
     let mut b = Builder::default();
     b.line("on to the program that is there now".into());
     b.map(2, TURN);
@@ -79,6 +95,8 @@ fn template() -> Option<Template> {
     b.alu(Alu::Mov, 0, Operand::Imm(1));
     let own = Template {
         name: "socket_snoop_in".into(),
+        group: behind.group.clone(),
+        event: behind.event.clone(),
         license: "Dual MIT/GPL".into(),
         items: vec![Item::Filter { part: 0 }, Item::Insn(Insn::exit())],
         lines: vec![0; 2],
@@ -95,7 +113,8 @@ impl Door {
         kind: As,
         program: BorrowedFd<'_>,
     ) -> Result<Door, Error> {
-        let create = || Map::create(MapType::ProgArray, TURN, (4, 4), 1, 0);
+        let of = self::turn();
+        let create = || Map::create(of.kind, of.name, of.sizes, of.entries, 0);
         let failed = |errno| bpf_error("create the map turn", errno);
         let turn = with_memlock(create).map_err(failed)?;
         let fields = template.fields.iter();
@@ -108,7 +127,7 @@ impl Door {
         };
         let turned = |_: &str| Some(turn.as_fd().as_raw_fd());
         let damaged = || Error::new(Kind::Runtime, "the door of a program can't be made");
-        let mut own = self::template().ok_or_else(damaged)?;
+        let mut own = self::template(template).ok_or_else(damaged)?;
         let linked = link(&Again(&behind, &turned), None, &mut own)?;
         let fd = enter::load(behind.kind, &own, &linked)?;
         let door = Door { fd, turn, behind };

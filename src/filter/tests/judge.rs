@@ -173,8 +173,37 @@ fn owners() {
     let unsure =
         |subject: &mut Subject<'_>| (subject.owner, subject.sure) = (Some(process(8)), false);
     assert_eq!([say("pid 8", unsure), say("pid 9", unsure)], [Yes, NotYet]);
+    let (name, uid) = (
+        String::from_utf8_lossy(process(8).task.comm()).into_owned(),
+        process(8).task.uid.expect("a user"),
+    );
+    for (word, same, other) in [
+        ("pid", "8", "9"),
+        ("tree", "7", "9"),
+        ("comm", &name[..], "nobody"),
+        ("uid", &uid.to_string(), "77"),
+        ("cgroup", "81", "70"),
+    ] {
+        let ask = |text: String| say(&text, unsure);
+        assert_eq!(ask(format!("{word} {same}")), Yes, "{word}");
+        assert_eq!(ask(format!("{word} {other}")), NotYet, "{word}");
+        // Nor is who is to be left out known before one accepts.
+        assert_eq!(ask(format!("not {word} {same}")), NotYet, "{word}");
+        assert_eq!(ask(format!("not {word} {other}")), NotYet, "{word}");
+        // At the end it is who was presumed.
+        let end = |text: String| {
+            say(&text, |subject| {
+                unsure(subject);
+                subject.over = true;
+            })
+        };
+        assert_eq!(end(format!("not {word} {same}")), No, "{word}");
+        assert_eq!(end(format!("not {word} {other}")), Yes, "{word}");
+    }
+    assert_eq!(say("not container abcabcabcabc", unsure), NotYet);
+    // Whoever accepts is somebody.
     assert_eq!(
-        [say("not pid 8", unsure), say("not pid 9", unsure)],
+        [say("owner none", unsure), say("not owner none", unsure)],
         [NotYet, Yes]
     );
 }
@@ -325,7 +354,38 @@ fn parts_have_a_limit() {
     assert!(narrowed(31) && !narrowed(32));
 }
 
+/// Whether a term about the owner stands in it as it is, or a `not` at one that asks
+/// whether there is any: what a presumed owner may answer with a yes.
+fn asks_who(expr: &Expr) -> bool {
+    match expr {
+        Expr::Term(positive, term) => {
+            term.kind() == Kind::Owner && *positive != (*term == Term::NoOwner)
+        }
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().any(asks_who),
+        Expr::All | Expr::None => false,
+    }
+}
+
 proptest! {
+    /// Where another one accepts than was presumed, nothing was said before that is
+    /// wrong then: but for a presumed owner that is asked for himself.
+    #[test]
+    fn a_presumed_owner_excludes_nothing(
+        tree in trees::expr(), presumed in 1..20u32, accepts in 1..20u32
+    ) {
+        let Ok(judge) = Judge::new(&tree) else { return Ok(()) };
+        let event = state(1, 1, SynSent, Established, (5000, 443));
+        let at_first = Subject { owner: Some(process(presumed)), sure: false, ..of(&event) };
+        let at_last = Subject { owner: Some(process(accepts)), ..at_first };
+        let at_last = Subject { sure: true, ..at_last };
+        let said = |subject| judge.event(subject, &mut Settled::default(), &event, false);
+        let (before, after) = (said(&at_first), said(&at_last));
+        prop_assert!(before != No || after == No, "{} {:?}", tree.text(), after);
+        if !asks_who(&tree) {
+            prop_assert!(before == NotYet || before == after, "{} {:?} {:?}", tree.text(), before, after);
+        }
+    }
+
     /// What is known never changes by knowing more: only what is not known yet does.
     #[test]
     fn knowing_more_changes_no_answer(tree in trees::expr(), pid in 1..20u32, over in any::<bool>()) {

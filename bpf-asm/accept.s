@@ -60,6 +60,7 @@
     if r1 == r2 goto renewed
 renew:
     *(u32 *)(r10 + EV_OWNER + OW_SOURCE) = SOURCE_CACHED
+    none_held
     listener_queue
     r3 = r10
     r3 += EV_OWNER

@@ -26,6 +26,7 @@
     r7 = *(u64 *)(r6 + socket)
     if r7 == 0 goto out
     guard_alone
+    flush_held_of
     *(u32 *)(r10 + EV_TOTAL) = 0
     *(u8 *)(r10 + EV_FLAGS) = 0
     *(u8 *)(r10 + EV_KIND) = KIND_RST_RCVD

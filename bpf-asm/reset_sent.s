@@ -28,6 +28,7 @@
     r7 = *(u64 *)(r6 + socket)
     if r7 == 0 goto out                     ; an answer to a segment that no socket was meant by
     guard_alone
+    flush_held_of
     r1 = 0
     r2 = 0
 .ifdef reason

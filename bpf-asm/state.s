@@ -153,6 +153,7 @@ left:
     goto taken
 unclosed:
     ; its CLOSE was not seen, or it was accepted after it
+    flush_held
     *(u32 *)(r9 + OW_TOLD) = NOBODYS
     *(u64 *)(r9 + OW_TASK) = 0
     *(u32 *)(r9 + OW_SOURCE) = SOURCE_NONE
@@ -537,6 +538,7 @@ kept:
     ; A new listener.
 .ifdef tcp_sock.tsorted_sent_queue.next
     ; Its owner by the place of its queue, too; without room for it, its children are nobody's.
+    none_held
     listener_queue
     r3 = r10
     r3 += EV_OWNER
@@ -590,6 +592,7 @@ dated:
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
     if r1 != CLOSE goto owned
     if r9 == 0 goto forgotten
+    flush_held
     forget_socket
 forgotten:
     r1 = *(u8 *)(r10 + EV_OLDSTATE)
@@ -665,6 +668,7 @@ uncarded:
 carded:
 .endif
     whole_event
+    behind_card
     goto send
 
     ; As it was told: the head alone.
@@ -674,12 +678,34 @@ brief:
     *(u8 *)(r10 + EV_FLAGS) = r1
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
     if r1 == CLOSE goto ended
+    hold
     r4 = r10
     r4 += EV_SOCKET
     r5 = EV_HEAD
+    behind_head
     goto send
 ended:
     if r9 == 0 goto gone                    ; never
+.ifdef helper.hold
+    r1 = *(u32 *)(r9 + OW_HELD)
+    if r1 == 0 goto alone
+    *(u32 *)(r10 + EV_TOTAL) = r1
+    r2 = r10
+    r2 += HELD_AT_CLOSE
+    take_held
+    forget_socket
+    ; What of the card's place is not taken by that, as below.
+    *(u32 *)(r10 + EV_ERR) = 0
+    *(u64 *)(r10 + EV_OWNER) = 0
+    *(u64 *)(r10 + EV_OWNER + 8) = 0
+    *(u64 *)(r10 + EV_OWNER + 16) = 0
+    *(u64 *)(r10 + EV_OWNER + 24) = 0
+    *(u64 *)(r10 + EV_OWNER + 32) = 0
+    *(u64 *)(r10 + EV_OWNER + 40) = 0
+    *(u32 *)(r10 + EV_OWNER + 48) = 0
+    goto closing
+alone:
+.endif
     forget_socket
 gone:
     ; The verifier does not know that this is sent without the card.
@@ -773,6 +799,25 @@ told:
     r1 = *(u8 *)(r10 + EV_FLAGS)
     r1 &= FLAG_BRIEF
     if r1 == 0 goto entire
+.ifdef helper.hold
+    r1 = *(u32 *)(r10 + EV_TOTAL)
+    if r1 == 0 goto bare
+    ; The head before what was held and the counters, in place of the card.
+.equ LADEN HELD_AT_CLOSE - EV_HEAD
+    r1 = *(u64 *)(r10 + EV_SOCKET)
+    *(u64 *)(r10 + LADEN) = r1
+    r1 = *(u64 *)(r10 + EV_TASK)
+    *(u64 *)(r10 + LADEN + 8) = r1
+    r1 = *(u64 *)(r10 + EV_TOTAL)
+    *(u64 *)(r10 + LADEN + 16) = r1
+    r1 = *(u32 *)(r10 + EV_FLAGS)
+    *(u32 *)(r10 + LADEN + 24) = r1
+    r4 = r10
+    r4 += LADEN
+    r5 = EV_BRIEF_SIZE + HELD_SIZE
+    goto send
+bare:
+.endif
     ; The head before the counters, in place of the card.
 .equ BRIEF EV_SOCKET + EV_SIZE - EV_HEAD
     r1 = *(u64 *)(r10 + EV_SOCKET)
@@ -801,6 +846,15 @@ entire:
     r4 += EV_SOCKET
 send:
     output
+.ifdef helper.hold
+    ; It has not left: at its CLOSE nor has what was held.
+    r1 = *(u8 *)(r10 + EV_NEWSTATE)
+    if r1 != CLOSE goto stays
+    r1 = *(u32 *)(r10 + EV_TOTAL)
+    if r1 == 0 goto stays
+    held_lost
+stays:
+.endif
 .ifdef helper.cards
     ; It has not left: the card is to be told again.
     r1 = map owners ll
@@ -809,6 +863,15 @@ send:
     call bpf_map_lookup_elem
     if r0 == 0 goto out
     *(u8 *)(r0 + OW_TOLD) = 0
+.ifdef helper.hold
+    ; What was held still is.
+    r1 = *(u8 *)(r10 + EV_NEWSTATE)
+    if r1 == CLOSE goto told_again
+    r1 = *(u32 *)(r10 + EV_TOTAL)
+    if r1 == 0 goto told_again
+    *(u32 *)(r0 + OW_HELD) = r1
+told_again:
+.endif
 .ifdef helper.guard
     *(u8 *)(r0 + OW_VERDICT) = VERDICT_OPEN ; nor has that it is refused
 .endif

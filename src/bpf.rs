@@ -7,6 +7,7 @@ pub mod cards;
 pub(crate) mod debug;
 pub mod guard;
 pub(crate) mod guarded;
+pub mod held;
 pub mod layout;
 pub(crate) mod load;
 pub mod made;

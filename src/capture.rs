@@ -6,6 +6,7 @@
 
 pub mod attach;
 pub mod decoder;
+mod drain;
 pub(crate) mod given;
 pub mod loss;
 mod mixes;
@@ -22,7 +23,6 @@ use crate::bpf::guard::Guard;
 use crate::bpf::load::check_capabilities;
 use crate::bpf::made::lift_memlock;
 use crate::bpf::maps::{Listener, Maps};
-use crate::bpf::wire::DecodeError;
 use crate::capture::loss::{Elsewhere, Losses};
 use crate::capture::samples::Sampler;
 use crate::error::{Error, Kind};
@@ -30,13 +30,11 @@ use crate::filter::tree::Expr;
 use crate::host::timens;
 use crate::host::user::User;
 use crate::model::ability::Abilities;
-use crate::model::event::Event;
 use crate::model::loss::{Lost, Reason};
 use crate::model::text::cut;
 use crate::owner::processes::Processes;
 use crate::perf::Rings;
 use crate::perf::feed::Feed;
-use crate::perf::record::Body;
 use crate::sandbox::{self, Enforced, Mode, Names, Needs, OutputAccess};
 use crate::sys::{self, Errno, time};
 use given::Given;
@@ -60,6 +58,8 @@ pub struct Source {
     rings: Rings,
     way: Box<dyn Way>,
     processes: Processes,
+    /// What is known of them as they were when an event was held back: nothing.
+    past: Processes,
     losses: Losses,
     /// When CPUs were last looked for that came up.
     looked: u64,
@@ -175,7 +175,7 @@ impl Source {
         check_capabilities(true, ways == [Transport::Tracepoint])?;
         let mut failed: Option<Error> = None;
         let mut rings = Rings::open(buffer, Feed::Programs)?;
-        let maps = Maps::create(&rings, guard)?;
+        let maps = Maps::create(&rings, guard, wants)?;
         for &transport in ways {
             let loaded = match transport {
                 Transport::Btf => attach::by_btf(&maps, wants),
@@ -219,6 +219,7 @@ impl Source {
         };
         Source {
             processes,
+            past: Processes::empty(true),
             rings,
             way,
             losses: Losses::default(),
@@ -359,37 +360,6 @@ impl Source {
     /// Detaches: what is in the rings then is all there will be.
     pub fn detach(&mut self) {
         self.way.detach(&self.rings);
-    }
-
-    /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
-    /// in the order of time, with the processes as they are then, until `sink`
-    /// returns false. Returns whether events are left.
-    pub fn drain(
-        &mut self,
-        until: u64,
-        sink: &mut dyn FnMut(&mut Event, &Processes) -> bool,
-    ) -> bool {
-        self.way.look_ahead(&self.rings, until);
-        let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
-        self.rings.drain(until, &mut |sample| {
-            if let Body::News(news) = &sample.body {
-                processes.observe(sample.time, news);
-                way.observe(sample.time, news);
-                return true;
-            }
-            // In place: an event is not small.
-            match &mut way.decode(sample, processes) {
-                Ok(event) => {
-                    processes.ran(event.time, &event.on_cpu);
-                    sink(event, processes)
-                }
-                Err(DecodeError::Foreign) => true,
-                Err(_) => {
-                    losses.undecodable();
-                    true
-                }
-            }
-        })
     }
 
     /// Hands out what was lost since the last call; `wall` is the time to give.

@@ -8,6 +8,7 @@ mod values;
 use crate::bpf::guard::Guard;
 use crate::capture::Transport;
 use crate::error::{Error, Kind};
+use crate::filter::eval::Judge;
 use crate::filter::{Filter, Flags};
 use crate::model::ability::Abilities;
 use crate::model::text::printable;
@@ -396,9 +397,15 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
     };
     wants.set(Abilities::ON_CPU, args.on_cpu);
     let base = filter::of(&flags, &args.filter)?;
+    let expr = filter::with_file(args.filter_file.as_deref(), &base)?;
+    // What is told late must be judged as it would have been in time: not by who is around,
+    // nor by another filter.
+    let asks = Judge::new(&expr).map_or(true, |judge| judge.asks_for_owners());
+    let judged_late = args.filter_file.is_none() && command.is_none() && !asks;
+    wants.set(Abilities::HELD, args.closed_only && judged_late);
     let config = Box::new(Config {
         filter: Filter {
-            expr: filter::with_file(args.filter_file.as_deref(), &base)?,
+            expr,
             base,
             all: args.all,
         },

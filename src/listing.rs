@@ -58,7 +58,7 @@ pub fn run(config: &Config, listing: &Listing) -> Result<String, Error> {
     for (_, why) in &left_out {
         let _ = writeln!(out, "; left out: {why}");
     }
-    let mut shapes = maps::shapes(host.cpus(), host.memory()).to_vec();
+    let mut shapes = maps::shapes(host.cpus(), host.memory(), config.wants).to_vec();
     shapes.extend(guard.iter().flat_map(guarded::shapes));
     if programs.iter().any(|program| program.before.is_some()) {
         shapes.push(door::turn());

@@ -239,6 +239,7 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     source.drain(u64::MAX, &mut |event, processes| {
         view.take(event, processes)
     });
+    source.take_held(&mut |event, processes| view.take(event, processes));
     search.abandon(&mut view);
     let until = time::monotonic().saturating_add(LAST_WORDS);
     view.last_words(&mut broadcasts, 0);

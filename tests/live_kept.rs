@@ -161,7 +161,7 @@ fn a_ring_that_is_replaced_loses_nothing() {
     }
     const CONNECTIONS: usize = 2000;
     let mut rings = Rings::open(Some(1 << 20), Feed::Programs).expect("rings");
-    let maps = Maps::create(&rings, None).expect("maps");
+    let maps = Maps::create(&rings, None, Abilities::empty()).expect("maps");
     let cpus = rings.cpus();
     let loaded = attach::by_tracefs(&maps, &cpus, Abilities::LOCK).expect("programs");
     let listener = net::listen(net::own_ip());

@@ -151,7 +151,8 @@ pub struct Extras<'a> {
     /// The members of kernel structures, where BTF tells their places.
     pub members: Option<&'a Btf>,
     /// Of [`Abilities::CGROUP`], [`Abilities::LOCK`], [`Abilities::USERS`],
-    /// [`Abilities::MISSES`], [`Abilities::ON_CPU`] and [`Abilities::LOADS`], what may be used.
+    /// [`Abilities::MISSES`], [`Abilities::ON_CPU`], [`Abilities::HELD`] and [`Abilities::LOADS`],
+    /// what may be used.
     pub may: Abilities,
 }
 
@@ -205,6 +206,11 @@ impl Target<'_> {
                 }
                 "leaders" => extras.may.contains(Abilities::USERS) && extras.members.is_some(),
                 "cards" => extras.members.is_some() && !extras.may.contains(Abilities::ON_CPU),
+                "room" => extras.may.contains(Abilities::HELD),
+                "hold" => {
+                    let on_cpu = extras.may.contains(Abilities::ON_CPU);
+                    extras.members.is_some() && extras.may.contains(Abilities::HELD) && !on_cpu
+                }
                 "count_runs" => {
                     extras.may.contains(Abilities::MISSES) && matches!(self, Target::Record(_))
                 }
@@ -372,9 +378,10 @@ impl Program {
 
 /// What must be there for each part of an event, which may be told by several
 /// mixes of members; see bpf-asm/.
-pub(crate) const PARTS: [(Abilities, &[&str]); 21] = [
+pub(crate) const PARTS: [(Abilities, &[&str]); 22] = [
     (Abilities::LOADS, &["helper.loads"]),
     (Abilities::CARDS, &["helper.cards"]),
+    (Abilities::HELD, &["helper.hold"]),
     (Abilities::LOCK, &["sock.sk_lock.owned"]),
     (
         Abilities::NETNS,

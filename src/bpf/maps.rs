@@ -9,6 +9,7 @@ use crate::bpf::made::{Shape, bpf_error, with_memlock};
 use crate::bpf::tally::Tally;
 use crate::error::Error;
 use crate::filter::tree::Expr;
+use crate::model::ability::Abilities;
 use crate::model::event::Owner;
 use crate::model::tcp::Endpoint;
 use crate::order::{Order, Value};
@@ -18,10 +19,11 @@ use crate::sys::{self, Errno, memory};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Sockets that are remembered, at most. 112 bytes each and about 56 for the hash,
-/// preallocated by the kernel.
+/// Sockets that are remembered, at most. 112 bytes each (168 where changes of state are
+/// held back) and about 56 for the hash, preallocated by the kernel.
 pub(crate) const OWNERS: u32 = 65536;
-/// One for so many bytes of memory: the map takes no more than 2.1 % of it.
+/// One for so many bytes of memory: the map takes no more than 2.1 % of it (2.8 % where
+/// changes of state are held back).
 const MEMORY_PER_OWNER: u64 = 8192;
 /// Addresses with listeners that are remembered, at most.
 pub const LISTENERS: u32 = 8192;
@@ -124,8 +126,9 @@ fn owners_for(memory: u64) -> u32 {
     1 << most.clamp(1024, OWNERS).ilog2()
 }
 
-/// All of them, with so many possible CPUs and bytes of memory.
-pub(crate) fn shapes(cpus: u32, memory: u64) -> [Shape; 4] {
+/// All of them, with so many possible CPUs and bytes of memory, for a run that wants
+/// this.
+pub(crate) fn shapes(cpus: u32, memory: u64, wants: Abilities) -> [Shape; 4] {
     let shape = |name, kind, sizes, entries| Shape {
         name,
         kind,
@@ -133,21 +136,26 @@ pub(crate) fn shapes(cpus: u32, memory: u64) -> [Shape; 4] {
         entries,
     };
     let owners = owners_for(memory);
+    let owner = match wants.contains(Abilities::HELD) {
+        true => OW_HOLDS,
+        false => OW_KEPT,
+    };
     let listener = (LK_SIZE as u32, LI_SIZE as u32);
     let listeners = owners / OWNERS_PER_LISTENER;
     [
         shape("events", MapType::PerfEventArray, (4, 4), cpus),
         shape("lost", MapType::Array, (4, LOST_SIZE as u32), cpus),
-        shape("owners", MapType::Hash, (8, OW_KEPT as u32), owners),
+        shape("owners", MapType::Hash, (8, owner as u32), owners),
         shape("listeners", MapType::Hash, listener, listeners),
     ]
 }
 
 impl Maps {
-    /// Creates the maps and connects the rings; `guard` is the user's filter.
-    pub fn create(rings: &Rings, guard: Option<Guard>) -> Result<Maps, Error> {
+    /// Creates the maps and connects the rings, for a run that wants this; `guard` is
+    /// the user's filter.
+    pub fn create(rings: &Rings, guard: Option<Guard>, wants: Abilities) -> Result<Maps, Error> {
         let cpu_ids = rings.cpu_ids();
-        let [events, lost, owners, listeners] = shapes(cpu_ids, memory::total());
+        let [events, lost, owners, listeners] = shapes(cpu_ids, memory::total(), wants);
         let failed =
             |of: Shape| move |errno| bpf_error(&format!("create the map {}", of.name), errno);
         let create = |of: Shape| {
@@ -211,6 +219,23 @@ impl Maps {
     pub(crate) fn close_guard(&self) -> Result<(), Error> {
         let close = self.guarded.as_ref().map_or(Ok(()), Guarded::close);
         close.map_err(|errno| bpf_error("put the filter into force", errno))
+    }
+
+    /// Hands out each socket of which changes of state are held back, with what the map
+    /// has of it; to be called when the programs are detached, and hold more.
+    pub(crate) fn each_held(&self, see: &mut dyn FnMut(u64, &[u8; OW_HOLDS])) {
+        let (mut key, mut next, mut value) = (None, [0; 8], [0; OW_HOLDS]);
+        // Each is there once, unless others come and go.
+        for _ in 0..2 * OWNERS {
+            if self.owners.next_key(key.as_ref(), &mut next).is_err() {
+                return;
+            }
+            key = Some(next);
+            let found = self.owners.lookup(&next, &mut value);
+            if found.is_ok() && OW_HELD.get(&value, Order::NATIVE) > 0 {
+                see(u64::from_ne_bytes(next), &value);
+            }
+        }
     }
 
     /// What the programs count.

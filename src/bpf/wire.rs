@@ -4,6 +4,7 @@
 //! the programs are, too; a test may ask for another.
 
 use super::cards::{Card, Cards, NOWHERE};
+use super::held;
 use super::layout::*;
 use crate::model::ability::Abilities;
 use crate::model::event::{
@@ -149,6 +150,7 @@ impl Event {
                 let cookie = u64::read(&bytes[EV_OWNER.at..], order);
                 What::Destroyed { cookie }
             }
+            KIND_HELD => return Err(DecodeError::Foreign),
             _ => return Err(DecodeError::Kind),
         };
         let closed = matches!(
@@ -194,12 +196,16 @@ impl Event {
             (false, _) => Some(Counters::default()),
             (true, false) => Some(Counters::decode(order, bytes, known)),
             // As if the card stood between.
-            (true, true) => bytes.get(EV_HEAD..EV_BRIEF_SIZE.into()).map(|counted| {
-                let mut whole = [0; EV_CLOSE_SIZE];
-                whole[..EV_HEAD].copy_from_slice(&bytes[..EV_HEAD]);
-                whole[EV_SIZE..].copy_from_slice(counted);
-                Counters::decode(order, &whole, known)
-            }),
+            (true, true) => {
+                let at = EV_HEAD + held::before_counters(order, bytes);
+                let counted = bytes.get(at..at + (EV_CLOSE_SIZE - EV_SIZE));
+                counted.map(|counted| {
+                    let mut whole = [0; EV_CLOSE_SIZE];
+                    whole[..EV_HEAD].copy_from_slice(&bytes[..EV_HEAD]);
+                    whole[EV_SIZE..].copy_from_slice(counted);
+                    Counters::decode(order, &whole, known)
+                })
+            }
         };
         let how = source(EV_HOW.get(bytes, order));
         let owner = how.zip(card).map(|(source, card)| {

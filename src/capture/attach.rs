@@ -186,7 +186,7 @@ fn all(
     maps: &Maps,
     (wants, counts): (Abilities, Abilities),
 ) -> Result<Loaded, Error> {
-    let mut may = counts | wants & (Abilities::LOCK | Abilities::ON_CPU);
+    let mut may = counts | wants & (Abilities::LOCK | Abilities::ON_CPU | Abilities::HELD);
     if which == RECORD {
         may |= Abilities::USERS;
     }

@@ -46,7 +46,7 @@ const BY_BTF: (bool, bool) = (true, false);
 const ANYHOW: (bool, bool) = (false, true);
 const BY_PROGRAM: (bool, bool) = (false, false);
 
-const TABLE: [Need; 24] = [
+const TABLE: [Need; 25] = [
     need(
         Abilities::CARDS,
         "what belongs to a socket is told once, which costs less",
@@ -60,6 +60,13 @@ const TABLE: [Need; 24] = [
         "6.2; by the way `btf` 5.9",
         BY_PROGRAM,
         "BTF, and a JIT compiler",
+    ),
+    need(
+        Abilities::HELD,
+        "with `--closed-only`, changes of state told when the connection ends, which costs less",
+        "5.5",
+        BY_PROGRAM,
+        "BTF, no `--on-cpu` or `--filter-file`, and no filter that asks for owners",
     ),
     need(
         Abilities::ON_CPU,

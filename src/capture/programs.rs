@@ -5,8 +5,9 @@
 
 use super::attach::Loaded;
 use super::loss::Elsewhere;
-use super::way::Way;
+use super::way::{Tell, Way};
 use crate::bpf::cards::Cards;
+use crate::bpf::held::{self, Held};
 use crate::bpf::layout::{EV_CLOSE_SIZE, EV_COMM_SIZE};
 use crate::bpf::maps::{Listener, Maps, OWNERS};
 use crate::bpf::tally::Tally;
@@ -14,6 +15,7 @@ use crate::bpf::wire::DecodeError;
 use crate::error::Error;
 use crate::filter::tree::Expr;
 use crate::host::proc::Proc;
+use crate::model::ability::Abilities;
 use crate::model::event::Event;
 use crate::order::Order;
 use crate::owner::processes::Processes;
@@ -47,6 +49,16 @@ impl Programs {
     }
 }
 
+/// The event that was held back.
+fn event(
+    (time, head): Held,
+    cpu: u32,
+    abilities: Abilities,
+    cards: &mut Cards,
+) -> Result<Event, DecodeError> {
+    Event::decode_from(Order::NATIVE, (time, cpu), &head, abilities, cards)
+}
+
 impl Way for Programs {
     fn decode(&mut self, sample: Sample<'_>, _processes: &Processes) -> Result<Event, DecodeError> {
         let Body::Sample { data, .. } = sample.body else {
@@ -56,6 +68,31 @@ impl Way for Programs {
         let abilities = self.loaded.given.abilities();
         let at = (sample.time, sample.cpu);
         Event::decode_from(Order::NATIVE, at, bytes, abilities, &mut self.cards)
+    }
+
+    fn held(&mut self, sample: Sample<'_>, tell: &mut Tell<'_>) {
+        let abilities = self.loaded.given.abilities();
+        let Body::Sample { data, .. } = sample.body else {
+            return;
+        };
+        if abilities.contains(Abilities::HELD) {
+            let bytes = data.flatten(&mut self.buffer);
+            for held in held::sent_with(Order::NATIVE, bytes) {
+                tell(&mut event(held, sample.cpu, abilities, &mut self.cards));
+            }
+        }
+    }
+
+    fn waiting(&mut self, tell: &mut Tell<'_>) {
+        let abilities = self.loaded.given.abilities();
+        if abilities.contains(Abilities::HELD) {
+            let cards = &mut self.cards;
+            self.maps.each_held(&mut |socket, entry| {
+                for held in held::waiting(Order::NATIVE, socket, entry) {
+                    tell(&mut event(held, 0, abilities, cards));
+                }
+            });
+        }
     }
 
     fn reset_reasons(&self) -> &[(u32, String)] {

@@ -16,12 +16,22 @@ use crate::perf::record::News;
 use crate::perf::{Ring, Rings, Sample};
 use crate::sys;
 
+/// Takes an event, or that it can't be decoded.
+pub(super) type Tell<'a> = dyn FnMut(&mut Result<Event, DecodeError>) + 'a;
+
 /// A way to the events.
 pub(super) trait Way {
     /// The event of a sample; [`DecodeError::Foreign`] is none and no mistake.
     /// `processes` are as they are then. An event is not small: it is handed on in
     /// the place where it is made.
     fn decode(&mut self, sample: Sample<'_>, processes: &Processes) -> Result<Event, DecodeError>;
+
+    /// Hands out the events that were held back and come with a sample, in order: all
+    /// are older than its own, which is decoded afterwards.
+    fn held(&mut self, _sample: Sample<'_>, _tell: &mut Tell<'_>) {}
+
+    /// The same of those that are still held back when it has ended.
+    fn waiting(&mut self, _tell: &mut Tell<'_>) {}
 
     /// The names of the reasons of resets, by number, where they are known.
     fn reset_reasons(&self) -> &[(u32, String)];

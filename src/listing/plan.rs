@@ -88,7 +88,7 @@ pub(super) fn plan(given: Given, wants: Abilities) -> Vec<Planned> {
         true => wants & Abilities::MISSES,
         false => Abilities::empty(),
     };
-    let wanted = wants & (Abilities::LOCK | Abilities::ON_CPU);
+    let wanted = wants & (Abilities::LOCK | Abilities::ON_CPU | Abilities::HELD);
     let mut may = counts | Abilities::CGROUP | wanted;
     if by_record {
         may |= Abilities::USERS | given.loads;

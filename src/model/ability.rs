@@ -80,6 +80,9 @@ bitflags! {
         /// Members are read by plain loads, not by the kernel's helper, which costs
         /// several times as much.
         const LOADS = 1 << 29;
+        /// Changes of state that tell nothing new wait for the end of their connection
+        /// (see [`crate::bpf::held`]).
+        const HELD = 1 << 30;
     }
 }
 

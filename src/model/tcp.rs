@@ -36,6 +36,7 @@ pub enum State {
 
 impl State {
     /// The state of this number.
+    #[inline(always)]
     pub fn from_number(number: u8) -> Option<State> {
         use State::*;
         const ALL: [State; 13] = [

@@ -96,6 +96,7 @@ pub fn address(out: &mut Vec<u8>, addr: IpAddr) {
 }
 
 /// The text of a number below 256 with a byte behind it, and its length.
+#[inline(always)]
 fn octet(value: u8, end: u8) -> (u64, u32) {
     let value = u32::from(value);
     let (hundreds, tens) = ((value * 41) >> 12, (value * 205) >> 11);

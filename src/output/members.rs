@@ -59,6 +59,7 @@ pub(crate) fn strings(out: &mut Vec<u8>, key: Key<Texts>, values: &[&str]) {
 }
 
 /// The end of a string.
+#[inline(always)]
 fn quote(out: &mut Vec<u8>) {
     append_word(out, b'"'.into(), 1);
 }

@@ -17,11 +17,13 @@ const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_BTF_LOAD: libc::c_int = 18;
 
 /// The commands that a running tracer needs: none makes or loads anything.
-pub const LATER: [u32; 4] = [
+pub const LATER: [u32; 5] = [
     BPF_MAP_LOOKUP_ELEM as u32,
+    BPF_MAP_GET_NEXT_KEY as u32,
     BPF_MAP_UPDATE_ELEM as u32,
     BPF_MAP_DELETE_ELEM as u32,
     BPF_OBJ_GET_INFO_BY_FD as u32,
@@ -276,6 +278,23 @@ impl Map {
         };
         // SAFETY: key and value are as long as the map's (checked above).
         unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// The key behind this one, in an order of the kernel's; the first one behind none.
+    pub fn next_key(&self, key: Option<&[u8; 8]>, next: &mut [u8; 8]) -> Result<()> {
+        if self.key_size as usize != next.len() {
+            return Err(Errno::EINVAL);
+        }
+        let mut attr = MapElem {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: key.map_or(0, |key| key.as_ptr() as u64),
+            value: next.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        let used = offset_of!(MapElem, flags);
+        // SAFETY: both keys are as long as the map's (checked above).
+        unsafe { bpf_part(BPF_MAP_GET_NEXT_KEY, &mut attr, used) }.map(drop)
     }
 }
 

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// Maps as the programs name them; their descriptors count from 3.
-pub const MAPS: [&str; 7] = [
+pub const MAPS: [&str; 8] = [
     "events",
     "lost",
     "owners",
@@ -17,6 +17,8 @@ pub const MAPS: [&str; 7] = [
     "ports",
     "nets",
     "guard",
+    // `owners`, where it has room for changes that are held.
+    "room",
 ];
 
 /// A host: fields as (name, offset, size).
@@ -71,6 +73,10 @@ impl Host for Fields<'_> {
         })
     }
     fn map_fd(&self, name: &str) -> Option<i32> {
+        let name = match self.field("helper.room") {
+            Some(_) if name == "owners" => "room",
+            _ => name,
+        };
         let place = MAPS.iter().position(|map| *map == name)?;
         Some(3 + place as i32)
     }
@@ -235,6 +241,9 @@ pub const MEMBERS: &Layout = &[
     ("request_sock.__req_common.skc_v6_daddr", 56, 16),
     ("request_sock.__req_common.skc_v6_rcv_saddr", 72, 16),
 ];
+
+/// What stands for changes of state that are held back, and for the room for them, which is there without that, too.
+pub const HOLD: &Layout = &[("helper.hold", 0, 8), ("helper.room", 0, 8)];
 
 /// And those that programs by BTF can't do without.
 pub const NEEDED: &Layout = &[

@@ -117,3 +117,40 @@ pub fn lose(from: &Netns, to: &str) {
         "neigh replace {to} lladdr {NOBODY} nud permanent dev v0"
     ));
 }
+
+/// What two programs on one event may be apart.
+const NEAR: u64 = 100_000_000;
+
+/// Holds the records of one connection by two tracers against each other: the same
+/// members, the same values, and times that are near.
+pub fn same(held: &Value, told: &Value) {
+    let keys = |record: &Value| -> Vec<String> {
+        let members = record.as_object().expect("an object");
+        members.keys().cloned().collect()
+    };
+    assert_eq!(keys(held), keys(told), "{held} {told}");
+    let near = |one: u64, other: u64| {
+        assert!(one.abs_diff(other) < NEAR, "{one} {other}: {held} {told}");
+    };
+    for key in keys(held) {
+        match key.as_str() {
+            // Of the run.
+            "socket.id" => {}
+            "time" => near(event::nanos(held), event::nanos(told)),
+            "connection.start" => {
+                let time =
+                    |record: &Value| event::nanos(&serde_json::json!({ "time": record[&key] }));
+                near(time(held), time(told));
+            }
+            "connection.states_ns" => {
+                assert_eq!(keys(&held[&key]), keys(&told[&key]), "{held} {told}");
+                for state in keys(&held[&key]) {
+                    let time = |record: &Value| event::number(&record[&key], &state);
+                    near(time(held), time(told));
+                }
+            }
+            _ if key.ends_with("_ns") => near(event::number(held, &key), event::number(told, &key)),
+            _ => assert_eq!(held[&key], told[&key], "{key}: {held} {told}"),
+        }
+    }
+}

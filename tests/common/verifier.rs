@@ -2,7 +2,7 @@
 //! also what the newest kernels don't ask any more, such as that every byte
 //! that is handed to a helper has been written (before about 6.3).
 
-use socket_snoop::bpf::layout::{LI_SIZE, LK_SIZE, LOST_SIZE, OW_KEPT};
+use socket_snoop::bpf::layout::{LI_SIZE, LK_SIZE, LOST_SIZE, OW_HOLDS, OW_KEPT};
 use socket_snoop::bpf_insn::{CLASS, FP, Insn, JMP32, LDX, ST, STX};
 use std::collections::BTreeMap;
 
@@ -28,6 +28,7 @@ pub fn sizes(fd: i64) -> (usize, usize) {
         7 => (4, 8192),
         8 => (24, 1),
         9 => (4, 4),
+        10 => (8, OW_HOLDS),
         _ => panic!("a map with descriptor {fd}"),
     }
 }

@@ -27,7 +27,18 @@ fn acceptable(template: &Template, host: &Fields<'_>) -> Vec<Insn> {
         Some(_) => 0,
         None => usize::from(EV_COMM_SIZE),
     };
+    // And what is held goes with it, or alone.
+    let held = usize::from(HELD_SIZE);
+    let alone = EV_HEAD + held;
+    let holds = host.field("helper.hold").is_some();
     match template.name.as_str() {
+        "socket_snoop_st" if holds => {
+            let (brief, closed) = (usize::from(EV_BRIEF_SIZE), EV_CLOSE_SIZE);
+            let whole = [brief, EV_SIZE, brief + held, EV_SIZE + held, closed];
+            assert_eq!(sent, [&[EV_HEAD, alone], &whole[..]].concat());
+        }
+        "socket_snoop_rs" | "socket_snoop_rr" if holds => assert_eq!(sent, [EV_HEAD, alone]),
+        "socket_snoop_rt" | "socket_snoop_sa" if holds => assert_eq!(sent, [alone, EV_SIZE]),
         "socket_snoop_st" => {
             let [brief, whole, closed] =
                 [EV_BRIEF_SIZE.into(), EV_SIZE + more, EV_CLOSE_SIZE + more];
@@ -51,7 +62,8 @@ fn acceptable(template: &Template, host: &Fields<'_>) -> Vec<Insn> {
     }
     // What is read at once comes to stand below all else.
     let own = |insn: &&Insn| insn.dst == 10 && [0x62, 0x63].contains(&(insn.code & !0x18));
-    assert!(insns.iter().filter(own).all(|insn| insn.off >= -272));
+    let lowest = if holds { -392 } else { -272 };
+    assert!(insns.iter().filter(own).all(|insn| insn.off >= lowest));
     // What the verifier demands at a function's return would take samples from others on a tracepoint.
     let end = match template.group.as_str() {
         "fexit" | "raw" => "r0 = 0\nexit",
@@ -97,6 +109,12 @@ fn every_program_on_every_host() {
                 choices.push(members(&|n| n != field.name && (n != LOADS || by_helper)));
             }
         }
+        // With what is held, and with the room for it alone.
+        let all = members(&|_| false);
+        let helped = members(&|n| n == LOADS);
+        choices.extend([&all, &helped].map(|all| [all, HOLD].concat()));
+        choices.push([&all, &HOLD[1..]].concat());
+        choices.push(HOLD[1..].to_vec());
         for layout in layouts {
             for choice in &choices {
                 let needed = if loads { NEEDED } else { &[] };
@@ -133,7 +151,7 @@ fn every_program_on_every_host() {
     assert!(checked > 200, "{checked}");
     // None that the programs know of is left out here.
     for field in all_programs().flat_map(|t| &t.fields) {
-        let known = [MEMBERS, NEEDED].concat();
+        let known = [MEMBERS, NEEDED, HOLD].concat();
         let member = is_member(&field.name) && !field.name.starts_with("arg");
         let found = known.iter().any(|(name, _, _)| *name == field.name);
         assert!(

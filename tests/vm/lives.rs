@@ -11,6 +11,7 @@ use std::process;
 use std::thread;
 
 use crate::common::event::{self, CLIENT, SERVER, Value};
+use crate::common::life::same;
 use crate::common::net::{self, Netns};
 use crate::common::{Tracer, kernel};
 use crate::suite::{Done, Variant, witness};
@@ -249,4 +250,24 @@ pub fn programs() -> Vec<String> {
     let all = kernel::programs().expect("list the BPF programs");
     let names = all.into_iter().map(|(_, name)| name);
     names.filter(|n| n.starts_with("socket_snoop")).collect()
+}
+
+/// The records are the same where changes of state are held back for them.
+pub fn held() -> Done {
+    let listener = net::listen(net::own_ip());
+    let server = listener.local_addr().unwrap();
+    let tracers = [Tracer::json("--closed-only"), Tracer::json("")];
+    net::converse(&listener);
+    let [held, told] = tracers.map(|tracer| {
+        let records = |lines: &[String]| event::records(&event::objects(lines), server);
+        tracer.until(|lines| records(lines).len() >= 2);
+        let mut records = records(&tracer.stop().ok().lines());
+        records.sort_by_key(event::local);
+        records
+    });
+    assert_eq!((held.len(), told.len()), (2, 2), "{held:#?} {told:#?}");
+    held.iter()
+        .zip(&told)
+        .for_each(|(held, told)| same(held, told));
+    Ok(())
 }

@@ -73,7 +73,7 @@ pub type Done = Result<(), String>;
 type Check = (&'static str, fn() -> Done, bool);
 
 /// Those that need a quiet kernel: each cleans up after itself.
-const QUIET: [Check; 33] = [
+const QUIET: [Check; 34] = [
     ("listing", listing::held, false),
     ("start", report::start, true),
     ("lockdown", transport::lockdown, true),
@@ -86,6 +86,7 @@ const QUIET: [Check; 33] = [
     ("dual_stack_server", lives::dual_stack_server, false),
     ("refused_connection", lives::refused_connection, false),
     ("listeners", lives::listeners, false),
+    ("held", lives::held, true),
     ("two_hundred", lives::two_hundred, true),
     ("accept", accept::who_and_when, true),
     ("filter", filters::shown_and_refused, true),

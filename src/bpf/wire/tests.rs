@@ -3,6 +3,7 @@ use super::*;
 use crate::order::Value;
 
 mod cards;
+mod held;
 mod retransmit;
 
 const ORDERS: [Order; 2] = [Order::Little, Order::Big];
@@ -482,7 +483,8 @@ fn refuses_what_is_no_event() {
         laid.decoded(EV_CLOSE_SIZE, Abilities::all())
     };
     assert_eq!(with(&EV_VERSION, VERSION - 1), Err(DecodeError::Version));
-    assert_eq!(with(&EV_KIND, 8), Err(DecodeError::Kind));
+    assert_eq!(with(&EV_KIND, 9), Err(DecodeError::Kind));
+    assert_eq!(with(&EV_KIND, KIND_HELD), Err(DecodeError::Foreign));
     assert_eq!(with(&EV_OLDSTATE, 0), Err(DecodeError::State));
     assert_eq!(with(&EV_NEWSTATE, 99), Err(DecodeError::State));
 }

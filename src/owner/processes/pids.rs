@@ -19,19 +19,25 @@ pub(super) struct Pids {
 }
 
 impl Pids {
+    #[inline(always)]
     fn place(&self, pid: u32) -> &Cell<(u32, Option<Index>)> {
         &self.lately[pid as usize % LATELY]
     }
 
     /// The process that has an id.
+    #[inline(always)]
     pub(super) fn get(&self, pid: u32) -> Option<Index> {
-        let place = self.place(pid);
-        let (lately, answer) = place.get();
-        if lately == pid {
-            return answer;
+        match self.place(pid).get() {
+            (lately, answer) if lately == pid => answer,
+            _ => self.look(pid),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look(&self, pid: u32) -> Option<Index> {
         let answer = self.all.get(&pid).copied();
-        place.set((pid, answer));
+        self.place(pid).set((pid, answer));
         answer
     }
 

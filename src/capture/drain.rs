@@ -1,0 +1,66 @@
+//! From the rings to events.
+//!
+//! Contract: see [`Source::drain`]. What can't be decoded is counted.
+
+use super::Source;
+use super::loss::Losses;
+use crate::bpf::wire::DecodeError;
+use crate::model::event::Event;
+use crate::owner::processes::Processes;
+use crate::perf::record::Body;
+
+/// Takes an event, with the processes as they are then; whether more are wanted.
+type Sink<'a> = dyn FnMut(&mut Event, &Processes) -> bool + 'a;
+
+impl Source {
+    /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
+    /// in the order of time, with the processes as they are then, until `sink`
+    /// returns false. Returns whether events are left. Of an event that was held back
+    /// the moment is over: no process is known any more as it was then.
+    pub fn drain(&mut self, until: u64, sink: &mut Sink<'_>) -> bool {
+        self.way.look_ahead(&self.rings, until);
+        let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
+        let past = &self.past;
+        self.rings.drain(until, &mut |sample| {
+            if let Body::News(news) = &sample.body {
+                processes.observe(sample.time, news);
+                way.observe(sample.time, news);
+                return true;
+            }
+            let mut more = true;
+            way.held(sample, &mut |held| {
+                more &= hand_on(held, losses, &mut |e| sink(e, past))
+            });
+            // In place: an event is not small.
+            let mut own = way.decode(sample, processes);
+            more & hand_on(&mut own, losses, &mut |event| {
+                processes.ran(event.time, &event.on_cpu);
+                sink(event, processes)
+            })
+        })
+    }
+
+    /// Hands out what is still held back when all is drained after
+    /// [`Source::detach`].
+    pub(crate) fn take_held(&mut self, sink: &mut Sink<'_>) {
+        let (losses, past) = (&mut self.losses, &self.past);
+        self.way.waiting(&mut |held| {
+            hand_on(held, losses, &mut |event| sink(event, past));
+        });
+    }
+}
+
+/// Hands on what is an event, and counts what should be one; whether more are wanted.
+#[inline(always)]
+fn hand_on(
+    decoded: &mut Result<Event, DecodeError>,
+    losses: &mut Losses,
+    sink: &mut dyn FnMut(&mut Event) -> bool,
+) -> bool {
+    match decoded {
+        Ok(event) => return sink(event),
+        Err(DecodeError::Foreign) => {}
+        Err(_) => losses.undecodable(),
+    }
+    true
+}

@@ -14,8 +14,11 @@ use crate::bpf_link::Item;
 use crate::error::{Error, Kind};
 use crate::sys::Errno;
 use elf::{Elf, Section};
+use nix::sys::stat::Mode;
+use nix::unistd::mkdir;
 use object::elf::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_PROGBITS, STT_FUNC, STT_OBJECT};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The sections, in their order: the program, the licence, the maps.
@@ -50,9 +53,18 @@ pub(super) fn write(folder: &Path, program: &Program, shapes: &[Shape]) -> Resul
         )
     };
     let bytes = bytes(program, shapes).ok_or_else(|| failed("the program makes no object"))?;
-    fs::create_dir_all(folder)
-        .and_then(|()| fs::write(&path, bytes))
-        .map_err(|why| failed(&Errno::from_io(&why).to_string()))
+    make(folder.as_os_str().as_bytes());
+    fs::write(&path, bytes).map_err(|why| failed(&Errno::from_io(&why).to_string()))
+}
+
+/// Makes a folder, and those that it is in. That one isn't there shows when something
+/// is written to it. (The standard library's way takes 2.5 kB of the binary.)
+fn make(folder: &[u8]) {
+    for end in 1..=folder.len() {
+        if folder.get(end).is_none_or(|byte| *byte == b'/') {
+            let _ = mkdir(&folder[..end], Mode::from_bits_truncate(0o777));
+        }
+    }
 }
 
 /// The name of the program's section, by which libbpf knows its type.

@@ -52,7 +52,7 @@ pub(crate) fn passwd() -> std::io::Result<Vec<u8>> {
 }
 
 /// A number that stands for a user: not that of nobody at all (-1).
-fn number(text: &[u8]) -> Option<u32> {
+pub(crate) fn number(text: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(text)
         .ok()
         .filter(|text| is_digits(text))?;

@@ -11,11 +11,7 @@ use crate::model::tcp::State;
 /// The FIN of a socket that left this state for CLOSE, if it went out: it is the
 /// last that is sent (tcp_output.c, tcp_send_fin()).
 fn fin(from: State, sent: &Sent) -> u64 {
-    let queued = matches!(
-        from,
-        State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck
-    );
-    u64::from(queued && sent.unsent == 0)
+    u64::from(from.has_fin_queued() && sent.unsent == 0)
 }
 
 /// Everything that went out at least once and has a sequence number, but the FIN.

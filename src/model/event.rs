@@ -168,7 +168,7 @@ pub enum Resending {
 
 impl Resending {
     /// Its name in JSON.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Resending::Timeout => "timeout",
             Resending::Fast => "fast",

@@ -57,6 +57,12 @@ impl State {
         ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
 
+    /// Whether a socket in it has queued its FIN, the last that it sends.
+    pub(crate) fn has_fin_queued(self) -> bool {
+        use State::*;
+        matches!(self, FinWait1 | FinWait2 | Closing | LastAck)
+    }
+
     /// The kernel's name, without `TCP_`.
     pub fn name(self) -> &'static str {
         match self {

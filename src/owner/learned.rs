@@ -189,11 +189,8 @@ impl Owners {
         }
         // Whose own FIN is out keeps it to the end: another who has it then held a
         // duplicate. What the peer answers is also taken in a close() of that one's.
-        if remembered.is_some_and(|known| known.source == OwnerSource::Cached)
-            && matches!(
-                old,
-                State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck
-            )
+        if old.has_fin_queued()
+            && remembered.is_some_and(|known| known.source == OwnerSource::Cached)
         {
             return false;
         }

@@ -8,12 +8,13 @@
 
 use crate::error::{Error, Kind};
 use crate::host::user::{self, User};
-use crate::model::text::{is_digits, printable};
+use crate::model::text::printable;
 use crate::output::notice::notice;
 use crate::sys::command::{Held, RunAs};
 use nix::unistd::{AccessFlags, access};
 use std::env;
 use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Where commands are looked for if nothing else is said (execvp(3)).
@@ -60,13 +61,9 @@ fn caller() -> Result<Option<RunAs>, String> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(None);
     }
-    let number = |text: &str| -> Option<u32> {
-        let id = text.parse().ok().filter(|_| is_digits(text));
-        id.filter(|id| *id != u32::MAX)
-    };
-    let uid = uid.to_str().and_then(number);
+    let uid = user::number(uid.as_bytes());
     let own = || user::group(uid?);
-    let gid = env::var("SUDO_GID").ok().and_then(|gid| number(&gid));
+    let gid = env::var_os("SUDO_GID").and_then(|gid| user::number(gid.as_bytes()));
     let (Some(uid), Some(gid)) = (uid, gid.or_else(own)) else {
         return Err(
             "SUDO_UID and SUDO_GID don't say who called; say it by --user, or unset them".into(),

@@ -4,7 +4,7 @@
 
 use crate::lifecycle::connection::Direction;
 use crate::model::cause::Cause;
-use crate::model::event::COMM_LEN;
+use crate::model::event::{COMM_LEN, Resending};
 use crate::model::sort;
 use crate::model::text::{self, is_unseen};
 use crate::sys::append::append;
@@ -24,9 +24,9 @@ pub(super) const FIGURES: usize = RECEIVED + 1;
 pub(super) const KINDS: [&str; 6] = [
     "syn",
     "synack",
-    "timeout",
-    "fast",
-    "tail_loss_probe",
+    Resending::Timeout.name(),
+    Resending::Fast.name(),
+    Resending::TailLossProbe.name(),
     "unknown",
 ];
 

@@ -122,13 +122,15 @@ fn its_programs_have_names_and_go_away() {
         return;
     }
     let list = || kernel::programs().map(|all| all.into_iter().collect::<BTreeMap<_, _>>());
-    let before = match list() {
-        Ok(before) => before,
-        Err(e) => return skip(&format!("BPF programs can't be listed: {e}")),
-    };
+    if let Err(e) = list() {
+        return skip(&format!("BPF programs can't be listed: {e}"));
+    }
     let Some(both) = Both::start() else { return };
+    // By their descriptors: others are loaded beside them.
+    let mut held = kernel::programs_of(both.btf.child.pid());
+    held.extend(kernel::programs_of(both.tracefs.child.pid()));
     let mut ours = list().unwrap();
-    ours.retain(|id, name| !before.contains_key(id) && name.starts_with("socket_snoop"));
+    ours.retain(|id, _| held.contains(id));
     for name in ["socket_snoop_st", "socket_snoop_rt"] {
         let count = ours.values().filter(|n| *n == name).count();
         assert!(count >= 2, "{name} by both ways: {ours:?}");

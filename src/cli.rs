@@ -376,7 +376,13 @@ pub fn parse(args: &[String], env_log: Option<OsString>, full: bool) -> Result<C
         let version = concat!("socket-snoop ", env!("SOCKET_SNOOP_VERSION"), "\n");
         return Ok(Command::Print(version.into()));
     }
-    let no_log = args.no_log || full && extras::check(&args)? && args.log_file.is_none();
+    let asked = (
+        !args.read.is_empty(),
+        args.top.is_some(),
+        args.speed.is_some(),
+    );
+    let extra = full && extras::check(asked, args.format)?;
+    let no_log = args.no_log || extra && args.log_file.is_none();
     let log = match (no_log, args.log_file, env_log) {
         (true, Some(_), _) => {
             let message = "--no-log and --log-file exclude each other; see socket-snoop --help";

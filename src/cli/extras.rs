@@ -3,7 +3,6 @@
 //! Contract: it is found before anything is understood, so that the edition that has it
 //! finds everything as it was.
 
-use super::Args;
 use crate::error::{Error, Kind};
 use crate::output::FormatName;
 use std::time::Duration;
@@ -45,14 +44,16 @@ pub(super) fn find(args: &[&str]) -> Option<&'static str> {
 }
 
 /// Whether some of it is asked for; an error where that does not go together.
-pub(super) fn check(args: &Args) -> Result<bool, Error> {
-    let reads = !args.read.is_empty();
-    let message = match args.format {
-        _ if args.speed.is_some() && !reads => "--speed goes with -r; see socket-snoop --help",
-        FormatName::Json | FormatName::Picture if args.top.is_some() => {
+pub(super) fn check(
+    (reads, top, sped): (bool, bool, bool),
+    format: FormatName,
+) -> Result<bool, Error> {
+    let message = match format {
+        _ if sped && !reads => "--speed goes with -r; see socket-snoop --help",
+        FormatName::Json | FormatName::Picture if top => {
             "--top and --format exclude each other; see socket-snoop --help"
         }
-        format => return Ok(reads || args.top.is_some() || format == FormatName::Picture),
+        format => return Ok(reads || top || format == FormatName::Picture),
     };
     Err(Error::new(Kind::Usage, message))
 }

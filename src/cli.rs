@@ -19,8 +19,8 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::Duration;
 use values::{
-    parse_address, parse_belief, parse_format, parse_log_size, parse_positive, parse_sandbox,
-    parse_seconds, parse_size, parse_switch, parse_transport,
+    parse_address, parse_belief, parse_format, parse_lifecycles, parse_log_size, parse_positive,
+    parse_sandbox, parse_seconds, parse_size, parse_switch, parse_transport,
 };
 
 /// The log file of the original.
@@ -29,6 +29,8 @@ pub const DEFAULT_LOG: &str = "/var/log/socket_monitor.log";
 pub const FALLBACK_LOG: &str = "./socket_monitor.log";
 /// Connections held for the report by default.
 const DEFAULT_HISTORY: usize = 8192;
+/// Connections whose lifecycle is told by default.
+const DEFAULT_LIFECYCLES: usize = 50;
 /// As many as the programs remember owners of.
 const DEFAULT_CONNECTIONS: usize = 65536;
 
@@ -150,6 +152,15 @@ struct Args {
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     history: Option<u64>,
 
+    /// connections whose lifecycle the report tells, the latest: a number, or all (default: 50)
+    #[argh(
+        option,
+        arg_name = "N|all",
+        from_str_fn(parse_lifecycles),
+        default = "Some(DEFAULT_LIFECYCLES)"
+    )]
+    lifecycles: Option<usize>,
+
     /// learn who accepted a connection at its first read, too (costs time at every read of the host)
     #[argh(switch)]
     accept_owner: bool,
@@ -168,6 +179,10 @@ struct Args {
     /// do not look for sockets that are open before the start
     #[argh(switch)]
     no_snapshot: bool,
+
+    /// read JSON lines that were recorded, and trace nothing: FILE, or - for standard input; several are merged by time
+    #[argh(option, short = 'r', arg_name = "FILE")]
+    read: Vec<String>,
 
     /// how events are obtained: tracepoint, btf or perf (default: the first that works)
     #[argh(option, arg_name = "NAME", from_str_fn(parse_transport))]
@@ -259,6 +274,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Connections that have ended, held for the report.
     pub history: usize,
+    /// Files of recorded lines to be read instead of tracing.
+    pub read: Vec<String>,
     /// Whether to look for what is open before the start.
     pub snapshot: bool,
     /// How events are obtained; `None` is the first way that works.
@@ -364,7 +381,28 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         let version = concat!("socket-snoop ", env!("SOCKET_SNOOP_VERSION"), "\n");
         return Ok(Command::Print(version.into()));
     }
-    let log = match (args.no_log, args.log_file, env_log) {
+    let reads = !args.read.is_empty();
+    let of_now = args.duration.is_some()
+        || args.buffer.is_some()
+        || args.transport.is_some()
+        || args.user.is_some()
+        || args.priority.is_some()
+        || args.no_snapshot
+        || args.metrics.is_some()
+        || args.accept_owner
+        || args.check
+        || args.dump > 0
+        || args.export_object.is_some()
+        || command.is_some();
+    if reads && of_now {
+        let message = "-r reads what was recorded: --duration, --buffer, --transport, --user, \
+                       --priority, --no-snapshot, --metrics, --accept-owner, --check, -d, --export-object \
+                       and a command are for what happens now";
+        return Err(Error::new(Kind::Usage, message));
+    }
+    // What was recorded is not recorded again unless that is asked for.
+    let no_log = args.no_log || reads && args.log_file.is_none();
+    let log = match (no_log, args.log_file, env_log) {
         (true, Some(_), _) => {
             let message = "--no-log and --log-file exclude each other; see socket-snoop --help";
             return Err(Error::new(Kind::Usage, message));
@@ -415,6 +453,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
             connections: args.connections || args.closed_only,
             closed_only: args.closed_only,
             netns: None,
+            lifecycles: args.lifecycles,
         },
         format: args.format,
         log,
@@ -428,6 +467,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         buffer: args.buffer,
         connections_max: size(args.connections_max, DEFAULT_CONNECTIONS),
         history: size(args.history, DEFAULT_HISTORY),
+        read: args.read,
         snapshot: !args.no_snapshot,
         transport: args.transport,
         sandbox: args.sandbox,

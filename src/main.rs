@@ -45,6 +45,7 @@ fn print(text: &[u8], code: u8) -> u8 {
 fn run() -> Result<u8, Error> {
     let log = std::env::var_os("SOCKET_SNOOP_LOG");
     match cli::parse(&arguments()?, log)? {
+        Command::Run(config) if !config.read.is_empty() => session::replay::run(&config),
         Command::Run(config) => session::run(&config),
         Command::Check(config) => {
             let (text, code) = check::run(&config);

@@ -49,6 +49,11 @@ extern "C" fn on_signal(signal: libc::c_int) {
     Errno::set_raw(errno);
 }
 
+/// Whether SIGINT or SIGTERM came.
+pub(crate) fn stopped() -> bool {
+    STOP.load(Ordering::Acquire)
+}
+
 impl Signals {
     /// Takes over SIGINT, SIGTERM and SIGHUP. A write beyond RLIMIT_FSIZE fails
     /// from now on (EFBIG), and is no end (SIGXFSZ).
@@ -91,7 +96,7 @@ impl Signals {
 
     /// Whether SIGINT or SIGTERM came.
     pub(crate) fn stop(&self) -> bool {
-        STOP.load(Ordering::Acquire)
+        stopped()
     }
 
     /// Whether SIGHUP came since the last call.

@@ -204,7 +204,12 @@ pub struct Run {
 impl Run {
     /// The program with these arguments, separated by spaces, and no log.
     pub fn quiet(args: &str) -> Run {
-        Run::new(args).arg("--no-log")
+        let run = Run::new(args).arg("--no-log");
+        // However many connections other tests make meanwhile.
+        match args.contains("--lifecycles") {
+            true => run,
+            false => run.arg("--lifecycles=all"),
+        }
     }
 
     /// The program with these arguments, separated by spaces.

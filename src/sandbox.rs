@@ -14,7 +14,7 @@ use crate::sys::folder::How;
 use crate::sys::landlock::Allowed;
 use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
-use crate::sys::{self, Errno, folder, landlock, limits, seccomp};
+use crate::sys::{self, Errno, folder, landlock, limits, seccomp, time};
 use calls::Opening;
 pub use calls::{Names, Pinned, PinnedFilter};
 use nix::fcntl::{OFlag, openat};
@@ -339,6 +339,8 @@ pub fn enter(mode: Mode, needs: &Needs<'_>) -> (Enforced, Names) {
     };
     let mut pinned = Names::default();
     if mode != Mode::Off {
+        // The C library reads the time zone's file once, at first use.
+        time::local(0);
         // No process, no picture of the memory, no look into it.
         for limit in [limits::PROCESSES, limits::CORE] {
             // Lowering a limit can't be refused.

@@ -3,7 +3,7 @@
 //!
 //! musl, which the program is linked with, takes `EST5EDT` for a rule although
 //! there is a file of that name, and a rule that says nothing of when summer
-//! begins for one in which it never ends. Its local time is not asked for.
+//! begins for one in which it never ends.
 //!
 //! Contract: the file comes first, then the rule (glibc 2.36 time/tzset.c,
 //! tzset_internal() and __tzset_parse_tz(); time/tzfile.c, __tzfile_read()). As
@@ -11,9 +11,6 @@
 //! those of the system. What can't be understood is UTC.
 
 use crate::sys::{file, time};
-mod offsets;
-
-use offsets::Zone;
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
@@ -31,35 +28,17 @@ const HOST: &[u8] = b"/etc/localtime";
 const BEGIN: &[u8] = b"M3.2.0";
 const END: &[u8] = b"M11.1.0";
 
-/// The most that is read of a zone's file, in bytes.
-const LIMIT: usize = 1 << 20;
-
-/// Lets local time be that of `TZ`, or of this host. Once.
+/// Lets local time be that of `TZ`, if that is set. Once, while the process has
+/// one thread.
 pub fn settle() {
     let given = |name| env::var_os(name).map(OsString::into_vec);
-    let meant = match given("TZ") {
-        Some(tz) => {
+    if cfg!(target_env = "musl") {
+        if let Some(tz) = given("TZ") {
             let zones = given("TZDIR").unwrap_or_default();
-            understand(&tz, &zones, time::is_secure(), &|path| is_zone(path))
+            let meant = understand(&tz, &zones, time::is_secure(), &|path| is_zone(path));
+            time::set_zone(&OsString::from_vec(meant));
         }
-        None => [b":", HOST].concat(),
-    };
-    if let Some(zone) = read(&meant) {
-        time::set_zone(Box::new(move |at| zone.offset(at)));
     }
-}
-
-/// The zone that is meant, where it can be read.
-fn read(meant: &[u8]) -> Option<Zone> {
-    let Some(place) = meant.strip_prefix(b":") else {
-        return Zone::of_rule(meant);
-    };
-    let place = match place.first() {
-        Some(b'/' | b'.') => place.to_vec(),
-        _ => [ZONES, b"/", place].concat(),
-    };
-    let text = file::read(std::str::from_utf8(&place).ok()?, LIMIT).ok()?;
-    Zone::of_file(&text, &rule)
 }
 
 /// Whether a file is one of a zone (tzfile(5)). Nothing that could block, or
@@ -71,8 +50,7 @@ fn is_zone(path: &Path) -> bool {
         && magic == *b"TZif"
 }
 
-/// What is meant: `:` and a file, or a rule with everything that it may leave out. A
-/// file's name alone is one below that of the system's zones. `zones` is `TZDIR`, or empty; `secure` whether
+/// What musl is to find in `TZ`. `zones` is `TZDIR`, or empty; `secure` whether
 /// the process was given privileges; `is_zone` looks at a file.
 pub fn understand(
     tz: &[u8],
@@ -101,7 +79,7 @@ fn file(
         if name == HOST && is_file(HOST) {
             return Some([b":", HOST].concat());
         }
-        // Only for names, and for none with a dot.
+        // musl then looks for names only, and for none with a dot.
         let name = match name.strip_prefix(b"/") {
             Some(_) => name.strip_prefix(ZONES)?.strip_prefix(b"/")?,
             None => name,
@@ -114,7 +92,7 @@ fn file(
         Some(b'/') => name.to_vec(),
         _ => below(folder, name),
     };
-    // What begins with another letter is one of the system's.
+    // musl looks for what begins with another letter in folders of its own.
     let from = if path.starts_with(b"/") { "" } else { "./" };
     is_file(&path).then(|| [b":", from.as_bytes(), &path].concat())
 }

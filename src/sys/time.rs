@@ -6,8 +6,8 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The clock of every event's timestamp (CLOCK_MONOTONIC), as perf wants it.
@@ -105,54 +105,38 @@ pub struct Civil {
     pub second: u8,
 }
 
-/// What [`days`] counts from: March 1 of the year 0, and the era of 400 years that it
-/// begins; leap days are then at the end of a year (Howard Hinnant, chrono-compatible
-/// low-level date algorithms).
-const TO_1970: i64 = 719_468;
-const ERA: i64 = 146_097;
-
-/// Days from 1970 to the first of a month, 1 to 12.
-pub(crate) fn days(year: i32, month: u8) -> i64 {
-    let since_march = i64::from((month + 9) % 12);
-    let year = i64::from(year) - i64::from(month <= 2);
-    let of_years = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    of_years + (153 * since_march + 2) / 5 - TO_1970
-}
-
-/// Seconds since the epoch, broken down.
-pub(crate) fn civil(seconds: i64) -> Civil {
-    let of_day = seconds.rem_euclid(86_400);
-    let days = seconds.div_euclid(86_400) + TO_1970;
-    let of_era = days.rem_euclid(ERA);
-    let of_years = of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096;
-    let year = of_years / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let since_march = (5 * of_year + 2) / 153;
-    let year = year + days.div_euclid(ERA) * 400 + i64::from(since_march >= 10);
-    Civil {
-        year: year as i32,
-        month: ((since_march + 2) % 12) as u8,
-        day: (of_year - (153 * since_march + 2) / 5 + 1) as u8,
-        hour: (of_day / 3600) as u8,
-        minute: (of_day / 60 % 60) as u8,
-        second: (of_day % 60) as u8,
+impl Civil {
+    fn from_tm(tm: &libc::tm) -> Civil {
+        Civil {
+            year: tm.tm_year + 1900,
+            month: tm.tm_mon.clamp(0, 11) as u8,
+            day: tm.tm_mday as u8,
+            hour: tm.tm_hour as u8,
+            minute: tm.tm_min as u8,
+            second: tm.tm_sec as u8,
+        }
     }
 }
 
-/// How far local time is ahead of UTC, in seconds, at a moment of UTC.
-type Offset = Box<dyn Fn(i64) -> i64 + Send + Sync>;
-static ZONE: OnceLock<Offset> = OnceLock::new();
-
-/// Lets local time be by this; the first that is given counts.
-pub(crate) fn set_zone(offset: Offset) {
-    let _ = ZONE.set(offset);
+fn empty_tm() -> libc::tm {
+    // SAFETY: all-zero is a valid struct tm.
+    unsafe { std::mem::zeroed() }
 }
 
-/// Seconds since the epoch in local time: UTC if there is no other.
+/// Seconds since the epoch in the zone of `TZ` or /etc/localtime (UTC where
+/// neither is there).
 pub fn local(seconds: u64) -> Civil {
-    let seconds = seconds as i64;
-    let offset = ZONE.get().map_or(0, |offset| offset(seconds));
-    civil(seconds.saturating_add(offset))
+    let mut tm = empty_tm();
+    // SAFETY: both pointers are to live objects of the right type.
+    unsafe { libc::localtime_r(&(seconds as _), &mut tm) };
+    Civil::from_tm(&tm)
+}
+
+/// Lets `TZ` be this. For a process of one thread.
+pub fn set_zone(tz: &OsStr) {
+    // SAFETY: nothing reads the environment meanwhile: there is one thread.
+    // Were there more, std's own readers would wait for its lock.
+    unsafe { std::env::set_var("TZ", tz) };
 }
 
 /// Whether this process was given privileges by its file (AT_SECURE), and the
@@ -164,7 +148,10 @@ pub fn is_secure() -> bool {
 
 /// Seconds since the epoch in UTC.
 pub fn utc(seconds: u64) -> Civil {
-    civil(seconds as i64)
+    let mut tm = empty_tm();
+    // SAFETY: both pointers are to live objects of the right type.
+    unsafe { libc::gmtime_r(&(seconds as _), &mut tm) };
+    Civil::from_tm(&tm)
 }
 
 #[cfg(test)]
@@ -177,29 +164,5 @@ mod tests {
         assert_eq!((c.year, c.month, c.day), (2024, 11, 30));
         assert_eq!((c.hour, c.minute, c.second), (22, 5, 25));
         assert_eq!(utc(0).year, 1970);
-        assert_eq!(local(0), utc(0));
-    }
-
-    #[test]
-    fn time_is_that_of_the_c_library() {
-        // Each 17 days and some from 1600 to 2400, and the ends of years.
-        let steps = (-11_676_096_000..13_569_465_600).step_by(1_500_007);
-        let ends = (1969..2101).flat_map(|year| {
-            let day = days(year, 1) * 86_400;
-            [day - 1, day, days(year, 3) * 86_400 - 1]
-        });
-        for seconds in steps.chain(ends) {
-            // SAFETY: all-zero is a valid struct tm.
-            let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-            // SAFETY: both pointers are to live objects of the right type.
-            unsafe { libc::gmtime_r(&seconds, &mut tm) };
-            let c = civil(seconds);
-            let clock = [c.hour, c.minute, c.second].map(i32::from);
-            assert_eq!((c.year, i32::from(c.month)), (tm.tm_year + 1900, tm.tm_mon));
-            assert_eq!(i32::from(c.day), tm.tm_mday, "{seconds}");
-            assert_eq!(clock, [tm.tm_hour, tm.tm_min, tm.tm_sec]);
-            let first = days(c.year, c.month + 1) + i64::from(c.day) - 1;
-            assert_eq!(first, seconds.div_euclid(86_400));
-        }
     }
 }

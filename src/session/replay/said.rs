@@ -4,6 +4,7 @@
 //! sense breaks the line, and its key is remembered ([`Said::broken`]); so is that of
 //! what must be there and is not. What was made of such a line is of no use.
 
+use super::known::same;
 use super::line::{At, Members, unescaped};
 use crate::host::cgroup::Place;
 use crate::host::container;
@@ -25,15 +26,24 @@ pub(super) struct Said<'a> {
     members: &'a Members,
     /// The first key that makes no sense.
     broken: Cell<Option<At>>,
+    /// When it was, where that is known.
+    wall: Option<u64>,
 }
 
 fn digits(text: &[u8]) -> Option<u64> {
-    let digit = |sum: u64, byte: &u8| {
+    let mut sum = 0u64;
+    for byte in text {
         let digit = byte.wrapping_sub(b'0');
-        let sum = sum.checked_mul(10)?.checked_add(digit.into())?;
-        (digit < 10).then_some(sum)
-    };
-    text.iter().try_fold(0, digit).filter(|_| !text.is_empty())
+        if digit > 9 {
+            return None;
+        }
+        sum = match text.len() {
+            // Not too many.
+            ..20 => sum * 10 + u64::from(digit),
+            _ => sum.checked_mul(10)?.checked_add(digit.into())?,
+        };
+    }
+    (!text.is_empty()).then_some(sum)
 }
 
 /// Nanoseconds since the epoch of `2024-12-30T22:05:25.454123456Z`.
@@ -65,8 +75,42 @@ fn time(text: &[u8]) -> Option<u64> {
 }
 
 fn state(text: &[u8]) -> Option<State> {
-    let mut all = (1..=13).filter_map(State::from_number);
-    all.find(|state| state.name().as_bytes() == text)
+    let mut number = 1;
+    while let Some(state) = State::from_number(number) {
+        if same(state.name().as_bytes(), text) {
+            return Some(state);
+        }
+        number += 1;
+    }
+    None
+}
+
+/// An address of four numbers.
+fn v4(text: &[u8]) -> Option<Ipv4Addr> {
+    let (mut parts, mut part) = ([0u8; 4], 0);
+    let mut number = None::<u32>;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        number = match (*byte, number) {
+            (b'.', Some(number)) => {
+                *parts.get_mut(part)? = u8::try_from(number).ok()?;
+                part += 1;
+                None
+            }
+            // None begins with a zero.
+            (_, Some(0)) => return None,
+            (_, number) if digit < 10 => {
+                let number = number.unwrap_or(0) * 10 + u32::from(digit);
+                Some(number).filter(|number| *number < 256)
+            }
+            _ => return None,
+        };
+        if number.is_none() && *byte != b'.' {
+            return None;
+        }
+    }
+    *parts.get_mut(part)? = u8::try_from(number?).ok()?;
+    (part == 3).then(|| parts.into())
 }
 
 /// `18d3f2a1b00-42`
@@ -97,6 +141,15 @@ impl<'a> Said<'a> {
             line,
             members,
             broken,
+            wall: None,
+        }
+    }
+
+    /// The same where its time was read.
+    pub(super) fn at(line: &'a [u8], members: &'a Members, wall: u64) -> Said<'a> {
+        Said {
+            wall: Some(wall),
+            ..Said::new(line, members)
         }
     }
 
@@ -161,7 +214,7 @@ impl<'a> Said<'a> {
         let text = self.text(at);
         let mut number = 0;
         while let Some(name) = names(number) {
-            if name.as_bytes() == text {
+            if same(name.as_bytes(), text) {
                 return Some(number);
             }
             number += 1;
@@ -190,6 +243,11 @@ impl<'a> Said<'a> {
     #[inline(never)]
     fn comm(&self, at: At) -> [u8; COMM_LEN] {
         let mut name = [0; COMM_LEN];
+        let text = self.text(at);
+        if text.len() < COMM_LEN && !text.contains(&b'\\') {
+            name.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+            return name;
+        }
         match unescaped(self.text(at), COMM_LEN - 1) {
             Some(text) => name.iter_mut().zip(text).for_each(|(to, from)| *to = from),
             None => self.complain(at),
@@ -219,18 +277,23 @@ impl<'a> Said<'a> {
 
     /// When it was, in nanoseconds since the epoch.
     pub(super) fn wall(&self) -> u64 {
-        self.time(At::TIME).unwrap_or_else(|| {
-            self.complain(At::TIME);
-            0
-        })
+        self.wall
+            .or_else(|| self.time(At::TIME))
+            .unwrap_or_else(|| {
+                self.complain(At::TIME);
+                0
+            })
     }
 
     #[inline(never)]
     fn end(&self, at: At, port: At) -> Endpoint {
-        let text = std::str::from_utf8(self.text(at)).unwrap_or_default();
-        let addr = text.parse::<IpAddr>().unwrap_or_else(|_| {
-            self.complain(at);
-            Ipv4Addr::UNSPECIFIED.into()
+        let text = self.text(at);
+        let addr = v4(text).map(IpAddr::from).unwrap_or_else(|| {
+            let text = std::str::from_utf8(text).unwrap_or_default();
+            text.parse::<IpAddr>().unwrap_or_else(|_| {
+                self.complain(at);
+                Ipv4Addr::UNSPECIFIED.into()
+            })
         });
         let port = self.up_to(port, u16::MAX.into()).unwrap_or(0) as u16;
         Endpoint { addr, port }
@@ -239,6 +302,20 @@ impl<'a> Said<'a> {
     fn owner(&self) -> Option<Owner> {
         let name = |n: u8| Some(OwnerSource::from_number(n + 1)?.name());
         let source = self.one_of(At::OWNER_SOURCE, &name)?;
+        let source = OwnerSource::from_number(source + 1)?;
+        if let Some(at) = self.members.known_part() {
+            let owner = self.members.known.borrow().owner(at)?;
+            return Some(Owner { source, ..owner });
+        }
+        let owner = self.new_owner(source)?;
+        if self.broken().is_none() {
+            self.members.learn(self.line, &owner);
+        }
+        Some(owner)
+    }
+
+    /// An owner who was not known before.
+    fn new_owner(&self, source: OwnerSource) -> Option<Owner> {
         Some(Owner {
             task: Task {
                 pid: self.short(At::PROCESS_PID)?,
@@ -249,15 +326,19 @@ impl<'a> Said<'a> {
             thread: self.comm(At::THREAD_NAME),
             parent: self.short(At::PROCESS_PARENT_PID),
             cgroup: self.number(At::PROCESS_CGROUP_ID),
-            source: OwnerSource::from_number(source + 1)?,
+            source,
         })
     }
 
     /// What the owner's cgroup is in, where that is told.
     pub(super) fn place(&self) -> Option<(u64, Place)> {
+        if let Some(at) = self.members.known_part() {
+            return self.members.known.borrow_mut().place(at);
+        }
         let known = !self.text(At::CONTAINER_ID).is_empty();
         let id = self.number(At::PROCESS_CGROUP_ID);
-        id.filter(|_| known || !self.text(At::K8S_POD_UID).is_empty())
+        let told = id
+            .filter(|_| known || !self.text(At::K8S_POD_UID).is_empty())
             .map(|id| {
                 let place = Place {
                     container: self.string(At::CONTAINER_ID),
@@ -269,7 +350,11 @@ impl<'a> Said<'a> {
                     ),
                 };
                 (id, place)
-            })
+            });
+        if let Some(told) = &told {
+            self.members.learn_place(self.line, told);
+        }
+        told
     }
 
     /// Which run the socket is of, and its number there.
@@ -464,7 +549,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_told_by_its_key() {
         let line = br#"{"time":"2024-12-30T22:05:25.454123456Z","event.name":"tcp_state","network.local.address":"::1","network.local.port":65536,"network.peer.address":"::1"}"#;
-        let mut members = Members::new();
+        let mut members = Members::new(true);
         assert!(members.read(line));
         let said = Said::new(line, &members);
         assert!(said.event().is_some());
@@ -475,6 +560,21 @@ mod tests {
         assert_eq!(digits(b"18446744073709551615"), Some(u64::MAX));
         for bad in ["", "18446744073709551616", "1x", "-1"] {
             assert_eq!(digits(bad.as_bytes()), None);
+        }
+        assert_eq!(v4(b"10.0.255.3"), Some(Ipv4Addr::new(10, 0, 255, 3)));
+        for bad in [
+            "",
+            "1.2.3",
+            "1.2.3.",
+            "1.2.3.4.5",
+            "1.2.3.256",
+            "1.2.03.4",
+            "1..2.3",
+            "1.2.3.x",
+            "::1",
+        ] {
+            assert_eq!(v4(bad.as_bytes()), None, "{bad}");
+            assert!(bad == "::1" || bad.parse::<Ipv4Addr>().is_err(), "{bad}");
         }
         assert_eq!(id(b"18d3f2a1b00-42"), Some((0x18d_3f2a_1b00, 42)));
         assert_eq!(id(b"18d3f2a1b00"), None);

@@ -11,6 +11,7 @@ mod line;
 mod pace;
 mod said;
 mod source;
+mod values;
 
 use super::Open;
 use super::view::View;

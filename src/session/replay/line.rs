@@ -7,10 +7,11 @@
 //! Where values stand is all that is noted: who asks for one reads it.
 
 use super::known::{Known, same};
+use super::values::Second;
 use crate::host::cgroup::Place;
 use crate::model::event::Owner;
 use crate::output::keys;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 macro_rules! keys {
     ($($name:ident)*) => {
@@ -194,6 +195,8 @@ pub(super) struct Members {
     part: (usize, usize),
     at: Option<usize>,
     pub(super) known: RefCell<Known>,
+    /// The second of a time that was read last.
+    pub(super) second: Cell<Second>,
 }
 
 // Each has its bit.
@@ -209,6 +212,7 @@ impl Members {
             part: (0, 0),
             at: None,
             known: RefCell::new(Known::new(alone)),
+            second: Cell::default(),
         }
     }
 

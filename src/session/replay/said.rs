@@ -6,7 +6,7 @@
 
 use super::known::same;
 use super::line::{At, Members, unescaped};
-use super::values::{digits, id, state, time, v4};
+use super::values::{digits, id, state, time_within, v4};
 use crate::host::cgroup::Place;
 use crate::host::container;
 use crate::lifecycle::connection::Direction;
@@ -165,7 +165,7 @@ impl<'a> Said<'a> {
     #[inline(never)]
     fn time(&self, at: At) -> Option<u64> {
         let text = self.text(at);
-        let found = time(text);
+        let found = time_within(text, &self.members.second);
         if found.is_none() && !text.is_empty() {
             self.complain(at);
         }

@@ -90,6 +90,8 @@ pub struct OutputAccess<'a> {
     pub filter: Option<FilterAccess<'a>>,
     /// Sockets that are sent to.
     pub send: Vec<RawFd>,
+    /// The terminal whose keys are taken, and whose modes are set back.
+    pub keys: Option<BorrowedFd<'a>>,
     /// The folder whose names, and those below, are read later.
     pub below: Option<BorrowedFd<'a>>,
     /// An open folder whose names are read again.
@@ -309,6 +311,7 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
             names: needs.outputs.names,
             receive: needs.receive,
             send: &needs.outputs.send,
+            keys: needs.outputs.keys.map(|keys| keys.as_raw_fd()),
             kill: needs.kill,
             wait: needs.wait,
             thread: nix::unistd::gettid().as_raw() as u32,

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind};
 use crate::host::user::{self, User};
 use crate::model::text::printable;
 use crate::output::notice::notice;
-use crate::sys::command::{Held, RunAs};
+use crate::sys::command::{Held, RunAs, texts};
 use nix::unistd::{AccessFlags, access};
 use std::env;
 use std::ffi::CString;
@@ -36,8 +36,7 @@ pub(super) fn start(words: &[String], user: Option<User>) -> Result<Held, Error>
             },
         ));
     }
-    let words: Result<Vec<CString>, _> = words.iter().map(|w| CString::new(w.as_str())).collect();
-    let words = words.map_err(|_| failed("a NUL in its arguments"))?;
+    let words = texts(words).ok_or_else(|| failed("a NUL in its arguments"))?;
     let user = user.map(|user| RunAs {
         uid: user.uid,
         gid: user.gid,

@@ -7,15 +7,32 @@
 //! (see [`super::signal`]).
 #![allow(unsafe_code, reason = "owns system calls")]
 
-use super::{Errno, Result, check};
+use super::{Errno, Result, check, path_of};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid};
-use nix::unistd::{execvp, initgroups, pipe2, setgroups, setresgid, setresuid};
+use nix::unistd::{execv, execvp, initgroups, pipe2, setgroups, setresgid, setresuid};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+
+/// Words for the kernel; `None` where one holds a NUL.
+pub(crate) fn texts(words: &[String]) -> Option<Vec<CString>> {
+    let words = words.iter().map(|word| CString::new(word.as_str()).ok());
+    words.collect()
+}
+
+/// Becomes the program in this file, with these arguments, its name the first. Returns
+/// why it could not.
+pub(crate) fn execute(file: BorrowedFd<'_>, words: &[CString]) -> Errno {
+    let Ok(path) = CString::new(path_of(file)) else {
+        return Errno::EINVAL;
+    };
+    let Err(errno) = execv(&path, words);
+    errno.into()
+}
 
 /// What a shell says of a command that can't be run.
 const CANNOT_RUN: i32 = 126;

@@ -2,6 +2,7 @@
 
 use socket_snoop::entry::{self, Extras};
 use socket_snoop::error::Error;
+use socket_snoop::trace;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -11,6 +12,6 @@ fn main() -> ExitCode {
             Err(Error::new(socket_snoop::error::Kind::Usage, message))
         }),
         top: None,
-        trace: None,
+        trace: Some(trace::open),
     })
 }

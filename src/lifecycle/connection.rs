@@ -231,7 +231,7 @@ impl Connection {
     }
 
     /// When its first event was, on the event clock.
-    pub(super) fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> u64 {
         self.start
     }
 
@@ -273,6 +273,17 @@ impl Connection {
         };
         let all = self.kept().iter().enumerate();
         all.filter_map(move |(at, t)| Some((wall(at, t.since()), t.state()?)))
+    }
+
+    /// The same on the event clock.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (u64, State)> + '_ {
+        let time = |t: &Packed| Some((self.start.saturating_add(t.since()), t.state()?));
+        self.kept().iter().filter_map(time)
+    }
+
+    /// The state that its first event left, where that was a change.
+    pub(crate) fn before(&self) -> Option<State> {
+        self.before
     }
 
     /// Transitions that are not kept.

@@ -71,6 +71,14 @@ pub fn binary() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_socket-snoop").into(), PathBuf::from)
 }
 
+/// The full edition, which lies beside it.
+pub fn full() -> PathBuf {
+    let small = binary();
+    let name = small.file_name().and_then(|name| name.to_str());
+    let name = name.expect("a name");
+    small.with_file_name(name.replacen("socket-snoop", "socket-snoop-full", 1))
+}
+
 /// Says why a test can't run here; fails instead where `CI=true`.
 pub fn skip(reason: &str) {
     assert!(

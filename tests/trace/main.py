@@ -16,7 +16,7 @@ from browser import Browser
 HERE = Path(__file__).parent
 SAMPLE = HERE.parent.parent / "schema/sample.jsonl"
 # What speedscope has for units of time, in microseconds.
-UNITS = {"ns": 0.001, "µs": 1, "ms": 1e3, "s": 1e6}
+UNITS = {"ns": 0.001, "\u00b5s": 1, "\u03bcs": 1, "ms": 1e3, "s": 1e6}
 INPUT = "document.querySelector('input[type=file]')"
 # The bar at the top: the profile that is shown, and how many there are.
 TITLE = r"(document.body.innerText.match(/^.*\(tid \d+\).*$/m) || [''])[0]"

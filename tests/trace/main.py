@@ -20,7 +20,7 @@ UNITS = {"ns": 0.001, "\u00b5s": 1, "\u03bcs": 1, "ms": 1e3, "s": 1e6}
 INPUT = "document.querySelector('input[type=file]')"
 # The bar at the top: the profile that is shown, and how many there are.
 TITLE = r"(document.body.innerText.match(/^.*\(tid \d+\).*$/m) || [''])[0]"
-ROWS = "[...document.querySelectorAll('tr')].slice(1).map(row => row.innerText)"
+ROWS = "[...document.querySelectorAll('tr')].map(row => row.innerText).filter(text => text.includes('%)'))"
 
 
 def read(path):

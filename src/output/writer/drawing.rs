@@ -71,7 +71,7 @@ impl Output {
             let start = out.len();
             picture.finish(summary, out);
             self.console.keep(start);
-            outlast(&mut [&mut self.console], 0);
+            outlast(&mut [&mut self.console], 0, self.patient);
             notice::hold(false);
         }
     }

@@ -385,6 +385,10 @@ impl Picture for Trace {
     }
 
     fn draw(&mut self, now: u64, wall: u64, open: &mut Visit<'_>, to: &mut Vec<u8>) {
+        // Of recorded lines, none has come yet: the file begins with the first one.
+        if now == 0 {
+            return;
+        }
         self.begin(to, now, wall, now);
         self.due = now.saturating_add(ROUND);
         self.round = self.round.wrapping_add(1);

@@ -29,7 +29,7 @@ impl Play {
             trace: Trace::new(),
             out: Vec::new(),
         };
-        play.draw(0);
+        play.trace.begin(&mut play.out, 0, WALL, 0);
         play
     }
 
@@ -214,6 +214,20 @@ fn a_life_is_a_slice_with_its_states() {
     );
     assert_eq!(first["args"]["time"], "2023-11-14T22:13:20.000000000Z");
     assert_eq!(file.last().expect("an end")["name"], "end of the trace");
+}
+
+#[test]
+fn recorded_lines_begin_with_the_first_one() {
+    let mut play = Play::new();
+    (play.trace, play.out) = (Trace::new(), Vec::new());
+    play.draw(0);
+    play.take(&client(WALL, 7, 10)[0]);
+    let file = play.finish();
+    let times: Vec<u64> = of_phase(&file, "i")
+        .chain(of_phase(&file, "B"))
+        .map(nanos)
+        .collect();
+    assert_eq!(times, [0; 4]);
 }
 
 #[test]

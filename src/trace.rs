@@ -29,7 +29,7 @@ use crate::output::json::Json;
 use crate::output::{Format, Picture, Reasons, Record, Shown, Summary, Visit};
 use crate::sys::append::append;
 use lanes::{NOBODY, Processes, hash};
-use life::Life;
+use life::{Life, NONE};
 use lines::line;
 use std::hash::RandomState;
 use std::net::IpAddr;
@@ -41,9 +41,6 @@ const ROUND: u64 = 1_000_000_000;
 
 /// Lines that wait for a sure owner.
 const WAITING: u32 = 64;
-
-/// No place.
-const NONE: u32 = u32::MAX;
 
 /// The file.
 pub struct Trace {

@@ -80,7 +80,7 @@ fn fish(typed: &[&str]) -> Option<Vec<Vec<String>>> {
 
 /// What is typed, what is offered then (all of it, or some of it), and what is not.
 const OFFERS: [(&str, &[&str], &[&str]); 10] = [
-    ("--format ", &["classic", "json"], &["port"]),
+    ("--format ", &["classic", "json", "trace"], &["port"]),
     ("--no-log --sandbox s", &["strict"], &["on"]),
     ("--on", &["--on-cpu"], &["--format"]),
     ("--filter-file READ", &["README.md"], &["port"]),
@@ -111,8 +111,8 @@ fn bash_offers_what_may_follow() {
     }
     // As bash takes `--format=j` apart.
     assert_eq!(bash(&["--format", "=", "j"]), Some(vec!["json".into()]));
-    let both = Some(vec!["classic".into(), "json".into()]);
-    assert_eq!(bash(&["--format", "="]), both);
+    let all = Some(["classic", "json", "trace"].map(String::from).to_vec());
+    assert_eq!(bash(&["--format", "="]), all);
     let offered = bash(&["--no-log", "--", "mkdi"]).expect("it is there");
     assert!(offered.contains(&"mkdir".to_string()), "{offered:?}");
     let offered = bash(&["--", "cat", "READ"]).expect("it is there");

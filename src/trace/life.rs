@@ -3,7 +3,6 @@
 //! Contract: what is written is in the order of time, and each state lasts a nanosecond
 //! at least: a slice without a duration would be taken for the next one's parent.
 
-use super::NONE;
 use super::lanes::NOBODY;
 use super::lines::{head, line};
 use crate::lifecycle::SocketId;
@@ -12,6 +11,9 @@ use crate::model::event::COMM_LEN;
 use crate::model::tcp::{Endpoint, State};
 use crate::model::text;
 use crate::sys::append::append;
+
+/// No place.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// A slice. Times are the file's.
 #[derive(Debug)]

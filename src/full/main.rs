@@ -7,7 +7,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     entry::main(&Extras {
         read: Some(replay::run),
-        top: None,
+        top: Some(socket_snoop::top::open),
         trace: None,
     })
 }

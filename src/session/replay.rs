@@ -7,6 +7,7 @@
 //! is waited for.
 
 mod line;
+mod pace;
 mod said;
 mod source;
 
@@ -24,11 +25,12 @@ use crate::output::{Output, Summary};
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, limits};
 use line::{At, Members};
+use pace::Pace;
 use said::Said;
 use source::{Next, Source};
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// A file, and its line whose turn is next.
 struct Input {
@@ -47,6 +49,9 @@ struct Input {
     received: u64,
     lost: u64,
 }
+
+/// Called before it is waited for a line of this file; whether to go on.
+type Idle<'a> = dyn FnMut(BorrowedFd<'_>) -> bool + 'a;
 
 fn failed(what: &str, errno: Errno) -> Error {
     Error::new(Kind::Runtime, format!("{what}: {errno}")).or_limit(errno)
@@ -98,14 +103,14 @@ impl Input {
 
     /// Goes to the next line that can be read. `idle` is called before it is waited
     /// for one; whether to go on then.
-    fn advance(&mut self, idle: &mut dyn FnMut() -> bool) -> Result<(), Error> {
+    fn advance(&mut self, idle: &mut Idle<'_>) -> Result<(), Error> {
         self.next = None;
         loop {
             let next = self.source.next();
             match next {
                 Next::End => return Ok(()),
                 Next::Starved => {
-                    if !idle() {
+                    if !idle(self.source.file()) {
                         return Ok(());
                     }
                     self.source.fill().map_err(|error| {
@@ -260,7 +265,7 @@ fn oldest(inputs: &mut [Input]) -> Option<(&mut Input, u64)> {
 }
 
 /// Reads the files of a command line again.
-pub fn run(config: &Config, _: Option<Open>) -> Result<u8, Error> {
+pub fn run(config: &Config, picture: Option<Open>) -> Result<u8, Error> {
     zone::settle();
     let console = std::io::stdout().as_fd().try_clone_to_owned();
     let console = console.map_err(|error| failed("standard output", Errno::from_io(&error)))?;
@@ -282,30 +287,34 @@ pub fn run(config: &Config, _: Option<Open>) -> Result<u8, Error> {
     )
     .map_err(super::epoll_failed)?;
     output.be_patient();
+    if let Some(open) = picture {
+        output.show(open(config)?);
+    }
     let mut view = View::of(config, output, Abilities::all(), (Transport::Perf, &[]));
     let mut sums = Summary {
         transport: "recorded",
         ..Summary::default()
     };
+    let mut pace = Pace::new(&signals, config.speed);
     for input in &mut inputs {
-        input.advance(&mut || !signals.stop())?;
+        input.advance(&mut |file| pace.wait_for(&mut view, file))?;
     }
-    let mut latest = 0;
     while let Some((input, wall)) = oldest(&mut inputs) {
-        latest = wall.max(latest);
-        input.take(&mut view, &mut sums);
+        pace.wait(&mut view, wall);
         if view.is_done() || signals.stop() {
             break;
         }
-        input.advance(&mut || {
-            view.output.flush();
-            !signals.stop()
-        })?;
+        input.take(&mut view, &mut sums);
+        if view.is_done() {
+            break;
+        }
+        input.advance(&mut |file| pace.wait_for(&mut view, file))?;
     }
+    pace.linger(&mut view);
     for input in &inputs {
         input.say_rest();
         sums.received += input.received;
         sums.lost += input.lost;
     }
-    view.finish_recalled(sums, latest).map(|()| 0)
+    view.finish_recalled(sums, pace.latest()).map(|()| 0)
 }

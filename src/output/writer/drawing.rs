@@ -21,6 +21,11 @@ impl Output {
         picture::set_shown();
     }
 
+    /// Whether there is one.
+    pub(crate) fn has_picture(&self) -> bool {
+        picture::is_shown() && self.formats.picture.is_some()
+    }
+
     /// The terminal whose keys the picture takes.
     pub(crate) fn keys(&self) -> Option<BorrowedFd<'_>> {
         match picture::is_shown() {

@@ -8,6 +8,7 @@ use super::line::find;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Result};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// The longest line that is read, in bytes.
 pub(super) const LONGEST: usize = 1 << 20;
@@ -49,6 +50,11 @@ impl Source {
             ended: false,
             skipping: false,
         }
+    }
+
+    /// What is read.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// The bytes of a line that was handed out last.

@@ -65,7 +65,7 @@ struct Top {
     interval: u64,
     /// When the interval ends, and when the first one began.
     next: u64,
-    began: Option<u64>,
+    began: u64,
     /// Until when it shows what was said to a person; 0 before the first frame.
     said_until: u64,
     /// Whether there is something to be drawn before that.
@@ -116,7 +116,7 @@ pub fn open(config: &Config) -> Result<Box<dyn Picture>, Error> {
             .unwrap_or(u64::MAX)
             .max(1),
         next: 0,
-        began: None,
+        began: 0,
         said_until: 0,
         due: false,
     }))
@@ -216,7 +216,10 @@ impl Picture for Top {
         }
         let over = now >= self.next && !self.face.paused;
         if over || self.sight.is_none() {
-            let began = *self.began.get_or_insert(now);
+            // The clock of recorded lines has no time before the first of them.
+            if self.began == 0 {
+                self.began = now;
+            }
             let rows = self
                 .model
                 .tick(now, self.face.sorts[model::CONNECTIONS], open);
@@ -226,7 +229,7 @@ impl Picture for Top {
                 lost: self.model.lost,
                 elapsed: self.model.elapsed,
                 wall,
-                up: now.saturating_sub(began),
+                up: now.saturating_sub(self.began),
             });
             // What was missed meanwhile is not made up for.
             self.next = self.next.saturating_add(self.interval);

@@ -446,3 +446,18 @@ fn blocks_where_there_is_no_screen() {
         out.stdout.escape_debug()
     );
 }
+
+/// What was recorded is a table, too, at whatever pace; without a terminal and without
+/// rights.
+#[test]
+fn a_recording_is_a_table_too() {
+    let dir = TempDir::new();
+    let lines = include_str!("../schema/sample.jsonl");
+    let path = dir.join("recorded");
+    fs::write(&path, lines).expect("write the recording");
+    let run = common::Run::of(common::full(), "--top 1 --speed max --no-log -r");
+    let out = run.arg(&path).run().ok();
+    let last = out.stdout.rsplit("\n\n").next().expect("a block");
+    assert!(last.starts_with("socket-snoop  "), "{}", out.stdout);
+    assert!(last.contains(" failed: "), "{last}");
+}

@@ -166,3 +166,49 @@ fn in_background(action: &mut dyn FnMut()) {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::pty::openpty;
+
+    fn of(modes: &libc::termios) -> (libc::tcflag_t, Vec<libc::cc_t>) {
+        (modes.c_lflag, modes.c_cc.to_vec())
+    }
+
+    #[test]
+    fn modes_are_put_back() {
+        let size = libc::winsize {
+            ws_row: 30,
+            ws_col: 100,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pty = openpty(Some(&size), None).expect("a terminal");
+        let ours = pty.slave.try_clone().expect("a descriptor");
+        assert_eq!(super::size(ours.as_fd()), Some((30, 100)));
+        let before = of(&modes(ours.as_fd()).expect("a terminal"));
+        let terminal = Terminal::of(pty.slave).expect("a terminal");
+        assert_eq!(of(&modes(ours.as_fd()).expect("its modes")), before);
+        for _ in 0..2 {
+            terminal.enter(false);
+            let entered = modes(ours.as_fd()).expect("its modes");
+            assert_eq!(entered.c_lflag & (libc::ICANON | libc::ECHO), 0);
+            assert_ne!(entered.c_lflag & libc::ISIG, 0);
+            restore();
+            assert_eq!(of(&modes(ours.as_fd()).expect("its modes")), before);
+        }
+        // Once it is another's, nothing is done to it.
+        terminal.enter(false);
+        drop(terminal);
+        assert_eq!(of(&modes(ours.as_fd()).expect("its modes")), before);
+        restore();
+    }
+
+    #[test]
+    fn what_is_no_terminal_has_no_size() {
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        assert_eq!(size(file.as_fd()), None);
+        assert!(modes(file.as_fd()).is_err());
+    }
+}

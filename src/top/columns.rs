@@ -50,8 +50,10 @@ const UNITS: [Unit; CELLS] = {
 };
 
 /// The least and the most that a column takes which has no width of its own.
-const LEAST: usize = 8;
+const LEAST: usize = 12;
 const WIDEST: usize = 96;
+/// What it takes where there is room, whether its text needs it or not.
+const ROOMY: usize = 24;
 
 /// The figures of all but connections.
 const FIGURES: [usize; 13] = [
@@ -158,7 +160,7 @@ pub(super) fn layout(view: usize, all: usize, wanted: usize, sort: u8) -> Vec<(u
         }
         fit.push((column, needs));
     }
-    let rest = left.min(WIDEST + 1 - text);
+    let rest = left.min((ROOMY + 1).saturating_sub(text));
     for (column, needs) in &mut fit {
         if width(*column) == 0 {
             *needs += rest;

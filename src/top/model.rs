@@ -284,7 +284,7 @@ impl Model {
     /// Ends an interval: the rows of each view. `open` visits the connections that are
     /// open; of them those are told that come first by this column.
     pub(super) fn tick(&mut self, now: u64, by: (u8, bool), open: &mut Visit<'_>) -> [Vec<Row>; 4] {
-        let since = self.ticked.replace(now);
+        let since = self.ticked.replace(now).filter(|since| *since > 0);
         self.elapsed = since.map_or(UNKNOWN, |since| now.saturating_sub(since).max(1));
         self.tables.iter_mut().for_each(Table::clear);
         self.total.open = [0; 4];

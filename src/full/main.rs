@@ -2,13 +2,13 @@
 
 use socket_snoop::entry::{self, Extras};
 use socket_snoop::session::replay;
-use socket_snoop::trace;
+use socket_snoop::{top, trace};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     entry::main(&Extras {
         read: Some(replay::run),
-        top: None,
+        top: Some(top::open),
         trace: Some(trace::open),
     })
 }

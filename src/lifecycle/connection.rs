@@ -346,9 +346,14 @@ impl Connection {
     }
 
     /// The state it is in, as far as it is known.
-    pub(super) fn state(&self) -> Option<State> {
+    pub(crate) fn state(&self) -> Option<State> {
         let last = self.kept().last().and_then(|t| t.state());
         last.or(self.before).filter(|_| self.more == 0)
+    }
+
+    /// What was sent again so far: segments, or else events.
+    pub(crate) fn sent_again(&self) -> u64 {
+        self.resent.so_far()
     }
 
     /// Takes what is better known now than before.

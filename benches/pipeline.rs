@@ -212,7 +212,7 @@ fn cpu_time() -> u64 {
 
 fn config(format: &str) -> Config {
     let args = ["--no-log", "--format", format].map(String::from);
-    match parse(&args, None).expect("flags") {
+    match parse(&args, None, true).expect("flags") {
         Command::Run(config) => *config,
         _ => unreachable!("a run was asked for"),
     }
@@ -261,6 +261,7 @@ fn measure(cpus: usize, format: &str) -> u64 {
     let name = match config.format {
         FormatName::Classic => "classic",
         FormatName::Json => "json",
+        FormatName::Picture => unreachable!("lines were asked for"),
     };
     let path = std::env::var("SOCKET_SNOOP_OUT").unwrap_or("/dev/null".into());
     let to = File::create(match path.as_str() {

@@ -2,6 +2,7 @@
 //!
 //! Contract: every value is checked here; what comes out can be used as it is.
 
+mod extras;
 pub(crate) mod filter;
 mod values;
 
@@ -19,8 +20,8 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::Duration;
 use values::{
-    parse_address, parse_belief, parse_format, parse_log_size, parse_positive, parse_sandbox,
-    parse_seconds, parse_size, parse_switch, parse_transport,
+    parse_address, parse_belief, parse_format, parse_lines, parse_log_size, parse_positive,
+    parse_sandbox, parse_seconds, parse_size, parse_speed, parse_switch, parse_transport,
 };
 
 /// The log file of the original.
@@ -92,7 +93,7 @@ struct Args {
     #[argh(switch)]
     closed_only: bool,
 
-    /// what standard output carries: classic (default) or json
+    /// what standard output carries: classic (default), json, or trace (for Perfetto)
     #[argh(
         option,
         arg_name = "FORMAT",
@@ -100,6 +101,18 @@ struct Args {
         default = "FormatName::Classic"
     )]
     format: FormatName,
+
+    /// a live table instead of lines, drawn this often (default: 2)
+    #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
+    top: Option<Duration>,
+
+    /// read recorded JSON lines instead of tracing (-: standard input); several are merged by time
+    #[argh(option, short = 'r', arg_name = "FILE")]
+    read: Vec<String>,
+
+    /// with -r: so many times their pace (default: max; with --top: 1)
+    #[argh(option, arg_name = "N|max", from_str_fn(parse_speed))]
+    speed: Option<u64>,
 
     /// log file to append to (default: $SOCKET_SNOOP_LOG, else /var/log/socket_monitor.log)
     #[argh(option, arg_name = "PATH")]
@@ -113,7 +126,7 @@ struct Args {
     #[argh(
         option,
         arg_name = "FORMAT",
-        from_str_fn(parse_format),
+        from_str_fn(parse_lines),
         default = "FormatName::Classic"
     )]
     log_format: FormatName,
@@ -241,6 +254,12 @@ pub struct Config {
     pub shape: Shape,
     /// Format on standard output.
     pub format: FormatName,
+    /// How often the table is drawn that is the picture there, where it is that.
+    pub top: Option<Duration>,
+    /// Files of recorded lines to be read instead of tracing.
+    pub read: Vec<String>,
+    /// How many times their pace these are read; `None` is as fast as it goes.
+    pub speed: Option<u64>,
     /// Log file.
     pub log: LogChoice,
     /// Format in the log file.
@@ -299,6 +318,8 @@ pub enum Command {
     List(Box<Config>, Listing),
     /// Print this text and end well.
     Print(String),
+    /// Run the edition that has what is asked for: this.
+    Full(&'static str),
 }
 
 /// What is to be told of the programs, and of which host's.
@@ -315,26 +336,13 @@ pub struct Listing {
     pub btf: Option<String>,
 }
 
-/// Splits `--name=value` and `-dd`, which argh doesn't know, into two arguments.
-fn split_values(args: &[String]) -> Vec<&str> {
-    let mut out = Vec::with_capacity(args.len());
-    for arg in args {
-        match arg.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => out.extend([name, value]),
-            None if arg == "-dd" => out.extend(["-d", "-d"]),
-            _ => out.push(arg.as_str()),
-        }
-    }
-    out
-}
-
 fn size(given: Option<u64>, default: usize) -> usize {
     given.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
 /// Understands the arguments (without the program's name). `env_log` is
-/// `SOCKET_SNOOP_LOG`.
-pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Error> {
+/// `SOCKET_SNOOP_LOG`; `full`: this edition has all of it.
+pub fn parse(args: &[String], env_log: Option<OsString>, full: bool) -> Result<Command, Error> {
     let (args, command) = match args.iter().position(|arg| arg == "--") {
         Some(at) => (&args[..at], Some(args[at + 1..].to_vec())),
         None => (args, None),
@@ -346,7 +354,11 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
     if args.windows(2).any(|pair| pair == ["--help", "filter"]) {
         return Ok(Command::Print(filter::HELP.into()));
     }
-    let args = match Args::from_args(&["socket-snoop"], &split_values(args)) {
+    let args = extras::split_values(args);
+    if let Some(what) = extras::find(&args).filter(|_| !full) {
+        return Ok(Command::Full(what));
+    }
+    let args = match Args::from_args(&["socket-snoop"], &args) {
         Ok(args) => args,
         Err(exit) if exit.status.is_ok() => return Ok(Command::Print(exit.output)),
         Err(exit) => {
@@ -364,7 +376,14 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
         let version = concat!("socket-snoop ", env!("SOCKET_SNOOP_VERSION"), "\n");
         return Ok(Command::Print(version.into()));
     }
-    let log = match (args.no_log, args.log_file, env_log) {
+    let asked = (
+        !args.read.is_empty(),
+        args.top.is_some(),
+        args.speed.is_some(),
+    );
+    let extra = full && extras::check(asked, args.format)?;
+    let no_log = args.no_log || extra && args.log_file.is_none();
+    let log = match (no_log, args.log_file, env_log) {
         (true, Some(_), _) => {
             let message = "--no-log and --log-file exclude each other; see socket-snoop --help";
             return Err(Error::new(Kind::Usage, message));
@@ -416,7 +435,13 @@ pub fn parse(args: &[String], env_log: Option<OsString>) -> Result<Command, Erro
             closed_only: args.closed_only,
             netns: None,
         },
-        format: args.format,
+        format: match args.top {
+            Some(_) if full => FormatName::Picture,
+            _ => args.format,
+        },
+        top: args.top,
+        speed: extras::speed(args.speed, args.top),
+        read: args.read,
         log,
         log_format: args.log_format,
         log_max_size: args.log_max_size,

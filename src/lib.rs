@@ -8,6 +8,7 @@
 #![warn(unreachable_pub)]
 
 pub mod check;
+pub mod entry;
 pub mod listing;
 pub mod session;
 

@@ -384,9 +384,10 @@ impl Connections {
     }
 
     /// Hands out those that are open.
-    pub(crate) fn each_open(&self, see: &mut dyn FnMut(&Connection)) {
+    pub(crate) fn each_open(&self, see: &mut dyn FnMut(SocketId, &Connection)) {
         for slot in self.by_socket.values() {
-            see(&self.slots[*slot as usize]);
+            let connection = &self.slots[*slot as usize];
+            see(self.id(connection.number), connection);
         }
     }
 

@@ -23,7 +23,7 @@ pub mod span;
 use crate::error::{Error, Kind};
 use crate::sys::perf_event::Attr;
 use crate::sys::ring::page_size;
-use crate::sys::{Errno, memory, time};
+use crate::sys::{Errno, file, memory, time};
 use bell::Bells;
 use cursor::{Cursor, Part, count_samples};
 use feed::{Feed, open_error, shortfall};
@@ -34,7 +34,6 @@ pub use record::Sample;
 use record::{Body, News, Topic};
 pub use ring::Ring;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 /// Ring bytes of all CPUs together up to which each CPU gets 2 MiB by default.
 const DEFAULT_TOTAL: usize = 64 << 20;
@@ -48,6 +47,8 @@ const BATCH: usize = 1024;
 /// The same for each ring, where there are many: to look at all of them takes
 /// its time.
 const EACH: usize = 16;
+/// The folder of the CPUs.
+const CPUS: &str = "/sys/devices/system/cpu";
 
 /// The rings of all online CPUs.
 #[derive(Debug)]
@@ -312,10 +313,10 @@ impl Rings {
     /// can be taken away (Documentation/core-api/cpu_hotplug.rst). Without
     /// /sys the answer is yes.
     pub fn may_grow(&self) -> bool {
-        let folder = Path::new("/sys/devices/system/cpu");
-        let removable = |cpu: u32| folder.join(format!("cpu{cpu}/online")).exists();
+        let is_there = |path: &str| file::status(path.as_ref()).is_ok();
+        let removable = |cpu: u32| is_there(&format!("{CPUS}/cpu{cpu}/online"));
         self.rings.len() < self.cpu_ids as usize
-            || self.cpu_ids > 1 && !folder.exists()
+            || self.cpu_ids > 1 && !is_there(CPUS)
             || self.rings.iter().any(|ring| removable(ring.cpu()))
     }
 

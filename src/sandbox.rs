@@ -14,11 +14,10 @@ use crate::sys::folder::How;
 use crate::sys::landlock::Allowed;
 use crate::sys::perf_event::{self, Attr};
 use crate::sys::sealed::Sealed;
-use crate::sys::{self, Errno, folder, landlock, seccomp, time};
+use crate::sys::{self, Errno, folder, landlock, limits, seccomp, time};
 use calls::Opening;
 pub use calls::{Names, Pinned, PinnedFilter};
 use nix::fcntl::{OFlag, openat};
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{FileStat, Mode as Bits, fstat};
 use std::ffi::CStr;
 use std::fmt;
@@ -90,6 +89,8 @@ pub struct OutputAccess<'a> {
     pub filter: Option<FilterAccess<'a>>,
     /// Sockets that are sent to.
     pub send: Vec<RawFd>,
+    /// The terminal whose keys are taken, and whose modes are set back.
+    pub keys: Option<BorrowedFd<'a>>,
     /// The folder whose names, and those below, are read later.
     pub below: Option<BorrowedFd<'a>>,
     /// An open folder whose names are read again.
@@ -309,6 +310,7 @@ fn filter_calls(mode: Mode, needs: &Needs<'_>) -> sys::Result<Names> {
             names: needs.outputs.names,
             receive: needs.receive,
             send: &needs.outputs.send,
+            keys: needs.outputs.keys.map(|keys| keys.as_raw_fd()),
             kill: needs.kill,
             wait: needs.wait,
             thread: nix::unistd::gettid().as_raw() as u32,
@@ -343,9 +345,9 @@ pub fn enter(mode: Mode, needs: &Needs<'_>) -> (Enforced, Names) {
         // The C library reads the time zone's file once, at first use.
         time::local(0);
         // No process, no picture of the memory, no look into it.
-        for limit in [Resource::RLIMIT_NPROC, Resource::RLIMIT_CORE] {
+        for limit in [limits::PROCESSES, limits::CORE] {
             // Lowering a limit can't be refused.
-            let _ = setrlimit(limit, 0, 0);
+            let _ = limits::set(limit, 0);
         }
         enforced.kept = drop_capabilities(mode, needs);
         let _ = caps::not_dumpable();

@@ -29,7 +29,7 @@ use crate::model::text::printable;
 use crate::output::log::{self, Care, Log};
 use crate::output::metrics::Metrics;
 use crate::output::notice::notice;
-use crate::output::{Output, Shape};
+use crate::output::{Output, Picture, Shape};
 use crate::sandbox::{self, OutputAccess};
 use crate::session::notify::Notify;
 use crate::session::reload::FilterFile;
@@ -54,6 +54,10 @@ const WAKE_OUTPUT: u64 = u64::MAX - 1;
 const WAKE_BROADCAST: u64 = u64::MAX - 2;
 const WAKE_CLOCK: u64 = u64::MAX - 3;
 const WAKE_SEARCH: u64 = u64::MAX - 4;
+const WAKE_KEYS: u64 = u64::MAX - 5;
+
+/// Opens the picture that is on standard output instead of lines.
+pub type Open = fn(&Config) -> Result<Box<dyn Picture>, Error>;
 
 /// The longest that the end of a run waits for the kernel's last word on
 /// connections, in nanoseconds, and how long at a time, in milliseconds.
@@ -117,21 +121,20 @@ fn epoll_failed(errno: Errno) -> Error {
     .or_limit(errno)
 }
 
-/// Traces until told to stop. Returns the exit code of the command, where there
-/// was one to be run that has ended; else 0.
-pub fn run(config: &Config) -> Result<u8, Error> {
+/// Traces until told to stop, with this picture instead of lines. Returns the exit code
+/// of the command, where there was one to be run that has ended; else 0.
+pub fn run(config: &mut Config, picture: Option<Open>) -> Result<u8, Error> {
     let user = config.user.as_deref().map(user::find).transpose()?;
     // While there is nothing that it could inherit.
     let command = config.command.as_deref();
     let mut command = command
         .map(|words| command::start(words, user))
         .transpose()?;
-    let mut config = config.clone();
     if let Some(command) = &command {
         let narrowed = config.filter.narrow(Term::Tree(vec![command.pid()]));
         narrowed.map_err(|why| Error::new(Kind::Usage, ["filter: ", why].concat()))?;
     }
-    let config = &config;
+    let config = &*config;
     zone::settle();
     let console = std::io::stdout().as_fd().try_clone_to_owned();
     let console =
@@ -190,6 +193,9 @@ pub fn run(config: &Config) -> Result<u8, Error> {
     )
     .map_err(epoll_failed)?;
     output.metrics = metrics;
+    if let Some(open) = picture {
+        output.show(open(config)?);
+    }
     let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view)?;
     let helper = (helper, config.connections_max);
@@ -318,6 +324,10 @@ fn watch(source: &Source, signals: &Signals, view: &View) -> Result<Epoll, Error
     epoll.add(signals, event).map_err(failed)?;
     let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_OUTPUT);
     epoll.add(view.output.waits(), event).map_err(failed)?;
+    if let Some(keys) = view.output.keys() {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_KEYS);
+        epoll.add(keys, event).map_err(failed)?;
+    }
     if let Some(set) = view.clock().set() {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE_CLOCK);
         epoll.add(set, event).map_err(failed)?;
@@ -356,9 +366,8 @@ fn watch_until(
             .div_ceil(MILLI);
         let wait = if source.is_renewing() { 0 } else { wait };
         let due = view.output.metrics.as_ref().map(|metrics| metrics.due());
-        let wait = due.map_or(wait, |due| {
-            wait.min(due.saturating_sub(now).div_ceil(MILLI))
-        });
+        let next = due.unwrap_or(u64::MAX).min(view.output.due());
+        let wait = wait.min(next.saturating_sub(now).div_ceil(MILLI));
         let timeout = EpollTimeout::from(wait as u16);
         let ready = match epoll.wait(&mut events, timeout).map_err(Errno::from) {
             Ok(count) => &events[..count],
@@ -373,6 +382,7 @@ fn watch_until(
             match event.data() {
                 WAKE_SIGNAL => signals.acknowledge(),
                 WAKE_OUTPUT => view.output.attend(),
+                WAKE_KEYS => view.key(),
                 // The refresh below sees what has changed.
                 WAKE_CLOCK => view.clock().acknowledge(),
                 WAKE_BROADCAST => view.last_words(broadcasts, 0),
@@ -446,6 +456,7 @@ fn watch_until(
         }
         view.report_refused();
         view.output.flush();
+        view.draw(now);
         if stop || view.is_done() {
             return Ok(());
         }

@@ -10,18 +10,16 @@ use crate::error::{Error, Kind};
 use crate::host::lockdown;
 use crate::host::symbols;
 use crate::model::text::cut;
-use crate::sys::{Errno, perf_event, tracefs};
+use crate::sys::{Errno, file, perf_event, tracefs};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{FsType, TRACEFS_MAGIC, fstatfs};
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The longest file of tracefs that is read, in bytes. The longest `format`
 /// seen is 4 KiB; the kernel itself renders them without a limit.
-pub(crate) const FILE_LIMIT: u64 = 256 * 1024;
+pub(crate) const FILE_LIMIT: usize = 256 * 1024;
 
 /// The largest record of a tracepoint, in bytes (PERF_MAX_TRACE_SIZE,
 /// include/linux/trace_events.h, is 8192; 2048 before 5.12).
@@ -47,7 +45,7 @@ impl TraceFs {
     /// Opens tracefs: where it is mounted, else privately. Nothing is mounted
     /// for others, and automounts are not set off.
     pub fn open() -> Result<TraceFs, Error> {
-        let mounts = read_path("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = file::text("/proc/self/mountinfo").unwrap_or_default();
         for place in mounted_at(&mounts)
             .into_iter()
             .chain(["/sys/kernel/tracing".into()])
@@ -166,20 +164,9 @@ impl TraceFs {
     }
 }
 
-fn read_path(path: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
 fn read_at(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, Errno> {
     let fd = openat(dir, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mut bytes = Vec::new();
-    File::from(fd)
-        .take(FILE_LIMIT)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Errno::from_io(&e))?;
-    Ok(bytes)
+    file::rest(&fd, FILE_LIMIT)
 }
 
 fn open_if_tracefs(path: &str) -> Option<OwnedFd> {

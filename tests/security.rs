@@ -51,6 +51,7 @@ fn the_list_of_system_calls_is_the_codes() {
             below: Some((6, &BELOW)),
             names: Some(7),
             send: &[5],
+            keys: Some(8),
             receive: true,
             kill: Some(4),
             wait: true,

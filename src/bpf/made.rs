@@ -4,8 +4,7 @@
 
 use crate::error::{Error, Kind};
 use crate::sys::bpf::MapType;
-use crate::sys::{self, Errno, caps};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use crate::sys::{self, Errno, caps, limits};
 
 /// What a map is like.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +33,7 @@ pub fn with_memlock<T>(mut action: impl FnMut() -> sys::Result<T>) -> sys::Resul
 
 /// Takes the limit of locked memory away from this process.
 pub fn lift_memlock() -> sys::Result<()> {
-    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(|_| Errno::EPERM)
+    limits::set(limits::MEMLOCK, limits::INFINITY).map_err(|_| Errno::EPERM)
 }
 
 /// What a failed call of bpf(2) means to a person; `what` was to be done.

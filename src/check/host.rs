@@ -12,14 +12,12 @@ use crate::error::{Error, Kind};
 use crate::host::lockdown;
 use crate::model::ability::Abilities;
 use crate::programs::Assembled;
-use crate::sys::{Errno, caps};
+use crate::sys::{Errno, caps, file};
 use crate::tracepoint::{Origin, TraceFs};
 use nix::sys::utsname::uname;
-use std::fs::File;
-use std::io::Read;
 
 /// The longest value of a sysctl that is read, in bytes.
-const SYSCTL_LIMIT: u64 = 64;
+const SYSCTL_LIMIT: usize = 64;
 
 /// All of it, for a run that wants these programs.
 pub(super) fn findings(wants: Abilities) -> Vec<Finding> {
@@ -237,13 +235,10 @@ impl Host {
 /// The value of a sysctl, or why it can't be read.
 fn sysctl_value(name: &str) -> Result<String, String> {
     let path = format!("/proc/sys/{}", name.replace('.', "/"));
-    let mut text = String::new();
-    let read = File::open(&path).and_then(|file| {
-        let read = file.take(SYSCTL_LIMIT).read_to_string(&mut text);
-        read.map(drop)
-    });
-    match read {
-        Ok(()) => Ok(text.trim().to_string()),
-        Err(e) => Err(format!("cannot read {path}: {}", Errno::from_io(&e))),
+    let text = file::read(&path, SYSCTL_LIMIT)
+        .and_then(|text| String::from_utf8(text).map_err(|_| Errno::EIO));
+    match text {
+        Ok(text) => Ok(text.trim().to_string()),
+        Err(errno) => Err(format!("cannot read {path}: {errno}")),
     }
 }

@@ -193,7 +193,7 @@ pub fn run(config: &Config) -> (Vec<u8>, u8) {
             };
             preflight::json_result(&mut out, wall, &conclusion);
         }
-        FormatName::Classic => {
+        FormatName::Classic | FormatName::Picture => {
             preflight::classic(&mut out, &report.findings);
             let line = match (report.taken, outcome) {
                 (Err(error), _) => format!("It can't run: {error}"),

@@ -11,14 +11,11 @@ use crate::filter::{Flags, Mistake, Names};
 use crate::host::{cgroup, user};
 use crate::model::text::printable;
 use crate::output::place;
-use crate::sys::{self, Errno, folder};
+use crate::sys::{self, Errno, file, folder};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, statfs};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 
 /// The file system of namespaces (include/uapi/linux/magic.h).
 const NSFS_MAGIC: u32 = 0x6e73_6673;
@@ -38,8 +35,7 @@ impl Names for Host {
 
     fn netns(&self, path: &str) -> Result<u32, String> {
         let kind = statfs(path).map_err(|errno| Errno::from(errno).to_string())?;
-        let inode = std::fs::metadata(path).map(|file| file.ino());
-        let inode = inode.ok().and_then(|inode| u32::try_from(inode).ok());
+        let inode = file::inode(path).and_then(|inode| u32::try_from(inode).ok());
         let of_namespaces = kind.filesystem_type() == FsType(NSFS_MAGIC as _);
         inode
             .filter(|_| of_namespaces)
@@ -122,11 +118,7 @@ pub(super) fn with_file(path: Option<&str>, base: &Expr) -> Result<Expr, Error> 
         if !may_be_read(&file, place.magic)? {
             return Ok(None);
         }
-        let mut text = Vec::new();
-        let mut file = File::from(file).take(LENGTH as u64 + 1);
-        let read = file.read_to_end(&mut text);
-        read.map_err(|error| Errno::from_io(&error))?;
-        Ok(Some(text))
+        file::rest(&file, LENGTH + 1).map(Some)
     };
     let why = match read() {
         Ok(Some(text)) => return of_file(path, &text, base, None).map_err(usage),

@@ -4,10 +4,11 @@ use super::*;
 
 fn run(args: &[&str], env: Option<&str>) -> Result<Config, String> {
     let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
-    match parse(&args, env.map(Into::into)) {
+    match parse(&args, env.map(Into::into), true) {
         Ok(Command::Run(config) | Command::Check(config)) => Ok(*config),
         Ok(Command::Print(text)) => Err(text),
         Ok(Command::List(..)) => Err("a listing".into()),
+        Ok(Command::Full(what)) => Err(what.into()),
         Err(error) => {
             assert_eq!(error.exit_code(), 2);
             Err(error.to_string())
@@ -125,7 +126,7 @@ fn free_arguments_are_the_filter() {
     assert_eq!(text(&[]), Ok("tcp".into()));
     // Both are counted.
     let twice = ["-dd", "port 80"].map(String::from);
-    let Ok(Command::List(_, listing)) = parse(&twice, None) else {
+    let Ok(Command::List(_, listing)) = parse(&twice, None, true) else {
         panic!("a listing");
     };
     assert_eq!(listing.print, 2);

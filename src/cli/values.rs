@@ -17,11 +17,28 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
         .map_err(|_| "not an IPv4 or IPv6 address".into())
 }
 
-pub(super) fn parse_format(text: &str) -> Result<FormatName, String> {
+/// What lines are.
+pub(super) fn parse_lines(text: &str) -> Result<FormatName, String> {
     match text {
         "classic" => Ok(FormatName::Classic),
         "json" => Ok(FormatName::Json),
         _ => Err("must be classic or json".into()),
+    }
+}
+
+/// What standard output carries.
+pub(super) fn parse_format(text: &str) -> Result<FormatName, String> {
+    match text {
+        "trace" => Ok(FormatName::Picture),
+        _ => parse_lines(text).map_err(|_| "must be classic, json or trace".into()),
+    }
+}
+
+/// So many times; as fast as it goes is `u64::MAX`.
+pub(super) fn parse_speed(text: &str) -> Result<u64, String> {
+    match text {
+        "max" => Ok(u64::MAX),
+        _ => parse_positive(text).map_err(|_| "must be a whole number above 0, or max".into()),
     }
 }
 

@@ -9,7 +9,7 @@
 use crate::bpf_insn::{Alu, FP, Insn, Operand, Size};
 use crate::sys::Errno;
 use crate::sys::bpf::{self, ProgType};
-use std::fs;
+use crate::sys::file;
 
 /// Helpers that read kernel memory; under this lockdown there are none (v6.12
 /// kernel/trace/bpf_trace.c, bpf_tracing_func_proto, LOCKDOWN_BPF_READ_KERNEL):
@@ -43,7 +43,7 @@ impl Lockdown {
 
 /// What the kernel says; `None` where it says nothing that can be understood.
 pub(crate) fn stated() -> Option<Lockdown> {
-    let text = fs::read(PATH).ok()?;
+    let text = file::text(PATH).ok()?;
     [
         (&b"[none]"[..], Lockdown::Off),
         (b"[integrity]", Lockdown::Integrity),
@@ -83,7 +83,7 @@ pub(crate) fn is_confidential() -> bool {
         return state == Lockdown::Confidentiality;
     }
     lets_read_memory().map_or_else(
-        || fs::read("/proc/cmdline").is_ok_and(|text| contains(&text, b"=confidentiality")),
+        || file::text("/proc/cmdline").is_ok_and(|text| contains(&text, b"=confidentiality")),
         |readable| !readable,
     )
 }

@@ -7,7 +7,7 @@
 //! value that leaves every tenth moment to the others.
 
 use crate::error::{Error, Kind};
-use crate::sys::{self, Errno, sched};
+use crate::sys::{self, Errno, file, sched};
 use nix::poll::{PollTimeout, poll};
 use std::fmt;
 
@@ -54,7 +54,7 @@ pub(crate) fn take() -> Result<Precedence, Error> {
     if sched::is_real_time() {
         return Ok(Precedence::Given);
     }
-    let runtime = std::fs::read("/proc/sys/kernel/sched_rt_runtime_us").unwrap_or_default();
+    let runtime = file::text("/proc/sys/kernel/sched_rt_runtime_us").unwrap_or_default();
     let real_time = sched::cpus() > 1 && is_bounded(&runtime);
     by(real_time, &sched::real_time, &sched::nice)
 }

@@ -9,16 +9,14 @@
 use crate::model::event::COMM_LEN;
 use crate::sys::caps::Caps;
 use crate::sys::child::{self, Child, PIECE, Parent, Plan};
-use crate::sys::{self, tracefs};
+use crate::sys::{self, file, tracefs};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::read;
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 
 const DIR: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
 
@@ -44,8 +42,7 @@ enum Way {
 /// The network namespace of this process: the inode of its `ns/net`; `None`
 /// where there is no /proc that tells.
 pub fn own_netns() -> Option<u32> {
-    let file = fs::metadata("/proc/self/ns/net").ok()?;
-    u32::try_from(file.ino()).ok()
+    u32::try_from(file::inode("/proc/self/ns/net")?).ok()
 }
 
 /// A file of a task.

@@ -9,9 +9,7 @@
 //! /proc nothing tells of time namespaces, and none is assumed.
 
 use crate::error::{Error, Kind};
-use crate::sys::time;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use crate::sys::{file, time};
 
 /// The inode number of the first time namespace (PROC_TIME_INIT_INO, v6.12
 /// include/linux/proc_ns.h).
@@ -19,10 +17,9 @@ const FIRST: u64 = 0xEFFF_FFFA;
 
 /// Lets the event clock be that of the kernel's events from now on.
 pub fn align() -> Result<(), Error> {
-    let inode = |path| fs::metadata(path).ok().map(|file| file.ino());
-    let own = inode("/proc/self/ns/time");
-    let children = inode("/proc/self/ns/time_for_children");
-    let offsets = fs::read("/proc/self/timens_offsets").unwrap_or_default();
+    let own = file::inode("/proc/self/ns/time");
+    let children = file::inode("/proc/self/ns/time_for_children");
+    let offsets = file::text("/proc/self/timens_offsets").unwrap_or_default();
     let ahead = ahead(own, children, &offsets).map_err(|why| {
         Error::new(
             Kind::Unsupported,

@@ -1,20 +1,19 @@
 //! Becoming another user: who that is, and how.
 //!
-//! Contract: names are looked up in /etc/passwd alone, by hand: there is no other
-//! program, library or service that is asked. Its text is not trusted.
+//! Contract: names are looked up in /etc/passwd and /etc/group alone, by hand: there
+//! is no other program, library or service that is asked. Their text is not trusted.
 
 use crate::error::{Error, Kind};
 use crate::model::text::{is_digits, printable};
-use crate::sys::{self, Errno, caps};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use crate::sys::{self, Errno, caps, file, ids};
 use std::fs::{File, Metadata};
-use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, fchown};
 
 const PASSWD: &str = "/etc/passwd";
-/// The most that is read of it, in bytes.
-const LIMIT: u64 = 16 << 20;
+const GROUP: &str = "/etc/group";
+/// The most that is read of either, in bytes.
+const LIMIT: usize = 16 << 20;
 
 /// A user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,20 +34,14 @@ pub(crate) fn find(who: &str) -> Result<User, Error> {
     let shown = printable(who);
     let why = match read {
         Ok(_) => format!("no user {shown} in {PASSWD}"),
-        Err(error) => format!(
-            "cannot look up the user {shown} in {PASSWD} ({})",
-            Errno::from_io(&error)
-        ),
+        Err(errno) => format!("cannot look up the user {shown} in {PASSWD} ({errno})"),
     };
     Err(Error::new(Kind::Usage, why).advise("give the number of a user"))
 }
 
 /// The text of /etc/passwd.
-pub(crate) fn passwd() -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let file = File::open(PASSWD)?;
-    file.take(LIMIT).read_to_end(&mut text)?;
-    Ok(text)
+pub(crate) fn passwd() -> sys::Result<Vec<u8>> {
+    file::read(PASSWD, LIMIT)
 }
 
 /// A number that stands for a user: not that of nobody at all (-1).
@@ -63,6 +56,35 @@ pub(crate) fn number(text: &[u8]) -> Option<u32> {
 pub(crate) fn group(uid: u32) -> Option<u32> {
     let passwd = passwd().ok()?;
     Some(entry(&passwd, &[], Some(uid))?.gid)
+}
+
+/// The groups that the user of this name is in by /etc/group, of which there need be
+/// none, and the one that it has; else why they can't be told.
+pub(crate) fn groups(name: &[u8], gid: u32) -> Result<Vec<u32>, String> {
+    let text = match file::read(GROUP, LIMIT) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Vec::new(),
+        text => {
+            text.map_err(|errno| format!("cannot read its user's groups in {GROUP} ({errno})"))?
+        }
+    };
+    Ok(member(&text, name, gid))
+}
+
+/// The same in that text.
+fn member(group: &[u8], name: &[u8], gid: u32) -> Vec<u32> {
+    let mut found = vec![gid];
+    for line in group.split(|&b| b == b'\n') {
+        // group(5): name, password, group, members.
+        let mut fields = line.split(|&b| b == b':').skip(2);
+        let (id, members) = (fields.next().and_then(number), fields.next());
+        let mut members = members.unwrap_or_default().split(|&b| b == b',');
+        if let Some(id) = id.filter(|id| !found.contains(id)) {
+            if !name.is_empty() && members.any(|member| member == name) {
+                found.push(id);
+            }
+        }
+    }
+    found
 }
 
 /// The user of this name or number in that text.
@@ -120,10 +142,7 @@ impl User {
         }
         let before = caps::effective()?;
         caps::keep_with_user(true)?;
-        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-        setgroups(&[])?;
-        setresgid(gid, gid, gid)?;
-        setresuid(uid, uid, uid)?;
+        ids::change(self.uid, self.gid, &[])?;
         caps::keep_with_user(false)?;
         caps::set_effective(before)
     }
@@ -167,10 +186,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn groups_of_a_member() {
+        let text = b"root:x:0:\nadm:x:4:snoop,syslog\nsnoop:x:980:snoop\nbroken:x\n# snoop\n\
+            a:x:bad:snoop\nnone:x:4294967295:snoop\nwheel:x:10:rootsnoop,snoo,snoop\nb:x:10:snoop\n\
+            \xff:x:11:snoop\nempty:x:12:,\nspace:x:13: snoop\nlast:x:14:x,snoop";
+        assert_eq!(member(text, b"snoop", 980), [980, 4, 10, 11, 14]);
+        assert_eq!(member(text, b"syslog", 5), [5, 4]);
+        for nobody in [&b""[..], b"root", b"snoop,syslog"] {
+            assert_eq!(member(text, nobody, 7), [7]);
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_survived(text in prop::collection::vec(any::<u8>(), 0..200), who in ".{0,8}") {
             look_up(&text, &who);
+            member(&text, who.as_bytes(), 0);
         }
     }
 }

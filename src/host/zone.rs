@@ -10,10 +10,10 @@
 //! there, a process that was given privileges by its file reads no file but
 //! those of the system. What can't be understood is UTC.
 
-use crate::sys::time;
+use crate::sys::{file, time};
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -45,7 +45,7 @@ pub fn settle() {
 /// that reading changes, is opened.
 fn is_zone(path: &Path) -> bool {
     let mut magic = [0; 4];
-    fs::metadata(path).is_ok_and(|file| file.is_file())
+    file::is_regular(path)
         && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
         && magic == *b"TZif"
 }

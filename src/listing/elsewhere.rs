@@ -14,10 +14,9 @@ use crate::error::{Error, Kind};
 use crate::host::lockdown::{self, Lockdown};
 use crate::model::ability::Abilities;
 use crate::programs::{self, Assembled};
-use crate::sys::{Errno, memory};
+use crate::sys::{Errno, file, memory};
 use crate::tracepoint::{FILE_LIMIT, Format, TraceFs, Tracepoint};
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The helper that reads members by tracefs (Linux 5.5 and later).
@@ -226,13 +225,11 @@ fn in_folder(folder: &Path, group: &str, name: &str) -> Result<Tracepoint, Error
             Err(why) => return Err(unreadable(&path, Errno::from_io(&why))),
         }
     }
-    let Some((path, file)) = found else {
+    let Some((path, open)) = found else {
         let what = format!("{} has no {}", folder.display(), places[0]);
         return Err(Error::new(Kind::Unsupported, what));
     };
-    let mut text = Vec::new();
-    let read = file.take(FILE_LIMIT).read_to_end(&mut text);
-    read.map_err(|why| unreadable(&path, Errno::from_io(&why)))?;
+    let text = file::rest(&open, FILE_LIMIT).map_err(|errno| unreadable(&path, errno))?;
     let format = Format::parse(&text).map_err(|why| {
         let what = format!("cannot use {}: {why}", path.display());
         Error::new(Kind::Unsupported, what)
@@ -261,7 +258,11 @@ fn btf_of(path: &Path, programs: &Assembled) -> Result<Btf, Error> {
 
 /// Possible CPUs of this host (v6.12 drivers/base/cpu.c, `possible`).
 fn possible_cpus() -> Option<u32> {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok()?;
-    let last = text.trim().rsplit(['-', ',']).next()?;
+    let text = file::text("/sys/devices/system/cpu/possible").ok()?;
+    let last = std::str::from_utf8(&text)
+        .ok()?
+        .trim()
+        .rsplit(['-', ','])
+        .next()?;
     last.parse::<u32>().ok()?.checked_add(1)
 }

@@ -17,7 +17,8 @@ use elf::{Elf, Section};
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 use object::elf::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_PROGBITS, STT_FUNC, STT_OBJECT};
-use std::fs;
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -54,7 +55,8 @@ pub(super) fn write(folder: &Path, program: &Program, shapes: &[Shape]) -> Resul
     };
     let bytes = bytes(program, shapes).ok_or_else(|| failed("the program makes no object"))?;
     make(folder.as_os_str().as_bytes());
-    fs::write(&path, bytes).map_err(|why| failed(&Errno::from_io(&why).to_string()))
+    let written = File::create(&path).and_then(|mut file| file.write_all(&bytes));
+    written.map_err(|why| failed(&Errno::from_io(&why).to_string()))
 }
 
 /// Makes a folder, and those that it is in. That one isn't there shows when something

@@ -5,6 +5,7 @@ use super::format::{Format, Reasons, Record, Shape, Shown, errno_name};
 use super::owners::Owners;
 use super::words::{elsewhere, owner};
 use super::{connection, escape};
+use crate::lifecycle::connection::Connection;
 use crate::model::event::What;
 use crate::model::loss::Lost;
 use crate::model::tcp::State;
@@ -41,7 +42,7 @@ impl Classic {
 }
 
 impl Format for Classic {
-    fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>) {
+    fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>, _: Option<&Connection>) {
         let event = shown.event;
         let (title, state, error) = match event.what {
             What::State {

@@ -18,6 +18,8 @@ pub enum FormatName {
     Classic,
     /// JSON lines.
     Json,
+    /// No lines: a [`Picture`](super::Picture).
+    Picture,
 }
 
 /// An event to be shown.
@@ -149,8 +151,8 @@ pub struct Summary {
 
 /// Renders lines of one format.
 pub trait Format {
-    /// Appends an event's line.
-    fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>);
+    /// Appends the line of an event, of this connection where it has one.
+    fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>, connection: Option<&Connection>);
     /// Appends the line of a connection that has ended, if the format has one.
     fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons);
     /// Appends a line that says what is missing.

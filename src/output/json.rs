@@ -9,6 +9,7 @@ use super::members::{boolean, ends, id, number, owner, plain, string};
 use super::owners::Owners;
 use super::{connection, keys};
 use crate::host::cgroup::Cgroups;
+use crate::lifecycle::connection::Connection;
 use crate::lifecycle::totals::Totals;
 use crate::model::event::{Resending, What};
 use crate::model::loss::Lost;
@@ -92,7 +93,7 @@ impl Json {
 }
 
 impl Format for Json {
-    fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>) {
+    fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>, _: Option<&Connection>) {
         let event = shown.event;
         let name = match event.what {
             What::State { .. } => "tcp_state",

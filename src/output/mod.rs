@@ -18,6 +18,7 @@ pub(crate) mod metrics;
 pub mod notice;
 mod outlast;
 mod owners;
+pub(crate) mod picture;
 pub(crate) mod place;
 pub(crate) mod queue;
 pub(crate) mod report;
@@ -30,4 +31,5 @@ mod writer;
 pub use format::{
     Filtered, Format, FormatName, Reasons, Record, Retransmits, Shape, Shown, Summary,
 };
+pub use picture::{Picture, Visit};
 pub use writer::Output;

@@ -10,8 +10,9 @@ use crate::model::loss::Reason;
 use crate::sys::time;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that wait at most.
@@ -22,6 +23,9 @@ const LIMIT: usize = 64 * 1024;
 const STILL: u64 = 250_000_000;
 
 static STANDARD_ERROR: Mutex<Option<Stream>> = Mutex::new(None);
+
+/// Whether all waits: the terminal shows something else.
+static HELD: AtomicBool = AtomicBool::new(false);
 
 fn open() -> Stream {
     let file = std::io::stderr().as_fd().try_clone_to_owned();
@@ -35,6 +39,9 @@ fn lock() -> MutexGuard<'static, Option<Stream>> {
 }
 
 fn flush(stream: &mut Stream) {
+    if HELD.load(Ordering::Relaxed) {
+        return;
+    }
     if stream.owes() {
         for lost in stream.take_owed() {
             stream.say(lost, &mut |out, lost| {
@@ -75,6 +82,13 @@ pub fn say(line: &str) {
     let _ = writeln!(stream.buffer(), "{line}");
     stream.keep(start);
     flush(stream);
+}
+
+/// Holds lines back until this is called again, where they would go to a terminal; or
+/// does so no more.
+pub(crate) fn hold(held: bool) {
+    HELD.store(held && std::io::stderr().is_terminal(), Ordering::Relaxed);
+    attend();
 }
 
 /// Writes what waits, if there is room now.

@@ -4,7 +4,7 @@
 //! somebody else has too (our standard output is the shell's) is changed. Only
 //! what is stored on a disk may take its time.
 
-use crate::sys::{Errno, Result, send};
+use crate::sys::{Errno, Result, path_of, send};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fstat, major, minor};
@@ -43,7 +43,7 @@ pub struct Sink {
 
 /// Opens the same file once more: a pipe or a terminal then has flags of our own.
 fn another(file: &File) -> Option<File> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = path_of(file.as_fd());
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let new = open(path.as_str(), flags, Mode::empty()).ok()?;
     let (old, got) = (fstat(file).ok()?, fstat(&new).ok()?);

@@ -5,12 +5,15 @@
 //! in it, where lines are missing, and in the sums; what can't be said there is
 //! said on standard error.
 
+mod drawing;
+
 use super::classic::Classic;
 use super::format::{Format, FormatName, Reasons, Record, Shape, Shown, Summary};
 use super::json::Json;
 use super::log::Log;
 use super::metrics::Metrics;
 use super::outlast::outlast;
+use super::picture::{self, Picture};
 use super::report;
 use super::sink::Sink;
 use super::stream::{Flushed, LIMIT, Lines, Stream};
@@ -18,6 +21,7 @@ use super::waits::{OUTPUTS, Ready, Waits};
 use crate::error::{Error, Kind};
 use crate::host::cgroup::Cgroups;
 use crate::lifecycle::Connections;
+use crate::lifecycle::connection::Connection;
 use crate::model::loss::{Lost, Reason};
 use crate::output::notice::{self, notice};
 use crate::sandbox::{Names, OutputAccess};
@@ -52,6 +56,7 @@ pub struct Output {
 struct Formats {
     classic: Classic,
     json: Json,
+    picture: Option<Box<dyn Picture>>,
 }
 
 impl Formats {
@@ -59,6 +64,11 @@ impl Formats {
         match name {
             FormatName::Classic => &mut self.classic,
             FormatName::Json => &mut self.json,
+            FormatName::Picture => match &mut self.picture {
+                Some(picture) if picture::is_shown() => picture,
+                // It is over, and so is the run.
+                _ => &mut self.json,
+            },
         }
     }
 
@@ -120,6 +130,7 @@ impl Output {
             formats: Formats {
                 classic: Classic::new(shape),
                 json: Json::new(shape),
+                picture: None,
             },
             reasons,
             waits: Waits::new()?,
@@ -135,6 +146,7 @@ impl Output {
         OutputAccess {
             log: self.log.as_ref().map(Log::access),
             metrics: self.metrics.as_ref().map(|metrics| metrics.access()),
+            keys: self.keys(),
             send: console.into_iter().chain(notice::prepare()).collect(),
             ..self.formats.json.cgroups().access()
         }
@@ -199,9 +211,9 @@ impl Output {
         grown
     }
 
-    /// Shows an event.
-    pub fn event(&mut self, shown: &Shown<'_>) {
-        self.both(&|format, out| format.event(out, shown));
+    /// Shows an event, of this connection where it has one.
+    pub fn event(&mut self, connection: Option<&Connection>, shown: &Shown<'_>) {
+        self.both(&|format, out| format.event(out, shown, connection));
     }
 
     /// Shows a connection that has ended, where the formats have a line for it;
@@ -255,6 +267,7 @@ impl Output {
         match self.format {
             FormatName::Classic => self.flush(),
             FormatName::Json => notice::say(opening),
+            FormatName::Picture => {}
         }
     }
 
@@ -394,6 +407,7 @@ impl Output {
         if self.log.as_ref().is_some_and(Log::was_open) && in_log > 0 {
             notice(&format!("warning: {in_log} lines are missing in the log"));
         }
+        self.end_picture(&summary);
         if self.is_closed() {
             // Nobody reads any more: the end is quiet.
             return Ok(());
@@ -408,6 +422,7 @@ impl Output {
                 self.console.keep(start);
             }
             FormatName::Classic => self.report(connections, &summary),
+            FormatName::Picture => {}
         }
         let before = self.console.lost().all();
         outlast(&mut [&mut self.console], 0);

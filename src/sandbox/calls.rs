@@ -81,6 +81,8 @@ pub struct Granted<'a> {
     pub receive: bool,
     /// Sockets that are sent to.
     pub send: &'a [RawFd],
+    /// The terminal whose modes are set.
+    pub keys: Option<RawFd>,
     /// The process that may be killed, by its descriptor.
     pub kill: Option<RawFd>,
     /// Whether children are waited for.
@@ -98,6 +100,13 @@ const FLAGS: [u32; 3] = [
     libc::F_GETFD as u32,
     libc::F_GETFL as u32,
     libc::F_SETFL as u32,
+];
+
+/// How tcsetattr(3) sets a terminal's modes.
+const MODES: [u32; 3] = [
+    libc::TCSETS as u32,
+    libc::TCSETSW as u32,
+    libc::TCSETSF as u32,
 ];
 
 /// The signals whose handling abort(3) and std's stack guard change.
@@ -209,6 +218,11 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     if let Some(pidfd) = granted.kill {
         let kill = [Is(0, pidfd as u32), Is(1, libc::SIGKILL as u32), Is(3, 0)];
         allow(libc::SYS_pidfd_send_signal, &kill);
+    }
+
+    // The terminal is given back as it was: its modes.
+    if let Some(keys) = granted.keys {
+        allow(libc::SYS_ioctl, &[Is(0, keys as u32), OneOf(1, &MODES)]);
     }
 
     // What became of a command that was to be run.

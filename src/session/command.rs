@@ -10,12 +10,11 @@ use crate::error::{Error, Kind};
 use crate::host::user::{self, User};
 use crate::model::text::printable;
 use crate::output::notice::notice;
-use crate::sys::command::{Held, RunAs};
+use crate::sys::command::{Held, RunAs, texts};
+use crate::sys::file;
 use nix::unistd::{AccessFlags, access};
 use std::env;
-use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// Where commands are looked for if nothing else is said (execvp(3)).
 const PATH: &str = "/usr/local/bin:/bin:/usr/bin";
@@ -30,18 +29,17 @@ pub(super) fn start(words: &[String], user: Option<User>) -> Result<Held, Error>
     let failed = |why: &str| Error::new(Kind::Usage, format!("cannot run {shown}: {why}"));
     if !is_there(&words[0]) {
         return Err(failed(
-            match words[0].contains('/') && Path::new(&words[0]).exists() {
+            match words[0].contains('/') && file::status(words[0].as_ref()).is_ok() {
                 true => "it is no file that can be executed",
                 false => "no such command",
             },
         ));
     }
-    let words: Result<Vec<CString>, _> = words.iter().map(|w| CString::new(w.as_str())).collect();
-    let words = words.map_err(|_| failed("a NUL in its arguments"))?;
+    let words = texts(words).ok_or_else(|| failed("a NUL in its arguments"))?;
     let user = user.map(|user| RunAs {
         uid: user.uid,
         gid: user.gid,
-        name: None,
+        groups: vec![user.gid],
     });
     let user = match user {
         Some(user) => Some(user),
@@ -69,18 +67,15 @@ fn caller() -> Result<Option<RunAs>, String> {
             "SUDO_UID and SUDO_GID don't say who called; say it by --user, or unset them".into(),
         );
     };
-    Ok(Some(RunAs {
-        uid,
-        gid,
-        name: env::var("SUDO_USER")
-            .ok()
-            .and_then(|name| CString::new(name).ok()),
-    }))
+    let name = env::var_os("SUDO_USER").unwrap_or_default();
+    let groups = user::groups(name.as_bytes(), gid)?;
+    Ok(Some(RunAs { uid, gid, groups }))
 }
 
 /// Whether execvp(3) will find it.
 fn is_there(name: &str) -> bool {
-    let runs = |path: &str| Path::new(path).is_file() && access(path, AccessFlags::X_OK).is_ok();
+    let runs =
+        |path: &str| file::is_regular(path.as_ref()) && access(path, AccessFlags::X_OK).is_ok();
     if name.contains('/') {
         return runs(name);
     }

@@ -17,10 +17,8 @@ use crate::output::notice::notice;
 use crate::output::place::{self, Place};
 use crate::sandbox::{FilterAccess, Mode, PinnedFilter};
 use crate::sys::folder::{self, How};
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Result, file};
 use nix::fcntl::OFlag;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::AsFd;
 
 /// The file.
@@ -91,11 +89,7 @@ impl FilterFile {
         if !may_be_read(&file, false)? {
             return Err(Errno::EINVAL);
         }
-        let mut text = Vec::new();
-        let mut file = File::from(file).take(LENGTH as u64 + 1);
-        file.read_to_end(&mut text)
-            .map_err(|error| Errno::from_io(&error))?;
-        Ok(text)
+        file::rest(&file, LENGTH + 1)
     }
 
     /// What it says now; else why that can't be told, in lines for a person.

@@ -26,7 +26,7 @@ pub(super) fn put(
     if let Some(left) = left.filter(|left| **left > 0) {
         *left -= 1;
         summary.shown += 1;
-        output.event(shown);
+        output.event(connection, shown);
     }
 }
 

@@ -5,6 +5,8 @@
 //! decide at once (see [`super::judging`]), and for the record of a connection that
 //! may still be reset after its end, which comes a moment later.
 
+mod drawing;
+
 use crate::capture::{Source, Transport};
 use crate::cli::Config;
 use crate::error::Error;
@@ -433,7 +435,7 @@ impl View {
             return;
         };
         metrics.begin();
-        self.connections.each_open(&mut |connection| {
+        self.connections.each_open(&mut |_, connection| {
             if connection.is_shown() {
                 metrics.opened(connection);
             }

@@ -3,6 +3,7 @@
 //! Contract: only what was surely not there before is taken out again, and only
 //! if nobody uses it.
 
+use crate::sys::file;
 use nix::kmod::{DeleteModuleFlags, delete_module};
 use std::ffi::CStr;
 
@@ -16,7 +17,7 @@ impl Modules {
     /// Those of this moment.
     pub(super) fn now() -> Modules {
         // Not there where the kernel takes no modules.
-        let text = std::fs::read("/proc/modules").ok();
+        let text = file::text("/proc/modules").ok();
         Modules(text.as_deref().map(loaded))
     }
 

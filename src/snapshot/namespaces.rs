@@ -9,7 +9,7 @@ use super::lack::{Lack, Unlisted};
 use super::{Scan, Stopped, scan};
 use crate::sys::caps::{self, Caps};
 use crate::sys::netlink::Diag;
-use crate::sys::{self, Errno, time};
+use crate::sys::{self, Errno, file, time};
 use nix::sched::{CloneFlags, setns};
 use scan::Folder;
 use std::fs::File;
@@ -153,6 +153,6 @@ impl Scan<'_> {
 
 /// The network namespaces that are mounted, where this process can see them.
 fn mounted() -> Vec<(u32, String)> {
-    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let text = file::text("/proc/self/mountinfo").unwrap_or_default();
     scan::mounted_namespaces(&text)
 }

@@ -6,7 +6,7 @@
 //! contents are checked, none is trusted.
 
 use crate::model::event::COMM_LEN;
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Result, file};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstatat};
@@ -52,7 +52,7 @@ impl Process {
 /// The ports that the kernel chooses from for outgoing connections in the network
 /// namespace that this thread is in (net.ipv4.ip_local_port_range).
 pub fn ephemeral_ports() -> Option<RangeInclusive<u16>> {
-    let text = std::fs::read("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let text = file::text("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     parse_range(&text)
 }
 

@@ -147,11 +147,9 @@ pub fn not_dumpable() -> Result<()> {
 /// Whether this process is in the first user namespace, where alone the
 /// capabilities for tracing count; `None` where /proc doesn't tell.
 pub fn in_first_user_namespace() -> Option<bool> {
-    use std::os::unix::fs::MetadataExt;
     // PROC_USER_INIT_INO (include/linux/proc_ns.h).
     const FIRST: u64 = 0xeffffffd;
-    let meta = std::fs::metadata("/proc/self/ns/user").ok()?;
-    Some(meta.ino() == FIRST)
+    Some(super::file::inode("/proc/self/ns/user")? == FIRST)
 }
 
 /// Whether a seccomp filter stands before the system calls of this process.

@@ -7,15 +7,31 @@
 //! (see [`super::signal`]).
 #![allow(unsafe_code, reason = "owns system calls")]
 
-use super::{Errno, Result, check};
+use super::{Errno, Result, check, ids, path_of};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Gid, Pid, Uid};
-use nix::unistd::{execvp, initgroups, pipe2, setgroups, setresgid, setresuid};
+use nix::unistd::{Pid, execv, execvp, pipe2};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+
+/// Words for the kernel; `None` where one holds a NUL.
+pub(crate) fn texts(words: &[String]) -> Option<Vec<CString>> {
+    let words = words.iter().map(|word| CString::new(word.as_str()).ok());
+    words.collect()
+}
+
+/// Becomes the program in this file, with these arguments, its name the first. Returns
+/// why it could not.
+pub(crate) fn execute(file: BorrowedFd<'_>, words: &[CString]) -> Errno {
+    let Ok(path) = CString::new(path_of(file)) else {
+        return Errno::EINVAL;
+    };
+    let Err(errno) = execv(&path, words);
+    errno.into()
+}
 
 /// What a shell says of a command that can't be run.
 const CANNOT_RUN: i32 = 126;
@@ -27,21 +43,8 @@ pub(crate) struct RunAs {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Its name, for the groups that it is in; without one it is in its own.
-    pub name: Option<CString>,
-}
-
-impl RunAs {
-    fn change(&self) -> Result<()> {
-        let gid = Gid::from_raw(self.gid);
-        match &self.name {
-            Some(name) => initgroups(name, gid)?,
-            None => setgroups(&[gid])?,
-        }
-        setresgid(gid, gid, gid)?;
-        let uid = Uid::from_raw(self.uid);
-        Ok(setresuid(uid, uid, uid)?)
-    }
+    /// All groups that it is in.
+    pub groups: Vec<u32>,
 }
 
 /// A command that has been started, and waits.
@@ -59,7 +62,8 @@ pub(crate) struct Held {
 fn run(mut held: File, words: &[CString], user: Option<&RunAs>) -> Option<(&'static str, Errno)> {
     let mut go = [0];
     held.read_exact(&mut go).ok()?;
-    if let Some(Err(errno)) = user.map(RunAs::change) {
+    let change = |user: &RunAs| ids::change(user.uid, user.gid, &user.groups);
+    if let Some(Err(errno)) = user.map(change) {
         return Some(("become its user", errno));
     }
     // Rust's start ignores it, and that would be inherited.

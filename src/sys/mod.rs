@@ -14,7 +14,9 @@ pub(crate) mod child;
 pub(crate) mod command;
 pub(crate) mod copy;
 pub(crate) mod errno;
+pub(crate) mod file;
 pub mod folder;
+pub(crate) mod ids;
 pub mod landlock;
 pub(crate) mod limits;
 mod mapping;
@@ -34,9 +36,15 @@ pub mod tracefs;
 mod unwind;
 
 pub use errno::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;
+
+/// The path by which /proc knows what is open.
+pub(crate) fn path_of(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
 
 /// Turns the return value of `syscall(2)` into a result.
 fn check(ret: libc::c_long) -> Result<libc::c_long> {

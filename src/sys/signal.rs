@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static HANGUP: AtomicBool = AtomicBool::new(false);
+static RESIZED: AtomicBool = AtomicBool::new(false);
 /// Whether children are waited for.
 static WATCHING: AtomicBool = AtomicBool::new(false);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
@@ -37,6 +38,8 @@ extern "C" fn on_signal(signal: libc::c_int) {
     let errno = Errno::last_raw();
     if signal == libc::SIGHUP {
         HANGUP.store(true, Ordering::Release);
+    } else if signal == libc::SIGWINCH {
+        RESIZED.store(true, Ordering::Release);
     } else if signal == libc::SIGCHLD {
         // Who waits for it is woken below.
     } else if STOP.swap(true, Ordering::AcqRel) {
@@ -49,8 +52,13 @@ extern "C" fn on_signal(signal: libc::c_int) {
     Errno::set_raw(errno);
 }
 
+/// Whether the terminal's size has changed since the last call.
+pub(crate) fn take_resized() -> bool {
+    RESIZED.swap(false, Ordering::AcqRel)
+}
+
 impl Signals {
-    /// Takes over SIGINT, SIGTERM and SIGHUP. A write beyond RLIMIT_FSIZE fails
+    /// Takes over SIGINT, SIGTERM, SIGHUP and SIGWINCH. A write beyond RLIMIT_FSIZE fails
     /// from now on (EFBIG), and is no end (SIGXFSZ).
     pub(crate) fn install() -> Result<Signals> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
@@ -60,7 +68,13 @@ impl Signals {
             SaFlags::empty(),
             SigSet::empty(),
         );
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let all = [
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGWINCH,
+        ];
+        for signal in all {
             // SAFETY: the handler only touches atomics and async-signal-safe calls.
             unsafe { sigaction(signal, &action) }?;
         }

@@ -227,9 +227,9 @@ impl World {
                 segments,
             };
             let mut out = Vec::new();
-            self.classic.event(&mut out, &shown);
+            self.classic.event(&mut out, &shown, None);
             check_line(&mut out, false);
-            self.json.event(&mut out, &shown);
+            self.json.event(&mut out, &shown, None);
             check_line(&mut out, self.closed.len() % 8 == 0);
         }
         self.table.finish(event, wall, time_wait);

@@ -188,8 +188,9 @@ pub fn command_line(bytes: &[u8]) {
     let mut lines = text.split('\n').map(str::to_owned);
     let log = lines.next().filter(|log| !log.is_empty());
     let args: Vec<String> = lines.collect();
-    match cli::parse(&args, log.map(Into::into)) {
+    match cli::parse(&args, log.map(Into::into), true) {
         Ok(Command::Print(text)) => assert!(text.ends_with('\n')),
+        Ok(Command::Full(what)) => panic!("{what}: not here"),
         Ok(Command::Run(config) | Command::Check(config) | Command::List(config, _)) => {
             assert!(
                 config

@@ -41,7 +41,9 @@ enum Values {
 /// What is said to a command line that isn't understood.
 fn refusal(args: [&str; 2]) -> Option<String> {
     let args = args.map(String::from);
-    parse(&args, None).err().map(|error| error.to_string())
+    parse(&args, None, true)
+        .err()
+        .map(|error| error.to_string())
 }
 
 /// The words that a flag can have behind it: those that the refusal of another one lists.
@@ -127,7 +129,8 @@ fn flags_are_those_of_the_help() {
     }
     let of = |long: &str| flags.iter().find(|flag| flag.long == long).expect("it");
     let words = |words: &[&str]| Values::Words(words.iter().map(|w| w.to_string()).collect());
-    assert_eq!(of("--format").values, words(&["classic", "json"]));
+    assert_eq!(of("--format").values, words(&["classic", "json", "trace"]));
+    assert_eq!(of("--log-format").values, words(&["classic", "json"]));
     assert_eq!(of("--sandbox").values, words(&["off", "on", "strict"]));
     assert_eq!(of("--priority").values, words(&["on", "off"]));
     assert_eq!(of("--duration").values, Values::Open);
@@ -139,7 +142,7 @@ fn flags_are_those_of_the_help() {
 
 /// The text of `--help`.
 fn refusal_of_help() -> String {
-    match parse(&["--help".to_string()], None) {
+    match parse(&["--help".to_string()], None, true) {
         Ok(Command::Print(text)) => text,
         other => panic!("{other:?}"),
     }
@@ -162,7 +165,7 @@ fn words_of_a_filter_are_understood() {
                 _ => " 22",
             };
             let filter = format!("{word} {value}{rest}");
-            let result = parse(std::slice::from_ref(&filter), None);
+            let result = parse(std::slice::from_ref(&filter), None, true);
             assert!(result.is_ok(), "{filter}: {:?}", result.err());
             tried += 1;
         }

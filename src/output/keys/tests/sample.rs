@@ -170,7 +170,7 @@ impl Play {
             time_wait,
             segments: n,
         };
-        self.json.event(&mut self.out, &shown);
+        self.json.event(&mut self.out, &shown, None);
     }
 
     /// Takes an event, a millisecond after the one before.

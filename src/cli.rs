@@ -20,8 +20,9 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::Duration;
 use values::{
-    parse_address, parse_belief, parse_format, parse_lines, parse_log_size, parse_positive,
-    parse_sandbox, parse_seconds, parse_size, parse_speed, parse_switch, parse_transport,
+    parse_address, parse_belief, parse_format, parse_lifecycles, parse_lines, parse_log_size,
+    parse_positive, parse_sandbox, parse_seconds, parse_size, parse_speed, parse_switch,
+    parse_transport,
 };
 
 /// The log file of the original.
@@ -30,6 +31,8 @@ pub const DEFAULT_LOG: &str = "/var/log/socket_monitor.log";
 pub const FALLBACK_LOG: &str = "./socket_monitor.log";
 /// Connections held for the report by default.
 const DEFAULT_HISTORY: usize = 8192;
+/// Connections whose lifecycle is told by default.
+const DEFAULT_LIFECYCLES: usize = 50;
 /// As many as the programs remember owners of.
 const DEFAULT_CONNECTIONS: usize = 65536;
 
@@ -162,6 +165,15 @@ struct Args {
     /// connections that have ended, held for the report (default: 8192)
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     history: Option<u64>,
+
+    /// connections whose lifecycle the report tells, the latest: a number, or all (default: 50)
+    #[argh(
+        option,
+        arg_name = "N|all",
+        from_str_fn(parse_lifecycles),
+        default = "Some(DEFAULT_LIFECYCLES)"
+    )]
+    lifecycles: Option<usize>,
 
     /// learn who accepted a connection at its first read, too (costs time at every read of the host)
     #[argh(switch)]
@@ -381,7 +393,19 @@ pub fn parse(args: &[String], env_log: Option<OsString>, full: bool) -> Result<C
         args.top.is_some(),
         args.speed.is_some(),
     );
-    let extra = full && extras::check(asked, args.format)?;
+    let of_now = args.duration.is_some()
+        || args.buffer.is_some()
+        || args.transport.is_some()
+        || args.user.is_some()
+        || args.priority.is_some()
+        || args.no_snapshot
+        || args.metrics.is_some()
+        || args.accept_owner
+        || args.check
+        || args.dump > 0
+        || args.export_object.is_some()
+        || command.is_some();
+    let extra = full && extras::check(asked, args.format, of_now)?;
     let no_log = args.no_log || extra && args.log_file.is_none();
     let log = match (no_log, args.log_file, env_log) {
         (true, Some(_), _) => {
@@ -434,6 +458,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>, full: bool) -> Result<C
             connections: args.connections || args.closed_only,
             closed_only: args.closed_only,
             netns: None,
+            lifecycles: args.lifecycles,
         },
         format: match args.top {
             Some(_) if full => FormatName::Picture,

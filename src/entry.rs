@@ -63,7 +63,7 @@ fn print(text: &[u8], code: u8) -> u8 {
 /// Opens the full edition beside this file, and tells whether nobody else could have
 /// changed it.
 fn beside() -> Option<(OwnedFd, bool)> {
-    let own = readlinkat(AT_FDCWD, "/proc/self/exe").ok()?;
+    let own = readlinkat(AT_FDCWD, c"/proc/self/exe").ok()?;
     let (folder, name) = own.to_str()?.rsplit_once('/')?;
     let name = name.strip_prefix("socket-snoop")?;
     let place = place::plain(&[folder, "/socket-snoop-full", name].concat()).ok()?;

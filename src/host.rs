@@ -3,7 +3,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod clock;
-mod container;
+pub(crate) mod container;
 pub(crate) mod lockdown;
 pub(crate) mod priority;
 pub mod proc;

@@ -17,13 +17,16 @@ mod ended;
 pub mod existing;
 mod history;
 mod id;
+pub(crate) mod pairs;
 mod parting;
 mod raced;
+pub(crate) mod recorded;
 mod refused;
 mod request_sock;
 pub(crate) mod resent;
 mod scanned;
 mod sent;
+pub(crate) mod tally;
 pub(crate) mod totals;
 mod verdict;
 
@@ -54,7 +57,9 @@ const AFTERMATH: u64 = 10_000_000;
 /// All connections.
 #[derive(Debug)]
 pub struct Connections {
-    run: u64,
+    /// Which runs its connections are of, by [`id::RUN`]: this one, and those that
+    /// were recorded.
+    runs: Vec<u64>,
     room: usize,
     tells: Abilities,
     /// What reasons of resets say, by their numbers.
@@ -105,7 +110,7 @@ impl Connections {
     /// from others: nanoseconds since the epoch.
     pub fn new(room: usize, history: usize, run: u64, tells: Abilities) -> Connections {
         Connections {
-            run: run / 1_000_000,
+            runs: vec![run / 1_000_000],
             room: room.clamp(1, u32::MAX as usize),
             tells,
             reasons: Vec::new(),
@@ -167,10 +172,7 @@ impl Connections {
     }
 
     fn id(&self, number: u64) -> SocketId {
-        SocketId {
-            run: self.run,
-            number,
-        }
+        SocketId::of(&self.runs, number)
     }
 
     /// Feeds an event with a line to the connection it belongs to; `wall` is
@@ -184,7 +186,7 @@ impl Connections {
             other => {
                 if let Some(stale) = other {
                     // Its CLOSE was missed.
-                    self.forget(stale);
+                    self.forget(stale, None);
                 }
                 self.insert(event, wall)?
             }
@@ -220,7 +222,7 @@ impl Connections {
         let segments = connection.line(event, wall, time_wait);
         Some(Observed {
             id: SocketId {
-                run: self.run,
+                run: self.runs.first().copied().unwrap_or_default(),
                 number: connection.number,
             },
             connection,
@@ -247,7 +249,7 @@ impl Connections {
         };
         let connection = &mut self.slots[slot as usize];
         if connection.is_listener() {
-            self.forget(slot);
+            self.forget(slot, None);
             return;
         }
         connection.seen |= Seen::ENDED;
@@ -393,25 +395,25 @@ impl Connections {
 
     /// Makes its place available to others.
     pub fn release(&mut self, ended: Ended) {
-        self.forget(ended.slot);
+        self.forget(ended.slot, Some(&ended));
     }
 
     /// Lets go of the connection of an event that is the last told of it: no end
     /// will come.
     pub fn let_go(&mut self, event: &Event) {
         if let Some(slot) = self.by_socket.get(&event.socket).copied() {
-            self.forget(slot);
+            self.forget(slot, None);
         }
     }
 
-    fn forget(&mut self, slot: u32) {
+    fn forget(&mut self, slot: u32, ended: Option<&Ended>) {
         let connection = &mut self.slots[slot as usize];
         connection.seen -= Seen::ENDED;
         if self.by_socket.get(&connection.socket) == Some(&slot) {
             self.by_socket.remove(&connection.socket);
         }
         if connection.is_shown() {
-            self.totals.add(connection);
+            self.totals.add(connection, ended);
             self.history.push(connection.clone());
         }
         self.free.push(slot);
@@ -462,12 +464,16 @@ impl Connections {
         Some(self.id(number))
     }
 
+    /// Those that have not ended, and listeners.
+    fn open(&self) -> impl Iterator<Item = &Connection> {
+        let open = self.by_socket.values();
+        open.map(|slot| &self.slots[*slot as usize])
+    }
+
     /// The connections of which something was shown and a transition is known,
     /// oldest first.
     pub fn shown(&self) -> Vec<&Connection> {
-        let open = self.by_socket.values();
-        let open = open.map(|slot| &self.slots[*slot as usize]);
-        let open = open.filter(|connection| connection.is_shown());
+        let open = self.open().filter(|connection| connection.is_shown());
         let all = self.history.iter().chain(open);
         let mut all: Vec<&Connection> = all.filter(|c| c.transitions().next().is_some()).collect();
         sort::by_key(&mut all, |connection| connection.number);
@@ -484,11 +490,9 @@ impl Connections {
     /// What the connections that were shown come to.
     pub fn totals(&self) -> Totals {
         let mut totals = self.totals.clone();
-        let open = self
-            .by_socket
-            .values()
-            .map(|slot| &self.slots[*slot as usize]);
-        open.filter(|c| c.is_shown()).for_each(|c| totals.add(c));
+        let mut open: Vec<&Connection> = self.open().filter(|c| c.is_shown()).collect();
+        sort::by_key(&mut open, |connection| connection.number);
+        open.iter().for_each(|c| totals.add(c, None));
         totals
     }
 }

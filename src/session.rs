@@ -12,6 +12,7 @@ mod judging;
 pub(crate) mod notify;
 mod pace;
 mod reload;
+pub mod replay;
 mod search;
 mod showing;
 mod start;

@@ -69,6 +69,7 @@ complete -c socket-snoop -n 'not __socket_snoop_command' -l count -x -d 'stop af
 complete -c socket-snoop -n 'not __socket_snoop_command' -l buffer -x -d 'ring buffer of each CPU in bytes, such as 256K or 4M, rounded up to a power of two of pages (default: 2M, less on hosts with more than 32 CPUs or little memory)'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l connections-max -x -d 'connections that may be open at once; beyond, they are a loss (default: 65536)'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l history -x -d 'connections that have ended, held for the report (default: 8192)'
+complete -c socket-snoop -n 'not __socket_snoop_command' -l lifecycles -x -d 'connections whose lifecycle the report tells, the latest: a number, or all (default: 50)'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l accept-owner -d 'learn who accepted a connection at its first read, too (costs time at every read of the host)'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l no-snapshot -d 'do not look for sockets that are open before the start'
 complete -c socket-snoop -n 'not __socket_snoop_command' -l transport -x -a 'tracepoint btf perf' -d 'how events are obtained: tracepoint, btf or perf (default: the first that works)'

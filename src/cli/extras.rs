@@ -47,8 +47,14 @@ pub(super) fn find(args: &[&str]) -> Option<&'static str> {
 pub(super) fn check(
     (reads, top, sped): (bool, bool, bool),
     format: FormatName,
+    of_now: bool,
 ) -> Result<bool, Error> {
     let message = match format {
+        _ if reads && of_now => {
+            "-r reads what was recorded: --duration, --buffer, --transport, --user, \
+             --priority, --no-snapshot, --metrics, --accept-owner, --check, -d, --export-object \
+             and a command are for what happens now"
+        }
         _ if sped && !reads => "--speed goes with -r; see socket-snoop --help",
         FormatName::Json | FormatName::Picture if top => {
             "--top and --format exclude each other; see socket-snoop --help"

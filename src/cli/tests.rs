@@ -140,3 +140,26 @@ fn free_arguments_are_the_filter() {
     let help = run(&["--help", "filter"], None).expect_err("text");
     assert!(help.contains("dst port 443"), "{help}");
 }
+
+#[test]
+fn lifecycles_are_so_many_or_all() {
+    let of = |args: &[&str]| run(args, None).map(|c| c.shape.lifecycles);
+    assert_eq!(of(&[]), Ok(Some(50)));
+    assert_eq!(of(&["--lifecycles", "7"]), Ok(Some(7)));
+    assert_eq!(of(&["--lifecycles", "all"]), Ok(None));
+    assert!(of(&["--lifecycles", "many"]).is_err());
+}
+
+#[test]
+fn what_was_recorded_is_read_by_flags_that_make_sense_for_it() {
+    let files = run(&["-r", "a", "--read=b", "pid", "7"], Some("/var/log/x")).expect("files");
+    assert_eq!(files.read, ["a", "b"]);
+    assert_eq!(files.log, LogChoice::Off);
+    let logged = run(&["-r", "a", "--log-file", "b"], None).expect("a log");
+    assert_eq!(logged.log, LogChoice::Path("b".into()));
+    for odd in ["--duration=1", "--check", "-d", "--no-snapshot"] {
+        let said = run(&["-r", "a", odd], None).unwrap_err();
+        assert!(said.contains("for what happens now"), "{said}");
+    }
+    assert!(run(&["-r", "a", "--", "true"], None).is_err());
+}

@@ -98,6 +98,17 @@ pub(super) fn parse_positive(text: &str) -> Result<u64, String> {
     }
 }
 
+/// So many, or all.
+pub(super) fn parse_lifecycles(text: &str) -> Result<Option<usize>, String> {
+    match text {
+        "all" => Ok(None),
+        _ => text
+            .parse()
+            .map(Some)
+            .map_err(|_| "must be a whole number, or all".into()),
+    }
+}
+
 /// Bytes, with K, M or G for powers of 1024.
 fn parse_bytes(text: &str) -> Option<u64> {
     let (digits, shift) = match text.char_indices().last() {

@@ -145,6 +145,37 @@ impl Cgroups {
         cgroups
     }
 
+    /// None, but for those that [`Cgroups::recall`] tells of.
+    pub(crate) fn recorded() -> Cgroups {
+        let cgroups = Cgroups::default();
+        cgroups.shut.set(true);
+        cgroups
+    }
+
+    /// What was recorded of one: what it is below of otherwise isn't known.
+    pub(crate) fn recall(&self, id: u64, place: Place) {
+        let read = &mut *self.read.borrow_mut();
+        let known = Known {
+            parent: u64::MAX,
+            name: Name {
+                container: Some((place.container, place.runtime)),
+                pod: Some(place.pod.clone()).filter(|pod| !pod.is_empty()),
+                outside: false,
+            },
+            due: 0,
+        };
+        if read.known.len() < MOST || read.known.contains_key(&id) {
+            read.known.insert(id, known);
+        }
+        if !place.names.1.is_empty() && read.pods.len() < PODS {
+            let same = read.pods.iter().any(|pod| pod.id == place.pod);
+            if !same {
+                let (id, names) = (place.pod, place.names);
+                read.pods.push(Pod { id, names });
+            }
+        }
+    }
+
     /// What has to be read later.
     pub(crate) fn access(&self) -> OutputAccess<'_> {
         let root = self.root.as_ref().filter(|_| self.how.get().is_some());
@@ -315,14 +346,17 @@ impl Cgroups {
     /// Names the pod by the folder of its logs, if it has one; whether that was looked
     /// for.
     fn name(&self, place: &mut Place) -> bool {
-        let Some(logs) = self.logs.as_ref().filter(|_| !place.pod.is_empty()) else {
+        if place.pod.is_empty() {
             return true;
-        };
+        }
         let read = &mut *self.read.borrow_mut();
         if let Some(pod) = read.pods.iter().find(|pod| pod.id == place.pod) {
             place.names = pod.names.clone();
             return true;
         }
+        let Some(logs) = &self.logs else {
+            return true;
+        };
         let now = time::monotonic();
         if now < read.again_logs || folder::rewind(logs.as_fd()).is_err() {
             return false;

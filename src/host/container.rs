@@ -34,6 +34,12 @@ const RUNTIMES: [(&str, &str); 7] = [
 
 const NSPAWN: &str = "systemd-nspawn";
 
+/// A runtime by its name; empty where it is none that is known.
+pub(crate) fn runtime(name: &str) -> &'static str {
+    let mut all = RUNTIMES.iter().map(|(_, name)| *name).chain([NSPAWN]);
+    all.find(|known| *known == name).unwrap_or_default()
+}
+
 #[inline(never)]
 fn is_id(text: &str) -> bool {
     text.len() >= DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit())

@@ -4,6 +4,7 @@
 //! wall clock meanwhile. The struct is kept small: thousands are held.
 
 mod packed;
+mod recall;
 mod seen;
 
 use super::cause::ResetSent;
@@ -405,6 +406,15 @@ impl Connection {
             return;
         }
         let since = event.time.saturating_sub(self.start);
+        let new = match (new, time_wait) {
+            (State::Close, Some(true)) => State::TimeWait,
+            (other, _) => other,
+        };
+        self.enter(since, wall, new);
+    }
+
+    /// Takes a new state, so long after the first event, and its time.
+    fn enter(&mut self, since: u64, wall: u64, new: State) {
         let expected = self.start_wall.saturating_add(since);
         let shift = wall.wrapping_sub(expected) as i64;
         if shift != 0 || self.shifts.is_some() {
@@ -413,10 +423,6 @@ impl Connection {
                 *place = shift;
             }
         }
-        let new = match (new, time_wait) {
-            (State::Close, Some(true)) => State::TimeWait,
-            (other, _) => other,
-        };
         match self.transitions.get_mut(usize::from(self.count)) {
             Some(place) => {
                 *place = Packed::new(since, new);

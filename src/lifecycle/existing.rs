@@ -204,7 +204,7 @@ impl Table {
 
     fn sort(&mut self) {
         if !self.sorted {
-            sort::by_key(&mut self.index, |entry| *entry);
+            sort::numbers(&mut self.index);
             self.sorted = true;
         }
     }

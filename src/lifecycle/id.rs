@@ -4,6 +4,10 @@
 
 use crate::model::text;
 
+/// The number tells from this bit on which of several recorded runs it is of: a run has
+/// fewer sockets.
+pub(crate) const RUN: u32 = 48;
+
 /// Identifies a connection in the output: the same for all events of a socket,
 /// and never used again, also not by a later run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +17,14 @@ pub struct SocketId {
 }
 
 impl SocketId {
-    /// The number of the connection in its run.
+    /// The one of this number, which tells of which of these runs it is.
+    pub(super) fn of(runs: &[u64], number: u64) -> SocketId {
+        let run = runs.get((number >> RUN) as usize);
+        let run = run.copied().unwrap_or_default();
+        SocketId { run, number }
+    }
+
+    /// The number of the connection: no other one here has it.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -22,6 +33,6 @@ impl SocketId {
     pub fn render(&self, out: &mut Vec<u8>) {
         text::hex(out, self.run);
         out.push(b'-');
-        text::number(out, self.number);
+        text::number(out, self.number & ((1 << RUN) - 1));
     }
 }

@@ -125,6 +125,41 @@ impl Resent {
         Some(more)
     }
 
+    /// Takes a recorded event of a connection in this state, of which so many segments
+    /// are told; false where it is another one than a retransmission's.
+    pub(super) fn recall(
+        &mut self,
+        what: &What,
+        segments: Option<u32>,
+        now: Option<State>,
+    ) -> bool {
+        let &What::Retransmit { state, error, .. } = what else {
+            return false;
+        };
+        let total = segments.map(|more| self.last.wrapping_add(more));
+        self.counted = true;
+        let total = total.filter(|_| error.is_none());
+        self.observe(
+            &What::Retransmit {
+                state,
+                error,
+                total,
+                kind: None,
+            },
+            state.or(now),
+        );
+        true
+    }
+
+    /// What events have told so far: segments, or else events.
+    pub(super) fn so_far(&self) -> u64 {
+        let data = match self.untold {
+            true => self.data_events,
+            false => self.data,
+        };
+        u64::from(self.syn) + u64::from(self.synack) + u64::from(data)
+    }
+
     /// What it comes to at the end of its connection.
     pub(super) fn counts(&self, life: &Life) -> Counts {
         let mut counts = Counts {

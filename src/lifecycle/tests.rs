@@ -13,7 +13,7 @@ pub(crate) const ALL: Abilities = Abilities::LOCK
     .union(Abilities::SYNACKS)
     .union(Abilities::FAILED_RETRANSMISSIONS);
 
-fn feed(table: &mut Connections, event: &Event) -> u64 {
+pub(crate) fn feed(table: &mut Connections, event: &Event) -> u64 {
     let seen = table.observe(event, event.time).expect("room");
     seen.connection.mark_shown();
     let (id, time_wait) = (seen.id, seen.time_wait);

@@ -42,6 +42,31 @@ impl Reason {
         )
     }
 
+    /// All of them.
+    pub(crate) const ALL: [Reason; 13] = [
+        Reason::RingFull,
+        Reason::OutputFailed,
+        Reason::Recursion,
+        Reason::Unreadable,
+        Reason::ConsoleSlow,
+        Reason::ConsoleWrite,
+        Reason::LogSlow,
+        Reason::LogWrite,
+        Reason::OwnersFull,
+        Reason::TasksFull,
+        Reason::ListenersFull,
+        Reason::ConnectionsFull,
+        Reason::CardMissing,
+    ];
+
+    /// Whether what is missing are events.
+    pub(crate) fn is_of_events(self) -> bool {
+        matches!(
+            self,
+            Reason::RingFull | Reason::OutputFailed | Reason::Recursion | Reason::Unreadable
+        )
+    }
+
     /// Its name in the output.
     pub fn name(self) -> &'static str {
         match self {

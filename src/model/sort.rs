@@ -31,6 +31,11 @@ pub(crate) fn by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
     heap(&mut Keyed { items, less }, len);
 }
 
+/// Sorts numbers.
+pub(crate) fn numbers(items: &mut [u64]) {
+    by_key(items, |number| *number);
+}
+
 /// Sorts a few by a key, in n² steps; what has the same key keeps its order.
 pub(crate) fn few_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
     let len = items.len();

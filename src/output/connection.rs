@@ -7,13 +7,18 @@ use super::format::{Reasons, Record, Shape, Summary};
 use super::keys::{self, Boolean, Key, Objects};
 use super::members::{address, boolean, id, number, plain, string, time};
 use super::owners::Owners;
-use super::{escape, words};
-use crate::lifecycle::totals::{Busiest, Totals};
+use super::{escape, summary, words};
+use crate::lifecycle::tally::{self, Groups, Place};
+use crate::lifecycle::totals::Totals;
 use crate::model::ability::Abilities;
+use crate::model::event::comm;
 use crate::model::text::{self, Stamps};
 use crate::sys::append::append;
 
 const NANOS: u64 = 1_000_000_000;
+
+/// How many of the busiest are told.
+const TOP: usize = 5;
 
 /// Appends seconds to the microsecond.
 pub(super) fn seconds(out: &mut Vec<u8>, nanos: u64) {
@@ -96,6 +101,9 @@ pub(super) fn json(
         keys::CONNECTION_DIRECTION,
         connection.direction().name(),
     );
+    if connection.existed() {
+        boolean(out, keys::CONNECTION_EXISTED, true);
+    }
     if let Some(start) = connection.start() {
         time(out, keys::CONNECTION_START, stamps, start);
     }
@@ -171,11 +179,6 @@ pub(super) fn json(
     }
 }
 
-fn comm(name: &[u8]) -> &[u8] {
-    let end = name.iter().position(|&b| b == 0);
-    &name[..end.unwrap_or(name.len())]
-}
-
 /// The totals in the JSON summary.
 pub(super) fn json_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals) {
     for (name, value) in [
@@ -197,35 +200,38 @@ pub(super) fn json_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Totals)
             boolean(out, exact, false);
         }
     };
-    let item = |count: u64, write: &dyn Fn(&mut Vec<u8>)| {
-        let mut item = Vec::new();
-        keys::CONNECTIONS_COUNT.first(&mut item);
-        text::number(&mut item, count);
-        write(&mut item);
-        item.push(b'}');
-        item
+    let top = |groups: &Groups| {
+        let item = |place: &&Place| {
+            let mut item = Vec::new();
+            keys::CONNECTIONS_COUNT.first(&mut item);
+            text::number(&mut item, place.weight);
+            match &place.key {
+                tally::Key::Process(pid, name) => {
+                    number(&mut item, keys::PROCESS_PID, u64::from(*pid));
+                    string(&mut item, keys::PROCESS_NAME, comm(name));
+                }
+                tally::Key::Peer(addr) => address(&mut item, keys::NETWORK_PEER_ADDRESS, *addr),
+                tally::Key::Port(..) => {}
+            }
+            item.push(b'}');
+            item
+        };
+        groups.top(TOP).iter().map(item).collect()
     };
-    let processes = totals.processes.top().into_iter().map(|((pid, name), n)| {
-        item(n, &|out| {
-            number(out, keys::PROCESS_PID, u64::from(pid));
-            string(out, keys::PROCESS_NAME, comm(&name));
-        })
-    });
-    list(
-        keys::BUSIEST_PROCESSES,
-        (!totals.processes.is_exact()).then_some(keys::BUSIEST_EXACT_PROCESSES),
-        processes.collect(),
-    );
-    let peers = totals
-        .peers
-        .top()
-        .into_iter()
-        .map(|(addr, n)| item(n, &|out| address(out, keys::NETWORK_PEER_ADDRESS, addr)));
-    list(
-        keys::BUSIEST_PEERS,
-        (!totals.peers.is_exact()).then_some(keys::BUSIEST_EXACT_PEERS),
-        peers.collect(),
-    );
+    for (groups, name, exact) in [
+        (
+            &totals.processes,
+            keys::BUSIEST_PROCESSES,
+            keys::BUSIEST_EXACT_PROCESSES,
+        ),
+        (
+            &totals.peers,
+            keys::BUSIEST_PEERS,
+            keys::BUSIEST_EXACT_PEERS,
+        ),
+    ] {
+        list(name, (!groups.is_exact()).then_some(exact), top(groups));
+    }
 }
 
 /// The totals in front of the report's connections.
@@ -246,35 +252,20 @@ pub(super) fn classic_totals(out: &mut Vec<u8>, summary: &Summary, totals: &Tota
         text::number(out, value);
         append(out, what.as_bytes());
     }
-    busiest(out, "Busiest processes: ", &totals.processes, &|out,
-                                                             (
-        pid,
-        name,
-    )| {
-        text::number(out, u64::from(*pid));
-        out.push(b'/');
-        escape::comm(out, comm(name));
-    });
-    busiest(out, "Busiest peers: ", &totals.peers, &|out, addr| {
-        text::address(out, *addr);
-    });
+    busiest(out, "Busiest processes: ", &totals.processes);
+    busiest(out, "Busiest peers: ", &totals.peers);
 }
 
-fn busiest<K: Copy + PartialEq>(
-    out: &mut Vec<u8>,
-    heading: &str,
-    busiest: &Busiest<K>,
-    write: &dyn Fn(&mut Vec<u8>, &K),
-) {
-    let top = busiest.top();
-    for (at, (key, count)) in top.iter().enumerate() {
+fn busiest(out: &mut Vec<u8>, heading: &str, groups: &Groups) {
+    let top = groups.top(TOP);
+    for (at, place) in top.iter().enumerate() {
         append(out, if at == 0 { heading.as_bytes() } else { b", " });
-        write(out, key);
+        summary::name(out, &place.key);
         out.push(b' ');
-        text::number(out, *count);
+        text::number(out, place.weight);
     }
     if !top.is_empty() {
-        let end: &[u8] = match busiest.is_exact() {
+        let end: &[u8] = match groups.is_exact() {
             true => b".\n",
             false => b" (at most: there were too many to count each).\n",
         };

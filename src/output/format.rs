@@ -64,6 +64,8 @@ pub struct Shape {
     /// The network namespace of this process, where it is known: of others,
     /// classic lines tell it.
     pub netns: Option<u32>,
+    /// So many connections in the report at most; `None` is all.
+    pub lifecycles: Option<usize>,
 }
 
 /// Names of reset reasons, by number.

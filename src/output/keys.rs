@@ -43,7 +43,7 @@ impl<T> Key<T> {
 
 impl<T> Key<T> {
     /// What [`Key::next`] appends.
-    pub(super) const fn text(&self) -> &'static str {
+    pub(crate) const fn text(&self) -> &'static str {
         self.0
     }
 }
@@ -261,6 +261,8 @@ keys! {
         "its name; likewise";
     CONNECTION_DIRECTION Text "connection.direction", CONNECTION, 0,
         "`outgoing`, `incoming` or `unknown`";
+    CONNECTION_EXISTED Boolean "connection.existed", 0, CONNECTION,
+        "`true`: it was found [open before the start](#open-before-the-start)";
     CONNECTION_START Text "connection.start", 0, CONNECTION,
         "when it began (RFC 3339); absent if that was before the trace";
     CONNECTION_DURATION_NS Number "connection.duration_ns", 0, CONNECTION,
@@ -312,7 +314,7 @@ keys! {
     LOST_REASON Text "lost.reason", LOST, 0,
         "see [Loss](#loss)";
     EVENTS_TRANSPORT Text "events.transport", SUMMARY, 0,
-        "how events were obtained: `tracepoint`, `btf` or `perf`";
+        "how events were obtained: `tracepoint`, `btf` or `perf`; `recorded` where what is [read again](#reading-again) does not say";
     FILTER_EXPRESSION Text "filter.expression", 0, SUMMARY,
         "the filter in force at the end, where there is one: `events.shown`, `connections.shown` and the sums behind it are of what passed it";
     FILTER_CHANGES Number "filter.changes", 0, SUMMARY,

@@ -24,6 +24,7 @@ pub(crate) mod queue;
 pub(crate) mod report;
 pub(crate) mod sink;
 pub(crate) mod stream;
+mod summary;
 pub(crate) mod waits;
 pub(crate) mod words;
 mod writer;

@@ -1,9 +1,10 @@
-//! The end of outputs: writing what waits, as long as somebody takes it.
+//! Waiting for readers, at the end of a run or where nothing else is to be done.
 //!
-//! Contract: see [`outlast`]. Here alone it is waited for a reader.
+//! Contract: who reads on is waited for, and who takes nothing for no longer than is
+//! said.
 
 use super::stream::Stream;
-use crate::sys::time;
+use crate::sys::{signal, time};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,8 +13,8 @@ const STILL: u64 = 800_000_000;
 
 /// Writes what waits for these streams, until none holds more than `enough`
 /// bytes, as long as their readers take some of it. What a reader leaves that
-/// takes none is lost.
-pub(super) fn outlast(streams: &mut [&mut Stream], enough: usize) {
+/// takes none is lost; who is patient loses none until told to stop.
+pub(super) fn outlast(streams: &mut [&mut Stream], enough: usize, patient: bool) {
     let now = time::monotonic();
     let mut last: Vec<_> = streams.iter().map(|s| (s.moved(), now)).collect();
     loop {
@@ -26,6 +27,8 @@ pub(super) fn outlast(streams: &mut [&mut Stream], enough: usize) {
             if moved != last.0 {
                 *last = (moved, now);
                 moving = true;
+            } else if patient && !signal::stopped() {
+                last.1 = now;
             } else if now - last.1 > STILL && stream.waiting() > enough {
                 stream.give_up();
             }

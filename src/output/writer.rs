@@ -14,7 +14,7 @@ use super::log::Log;
 use super::metrics::Metrics;
 use super::outlast::outlast;
 use super::picture::{self, Picture};
-use super::report;
+use super::report::{self, sums};
 use super::sink::Sink;
 use super::stream::{Flushed, LIMIT, Lines, Stream};
 use super::waits::{OUTPUTS, Ready, Waits};
@@ -35,6 +35,9 @@ use std::rc::Rc;
 /// What the report may run ahead of its reader, in bytes.
 const AHEAD: usize = 256 * 1024;
 
+/// Reasons of resets that are known by name, where these were recorded.
+const REASONS: usize = 256;
+
 /// The outputs' numbers.
 const CONSOLE: usize = 0;
 const LOG: usize = 1;
@@ -48,6 +51,8 @@ pub struct Output {
     formats: Formats,
     reasons: Reasons,
     waits: Waits,
+    /// Whether readers are waited for as long as it takes.
+    patient: bool,
     /// Figures, where they are asked for.
     pub(crate) metrics: Option<Box<Metrics>>,
 }
@@ -87,29 +92,6 @@ impl Formats {
     }
 }
 
-/// The sums in one line; the other lines lost only where there are any.
-fn sums(summary: &Summary) -> String {
-    let mut text = format!(
-        "Events: {} received, {} shown, {} lost.",
-        summary.received, summary.shown, summary.lost
-    );
-    if let Some(kept) = summary.filter.kept_away {
-        text += &[
-            " ",
-            &kept.to_string(),
-            " more were kept away in the kernel.",
-        ]
-        .concat();
-    }
-    if summary.lost_console_lines > 0 || summary.lost_log_lines > 0 {
-        text += &format!(
-            " Lines lost: {} on standard output, {} in the log.",
-            summary.lost_console_lines, summary.lost_log_lines
-        );
-    }
-    text
-}
-
 impl Output {
     /// Lines in `format` to standard output, and in `log_format` to a log.
     /// `reasons` are the names of reset reasons.
@@ -134,10 +116,27 @@ impl Output {
             },
             reasons,
             waits: Waits::new()?,
+            patient: false,
             metrics: None,
         };
         output.wait(Default::default());
         Ok(output)
+    }
+
+    /// Waits for readers as long as it takes, until told to stop: nothing else is to be
+    /// done.
+    pub(crate) fn be_patient(&mut self) {
+        self.patient = true;
+    }
+
+    /// The number of a reset's reason that was recorded by its name.
+    pub(crate) fn reason(&mut self, name: &str) -> u32 {
+        let known = self.reasons.iter().position(|(_, known)| known == name);
+        let at = known.unwrap_or(self.reasons.len());
+        if known.is_none() && at < REASONS {
+            self.reasons.push((at as u32, name.to_owned()));
+        }
+        at as u32
     }
 
     /// What is needed of the system later.
@@ -206,7 +205,10 @@ impl Output {
         }
         self.console.keep(start);
         if self.console.is_full() || self.log.as_ref().is_some_and(|l| l.stream.is_full()) {
-            self.write();
+            match self.patient {
+                true => self.outlast(AHEAD),
+                false => self.write(),
+            }
         }
         grown
     }
@@ -372,6 +374,16 @@ impl Output {
             .map_or(Lines::default(), |log| log.stream.lost())
     }
 
+    /// Waits until no more than this waits for the readers.
+    fn outlast(&mut self, enough: usize) {
+        let log = self.log.as_mut().map(|log| &mut log.stream);
+        let mut streams: Vec<&mut Stream> = log.into_iter().collect();
+        if !self.console.is_closed() {
+            streams.push(&mut self.console);
+        }
+        outlast(&mut streams, enough, self.patient);
+    }
+
     /// Gives the outputs what time their readers need.
     fn settle(&mut self) {
         // Once more for the lines that say what was missing all the time.
@@ -381,12 +393,7 @@ impl Output {
                 self.formats.pay(self.log_format, &mut log.stream);
             }
             self.write();
-            let log = self.log.as_mut().map(|log| &mut log.stream);
-            let mut streams: Vec<&mut Stream> = log.into_iter().collect();
-            if !self.console.is_closed() {
-                streams.push(&mut self.console);
-            }
-            outlast(&mut streams, 0);
+            self.outlast(0);
         }
         self.write();
     }
@@ -425,7 +432,7 @@ impl Output {
             FormatName::Picture => {}
         }
         let before = self.console.lost().all();
-        outlast(&mut [&mut self.console], 0);
+        outlast(&mut [&mut self.console], 0, self.patient);
         // One more line is never much; a torn one is.
         let whole = self.console.lost().all() == before && before == summary.lost_console_lines;
         self.verdict(summary, whole)
@@ -464,31 +471,17 @@ impl Output {
             // The terminal has just shown ^C.
             out.push(b'\n');
         }
-        let console = &mut self.console;
+        let (console, patient) = (&mut self.console, self.patient);
         let mut put = |out: &mut Vec<u8>| {
             let start = console.buffer().len();
             console.buffer().append(out);
             console.keep(start);
             if console.is_full() {
                 // What goes wrong now shows again at the last flush.
-                outlast(&mut [&mut *console], AHEAD);
+                outlast(&mut [&mut *console], AHEAD, patient);
             }
         };
-        report::render(
-            &mut out,
-            connections,
-            summary,
-            self.formats.classic.shape,
-            &mut put,
-        );
-        if summary.untouched > 0 {
-            let _ = writeln!(
-                out,
-                "({} more connections were open before the start, and had no event)",
-                summary.untouched
-            );
-        }
-        let _ = writeln!(out, "{}", sums(summary));
-        put(&mut out);
+        let shape = self.formats.classic.shape;
+        report::render(&mut out, connections, summary, shape, &mut put);
     }
 }

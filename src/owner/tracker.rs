@@ -186,6 +186,14 @@ impl Tracker {
         }
     }
 
+    /// Takes the owner that a recorded line tells, whatever was known before.
+    pub(crate) fn recall(&mut self, owner: Option<&Owner>) {
+        *self = Tracker::default();
+        if let Some(owner) = owner {
+            self.find(owner, 0);
+        }
+    }
+
     /// Takes what an event says of the owner, if it is better known than before.
     pub(crate) fn learn(&mut self, event: &Event) {
         let Some(new) = &event.owner else { return };

@@ -208,6 +208,11 @@ impl Judging {
         &self.judge
     }
 
+    /// What is known of cgroups.
+    pub(super) fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
     fn near<'a>(&self, kin: &'a dyn Lineage) -> Near<'a> {
         Near {
             kin,
@@ -336,7 +341,7 @@ impl Judging {
         show: &mut Show<'_>,
     ) {
         let mut numbers: Vec<u64> = self.waiting.keys().copied().collect();
-        sort::by_key(&mut numbers, |number| *number);
+        sort::numbers(&mut numbers);
         let near = self.near(moment.kin);
         for number in numbers.into_iter().take(most) {
             let first = self.waiting.get(&number).and_then(VecDeque::front);
@@ -352,6 +357,25 @@ impl Judging {
                 None => self.decide(number, &alone(&first.event, &near), None, show),
             }
         }
+    }
+
+    /// Takes the end of a recorded connection: what waited is decided. Of one of which
+    /// nothing else was recorded (`alone`) it is as if an event had been.
+    pub(super) fn end(
+        &mut self,
+        connection: &mut Connection,
+        id: SocketId,
+        moment: &Moment<'_>,
+        alone: bool,
+        show: &mut Show<'_>,
+    ) {
+        let near = self.near(moment.kin);
+        let subject = subject(connection, (moment, &self.judge), &near, true);
+        self.judge.settle(&subject, &mut connection.settled);
+        if alone && self.judge.admits(&subject) {
+            connection.mark_shown();
+        }
+        self.decide(id.number(), &subject, Some(connection), show);
     }
 
     /// Whether an event without a connection of its own is shown.

@@ -6,6 +6,7 @@
 //! may still be reset after its end, which comes a moment later.
 
 mod drawing;
+mod recall;
 
 use crate::capture::{Source, Transport};
 use crate::cli::Config;
@@ -21,7 +22,7 @@ use crate::model::loss::{Lost, Reason};
 use crate::model::recent::Recent;
 use crate::model::tcp::State;
 use crate::output::notice::notice;
-use crate::output::{Output, Record, Shape, Shown, Summary};
+use crate::output::{Output, Shape, Shown, Summary};
 use crate::owner::lineage::Lineage;
 use crate::owner::listeners::{Holder, Listeners};
 use crate::owner::tracker::Moment;
@@ -102,6 +103,7 @@ impl View {
         // Also for what the filter's file may come to ask for.
         let cgroups = judge.asks_for_cgroups() || config.filter_file.is_some();
         let cgroups = match cgroups || output.tells_of_cgroups() {
+            _ if !config.read.is_empty() => Cgroups::recorded(),
             true => Cgroups::open(),
             false => Cgroups::default(),
         };
@@ -367,25 +369,7 @@ impl View {
     /// come; `now` is on the event clock, and all events before it were taken.
     pub(crate) fn settle(&mut self, now: u64) {
         while let Some(ended) = self.connections.next_ended(now) {
-            let (id, connection) = self.connections.get(&ended);
-            let shown = self.judging.shows_record(connection, &ended);
-            if let Some(metrics) = self.output.metrics.as_mut().filter(|_| shown) {
-                metrics.ended(connection, &ended);
-            }
-            if shown && (self.left > 0 || !self.closed_only) {
-                let record = Record {
-                    id,
-                    connection,
-                    ended: &ended,
-                    tells: self.connections.tells(),
-                };
-                if self.output.connection(&record) {
-                    self.summary.records += 1;
-                    self.left -= u64::from(self.closed_only);
-                }
-                self.connections.mark_shown(&ended);
-            }
-            self.connections.release(ended);
+            self.record(ended, self.connections.tells());
         }
     }
 

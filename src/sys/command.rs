@@ -11,7 +11,7 @@ use super::{Errno, Result, check, ids, path_of};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, execv, execvp, pipe2};
+use nix::unistd::{Pid, execvp, pipe2};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -29,7 +29,7 @@ pub(crate) fn execute(file: BorrowedFd<'_>, words: &[CString]) -> Errno {
     let Ok(path) = CString::new(path_of(file)) else {
         return Errno::EINVAL;
     };
-    let Err(errno) = execv(&path, words);
+    let Err(errno) = execvp(&path, words);
     errno.into()
 }
 

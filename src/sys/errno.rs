@@ -70,6 +70,13 @@ impl Errno {
     /// (include/linux/errno.h).
     pub const ENOTSUPP: Errno = Errno(524);
 
+    /// The error of this name.
+    pub(crate) fn named(name: &str) -> Option<Errno> {
+        let mut all = NAMES.split(' ').zip(1..);
+        let (_, number) = all.find(|(known, _)| *known == name && name != "-")?;
+        Some(Errno(number))
+    }
+
     /// The error of the C library call that has just failed. (nix knows only
     /// numbers that have names, and makes others 0.)
     pub fn last() -> Errno {

@@ -57,6 +57,11 @@ pub(crate) fn take_resized() -> bool {
     RESIZED.swap(false, Ordering::AcqRel)
 }
 
+/// Whether SIGINT or SIGTERM came.
+pub(crate) fn stopped() -> bool {
+    STOP.load(Ordering::Acquire)
+}
+
 impl Signals {
     /// Takes over SIGINT, SIGTERM, SIGHUP and SIGWINCH. A write beyond RLIMIT_FSIZE fails
     /// from now on (EFBIG), and is no end (SIGXFSZ).
@@ -105,7 +110,7 @@ impl Signals {
 
     /// Whether SIGINT or SIGTERM came.
     pub(crate) fn stop(&self) -> bool {
-        STOP.load(Ordering::Acquire)
+        stopped()
     }
 
     /// Whether SIGHUP came since the last call.

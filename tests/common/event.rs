@@ -361,11 +361,16 @@ pub fn report(all: &[String]) -> &[String] {
     assert_eq!(all[heading - 1], "");
     let summary = &all[stop + 2..heading - 1];
     // With a filter it says first what its sums are of.
-    let filter = summary[0].starts_with("Of what passes the filter: ");
+    let filter = summary[0].starts_with("Of what passes the filter");
     let summary = &summary[usize::from(filter)..];
     assert!(summary[0].starts_with("Connections: "), "{summary:#?}");
-    for line in &summary[1..] {
+    let tables = summary.iter().position(String::is_empty);
+    let (sums, tables) = summary.split_at(tables.unwrap_or(summary.len()));
+    for line in &sums[1..] {
         assert!(line.starts_with("Busiest "), "{summary:#?}");
+    }
+    for line in tables.iter().skip(1) {
+        assert!(line.starts_with("  "), "{summary:#?}");
     }
     &all[heading + 1..]
 }

@@ -71,6 +71,16 @@ pub fn binary() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_socket-snoop").into(), PathBuf::from)
 }
 
+/// The full edition, which lies beside it.
+pub fn full() -> PathBuf {
+    let small = binary();
+    let name = small.file_name().and_then(|name| name.to_str());
+    let name = name
+        .expect("a name")
+        .replacen("socket-snoop", "socket-snoop-full", 1);
+    small.with_file_name(name)
+}
+
 /// Says why a test can't run here; fails instead where `CI=true`.
 pub fn skip(reason: &str) {
     assert!(
@@ -204,7 +214,12 @@ pub struct Run {
 impl Run {
     /// The program with these arguments, separated by spaces, and no log.
     pub fn quiet(args: &str) -> Run {
-        Run::new(args).arg("--no-log")
+        let run = Run::new(args).arg("--no-log");
+        // However many connections other tests make meanwhile.
+        match args.contains("--lifecycles") {
+            true => run,
+            false => run.arg("--lifecycles=all"),
+        }
     }
 
     /// The program with these arguments, separated by spaces.

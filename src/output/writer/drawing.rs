@@ -21,6 +21,11 @@ impl Output {
         picture::set_shown();
     }
 
+    /// Whether there is one.
+    pub(crate) fn has_picture(&self) -> bool {
+        picture::is_shown() && self.formats.picture.is_some()
+    }
+
     /// The terminal whose keys the picture takes.
     pub(crate) fn keys(&self) -> Option<BorrowedFd<'_>> {
         match picture::is_shown() {
@@ -71,7 +76,7 @@ impl Output {
             let start = out.len();
             picture.finish(summary, out);
             self.console.keep(start);
-            outlast(&mut [&mut self.console], 0);
+            outlast(&mut [&mut self.console], 0, self.patient);
             notice::hold(false);
         }
     }

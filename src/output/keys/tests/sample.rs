@@ -4,6 +4,7 @@
 use crate::check::finding::{Finding, Section, Verdict};
 use crate::check::preflight::{self, Conclusion};
 use crate::host::cgroup;
+use crate::lifecycle::existing::{Existing, Seen};
 use crate::lifecycle::tests::ALL;
 use crate::lifecycle::{Connections, SocketId};
 use crate::model::ability::Abilities;
@@ -273,10 +274,29 @@ fn connections() -> Play {
     play
 }
 
+/// A connection that was open before the start.
+fn found() -> Vec<u8> {
+    let mut play = Play::new(ALL, DAY + 2 * HOUR);
+    play.now = 5 * HOUR;
+    let of = known(6, change(Established, FinWait1), OwnerSource::Task);
+    play.connections.begin_scan(0);
+    let found = Existing {
+        netns: 4_026_531_840,
+        local: of.local,
+        peer: of.peer,
+        state: Established,
+        seen: Seen { start: 1, end: 2 },
+    };
+    play.connections.adopt(&found);
+    play.connections.end_scan();
+    play.close(6, counted());
+    play.out
+}
+
 /// What a host tells that tells little, of a connection from before the start and
 /// of one that found no room.
 fn unknown() -> Vec<u8> {
-    let mut play = Play::new(Abilities::empty(), DAY + 1);
+    let mut play = Play::new(Abilities::empty(), DAY + HOUR);
     play.now = 9 * HOUR;
     for what in [
         again(None, None),
@@ -376,6 +396,7 @@ pub(super) fn lines() -> String {
     check(&mut out, 0);
     let mut play = connections();
     out.append(&mut play.out);
+    out.append(&mut found());
     out.append(&mut unknown());
     for (cpu, reason) in [(Some(1), Reason::RingFull), (None, Reason::ConnectionsFull)] {
         let wall = DAY + 10 * HOUR;

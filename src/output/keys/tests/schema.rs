@@ -45,7 +45,8 @@ fn words(key: &str) -> Option<Vec<&'static str>> {
         "lost.reason" => names!(Reason: RingFull OutputFailed Recursion Unreadable
             ConsoleSlow ConsoleWrite LogSlow LogWrite OwnersFull TasksFull ListenersFull CardMissing
             ConnectionsFull),
-        "events.transport" | "check.transport" => vec!["tracepoint", "btf", "perf"],
+        "events.transport" => vec!["tracepoint", "btf", "perf", "recorded"],
+        "check.transport" => vec!["tracepoint", "btf", "perf"],
         "check.section" => names!(Section: Host Transport Feature),
         "check.verdict" => names!(Verdict: Fact Yes No Unknown),
         "check.result" => vec!["all", "degraded", "cannot_run"],

@@ -405,20 +405,22 @@ impl Connection {
         wall: u64,
         time_wait: Option<bool>,
     ) {
+        // Taken once, and put back once.
+        let mut seen = self.seen;
         if event.is_close() {
             self.last = Some(old);
-            let by_task = event.owner.is_some_and(|o| o.source == OwnerSource::Task);
-            self.seen.set(Seen::BY_TASK, by_task);
+            let by_task = |o: &Owner| o.source == OwnerSource::Task;
+            seen.set(Seen::BY_TASK, event.owner.as_ref().is_some_and(by_task));
         } else if event.owner.as_ref().is_some_and(has_it) {
-            self.seen |= Seen::OWNED;
+            seen |= Seen::OWNED;
         }
-        if event.stays() {
+        if new == State::Established && old != new {
+            seen |= Seen::ESTABLISHED;
+        }
+        self.seen = seen;
+        if old == new {
             return;
         }
-        self.seen.set(
-            Seen::ESTABLISHED,
-            new == State::Established || self.is_open(),
-        );
         let since = event.time.saturating_sub(self.start);
         let new = match (new, time_wait) {
             (State::Close, Some(true)) => State::TimeWait,

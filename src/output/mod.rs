@@ -7,7 +7,8 @@
 
 pub mod classic;
 pub(crate) mod connection;
-pub(crate) mod escape;
+pub(crate) mod ends;
+mod escape;
 mod format;
 pub mod json;
 pub(crate) mod keys;

@@ -8,7 +8,7 @@
 pub mod classic;
 pub(crate) mod connection;
 pub(crate) mod ends;
-mod escape;
+pub(crate) mod escape;
 mod format;
 pub mod json;
 pub(crate) mod keys;

@@ -1,5 +1,5 @@
 # Build, run and test socket-snoop. The work is done by the short scripts in scripts/.
-.PHONY: help run test test-kernels test-service test-ingest test-package bench soak fuzz release deb install uninstall keys man check setup clean
+.PHONY: help run test test-kernels test-service test-ingest test-package test-trace bench soak fuzz release deb install uninstall keys man check setup clean
 
 # Where things go: see scripts/install.
 DESTDIR =
@@ -13,12 +13,13 @@ help:
 	@echo 'make test-service  run the service under systemd in QEMU'
 	@echo 'make test-ingest  read the JSON lines by their schema, and run the recipes of contrib/'
 	@echo 'make test-package  look at the Debian packages with lintian; install, run and purge them'
+	@echo 'make test-trace  open the files of --format trace in speedscope, by a headless Chromium'
 	@echo 'make fuzz     feed what is read from outside with any input (ARGS="--seconds 60")'
 	@echo 'make bench    what watching costs, beside other tools and the least possible (as root)'
 	@echo 'make soak     watch memory, descriptors and losses under load for ten minutes (as root)'
-	@echo 'make release  build dist/socket-snoop-x86_64 and dist/socket-snoop-aarch64'
+	@echo 'make release  build both editions for x86_64 and aarch64 into dist/'
 	@echo 'make deb      build dist/socket-snoop_VERSION_amd64.deb and _arm64.deb (MAINTAINER="NAME <ADDRESS>")'
-	@echo 'make install  put the release binary, its service, manual page and completions in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
+	@echo 'make install  put the release binaries, their service, manual page and completions in place (DESTDIR, PREFIX, UNITDIR); also uninstall'
 	@echo 'make keys     write the tables of JSON keys in docs/, and schema/, anew'
 	@echo 'make man      write the manual page and the completions anew, from --help'
 	@echo 'make check    formatting, lints, and whether THIRD-PARTY is current'
@@ -42,6 +43,9 @@ test-ingest:
 
 test-package:
 	@scripts/package
+
+test-trace:
+	@scripts/trace $(ARGS)
 
 fuzz:
 	@scripts/fuzz $(ARGS)

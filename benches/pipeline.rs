@@ -15,6 +15,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::time::{ClockId, clock_gettime};
+use socket_snoop::bpf::cards::Cards;
 use socket_snoop::bpf::layout::*;
 use socket_snoop::capture::Transport;
 use socket_snoop::cli::{Command, Config, parse};
@@ -67,6 +68,12 @@ fn mapped(last: u8) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, last]
 }
 
+/// Whether the card goes with it: at a socket's first event, and at the accept,
+/// where its owner is another one.
+fn has_card(step: usize) -> bool {
+    matches!(step, 0 | 1 | 4)
+}
+
 /// An event as the programs send it, in a record of its ring.
 fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
     let (client, old, new) = LIFE[step];
@@ -96,7 +103,11 @@ fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
     put(out, &EV_LOCAL_PORT, local);
     put(out, &EV_PEER_PORT, peer);
     put(out, &EV_FAMILY, libc::AF_INET as u16);
-    put(out, &EV_FLAGS, FLAG_FAMILY | FLAG_USER);
+    let card = match has_card(step) {
+        true => FLAG_CARD,
+        false => FLAG_BRIEF,
+    };
+    put(out, &EV_FLAGS, FLAG_FAMILY | FLAG_USER | card);
     let owner = &mut out[EV_OWNER.at..];
     put(owner, &OW_TASK, u64::from(pid) << 32 | u64::from(pid));
     put(owner, &OW_CGROUP, 4711);
@@ -122,6 +133,9 @@ fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
         put(out, &EV_MINRTT, 21);
         put(out, &EV_ACKED, 1);
         put(out, &EV_TW_LIMIT, 65536);
+    }
+    if !has_card(step) {
+        event.drain(EV_HEAD..EV_SIZE);
     }
     let len = 8 + 4 + 8 + event.len();
     assert!(len % 8 == 0);
@@ -204,6 +218,43 @@ fn config(format: &str) -> Config {
     }
 }
 
+/// Takes what is in the rings; the events that are shown.
+#[inline(never)]
+fn drained(
+    rings: &mut [Fake],
+    counts: &[Cell<u64>; 3],
+    (view, processes, cards): &mut (&mut View, &mut Processes, &mut Cards),
+) -> u64 {
+    let (mut taken, most) = (0, 1024.max(16 * rings.len()));
+    // As many in one go as a drain takes.
+    loop {
+        let cells = [&counts[0], &counts[1], &counts[2]];
+        let parts: Vec<Part<'_>> = (0u32..)
+            .zip(&mut *rings)
+            .map(|(cpu, ring)| Part::of_samples(cpu, LAYOUT, cells, ring.map.drain()))
+            .collect();
+        let mut merge = Merge::new(parts.iter().map(Cursor::new).collect());
+        for _ in 0..most {
+            let sample = match merge.next(u64::MAX) {
+                Step::Sample(sample) => sample,
+                Step::Held | Step::Empty => return taken,
+            };
+            let Body::Sample { data, .. } = sample.body else {
+                continue;
+            };
+            let mut buffer = [0; EV_CLOSE_SIZE];
+            let bytes = data.flatten(&mut buffer);
+            let given = Abilities::all() - Abilities::DESTROYS - Abilities::READS;
+            let at = (sample.time, sample.cpu);
+            let event = Event::decode_from(Order::NATIVE, at, bytes, given, cards);
+            let mut event = event.expect("an event");
+            processes.ran(event.time, &event.on_cpu);
+            view.take(&mut event, *processes);
+            taken += u64::from(event.is_line());
+        }
+    }
+}
+
 /// Nanoseconds of an event that is shown: the median of all rounds but the first.
 fn measure(cpus: usize, format: &str) -> u64 {
     let config = config(format);
@@ -240,6 +291,7 @@ fn measure(cpus: usize, format: &str) -> u64 {
     let mut rings: Vec<Fake> = (0..cpus).map(|_| Fake::new(size)).collect();
     let counts = [Cell::new(0), Cell::new(0), Cell::new(0)];
     let start = time::monotonic();
+    let mut cards = Cards::new(2 * CONNECTIONS);
     let mut costs = Vec::new();
     for round in 0..ROUNDS {
         let start = start + round as u64 * (CONNECTIONS as u64 + 10) * EVERY;
@@ -247,33 +299,11 @@ fn measure(cpus: usize, format: &str) -> u64 {
             ring.fill(&bytes);
         }
         let before = cpu_time();
-        let mut taken = 0;
-        // As many in one go as a drain takes.
-        'round: loop {
-            let cells = [&counts[0], &counts[1], &counts[2]];
-            let parts: Vec<Part<'_>> = (0u32..)
-                .zip(&mut rings)
-                .map(|(cpu, ring)| Part::of_samples(cpu, LAYOUT, cells, ring.map.drain()))
-                .collect();
-            let mut merge = Merge::new(parts.iter().map(Cursor::new).collect());
-            for _ in 0..1024.max(16 * cpus) {
-                let sample = match merge.next(u64::MAX) {
-                    Step::Sample(sample) => sample,
-                    Step::Held | Step::Empty => break 'round,
-                };
-                let Body::Sample { data, .. } = sample.body else {
-                    continue;
-                };
-                let mut buffer = [0; EV_CLOSE_SIZE];
-                let bytes = data.flatten(&mut buffer);
-                let given = Abilities::all() - Abilities::DESTROYS - Abilities::READS;
-                let event = Event::decode(sample.time, sample.cpu, bytes, given);
-                let mut event = event.expect("an event");
-                processes.ran(event.time, &event.on_cpu);
-                view.take(&mut event, &processes);
-                taken += u64::from(event.is_line());
-            }
-        }
+        let taken = drained(
+            &mut rings,
+            &counts,
+            &mut (&mut view, &mut processes, &mut cards),
+        );
         view.output.flush();
         let cost = cpu_time() - before;
         assert_eq!(taken as usize, CONNECTIONS * (EVENTS - 1));

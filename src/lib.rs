@@ -11,6 +11,8 @@ pub mod check;
 pub mod entry;
 pub mod listing;
 pub mod session;
+pub mod top;
+pub mod trace;
 
 pub mod cli;
 

@@ -127,6 +127,7 @@ fn fish_offers_what_may_follow() {
         .collect();
     let mut typed: Vec<&str> = typed.iter().map(String::as_str).collect();
     typed.extend(["socket-snoop --format=j", "socket-snoop --no-log -- mkdi"]);
+    typed.push("socket-snoop-full --format ");
     let Some(offers) = fish(&typed) else { return };
     for ((typed, wanted, others), offered) in OFFERS.iter().zip(&offers) {
         holds("fish", typed, offered, wanted, others);
@@ -134,6 +135,7 @@ fn fish_offers_what_may_follow() {
     assert_eq!(offers[OFFERS.len()], ["--format=json"]);
     let command = &offers[OFFERS.len() + 1];
     assert!(command.contains(&"mkdir".to_string()), "{command:?}");
+    assert_eq!(offers[OFFERS.len() + 2], offers[0]);
 }
 
 #[test]

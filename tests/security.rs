@@ -21,7 +21,7 @@ const NAMES: &[(libc::c_long, &str)] = names! {
     SYS_recvfrom "recvfrom" SYS_mmap "mmap" SYS_munmap "munmap" SYS_madvise "madvise"
     SYS_mremap "mremap" SYS_mprotect "mprotect" SYS_brk "brk" SYS_getrandom "getrandom"
     SYS_openat2 "openat2" SYS_lseek "lseek" SYS_getdents64 "getdents64" SYS_close "close" SYS_fstat "fstat" SYS_fcntl "fcntl" SYS_openat "openat"
-    SYS_renameat "renameat" SYS_sendto "sendto" SYS_pidfd_send_signal "pidfd_send_signal" SYS_perf_event_open "perf_event_open"
+    SYS_renameat "renameat" SYS_sendto "sendto" SYS_pidfd_send_signal "pidfd_send_signal" SYS_kill "kill" SYS_perf_event_open "perf_event_open"
     SYS_ioctl "ioctl" SYS_exit_group "exit_group" SYS_exit "exit"
     SYS_rt_sigreturn "rt_sigreturn" SYS_rt_sigprocmask "rt_sigprocmask"
     SYS_rt_sigaction "rt_sigaction" SYS_tkill "tkill" SYS_wait4 "wait4" SYS_sigaltstack "sigaltstack"

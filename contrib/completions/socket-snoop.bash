@@ -71,4 +71,4 @@ _socket_snoop() {
     esac
 }
 
-complete -F _socket_snoop socket-snoop
+complete -F _socket_snoop socket-snoop socket-snoop-full

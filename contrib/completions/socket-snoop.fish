@@ -40,6 +40,7 @@ function __socket_snoop_of_command
     complete -C (string join ' ' -- $words)
 end
 
+complete -c socket-snoop-full -w socket-snoop
 complete -c socket-snoop -f
 complete -c socket-snoop -n __socket_snoop_command -a '(__socket_snoop_of_command)'
 complete -c socket-snoop -n 'not __socket_snoop_command' -a '(__socket_snoop_filter)'

@@ -32,6 +32,13 @@ impl<T: Value> Field<T> {
             .map_or(T::ZERO, |bytes| T::read(bytes, order))
     }
 
+    /// The same where so many bytes are left out somewhere before it.
+    #[inline]
+    pub fn get_without(&self, bytes: &[u8], less: usize, order: Order) -> T {
+        let rest = bytes.get(self.at.wrapping_sub(less)..);
+        rest.map_or(T::ZERO, |bytes| T::read(bytes, order))
+    }
+
     /// Puts its value into the structure that these bytes are.
     #[inline]
     pub fn put(&self, bytes: &mut [u8], value: T, order: Order) {

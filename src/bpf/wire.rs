@@ -115,7 +115,7 @@ impl Event {
         }
         let flags = EV_FLAGS.get(bytes, order);
         let has = |flag| flags & flag != 0;
-        let [old, new] = [EV_OLDSTATE, EV_NEWSTATE].map(|state| state.get(bytes, order));
+        let (old, new) = (EV_OLDSTATE.get(bytes, order), EV_NEWSTATE.get(bytes, order));
         let state = |number| State::from_number(number).ok_or(DecodeError::State);
         let what = match EV_KIND.get(bytes, order) {
             KIND_STATE => What::State {
@@ -192,21 +192,6 @@ impl Event {
             }
             Some(&made)
         };
-        let counters = match (closed, has(FLAG_BRIEF)) {
-            (false, _) => Some(Counters::default()),
-            (true, false) => Some(Counters::decode(order, bytes, known)),
-            // As if the card stood between.
-            (true, true) => {
-                let at = EV_HEAD + held::before_counters(order, bytes);
-                let counted = bytes.get(at..at + (EV_CLOSE_SIZE - EV_SIZE));
-                counted.map(|counted| {
-                    let mut whole = [0; EV_CLOSE_SIZE];
-                    whole[..EV_HEAD].copy_from_slice(&bytes[..EV_HEAD]);
-                    whole[EV_SIZE..].copy_from_slice(counted);
-                    Counters::decode(order, &whole, known)
-                })
-            }
-        };
         let how = source(EV_HOW.get(bytes, order));
         let owner = how.zip(card).map(|(source, card)| {
             let mut owner = Owner {
@@ -229,8 +214,7 @@ impl Event {
         if closed || has(FLAG_LAST) {
             cards.remove(socket);
         }
-        let counters = counters.ok_or(DecodeError::Short)?;
-        Ok(Event {
+        let mut event = Event {
             time,
             cpu,
             socket,
@@ -245,8 +229,18 @@ impl Event {
             },
             peer,
             wire,
-            counters,
-        })
+            counters: Counters::default(),
+        };
+        if closed {
+            // What is not there of the card before them.
+            let less = match has(FLAG_BRIEF) {
+                true => EV_SIZE - EV_HEAD - held::before_counters(order, bytes),
+                false => 0,
+            };
+            long(EV_CLOSE_SIZE - less)?;
+            event.counters = Counters::decode(order, bytes, less, known);
+        }
+        Ok(event)
     }
 }
 
@@ -309,48 +303,53 @@ impl Owner {
 const SOCK_DONE: u32 = 1 << 1;
 
 impl Counters {
-    fn decode(order: Order, bytes: &[u8], known: Abilities) -> Counters {
+    /// Those of an event, of which so many bytes before them are left out.
+    fn decode(order: Order, bytes: &[u8], less: usize, known: Abilities) -> Counters {
         let if_known = |flag: Abilities| known.contains(flag).then_some(());
-        let fin = EV_SKFLAGS.get(bytes, order) & SOCK_DONE != 0;
+        let fin = EV_SKFLAGS.get_without(bytes, less, order) & SOCK_DONE != 0;
         Counters {
             error: if_known(Abilities::SOCKET_ERROR)
-                .map(|()| EV_SKERR.get(bytes, order).saturating_abs()),
+                .map(|()| EV_SKERR.get_without(bytes, less, order).saturating_abs()),
             bytes_sent: None,
-            sent: if_known(Abilities::SENT).map(|()| Sent::decode(order, bytes, known)),
+            sent: if_known(Abilities::SENT).map(|()| Sent::decode(order, bytes, less, known)),
             bytes_retransmitted: if_known(Abilities::BYTES_SENT)
-                .map(|()| EV_RETRANS.get(bytes, order)),
+                .map(|()| EV_RETRANS.get_without(bytes, less, order)),
             retransmits: if_known(Abilities::RETRANSMITS)
-                .map(|()| EV_ALL_RETRANS.get(bytes, order)),
-            bytes_received: if_known(Abilities::BYTES_RECEIVED)
-                .map(|()| EV_RECEIVED.get(bytes, order).saturating_sub(fin.into())),
+                .map(|()| EV_ALL_RETRANS.get_without(bytes, less, order)),
+            bytes_received: if_known(Abilities::BYTES_RECEIVED).map(|()| {
+                EV_RECEIVED
+                    .get_without(bytes, less, order)
+                    .saturating_sub(fin.into())
+            }),
             fin_received: if_known(Abilities::BYTES_RECEIVED).map(|()| fin),
             segments_sent: if_known(Abilities::SEGMENTS_SENT)
-                .map(|()| EV_SEGS_OUT.get(bytes, order)),
+                .map(|()| EV_SEGS_OUT.get_without(bytes, less, order)),
             segments_received: if_known(Abilities::SEGMENTS_RECEIVED)
-                .map(|()| EV_SEGS_IN.get(bytes, order)),
+                .map(|()| EV_SEGS_IN.get_without(bytes, less, order)),
             // In eighths of a microsecond; 0 before the first measurement.
             rtt_us: if_known(Abilities::RTT)
-                .map(|()| EV_SRTT.get(bytes, order) >> 3)
+                .map(|()| EV_SRTT.get_without(bytes, less, order) >> 3)
                 .filter(|us| *us != 0),
             // All ones before the first measurement (tcp_init_sock()).
             min_rtt_us: if_known(Abilities::MIN_RTT)
-                .map(|()| EV_MINRTT.get(bytes, order))
+                .map(|()| EV_MINRTT.get_without(bytes, less, order))
                 .filter(|us| *us != u32::MAX),
             has_socket: if_known(Abilities::SOCKET)
                 .map(|()| EV_FLAGS.get(bytes, order) & FLAG_SOCKET != 0),
             time_wait_room: if_known(Abilities::TIME_WAIT)
-                .and_then(|()| time_wait_room(order, bytes)),
+                .and_then(|()| time_wait_room(order, bytes, less)),
         }
     }
 }
 
 impl Sent {
-    fn decode(order: Order, bytes: &[u8], known: Abilities) -> Sent {
+    fn decode(order: Order, bytes: &[u8], less: usize, known: Abilities) -> Sent {
         let [una, next, written] =
-            [EV_UNA, EV_NXT, EV_WRITTEN].map(|number| number.get(bytes, order));
-        let [sent, again] = [EV_BYTES_SENT, EV_RETRANS].map(|number| number.get(bytes, order));
+            [EV_UNA, EV_NXT, EV_WRITTEN].map(|number| number.get_without(bytes, less, order));
+        let [sent, again] =
+            [EV_BYTES_SENT, EV_RETRANS].map(|number| number.get_without(bytes, less, order));
         Sent {
-            acked: EV_ACKED.get(bytes, order),
+            acked: EV_ACKED.get_without(bytes, less, order),
             in_flight: next.wrapping_sub(una),
             unsent: written.wrapping_sub(next),
             // Retransmissions count again in bytes_sent (net/ipv4/tcp_output.c,
@@ -365,14 +364,14 @@ impl Sent {
 /// Whether there was room for one more time-wait socket after this change; `None`
 /// where it leads to none. This one is counted if it became one: the last that
 /// had room finds the table full.
-fn time_wait_room(order: Order, bytes: &[u8]) -> Option<bool> {
+fn time_wait_room(order: Order, bytes: &[u8], less: usize) -> Option<bool> {
     let old = State::from_number(EV_OLDSTATE.get(bytes, order))?;
     if !matches!(old, State::FinWait2 | State::Closing) {
         return None;
     }
-    let count = EV_TW_COUNT.get(bytes, order);
+    let count = EV_TW_COUNT.get_without(bytes, less, order);
     // A negative limit means one thing or the other, by the kernel's age.
-    let limit = u32::try_from(EV_TW_LIMIT.get(bytes, order)).ok()?;
+    let limit = u32::try_from(EV_TW_LIMIT.get_without(bytes, less, order)).ok()?;
     Some(count < limit)
 }
 

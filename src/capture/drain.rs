@@ -28,11 +28,11 @@ impl Source {
                 return true;
             }
             let mut more = true;
-            way.held(sample, &mut |held| {
+            way.held(&sample, &mut |held| {
                 more &= hand_on(held, losses, &mut |e| sink(e, past))
             });
             // In place: an event is not small.
-            let mut own = way.decode(sample, processes);
+            let mut own = way.decode(&sample, processes);
             more & hand_on(&mut own, losses, &mut |event| {
                 processes.ran(event.time, &event.on_cpu);
                 sink(event, processes)

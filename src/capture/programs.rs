@@ -60,7 +60,11 @@ fn event(
 }
 
 impl Way for Programs {
-    fn decode(&mut self, sample: Sample<'_>, _processes: &Processes) -> Result<Event, DecodeError> {
+    fn decode(
+        &mut self,
+        sample: &Sample<'_>,
+        _processes: &Processes,
+    ) -> Result<Event, DecodeError> {
         let Body::Sample { data, .. } = sample.body else {
             return Err(DecodeError::Kind);
         };
@@ -70,7 +74,7 @@ impl Way for Programs {
         Event::decode_from(Order::NATIVE, at, bytes, abilities, &mut self.cards)
     }
 
-    fn held(&mut self, sample: Sample<'_>, tell: &mut Tell<'_>) {
+    fn held(&mut self, sample: &Sample<'_>, tell: &mut Tell<'_>) {
         let abilities = self.loaded.given.abilities();
         let Body::Sample { data, .. } = sample.body else {
             return;

@@ -121,7 +121,7 @@ impl Sampler {
 }
 
 impl Way for Sampler {
-    fn decode(&mut self, sample: Sample<'_>, processes: &Processes) -> Result<Event, DecodeError> {
+    fn decode(&mut self, sample: &Sample<'_>, processes: &Processes) -> Result<Event, DecodeError> {
         let (task, data) = match sample.body {
             Body::Sample { task, data } => (task, data),
             Body::News(_) => return Err(DecodeError::Foreign),

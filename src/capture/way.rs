@@ -24,11 +24,11 @@ pub(super) trait Way {
     /// The event of a sample; [`DecodeError::Foreign`] is none and no mistake.
     /// `processes` are as they are then. An event is not small: it is handed on in
     /// the place where it is made.
-    fn decode(&mut self, sample: Sample<'_>, processes: &Processes) -> Result<Event, DecodeError>;
+    fn decode(&mut self, sample: &Sample<'_>, processes: &Processes) -> Result<Event, DecodeError>;
 
     /// Hands out the events that were held back and come with a sample, in order: all
     /// are older than its own, which is decoded afterwards.
-    fn held(&mut self, _sample: Sample<'_>, _tell: &mut Tell<'_>) {}
+    fn held(&mut self, _sample: &Sample<'_>, _tell: &mut Tell<'_>) {}
 
     /// The same of those that are still held back when it has ended.
     fn waiting(&mut self, _tell: &mut Tell<'_>) {}

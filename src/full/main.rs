@@ -2,12 +2,13 @@
 
 use socket_snoop::entry::{self, Extras};
 use socket_snoop::session::replay;
+use socket_snoop::{top, trace};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     entry::main(&Extras {
         read: Some(replay::run),
-        top: None,
-        trace: None,
+        top: Some(top::open),
+        trace: Some(trace::open),
     })
 }

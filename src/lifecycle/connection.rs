@@ -232,7 +232,7 @@ impl Connection {
     }
 
     /// When its first event was, on the event clock.
-    pub(super) fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> u64 {
         self.start
     }
 
@@ -274,6 +274,17 @@ impl Connection {
         };
         let all = self.kept().iter().enumerate();
         all.filter_map(move |(at, t)| Some((wall(at, t.since()), t.state()?)))
+    }
+
+    /// The same on the event clock.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (u64, State)> + '_ {
+        let time = |t: &Packed| Some((self.start.saturating_add(t.since()), t.state()?));
+        self.kept().iter().filter_map(time)
+    }
+
+    /// The state that its first event left, where that was a change.
+    pub(crate) fn before(&self) -> Option<State> {
+        self.before
     }
 
     /// Transitions that are not kept.
@@ -335,9 +346,14 @@ impl Connection {
     }
 
     /// The state it is in, as far as it is known.
-    pub(super) fn state(&self) -> Option<State> {
+    pub(crate) fn state(&self) -> Option<State> {
         let last = self.kept().last().and_then(|t| t.state());
         last.or(self.before).filter(|_| self.more == 0)
+    }
+
+    /// What was sent again so far: segments, or else events.
+    pub(crate) fn sent_again(&self) -> u64 {
+        self.resent.so_far()
     }
 
     /// Takes what is better known now than before.
@@ -389,20 +405,22 @@ impl Connection {
         wall: u64,
         time_wait: Option<bool>,
     ) {
+        // Taken once, and put back once.
+        let mut seen = self.seen;
         if event.is_close() {
             self.last = Some(old);
-            let by_task = event.owner.is_some_and(|o| o.source == OwnerSource::Task);
-            self.seen.set(Seen::BY_TASK, by_task);
+            let by_task = |o: &Owner| o.source == OwnerSource::Task;
+            seen.set(Seen::BY_TASK, event.owner.as_ref().is_some_and(by_task));
         } else if event.owner.as_ref().is_some_and(has_it) {
-            self.seen |= Seen::OWNED;
+            seen |= Seen::OWNED;
         }
-        if event.stays() {
+        if new == State::Established && old != new {
+            seen |= Seen::ESTABLISHED;
+        }
+        self.seen = seen;
+        if old == new {
             return;
         }
-        self.seen.set(
-            Seen::ESTABLISHED,
-            new == State::Established || self.is_open(),
-        );
         let since = event.time.saturating_sub(self.start);
         let new = match (new, time_wait) {
             (State::Close, Some(true)) => State::TimeWait,

@@ -1,5 +1,6 @@
 //! The log line, as the original's README shows it.
 
+use super::ends::Ends;
 use super::format::{Format, Reasons, Record, Shape, Shown, errno_name};
 use super::owners::Owners;
 use super::words::{elsewhere, owner};
@@ -16,6 +17,7 @@ use std::io::Write;
 #[derive(Debug)]
 pub struct Classic {
     pub(super) stamps: Stamps,
+    ends: Ends,
     owners: Owners,
     pub(super) shape: Shape,
 }
@@ -25,6 +27,11 @@ impl Classic {
     pub fn new(shape: Shape) -> Classic {
         Classic {
             stamps: Stamps::default(),
+            ends: Ends::new(|out, (local, peer, _)| {
+                text::endpoint(out, local);
+                append(out, b" DST=");
+                text::endpoint(out, peer);
+            }),
             owners: Owners::new(|out, of, _, _| {
                 owner(out, of);
                 true
@@ -56,9 +63,8 @@ impl Format for Classic {
         };
         self.stamps.local(out, shown.wall);
         append(out, title.as_bytes());
-        text::endpoint(out, &event.local);
-        append(out, b" DST=");
-        text::endpoint(out, &event.peer);
+        self.ends
+            .append(out, (&event.local, &event.peer, event.wire));
         self.owners.append(out, event.owner.as_ref(), None);
         if let Some(state) = state {
             append(out, b" STATE=");

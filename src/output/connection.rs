@@ -2,9 +2,10 @@
 //!
 //! Contract: as for the formats it serves: what isn't known is left out.
 
+use super::ends::Ends;
 use super::format::{Reasons, Record, Shape, Summary};
 use super::keys::{self, Boolean, Key, Objects};
-use super::members::{address, boolean, ends, id, number, plain, string, time};
+use super::members::{address, boolean, id, number, plain, string, time};
 use super::owners::Owners;
 use super::{escape, summary, words};
 use crate::lifecycle::tally::{self, Groups, Place};
@@ -85,18 +86,14 @@ pub(super) fn classic(
 
 /// The members of the JSON object behind its event.
 pub(super) fn json(
-    (stamps, owners): (&mut Stamps, &mut Owners),
+    (stamps, ends, owners): (&mut Stamps, &mut Ends, &mut Owners),
     out: &mut Vec<u8>,
     record: &Record<'_>,
     reasons: &Reasons,
 ) {
     let (connection, counters) = (record.connection, &record.ended.counters);
-    ends(
-        out,
-        connection.local(),
-        connection.peer(),
-        connection.wire(),
-    );
+    let both = (connection.local(), connection.peer(), connection.wire());
+    ends.append(out, both);
     id(out, record.id);
     owners.append(out, connection.owner().as_ref(), connection.netns());
     plain(

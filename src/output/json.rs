@@ -3,6 +3,7 @@
 //! Contract: objects are flat, their keys those of [`keys`]; what isn't known is
 //! left out.
 
+use super::ends::Ends;
 use super::format::{Format, Reasons, Record, Shape, Shown, Summary, errno_name};
 use super::members::{boolean, ends, id, number, owner, plain, string};
 use super::owners::Owners;
@@ -21,6 +22,7 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub struct Json {
     stamps: Stamps,
+    ends: Ends,
     owners: Owners,
     on_cpu: bool,
 }
@@ -29,6 +31,7 @@ impl Default for Json {
     fn default() -> Json {
         Json {
             stamps: Stamps::default(),
+            ends: Ends::new(ends),
             owners: Owners::new(owner),
             on_cpu: false,
         }
@@ -102,7 +105,8 @@ impl Format for Json {
             | What::Destroyed { .. } => return,
         };
         self.open(out, shown.wall, name);
-        ends(out, &event.local, &event.peer, event.wire);
+        let both = (&event.local, &event.peer, event.wire);
+        self.ends.append(out, both);
         match event.what {
             What::State { old, new } => {
                 plain(out, keys::TCP_STATE_OLD, old.name());
@@ -155,7 +159,7 @@ impl Format for Json {
 
     fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
         self.open(out, record.ended.wall, "connection");
-        let made = (&mut self.stamps, &mut self.owners);
+        let made = (&mut self.stamps, &mut self.ends, &mut self.owners);
         connection::json(made, out, record, reasons);
         append(out, b"}\n");
     }

@@ -3,6 +3,7 @@
 //!
 //! Contract: a member follows another one; what isn't known is left out.
 
+use super::ends::Both;
 use super::escape;
 use super::keys::{self, Boolean, Key, Number, Text, Texts};
 use crate::host::cgroup::Cgroups;
@@ -92,7 +93,7 @@ fn end(out: &mut Vec<u8>, keys: (Key<Text>, Key<Number>), end: &Endpoint) {
 }
 
 /// Both ends, and how they talk.
-pub(super) fn ends(out: &mut Vec<u8>, local: &Endpoint, peer: &Endpoint, wire: Wire) {
+pub(super) fn ends(out: &mut Vec<u8>, (local, peer, wire): Both<'_>) {
     let ours = (keys::NETWORK_LOCAL_ADDRESS, keys::NETWORK_LOCAL_PORT);
     end(out, ours, local);
     end(

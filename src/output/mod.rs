@@ -7,6 +7,7 @@
 
 pub mod classic;
 pub(crate) mod connection;
+pub(crate) mod ends;
 pub(crate) mod escape;
 mod format;
 pub mod json;

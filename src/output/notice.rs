@@ -26,6 +26,8 @@ static STANDARD_ERROR: Mutex<Option<Stream>> = Mutex::new(None);
 
 /// Whether all waits: the terminal shows something else.
 static HELD: AtomicBool = AtomicBool::new(false);
+/// The last line that came meanwhile.
+static LAST: Mutex<Option<String>> = Mutex::new(None);
 
 fn open() -> Stream {
     let file = std::io::stderr().as_fd().try_clone_to_owned();
@@ -81,7 +83,19 @@ pub fn say(line: &str) {
     let start = stream.buffer().len();
     let _ = writeln!(stream.buffer(), "{line}");
     stream.keep(start);
+    if HELD.load(Ordering::Relaxed) {
+        *last() = Some(line.to_string());
+    }
     flush(stream);
+}
+
+fn last() -> MutexGuard<'static, Option<String>> {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The last line that came while lines were held back, once.
+pub(crate) fn take_held() -> Option<String> {
+    last().take()
 }
 
 /// Holds lines back until this is called again, where they would go to a terminal; or

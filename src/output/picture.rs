@@ -25,6 +25,11 @@ pub trait Picture {
     /// not have it.
     fn record(&mut self, record: &Record<'_>, to: &mut Vec<u8>);
 
+    /// The same, where the names of reasons of resets are wanted.
+    fn named_record(&mut self, record: &Record<'_>, _: &Reasons, to: &mut Vec<u8>) {
+        self.record(record, to);
+    }
+
     /// Takes that something is missing.
     fn lost(&mut self, lost: &Lost, to: &mut Vec<u8>);
 
@@ -72,8 +77,8 @@ impl Format for Box<dyn Picture> {
         (**self).event(shown, connection, out);
     }
 
-    fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, _: &Reasons) {
-        (**self).record(record, out);
+    fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
+        (**self).named_record(record, reasons, out);
     }
 
     fn lost(&mut self, out: &mut Vec<u8>, lost: &Lost) {

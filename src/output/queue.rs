@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 /// Bytes of a block, more or less.
-pub(crate) const BLOCK: usize = 64 * 1024;
+pub(crate) const BLOCK: usize = 256 * 1024;
 
 /// Lines in blocks.
 #[derive(Debug, Default)]

@@ -268,8 +268,8 @@ impl Output {
     pub fn announced(&mut self, opening: &str) {
         match self.format {
             FormatName::Classic => self.flush(),
-            FormatName::Json => notice::say(opening),
-            FormatName::Picture => {}
+            FormatName::Picture if self.keys().is_some() => {}
+            FormatName::Json | FormatName::Picture => notice::say(opening),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::model::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
 use crate::model::tcp::{Endpoint, State};
 use crate::owner::lineage::{Descendants, Lineage};
 use crate::owner::listeners::{Holder, Listeners};
+use crate::sys::copy::put;
 
 /// What a claim is held against.
 #[derive(Clone, Copy)]
@@ -196,34 +197,45 @@ impl Tracker {
     /// Takes what an event says of the owner, if it is better known than before.
     pub(crate) fn learn(&mut self, event: &Event) {
         let Some(new) = &event.owner else { return };
-        let known = self.claim.map_or(0, |old| rank(old.source));
-        if rank(new.source) < known {
+        let known = self.claim.as_ref();
+        if known.is_some_and(|old| rank(new.source) < rank(old.source)) {
             return;
         }
-        if self.claim.is_none_or(|old| old.pid != new.task.pid) {
+        if known.is_none_or(|old| old.pid != new.task.pid) {
             self.since = event.time;
             (self.settled, self.accepted) = (false, false);
         }
         let own = new.source == OwnerSource::Task;
-        let mut kept = Kept::new(new);
-        if !own && !matches!(event.what, What::Accepted) {
-            // The thread is that of before; so is the user, if it is told again as
-            // that of then.
-            let old = self.claim.filter(|old| old.pid == kept.pid);
-            kept.thread = old.map_or(kept.thread, |old| old.thread);
-            kept.uid = kept.uid.or(old.and_then(|old| old.uid));
-            if kept.name[0] == 0 {
+        let again = !own && !matches!(event.what, What::Accepted);
+        let kept = match &mut self.claim {
+            Some(old) if old.pid == new.task.pid => {
+                // The thread is that of before; so is the user, if it is told again as
+                // that of then.
+                old.tid = new.task.tid;
+                old.parent = new.parent.unwrap_or(0);
+                old.cgroup = new.cgroup.unwrap_or(0);
+                old.source = new.source;
+                if !again {
+                    old.thread = new.thread;
+                }
+                if !again || new.task.uid.is_some() {
+                    old.uid = new.task.uid;
+                }
                 // By samples only the thread's own name is in an event.
-                kept.name = old.map_or(kept.name, |old| old.name);
+                if !again || new.task.name[0] != 0 {
+                    old.name = new.task.name;
+                }
+                old
             }
-        }
+            claim => claim.insert(Kept::new(new)),
+        };
+        let told = kept.told(new.source);
         if own {
             // What is learned in an event of its own is cached from then on.
             kept.source = OwnerSource::Cached;
             self.settled |= ends(event);
         }
-        self.claim = Some(kept);
-        self.told = Some(kept.told(new.source));
+        put(&mut self.told, &Some(told));
     }
 
     /// Whose the connection with this local end, born at this time, is at an
@@ -235,7 +247,8 @@ impl Tracker {
         born: u64,
         moment: &Moment<'_>,
     ) {
-        self.told = self.judged(Some(event), event.time, (local, born), moment);
+        let told = self.judged(Some(event), event.time, (local, born), moment);
+        put(&mut self.told, &told);
     }
 
     /// The same at a time without an event.

@@ -6,7 +6,7 @@ use crate::sys::{Errno, Result, time};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Unread bytes at which poll wakes up: few wake-ups, and far from a full ring.
-const WATERMARK: usize = 64 << 10;
+const WATERMARK: usize = 256 << 10;
 
 /// More CPU numbers than any kernel has (CONFIG_NR_CPUS_RANGE_END, x86: 8192).
 const CPU_LIMIT: u32 = 8192;

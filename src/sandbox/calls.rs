@@ -223,6 +223,8 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     // The terminal is given back as it was: its modes.
     if let Some(keys) = granted.keys {
         allow(libc::SYS_ioctl, &[Is(0, keys as u32), OneOf(1, &MODES)]);
+        // To be stopped with those that a shell started with it, as by Ctrl-Z.
+        allow(libc::SYS_kill, &[Is(0, 0), Is(1, libc::SIGTSTP as u32)]);
     }
 
     // What became of a command that was to be run.

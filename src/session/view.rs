@@ -31,6 +31,7 @@ use crate::session::judging::Judging;
 use crate::session::reload::FilterFile;
 use crate::session::showing::{put, shower};
 use crate::snapshot::broadcast::Broadcasts;
+use crate::sys::copy::put as put_value;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
 use std::rc::Rc;
@@ -240,7 +241,7 @@ impl View {
             }
             _ => {}
         }
-        event.owner = owner;
+        put_value(&mut event.owner, &owner);
         if let What::Retransmit { state, .. } = &mut event.what {
             *state = state.or(seen.state);
         }

@@ -30,6 +30,7 @@ pub mod seccomp;
 pub mod send;
 pub(crate) mod signal;
 pub(crate) mod table;
+pub(crate) mod terminal;
 pub mod time;
 pub mod tracefs;
 #[cfg(all(target_env = "musl", panic = "abort", not(debug_assertions)))]

@@ -38,11 +38,12 @@ extern "C" fn on_signal(signal: libc::c_int) {
     let errno = Errno::last_raw();
     if signal == libc::SIGHUP {
         HANGUP.store(true, Ordering::Release);
-    } else if signal == libc::SIGWINCH {
+    } else if signal == libc::SIGWINCH || signal == libc::SIGCONT {
         RESIZED.store(true, Ordering::Release);
     } else if signal == libc::SIGCHLD {
         // Who waits for it is woken below.
     } else if STOP.swap(true, Ordering::AcqRel) {
+        super::terminal::restore();
         // SAFETY: _exit is async-signal-safe.
         unsafe { libc::_exit(128 + signal) };
     }
@@ -50,6 +51,19 @@ extern "C" fn on_signal(signal: libc::c_int) {
     // SAFETY: write is async-signal-safe; a full or closed eventfd is harmless.
     unsafe { libc::write(WAKE.load(Ordering::Acquire), one.as_ptr().cast(), one.len()) };
     Errno::set_raw(errno);
+}
+
+/// From here on it is as if the terminal's size had changed when the process goes on
+/// after a stop.
+pub(crate) fn watch_continuing() -> Result<()> {
+    let action = SigAction::new(
+        SigHandler::Handler(on_signal),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler only touches atomics and async-signal-safe calls.
+    unsafe { sigaction(Signal::SIGCONT, &action) }?;
+    Ok(())
 }
 
 /// Whether the terminal's size has changed since the last call.

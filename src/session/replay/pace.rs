@@ -131,6 +131,12 @@ impl Pace<'_> {
 
     /// Keeps what is on the terminal until the user has seen it.
     pub(super) fn linger(&mut self, view: &mut View) {
+        // What came last is shown, too: as at the end of the interval.
+        let due = view.output.due();
+        if self.goes_on(view) && due < u64::MAX {
+            let end = due.max(self.latest);
+            view.draw_at(end, end);
+        }
         while view.output.keys().is_some() && self.goes_on(view) {
             view.draw_at(self.latest, self.latest);
             self.attend(view, u64::MAX, None);

@@ -122,7 +122,7 @@ CASES        *)
     esac
 }
 
-complete -F _socket_snoop socket-snoop
+complete -F _socket_snoop socket-snoop socket-snoop-full
 "#;
     template
         .replace("MADE", MADE)
@@ -161,7 +161,7 @@ pub(super) fn zsh() -> String {
     for (words, values) in after() {
         let _ = writeln!(cases, "        {}) compadd -- {values} ;;", words.join("|"));
     }
-    let template = r#"#compdef socket-snoop
+    let template = r#"#compdef socket-snoop socket-snoop-full
 # zsh completion for socket-snoop(8), MADE
 
 _socket_snoop_filter() {
@@ -255,6 +255,7 @@ function __socket_snoop_of_command
     complete -C (string join ' ' -- $words)
 end
 
+complete -c socket-snoop-full -w socket-snoop
 complete -c socket-snoop -f
 complete -c socket-snoop -n __socket_snoop_command -a '(__socket_snoop_of_command)'
 complete -c socket-snoop -n 'not __socket_snoop_command' -a '(__socket_snoop_filter)'

@@ -17,20 +17,46 @@ use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader};
 type Header = elf::FileHeader64<LittleEndian>;
 const LE: LittleEndian = LittleEndian;
 
-/// The most bytes that a release binary may have.
-const LIMIT: usize = 640 * 1024;
-
 /// Architecture as in the file's name, and as in its ELF header.
-const RELEASES: [(&str, u16); 2] = [("x86_64", elf::EM_X86_64), ("aarch64", elf::EM_AARCH64)];
+const ARCHES: [(&str, u16); 2] = [("x86_64", elf::EM_X86_64), ("aarch64", elf::EM_AARCH64)];
 
-/// Where the release binary of an architecture is.
-fn path_of(arch: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("dist/socket-snoop-{arch}"))
+/// The editions, and the most bytes that each may have.
+const EDITIONS: [(&str, usize); 2] = [
+    ("socket-snoop", 640 * 1024),
+    ("socket-snoop-full", 740 * 1024),
+];
+
+/// A release binary.
+#[derive(Clone, Copy)]
+struct Release {
+    edition: &'static str,
+    arch: &'static str,
+    machine: u16,
+    limit: usize,
 }
 
-/// The release binary of an architecture; `None`, said, where it is not built.
-fn release(arch: &str) -> Option<Vec<u8>> {
-    let path = path_of(arch);
+/// All of them.
+fn releases() -> impl Iterator<Item = Release> {
+    let of = |(edition, limit)| {
+        ARCHES.map(|(arch, machine)| Release {
+            edition,
+            arch,
+            machine,
+            limit,
+        })
+    };
+    EDITIONS.into_iter().flat_map(of)
+}
+
+/// Where a release binary is.
+fn path_of(release: Release) -> PathBuf {
+    let Release { edition, arch, .. } = release;
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("dist/{edition}-{arch}"))
+}
+
+/// A release binary; `None`, said, where it is not built.
+fn read(release: Release) -> Option<Vec<u8>> {
+    let path = path_of(release);
     match std::fs::read(&path) {
         Ok(data) => Some(data),
         Err(e) => {
@@ -55,10 +81,11 @@ fn build_folders() -> Vec<String> {
     folders
 }
 
-/// Everything that is wrong with a release binary for `machine`; empty where it is right.
-fn faults(data: &[u8], machine: u16) -> Vec<String> {
-    let mut faults = structure(data, machine).unwrap_or_else(|e| vec![format!("no ELF: {e}")]);
-    if data.len() > LIMIT {
+/// Everything that is wrong with a release binary; empty where it is right.
+fn faults(data: &[u8], release: Release) -> Vec<String> {
+    let mut faults =
+        structure(data, release.machine).unwrap_or_else(|e| vec![format!("no ELF: {e}")]);
+    if data.len() > release.limit {
         faults.push(format!("too large: {} bytes", data.len()));
     }
     for folder in build_folders() {
@@ -126,10 +153,11 @@ fn structure(data: &[u8], machine: u16) -> object::read::Result<Vec<String>> {
 
 #[test]
 fn each_release_binary_is_static_hardened_small_and_anonymous() {
-    for (arch, machine) in RELEASES {
-        if let Some(data) = release(arch) {
+    for release in releases() {
+        if let Some(data) = read(release) {
             let none: Vec<String> = Vec::new();
-            assert_eq!(faults(&data, machine), none, "dist/socket-snoop-{arch}");
+            let path = path_of(release);
+            assert_eq!(faults(&data, release), none, "{}", path.display());
         }
     }
 }
@@ -137,15 +165,16 @@ fn each_release_binary_is_static_hardened_small_and_anonymous() {
 /// A static-pie with the wrong start file has all the right headers and crashes at once: run it.
 #[test]
 fn each_release_binary_starts() {
-    for (arch, _) in RELEASES {
-        if release(arch).is_none() {
+    for release in releases() {
+        let arch = release.arch;
+        if read(release).is_none() {
             continue;
         }
         let mut command = if arch == std::env::consts::ARCH {
-            Command::new(path_of(arch))
+            Command::new(path_of(release))
         } else {
             let mut emulated = Command::new(format!("qemu-{arch}"));
-            emulated.arg(path_of(arch));
+            emulated.arg(path_of(release));
             emulated
         };
         match command.arg("--version").output() {
@@ -166,7 +195,11 @@ fn each_release_binary_starts() {
 fn an_ordinary_program_is_refused() {
     let data = std::fs::read("/bin/true").expect("read /bin/true");
     let machine = Header::parse(&*data).expect("an ELF file").e_machine(LE);
-    let faults = faults(&data, machine);
+    let release = Release {
+        machine,
+        ..releases().next().expect("one")
+    };
+    let faults = faults(&data, release);
     for fault in ["wants an interpreter", "needs a library"] {
         assert!(faults.iter().any(|f| f == fault), "{fault}: {faults:?}");
     }
@@ -176,7 +209,11 @@ fn an_ordinary_program_is_refused() {
 fn a_debug_build_is_refused() {
     let exe = std::env::current_exe().expect("the path of this test");
     let data = std::fs::read(exe).expect("read this test");
-    let faults = faults(&data, elf::EM_NONE);
+    let release = Release {
+        machine: elf::EM_NONE,
+        ..releases().next().expect("one")
+    };
+    let faults = faults(&data, release);
     let folder = format!("names the build folder {}", env!("CARGO_MANIFEST_DIR"));
     for fault in ["another architecture", "not stripped", &folder] {
         assert!(faults.iter().any(|f| f == fault), "{fault}: {faults:?}");
@@ -242,14 +279,14 @@ fn with_tag(data: &[u8], tag: u32, other: u32) -> Vec<u8> {
 
 #[test]
 fn each_check_can_fail() {
-    for (arch, machine) in RELEASES {
-        let Some(data) = release(arch) else { continue };
+    for release in releases() {
+        let Some(data) = read(release) else { continue };
         let mut fixed = data.clone();
         fixed[at::E_TYPE] = u8::try_from(elf::ET_EXEC).expect("a small number");
         let lazy = with_dynamic(&data, elf::DT_FLAGS, 0);
         let lazy = with_dynamic(&lazy, elf::DT_FLAGS_1, u64::from(elf::DF_1_PIE));
         let mut large = data.clone();
-        large.resize(LIMIT + 1, 0);
+        large.resize(release.limit + 1, 0);
         let mut telling = data.clone();
         telling.extend(env!("CARGO_MANIFEST_DIR").bytes());
         let doctored = [
@@ -280,10 +317,11 @@ fn each_check_can_fail() {
             ("names the build folder", telling),
         ];
         for (fault, doctored) in doctored {
-            let found = faults(&doctored, machine);
+            let found = faults(&doctored, release);
             assert!(
                 found.iter().any(|f| f.starts_with(fault)),
-                "{arch}: {fault}: {found:?}"
+                "{}: {fault}: {found:?}",
+                path_of(release).display()
             );
         }
     }

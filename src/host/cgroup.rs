@@ -69,7 +69,7 @@ struct Read {
 }
 
 /// What a cgroup is in; what is empty isn't known.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The container's id.
     pub container: String,

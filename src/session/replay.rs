@@ -6,10 +6,12 @@
 //! said and counted, and no more. No reader of the output makes it lose lines: it
 //! is waited for.
 
+mod known;
 mod line;
 mod pace;
 mod said;
 mod source;
+mod values;
 
 use super::Open;
 use super::view::View;
@@ -59,7 +61,7 @@ fn failed(what: &str, errno: Errno) -> Error {
 
 impl Input {
     #[cold]
-    fn open(path: &str) -> Result<Input, Error> {
+    fn open(path: &str, alone: bool) -> Result<Input, Error> {
         let (name, file) = match path {
             "-" => {
                 let stdin = std::io::stdin().as_fd().try_clone_to_owned();
@@ -74,7 +76,7 @@ impl Input {
         Ok(Input {
             name,
             source: Source::new(file),
-            members: Members::new(),
+            members: Members::new(alone),
             next: None,
             number: 0,
             broken: 0,
@@ -156,11 +158,11 @@ impl Input {
 
     /// Hands on the line whose turn it is.
     fn take(&mut self, view: &mut View, sums: &mut Summary) {
-        let Some((place, _)) = self.next.take() else {
+        let Some((place, wall)) = self.next.take() else {
             return;
         };
         let line = self.source.text(place);
-        let said = Said::new(line, &self.members);
+        let said = Said::at(line, &self.members, wall);
         match said.text(At::EVENT_NAME) {
             b"summary" => {
                 (self.received, self.lost) = (0, 0);
@@ -273,7 +275,7 @@ pub fn run(config: &Config, picture: Option<Open>) -> Result<u8, Error> {
     limits::raise_open_files();
     let mut inputs = Vec::new();
     for path in &config.read {
-        inputs.push(Input::open(path)?);
+        inputs.push(Input::open(path, config.read.len() == 1)?);
     }
     let log = super::open_log(config, None);
     let (format, log_format) = (config.format, config.log_format);

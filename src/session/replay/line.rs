@@ -6,7 +6,12 @@
 //! (with blanks, say) is read the slow way; an unknown one's value is passed over.
 //! Where values stand is all that is noted: who asks for one reads it.
 
+use super::known::{Known, same};
+use super::values::Second;
+use crate::host::cgroup::Place;
+use crate::model::event::Owner;
 use crate::output::keys;
+use std::cell::{Cell, RefCell};
 
 macro_rules! keys {
     ($($name:ident)*) => {
@@ -62,10 +67,35 @@ fn named(written: &'static str) -> &'static str {
     rest.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
+const ONES: u64 = u64::MAX / 0xff;
+
+/// The highest bit of each byte that is zero; of those behind the first one, perhaps of
+/// others.
+#[inline(always)]
+fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & (ONES << 7)
+}
+
+/// Where the first line break is.
+pub(super) fn line_break(bytes: &[u8]) -> Option<usize> {
+    const BREAKS: u64 = ONES * b'\n' as u64;
+    let mut rest = bytes;
+    while let Some((chunk, more)) = rest.split_first_chunk::<32>() {
+        let word = |at: usize| {
+            let word = chunk.get(at..).and_then(|rest| rest.first_chunk::<8>());
+            word.map_or(0, |word| zeros(u64::from_le_bytes(*word) ^ BREAKS))
+        };
+        if word(0) | word(8) | word(16) | word(24) != 0 {
+            break;
+        }
+        rest = more;
+    }
+    let found = rest.iter().position(|byte| *byte == b'\n')?;
+    Some(bytes.len() - rest.len() + found)
+}
+
 /// Where the first of two bytes is, from `at` on.
-pub(super) fn find(bytes: &[u8], mut at: usize, [one, other]: [u8; 2]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 0xff;
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+fn find(bytes: &[u8], mut at: usize, [one, other]: [u8; 2]) -> Option<usize> {
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*word);
         let found = zeros(word ^ (ONES * u64::from(one))) | zeros(word ^ (ONES * u64::from(other)));
@@ -94,6 +124,7 @@ fn string_end(line: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
+#[inline(always)]
 fn skip_blanks(line: &[u8], mut at: usize) -> usize {
     while line.get(at).is_some_and(|b| matches!(b, b' ' | b'\t')) {
         at += 1;
@@ -120,6 +151,17 @@ fn nested_end(line: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
+/// The bytes that numbers and words are made of.
+static PARTS: [bool; 256] = {
+    let (mut parts, mut byte) = ([false; 256], 0u8);
+    while byte < 128 {
+        let part = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
+        parts[byte as usize] = part;
+        byte += 1;
+    }
+    parts
+};
+
 /// Where a value begins and ends, without quotes, and where what follows it stands.
 fn value(line: &[u8], at: usize) -> Option<(usize, usize, usize)> {
     match line.get(at)? {
@@ -132,9 +174,8 @@ fn value(line: &[u8], at: usize) -> Option<(usize, usize, usize)> {
             Some((at, end, end))
         }
         _ => {
-            let part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.');
             let mut end = at;
-            while line.get(end).is_some_and(part) {
+            while line.get(end).is_some_and(|byte| PARTS[usize::from(*byte)]) {
                 end += 1;
             }
             (end > at).then_some((at, end, end))
@@ -146,18 +187,40 @@ fn value(line: &[u8], at: usize) -> Option<(usize, usize, usize)> {
 #[derive(Clone, Debug)]
 pub(super) struct Members {
     places: [(u32, u32); WRITTEN.len()],
+    /// Which of them are of the line that was read last.
+    there: [u64; 2],
+    /// What followed each key when it was last there.
+    follows: [u8; WRITTEN.len() + 1],
+    /// The part that tells of the owner: where it stands, and whether it is known.
+    part: (usize, usize),
+    at: Option<usize>,
+    pub(super) known: RefCell<Known>,
+    /// The second of a time that was read last.
+    pub(super) second: Cell<Second>,
 }
 
+// Each has its bit.
+const _: () = assert!(WRITTEN.len() < 128);
+
 impl Members {
-    pub(super) const fn new() -> Members {
+    /// `alone`: no other file is read.
+    pub(super) fn new(alone: bool) -> Members {
         Members {
             places: [(0, 0); WRITTEN.len()],
+            there: [0; 2],
+            follows: [0; WRITTEN.len() + 1],
+            part: (0, 0),
+            at: None,
+            known: RefCell::new(Known::new(alone)),
+            second: Cell::default(),
         }
     }
 
     /// Takes a line apart; whether it is a whole object.
     pub(super) fn read(&mut self, line: &[u8]) -> bool {
-        self.places = [(0, 0); WRITTEN.len()];
+        self.there = [0; 2];
+        self.part = (0, 0);
+        self.at = None;
         self.members(line).is_some()
     }
 
@@ -169,13 +232,32 @@ impl Members {
         }
         loop {
             // At the brace or the comma.
-            let (key, start) = match guess(line, at + 1, last) {
+            if last == At::PROCESS_PID as usize {
+                let rest = line.get(at + 1..)?;
+                let known = self.known.get_mut().find(rest);
+                self.part.0 = at + 1;
+                if let Some((known, len)) = known {
+                    self.at = Some(known);
+                    at += 1 + len;
+                    last = At::OWNER_SOURCE as usize;
+                }
+            }
+            let follows = self.follows.get_mut(last)?;
+            let (key, start) = match guess(line, at + 1, usize::from(*follows)) {
                 Some(found) => found,
-                None => slowly(line, at + 1)?,
+                None => match search(line, at + 1, last) {
+                    Some(found) => found,
+                    None => slowly(line, at + 1)?,
+                },
             };
             let (from, to, end) = value(line, skip_blanks(line, start))?;
             if let Some(place) = self.places.get_mut(key) {
                 *place = (from as u32, to as u32);
+                *self.there.get_mut(key / 64)? |= 1 << (key % 64);
+                *follows = key as u8;
+                if key == At::OWNER_SOURCE as usize {
+                    self.part.1 = at;
+                }
                 last = key + 1;
             }
             at = skip_blanks(line, end);
@@ -189,29 +271,58 @@ impl Members {
 
     /// The value of a key as it stands in this line, which was read last; empty where
     /// there is none.
+    #[inline(always)]
     pub(super) fn value<'a>(&self, line: &'a [u8], at: At) -> &'a [u8] {
+        let there = self.there.get(at as usize / 64).copied().unwrap_or(0);
+        if there >> (at as u32 % 64) & 1 == 0 {
+            return b"";
+        }
         let (from, to) = self.places.get(at as usize).copied().unwrap_or_default();
         line.get(from as usize..to as usize).unwrap_or_default()
     }
+
+    /// The owner's part of the line that was read last, where its bytes are known.
+    pub(super) fn known_part(&self) -> Option<usize> {
+        self.at
+    }
+
+    fn part<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
+        let (from, to) = self.part;
+        line.get(from..to).filter(|part| !part.is_empty())
+    }
+
+    /// Remembers whom that part tells of.
+    pub(super) fn learn(&self, line: &[u8], owner: &Owner) {
+        if let Some(part) = self.part(line) {
+            self.known.borrow_mut().learn(part, *owner);
+        }
+    }
+
+    /// Remembers what it says of a cgroup.
+    pub(super) fn learn_place(&self, line: &[u8], told: &(u64, Place)) {
+        if let Some(part) = self.part(line) {
+            self.known.borrow_mut().learn_place(part, told);
+        }
+    }
 }
 
-/// The key at `at`, if it is written as we do, and where its value begins.
-fn guess(line: &[u8], at: usize, first: usize) -> Option<(usize, usize)> {
-    let rest = line.get(at..)?;
-    let mut key = first;
-    for _ in 0..WRITTEN.len() {
-        if key >= WRITTEN.len() {
-            key = 0;
-        }
-        // Behind the comma; without what its value begins with.
-        let written = WRITTEN.get(key)?.as_bytes().get(1..)?;
-        if rest.starts_with(written) {
-            let before = matches!(written.last(), Some(b'"' | b'[')) as usize;
-            return Some((key, at + written.len() - before));
-        }
-        key += 1;
+/// Whether this key is at `at`, written as we do, and where its value begins.
+#[inline(always)]
+fn guess(line: &[u8], at: usize, key: usize) -> Option<(usize, usize)> {
+    // Behind the comma; without what its value begins with.
+    let written = WRITTEN.get(key)?.as_bytes().get(1..)?;
+    let there = line.get(at..at + written.len())?;
+    if !same(there, written) {
+        return None;
     }
-    None
+    let before = matches!(written.last(), Some(b'"' | b'[')) as usize;
+    Some((key, at + written.len() - before))
+}
+
+/// The key at `at`, if it is written as we do, looked for from `first` on.
+fn search(line: &[u8], at: usize, first: usize) -> Option<(usize, usize)> {
+    let keys = (first..WRITTEN.len()).chain(0..first);
+    keys.filter_map(|key| guess(line, at, key)).next()
 }
 
 /// The key at `at`, however it is written; beyond the last where it is none of ours.
@@ -290,7 +401,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(line: &str) -> Option<Members> {
-        let mut members = Members::new();
+        let mut members = Members::new(true);
         members.read(line.as_bytes()).then_some(members)
     }
 
@@ -310,10 +421,22 @@ mod tests {
     }
 
     #[test]
+    fn the_first_line_break_is_found() {
+        for len in 0..100 {
+            let mut bytes = vec![b'\n' + 1; len];
+            assert_eq!(line_break(&bytes), None);
+            for at in (0..len).rev() {
+                bytes[at] = b'\n';
+                assert_eq!(line_break(&bytes), Some(at), "{len}");
+            }
+        }
+    }
+
+    #[test]
     fn each_key_is_one_of_the_writers() {
         for (n, written) in WRITTEN.iter().enumerate() {
             assert_eq!(
-                guess(&written.as_bytes()[1..], 0, n + 1).expect("a key").0,
+                search(&written.as_bytes()[1..], 0, n + 1).expect("a key").0,
                 n
             );
             assert!(keys::TABLE.iter().any(|row| row.key == named(written)));
@@ -360,7 +483,7 @@ mod tests {
 
         #[test]
         fn any_bytes_may_come(bytes in prop::collection::vec(prop::sample::select(b"{}[]\",:\\ t1".to_vec()), 0..60)) {
-            let mut members = Members::new();
+            let mut members = Members::new(true);
             let _ = members.read(&bytes);
             let _ = unescaped(&bytes, 9);
         }

@@ -4,7 +4,9 @@
 //! sense breaks the line, and its key is remembered ([`Said::broken`]); so is that of
 //! what must be there and is not. What was made of such a line is of no use.
 
+use super::known::same;
 use super::line::{At, Members, unescaped};
+use super::values::{digits, id, state, time_within, v4};
 use crate::host::cgroup::Place;
 use crate::host::container;
 use crate::lifecycle::connection::Direction;
@@ -25,69 +27,8 @@ pub(super) struct Said<'a> {
     members: &'a Members,
     /// The first key that makes no sense.
     broken: Cell<Option<At>>,
-}
-
-fn digits(text: &[u8]) -> Option<u64> {
-    let digit = |sum: u64, byte: &u8| {
-        let digit = byte.wrapping_sub(b'0');
-        let sum = sum.checked_mul(10)?.checked_add(digit.into())?;
-        (digit < 10).then_some(sum)
-    };
-    text.iter().try_fold(0, digit).filter(|_| !text.is_empty())
-}
-
-/// Nanoseconds since the epoch of `2024-12-30T22:05:25.454123456Z`.
-fn time(text: &[u8]) -> Option<u64> {
-    const LIKE: &[u8; 30] = b"dddd-dd-ddTdd:dd:dd.dddddddddZ";
-    let text: &[u8; 30] = text.try_into().ok()?;
-    let (mut parts, mut part) = ([0u64; 7], 0);
-    for (byte, like) in text.iter().zip(LIKE) {
-        if *like != b'd' {
-            (byte == like).then_some(())?;
-            part += 1;
-            continue;
-        }
-        let digit = byte.wrapping_sub(b'0');
-        (digit < 10).then_some(())?;
-        let place = parts.get_mut(part)?;
-        *place = *place * 10 + u64::from(digit);
-    }
-    let [year, month, day, hour, minute, second, nanos] = parts;
-    let sane = year >= 1970 && (1..=12).contains(&month) && (1..=31).contains(&day);
-    (sane && hour < 24 && minute < 60 && second < 61).then_some(())?;
-    // Years that begin in March have the odd day at their end.
-    let year = if month <= 2 { year - 1 } else { year };
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + of_year;
-    let days = days.checked_sub(719_468)?;
-    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
-    seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
-}
-
-fn state(text: &[u8]) -> Option<State> {
-    let mut all = (1..=13).filter_map(State::from_number);
-    all.find(|state| state.name().as_bytes() == text)
-}
-
-/// `18d3f2a1b00-42`
-fn id(text: &[u8]) -> Option<(u64, u64)> {
-    let text = std::str::from_utf8(text).ok()?;
-    let at = text.bytes().position(|b| b == b'-')?;
-    let run = u64::from_str_radix(text.get(..at)?, 16).ok()?;
-    Some((run, digits(text.as_bytes().get(at + 1..)?)?))
-}
-
-/// Times in states: `{"SYN_SENT":7,…}`, our own.
-fn states(object: &[u8]) -> Option<Vec<(State, u64)>> {
-    let inside = object.strip_prefix(b"{")?.strip_suffix(b"}")?;
-    let mut all = Vec::new();
-    for member in inside.split(|b| *b == b',') {
-        let member = member.trim_ascii().strip_prefix(b"\"")?;
-        let at = member.iter().position(|b| *b == b'"')?;
-        let nanos = member.get(at + 1..)?.trim_ascii().strip_prefix(b":")?;
-        all.push((state(member.get(..at)?)?, digits(nanos.trim_ascii())?));
-    }
-    Some(all)
+    /// When it was, where that is known.
+    wall: Option<u64>,
 }
 
 impl<'a> Said<'a> {
@@ -97,6 +38,15 @@ impl<'a> Said<'a> {
             line,
             members,
             broken,
+            wall: None,
+        }
+    }
+
+    /// The same where its time was read.
+    pub(super) fn at(line: &'a [u8], members: &'a Members, wall: u64) -> Said<'a> {
+        Said {
+            wall: Some(wall),
+            ..Said::new(line, members)
         }
     }
 
@@ -161,7 +111,7 @@ impl<'a> Said<'a> {
         let text = self.text(at);
         let mut number = 0;
         while let Some(name) = names(number) {
-            if name.as_bytes() == text {
+            if same(name.as_bytes(), text) {
                 return Some(number);
             }
             number += 1;
@@ -190,6 +140,11 @@ impl<'a> Said<'a> {
     #[inline(never)]
     fn comm(&self, at: At) -> [u8; COMM_LEN] {
         let mut name = [0; COMM_LEN];
+        let text = self.text(at);
+        if text.len() < COMM_LEN && !text.contains(&b'\\') {
+            name.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+            return name;
+        }
         match unescaped(self.text(at), COMM_LEN - 1) {
             Some(text) => name.iter_mut().zip(text).for_each(|(to, from)| *to = from),
             None => self.complain(at),
@@ -210,7 +165,7 @@ impl<'a> Said<'a> {
     #[inline(never)]
     fn time(&self, at: At) -> Option<u64> {
         let text = self.text(at);
-        let found = time(text);
+        let found = time_within(text, &self.members.second);
         if found.is_none() && !text.is_empty() {
             self.complain(at);
         }
@@ -219,18 +174,23 @@ impl<'a> Said<'a> {
 
     /// When it was, in nanoseconds since the epoch.
     pub(super) fn wall(&self) -> u64 {
-        self.time(At::TIME).unwrap_or_else(|| {
-            self.complain(At::TIME);
-            0
-        })
+        self.wall
+            .or_else(|| self.time(At::TIME))
+            .unwrap_or_else(|| {
+                self.complain(At::TIME);
+                0
+            })
     }
 
     #[inline(never)]
     fn end(&self, at: At, port: At) -> Endpoint {
-        let text = std::str::from_utf8(self.text(at)).unwrap_or_default();
-        let addr = text.parse::<IpAddr>().unwrap_or_else(|_| {
-            self.complain(at);
-            Ipv4Addr::UNSPECIFIED.into()
+        let text = self.text(at);
+        let addr = v4(text).map(IpAddr::from).unwrap_or_else(|| {
+            let text = std::str::from_utf8(text).unwrap_or_default();
+            text.parse::<IpAddr>().unwrap_or_else(|_| {
+                self.complain(at);
+                Ipv4Addr::UNSPECIFIED.into()
+            })
         });
         let port = self.up_to(port, u16::MAX.into()).unwrap_or(0) as u16;
         Endpoint { addr, port }
@@ -239,6 +199,20 @@ impl<'a> Said<'a> {
     fn owner(&self) -> Option<Owner> {
         let name = |n: u8| Some(OwnerSource::from_number(n + 1)?.name());
         let source = self.one_of(At::OWNER_SOURCE, &name)?;
+        let source = OwnerSource::from_number(source + 1)?;
+        if let Some(at) = self.members.known_part() {
+            let owner = self.members.known.borrow().owner(at)?;
+            return Some(Owner { source, ..owner });
+        }
+        let owner = self.new_owner(source)?;
+        if self.broken().is_none() {
+            self.members.learn(self.line, &owner);
+        }
+        Some(owner)
+    }
+
+    /// An owner who was not known before.
+    fn new_owner(&self, source: OwnerSource) -> Option<Owner> {
         Some(Owner {
             task: Task {
                 pid: self.short(At::PROCESS_PID)?,
@@ -249,15 +223,19 @@ impl<'a> Said<'a> {
             thread: self.comm(At::THREAD_NAME),
             parent: self.short(At::PROCESS_PARENT_PID),
             cgroup: self.number(At::PROCESS_CGROUP_ID),
-            source: OwnerSource::from_number(source + 1)?,
+            source,
         })
     }
 
     /// What the owner's cgroup is in, where that is told.
     pub(super) fn place(&self) -> Option<(u64, Place)> {
+        if let Some(at) = self.members.known_part() {
+            return self.members.known.borrow_mut().place(at);
+        }
         let known = !self.text(At::CONTAINER_ID).is_empty();
         let id = self.number(At::PROCESS_CGROUP_ID);
-        id.filter(|_| known || !self.text(At::K8S_POD_UID).is_empty())
+        let told = id
+            .filter(|_| known || !self.text(At::K8S_POD_UID).is_empty())
             .map(|id| {
                 let place = Place {
                     container: self.string(At::CONTAINER_ID),
@@ -269,7 +247,11 @@ impl<'a> Said<'a> {
                     ),
                 };
                 (id, place)
-            })
+            });
+        if let Some(told) = &told {
+            self.members.learn_place(self.line, told);
+        }
+        told
     }
 
     /// Which run the socket is of, and its number there.
@@ -403,7 +385,7 @@ impl<'a> Said<'a> {
             time_wait: self.time_wait(),
             states: match states.is_empty() {
                 true => Vec::new(),
-                false => self::states(states).unwrap_or_else(|| {
+                false => super::values::states(states).unwrap_or_else(|| {
                     self.complain(At::CONNECTION_STATES_NS);
                     Vec::new()
                 }),
@@ -438,33 +420,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_the_writer() {
-        let text = "2024-12-30T22:05:25.454123456Z";
-        assert_eq!(time(text.as_bytes()), Some(1_735_596_325_454_123_456));
-        let mut stamps = crate::model::text::Stamps::default();
-        for day in 0..40_000u64 {
-            let wall = day * 86_400_000_000_000 + day * 1_000_000_007;
-            let mut text = Vec::new();
-            stamps.rfc3339(&mut text, wall);
-            assert_eq!(time(&text), Some(wall));
-        }
-        for bad in [
-            "",
-            "2024-12-30T22:05:25.454123456",
-            "2024-13-30T22:05:25.454123456Z",
-            "2024-12-30T24:05:25.454123456Z",
-            "2024-12-30 22:05:25.454123456Z",
-            "1969-12-30T22:05:25.454123456Z",
-            "2024-12-3xT22:05:25.454123456Z",
-        ] {
-            assert_eq!(time(bad.as_bytes()), None, "{bad}");
-        }
-    }
-
-    #[test]
     fn what_makes_no_sense_is_told_by_its_key() {
         let line = br#"{"time":"2024-12-30T22:05:25.454123456Z","event.name":"tcp_state","network.local.address":"::1","network.local.port":65536,"network.peer.address":"::1"}"#;
-        let mut members = Members::new();
+        let mut members = Members::new(true);
         assert!(members.read(line));
         let said = Said::new(line, &members);
         assert!(said.event().is_some());
@@ -472,14 +430,5 @@ mod tests {
         let said = Said::new(line, &members);
         said.end(At::NETWORK_LOCAL_ADDRESS, At::NETWORK_LOCAL_PORT);
         assert_eq!(said.broken(), Some(At::NETWORK_LOCAL_PORT));
-        assert_eq!(digits(b"18446744073709551615"), Some(u64::MAX));
-        for bad in ["", "18446744073709551616", "1x", "-1"] {
-            assert_eq!(digits(bad.as_bytes()), None);
-        }
-        assert_eq!(id(b"18d3f2a1b00-42"), Some((0x18d_3f2a_1b00, 42)));
-        assert_eq!(id(b"18d3f2a1b00"), None);
-        let both = Some(vec![(State::SynSent, 7), (State::Established, 8)]);
-        assert_eq!(states(br#"{"SYN_SENT":7, "ESTABLISHED" : 8}"#), both);
-        assert_eq!(states(br#"{"SYN_SENT":"7"}"#), None);
     }
 }

@@ -4,7 +4,7 @@
 //! longer one is passed over and handed out as too long. What stands behind the
 //! last line break is a line, too.
 
-use super::line::find;
+use super::line::line_break;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Result};
 use std::ops::Range;
@@ -67,7 +67,7 @@ impl Source {
         loop {
             let from = self.pending.start;
             let pending = self.text(self.pending.clone());
-            let found = find(pending, 0, [b'\n'; 2]);
+            let found = line_break(pending);
             let len = match found {
                 Some(len) => len,
                 None if !self.ended => {

@@ -23,7 +23,7 @@ const ARCHES: [(&str, u16); 2] = [("x86_64", elf::EM_X86_64), ("aarch64", elf::E
 /// The editions, and the most bytes that each may have.
 const EDITIONS: [(&str, usize); 2] = [
     ("socket-snoop", 640 * 1024),
-    ("socket-snoop-full", 740 * 1024),
+    ("socket-snoop-full", 1200 * 1024),
 ];
 
 /// A release binary.

@@ -34,7 +34,7 @@ fn build(folder: &Path) -> PathBuf {
         assert!(copied.expect("start cp").success(), "{name}");
     }
     let mut command = Command::new(folder.join("scripts/build"));
-    command.arg("--host").env_remove("CARGO_TARGET_DIR");
+    command.arg("--small").env_remove("CARGO_TARGET_DIR");
     let output = command.output().expect("start the build");
     assert!(output.status.success(), "{output:?}");
     let path = String::from_utf8(output.stdout).expect("a path");

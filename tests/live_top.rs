@@ -357,7 +357,8 @@ fn the_terminal_is_given_back() {
     let pids = String::from_utf8(pids.expect("pgrep").stdout).expect("numbers");
     let is_it = |pid: &&str| {
         let exe = fs::read_link(format!("/proc/{pid}/exe"));
-        exe.is_ok_and(|exe| exe.to_string_lossy().contains("socket-snoop"))
+        let program = fs::canonicalize(common::full());
+        exe.is_ok_and(|exe| program.is_ok_and(|program| program == exe))
     };
     let pid = pids.lines().find(is_it).expect("it runs");
     let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a number"));

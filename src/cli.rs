@@ -4,6 +4,7 @@
 
 mod extras;
 pub(crate) mod filter;
+mod log;
 mod values;
 
 use crate::bpf::guard::Guard;
@@ -16,6 +17,7 @@ use crate::model::text::printable;
 use crate::output::{FormatName, Shape};
 use crate::sandbox;
 use argh::FromArgs;
+pub use log::LogChoice;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -150,6 +152,10 @@ struct Args {
     #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
     duration: Option<Duration>,
 
+    /// a record of each connection that is open, every so often
+    #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
+    interval: Option<Duration>,
+
     /// stop after showing this many events
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     count: Option<u64>,
@@ -244,17 +250,6 @@ struct Args {
     filter: Vec<String>,
 }
 
-/// Which log file was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogChoice {
-    /// None.
-    Off,
-    /// Nothing was said: the default, or the fallback.
-    Default,
-    /// This one.
-    Path(String),
-}
-
 /// What a run is to do.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -282,6 +277,8 @@ pub struct Config {
     pub metrics: Option<(String, Duration)>,
     /// When to stop.
     pub duration: Option<Duration>,
+    /// How often open connections are told of.
+    pub interval: Option<Duration>,
     /// After how many shown events to stop.
     pub count: Option<u64>,
     /// Ring size in bytes per CPU.
@@ -394,6 +391,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>, full: bool) -> Result<C
         args.speed.is_some(),
     );
     let of_now = args.duration.is_some()
+        || args.interval.is_some()
         || args.buffer.is_some()
         || args.transport.is_some()
         || args.user.is_some()
@@ -407,22 +405,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>, full: bool) -> Result<C
         || command.is_some();
     let extra = full && extras::check(asked, args.format, of_now)?;
     let no_log = args.no_log || extra && args.log_file.is_none();
-    let log = match (no_log, args.log_file, env_log) {
-        (true, Some(_), _) => {
-            let message = "--no-log and --log-file exclude each other; see socket-snoop --help";
-            return Err(Error::new(Kind::Usage, message));
-        }
-        (true, None, _) => LogChoice::Off,
-        (false, Some(path), _) => LogChoice::Path(path),
-        (false, None, Some(path)) if !path.is_empty() => {
-            LogChoice::Path(path.into_string().map_err(|bad| {
-                let shown = printable(&bad.to_string_lossy());
-                let message = format!("SOCKET_SNOOP_LOG is not valid UTF-8: {shown}");
-                Error::new(Kind::Usage, message)
-            })?)
-        }
-        (false, None, _) => LogChoice::Default,
-    };
+    let log = log::choose(no_log, args.log_file, env_log)?;
     if args.metrics.is_none() && args.metrics_interval.is_some() {
         let message = "--metrics-interval goes with --metrics; see socket-snoop --help";
         return Err(Error::new(Kind::Usage, message));
@@ -474,6 +457,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>, full: bool) -> Result<C
             .metrics
             .map(|path| (path, args.metrics_interval.unwrap_or(METRICS_INTERVAL))),
         duration: args.duration,
+        interval: args.interval,
         count: args.count,
         buffer: args.buffer,
         connections_max: size(args.connections_max, DEFAULT_CONNECTIONS),

@@ -17,6 +17,7 @@ mod ended;
 pub mod existing;
 mod history;
 mod id;
+pub(crate) mod open;
 pub(crate) mod pairs;
 mod parting;
 mod raced;

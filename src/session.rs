@@ -8,6 +8,7 @@
 //! timeout that bounds how long an event can wait.
 
 mod command;
+mod interval;
 mod judging;
 pub(crate) mod notify;
 mod pace;
@@ -40,6 +41,7 @@ use crate::snapshot::helper::Helper;
 use crate::sys::command::Held;
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, limits, time};
+use interval::Interval;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use pace::{IDLE, Pace};
 use search::Search;
@@ -210,14 +212,18 @@ pub fn run(config: &mut Config, picture: Option<Open>) -> Result<u8, Error> {
         let added = epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, wake));
         added.map_err(|errno| epoll_failed(errno.into()))?;
     }
+    let mut rounds = config.interval.map(Interval::open);
+    let asked = rounds.as_ref().and_then(Interval::socket);
+    let mut outputs = view.output.access();
+    outputs.send.extend(asked);
     let (enforced, pinned) = source.enter_sandbox(Confinement {
         mode: config.sandbox,
         user,
         outputs: OutputAccess {
             filter: filter.as_ref().map(FilterFile::access),
-            ..view.output.access()
+            ..outputs
         },
-        receive: broadcasts.ready().is_some(),
+        receive: broadcasts.ready().is_some() || asked.is_some(),
         kill: search.pidfd(),
         wait: command.is_some(),
     })?;
@@ -238,7 +244,8 @@ pub fn run(config: &mut Config, picture: Option<Open>) -> Result<u8, Error> {
     let room = Room::new(precedence, time::monotonic());
     let mut sources = (&mut source, &mut broadcasts, &mut search);
     let ears = (&signals, &mut notify, &mut command, filter.as_ref());
-    watch_until(&mut sources, &mut view, &epoll, ears, (deadline, room))?;
+    let ends = (deadline, room, &mut rounds);
+    watch_until(&mut sources, &mut view, &epoll, ears, ends)?;
     notify.stopping();
 
     // Detached first: what is in the rings then is all there will be.
@@ -349,7 +356,7 @@ fn watch_until(
     view: &mut View,
     epoll: &Epoll,
     (signals, notify, command, filter): Ears<'_>,
-    (deadline, mut room): (Option<u64>, Room),
+    (deadline, mut room, rounds): (Option<u64>, Room, &mut Option<Interval>),
 ) -> Result<(), Error> {
     let start = time::monotonic();
     let mut losses_at = start;
@@ -364,6 +371,7 @@ fn watch_until(
         let wait = pace
             .wait(now, &mut || source.sleep())
             .min(until.saturating_sub(now))
+            .min(rounds.as_ref().map_or(u64::MAX, |rounds| rounds.wait(now)))
             .div_ceil(MILLI);
         let wait = if source.is_renewing() { 0 } else { wait };
         let due = view.output.metrics.as_ref().map(|metrics| metrics.due());
@@ -442,6 +450,9 @@ fn watch_until(
         pace.looked(now, came, held);
         search.step(source, view, settled);
         view.settle(settled);
+        if let Some(rounds) = rounds {
+            rounds.step(view, source.processes());
+        }
         if now.saturating_sub(losses_at) >= IDLE {
             losses_at = now;
             view.review(source.processes(), false);

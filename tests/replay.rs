@@ -40,9 +40,14 @@ fn file(dir: &TempDir, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// The sample's lines but for those of `--check` and the sums.
+/// The sample's lines but for those of `--check`, of what was open, and the sums.
 fn lines() -> Vec<&'static str> {
-    let others = ["\"check\"", "\"check_result\"", "\"summary\""];
+    let others = [
+        "\"check\"",
+        "\"check_result\"",
+        "\"connection.open\"",
+        "\"summary\"",
+    ];
     let of = |line: &&str| !others.iter().any(|name| line.contains(name));
     SAMPLE.lines().filter(of).collect()
 }
@@ -104,6 +109,29 @@ fn classic_lines_and_the_report_come_of_it() {
             .any(|l| l.contains("open since before the start"))
     );
     assert!(report.last().expect("sums").starts_with("Events: "));
+}
+
+#[test]
+fn records_of_what_is_open_change_nothing() {
+    let dir = TempDir::new();
+    let (open, others): (Vec<&str>, Vec<&str>) = SAMPLE
+        .lines()
+        .partition(|line| line.contains("\"connection.open\""));
+    assert!(!open.is_empty());
+    // The latest line, too.
+    let late = open[0].replace("2024-12-30T", "2024-12-31T");
+    let with = [SAMPLE, &late, "\n"].concat();
+    let read = |text: &str| {
+        let path = file(&dir, "recorded", text);
+        run(&dir, &format!("-r {} --connections", path.display())).ok()
+    };
+    let (with, without) = (read(&with), read(&(others.join("\n") + "\n")));
+    assert_eq!(with.stdout, without.stdout);
+    let unknown = |out: &Output| {
+        let at = out.stderr.find(" could not be read, and ").expect("a note");
+        out.stderr[at..].to_string()
+    };
+    assert_eq!(unknown(&with), unknown(&without));
 }
 
 #[test]

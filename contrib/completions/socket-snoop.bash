@@ -51,7 +51,7 @@ _socket_snoop() {
         --formats) _socket_snoop_names -d ;;
         --btf) _socket_snoop_names -f ;;
         --export-object) _socket_snoop_names -d ;;
-        --src-ip | --dst-ip | --src-port | --dst-port | --top | --speed | --log-max-size | --metrics-interval | --duration | --count | --buffer | --connections-max | --history | --lifecycles) ;;
+        --src-ip | --dst-ip | --src-port | --dst-port | --top | --speed | --log-max-size | --metrics-interval | --duration | --interval | --count | --buffer | --connections-max | --history | --lifecycles) ;;
         --help) _socket_snoop_words 'filter' ;;
         src | dst | local | peer) _socket_snoop_words 'host net port portrange' ;;
         state | exclude | from | to) _socket_snoop_words 'established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait close closed unconnected close-wait last-ack listen listening closing new-syn-recv bound-inactive all connected synchronized bucket big' ;;
@@ -63,7 +63,7 @@ _socket_snoop() {
         netns) _socket_snoop_names -f ;;
         *)
             if [[ $word == -* ]]; then
-                _socket_snoop_words '--pid --src-ip --dst-ip --src-port --dst-port --active-only --filter-file --all --on-cpu --connections --closed-only --format --top -r --read --speed --log-file --no-log --log-format --log-max-size --metrics --metrics-interval --duration --count --buffer --connections-max --history --lifecycles --accept-owner --no-snapshot --transport --sandbox --user --priority --check -d --dump --formats --btf --export-object --version --help --'
+                _socket_snoop_words '--pid --src-ip --dst-ip --src-port --dst-port --active-only --filter-file --all --on-cpu --connections --closed-only --format --top -r --read --speed --log-file --no-log --log-format --log-max-size --metrics --metrics-interval --duration --interval --count --buffer --connections-max --history --lifecycles --accept-owner --no-snapshot --transport --sandbox --user --priority --check -d --dump --formats --btf --export-object --version --help --'
             else
                 _socket_snoop_words 'port host net portrange src dst local peer sport dport ip ip6 inet inet6 tcp state exclude pid tree comm uid cgroup container netns owner event from to incoming inbound outgoing outbound loopback cause failures duration rtt bytes retransmits and or not'
             fi

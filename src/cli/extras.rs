@@ -51,8 +51,8 @@ pub(super) fn check(
 ) -> Result<bool, Error> {
     let message = match format {
         _ if reads && of_now => {
-            "-r reads what was recorded: --duration, --buffer, --transport, --user, \
-             --priority, --no-snapshot, --metrics, --accept-owner, --check, -d, --export-object \
+            "-r reads what was recorded: --duration, --interval, --buffer, --transport, \
+             --user, --priority, --no-snapshot, --metrics, --accept-owner, --check, -d, --export-object \
              and a command are for what happens now"
         }
         _ if sped && !reads => "--speed goes with -r; see socket-snoop --help",

@@ -65,6 +65,7 @@ fn values_are_checked() {
         ("--src-ip", "10.0.0"),
         ("--src-port", "65536"),
         ("--duration", "0"),
+        ("--interval", "0"),
         ("--duration", "nan"),
         ("--duration", "1e30"),
         ("--duration", "."),
@@ -97,6 +98,8 @@ fn values_are_checked() {
         run(&["--buffer", "256K"], None).expect("valid").buffer,
         Some(256 << 10)
     );
+    let often = run(&["--interval", "0.5"], None).expect("valid").interval;
+    assert_eq!(often, Some(Duration::from_millis(500)));
     let half = run(&["--duration", "0.5"], None).expect("valid").duration;
     assert_eq!(half, Some(Duration::from_millis(500)));
 }
@@ -157,7 +160,13 @@ fn what_was_recorded_is_read_by_flags_that_make_sense_for_it() {
     assert_eq!(files.log, LogChoice::Off);
     let logged = run(&["-r", "a", "--log-file", "b"], None).expect("a log");
     assert_eq!(logged.log, LogChoice::Path("b".into()));
-    for odd in ["--duration=1", "--check", "-d", "--no-snapshot"] {
+    for odd in [
+        "--duration=1",
+        "--interval=1",
+        "--check",
+        "-d",
+        "--no-snapshot",
+    ] {
         let said = run(&["-r", "a", odd], None).unwrap_err();
         assert!(said.contains("for what happens now"), "{said}");
     }

@@ -351,6 +351,23 @@ impl Table {
         }
     }
 
+    /// How many were found.
+    pub(crate) fn places(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The one in this place, if no event of it has come: its ends, its network
+    /// namespace, its owner, and whether it is known that the peer opened it.
+    pub(crate) fn at(
+        &self,
+        place: usize,
+    ) -> Option<(Endpoint, Endpoint, u32, Option<Owner>, bool)> {
+        let entry = self.entries.get(place)?;
+        matches!(entry.fate, Fate::Untouched(_)).then_some(())?;
+        let (owner, incoming) = (self.owner(entry), self.is_incoming(entry));
+        Some((entry.local, entry.peer, entry.netns, owner, incoming))
+    }
+
     /// Those of which no event has come: their ends, network namespaces and owners.
     pub fn untouched(&self) -> impl Iterator<Item = (Ends<'_>, Option<Owner>)> {
         let entries = self.entries.iter();

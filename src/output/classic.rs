@@ -4,8 +4,9 @@ use super::ends::Ends;
 use super::format::{Format, Reasons, Record, Shape, Shown, errno_name};
 use super::owners::Owners;
 use super::words::{elsewhere, owner};
-use super::{connection, escape};
+use super::{connection, escape, open};
 use crate::lifecycle::connection::Connection;
+use crate::lifecycle::open::Open;
 use crate::model::event::What;
 use crate::model::loss::Lost;
 use crate::model::tcp::State;
@@ -38,6 +39,11 @@ impl Classic {
             }),
             shape,
         }
+    }
+
+    /// Appends the line of a connection that is open; it is `now` on the event clock.
+    pub(super) fn still_open(&mut self, out: &mut Vec<u8>, of: &Open, now: u64) {
+        open::classic(&mut self.stamps, out, self.shape, of, now);
     }
 }
 

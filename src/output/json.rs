@@ -7,9 +7,10 @@ use super::ends::Ends;
 use super::format::{Format, Reasons, Record, Shape, Shown, Summary, errno_name};
 use super::members::{boolean, ends, id, number, owner, plain, string};
 use super::owners::Owners;
-use super::{connection, keys};
+use super::{connection, keys, open};
 use crate::host::cgroup::Cgroups;
 use crate::lifecycle::connection::Connection;
+use crate::lifecycle::open::Open;
 use crate::lifecycle::totals::Totals;
 use crate::model::event::{Resending, What};
 use crate::model::loss::Lost;
@@ -88,6 +89,13 @@ impl Json {
         number(out, keys::LOST_LOG_LINES, summary.lost_log_lines);
         number(out, keys::CONNECTIONS_SHOWN, summary.records);
         connection::json_totals(out, summary, totals);
+        append(out, b"}\n");
+    }
+
+    /// Appends the line of a connection that is open; it is `now` on the event clock.
+    pub(super) fn still_open(&mut self, out: &mut Vec<u8>, of: &Open, now: u64) {
+        self.open(out, of.wall, "connection.open");
+        open::json((&mut self.stamps, &mut self.owners), out, of, now);
         append(out, b"}\n");
     }
 }

@@ -112,21 +112,26 @@ pub(crate) mod within {
     pub(crate) const BUSIEST_PROCESS: u16 = 1 << 8;
     /// In an object of `busiest.peers`.
     pub(crate) const BUSIEST_PEER: u16 = 1 << 9;
+    /// A record of a connection that is still open.
+    pub(crate) const OPEN: u16 = 1 << 10;
 
     /// What stands in several of them.
     pub(crate) const RETRANSMISSIONS: u16 = TCP_RETRANSMIT | TCP_RETRANSMIT_FAILED;
     pub(crate) const EVENTS: u16 = TCP_STATE | RETRANSMISSIONS;
-    pub(crate) const CONNECTIONS: u16 = EVENTS | CONNECTION;
+    /// Records of connections.
+    pub(crate) const RECORDS: u16 = CONNECTION | OPEN;
+    pub(crate) const CONNECTIONS: u16 = EVENTS | RECORDS;
     pub(crate) const RUN: u16 = CONNECTIONS | LOST | SUMMARY;
     pub(crate) const ALL: u16 = RUN | CHECK | CHECK_RESULT;
     pub(crate) const BUSIEST: u16 = BUSIEST_PROCESS | BUSIEST_PEER;
 
     /// The objects by their `event.name`.
-    pub(crate) const NAMES: [(u16, &str); 8] = [
+    pub(crate) const NAMES: [(u16, &str); 9] = [
         (TCP_STATE, "tcp_state"),
         (TCP_RETRANSMIT, "tcp_retransmit"),
         (TCP_RETRANSMIT_FAILED, "tcp_retransmit_failed"),
         (CONNECTION, "connection"),
+        (OPEN, "connection.open"),
         (LOST, "lost"),
         (SUMMARY, "summary"),
         (CHECK, "check"),
@@ -198,7 +203,7 @@ keys! {
     TIME Text "time", ALL, 0,
         "RFC 3339, UTC, nanoseconds: the kernel's time of the event";
     EVENT_NAME Text "event.name", ALL, 0,
-        "`tcp_state`, `tcp_retransmit`, `tcp_retransmit_failed`, `connection`, `lost` or `summary`; of `--check` `check` or `check_result`";
+        "`tcp_state`, `tcp_retransmit`, `tcp_retransmit_failed`, `connection`, `connection.open`, `lost` or `summary`; of `--check` `check` or `check_result`";
     NETWORK_LOCAL_ADDRESS Text "network.local.address", CONNECTIONS, 0,
         "this host's address";
     NETWORK_LOCAL_PORT Number "network.local.port", 0, CONNECTIONS,
@@ -215,7 +220,7 @@ keys! {
         "the kernel's name of the state left, such as `SYN_SENT`";
     TCP_STATE_NEW Text "tcp.state.new", TCP_STATE, 0,
         "the state entered";
-    TCP_STATE_CURRENT Text "tcp.state.current", 0, RETRANSMISSIONS,
+    TCP_STATE_CURRENT Text "tcp.state.current", 0, RETRANSMISSIONS | OPEN,
         "the state it was in, where the kernel says so or events before it";
     TCP_TIME_WAIT Boolean "tcp.time_wait", 0, TCP_STATE | CONNECTION,
         "whether the kernel went to TIME_WAIT at the change to `CLOSE`: inferred, absent where it can't be told";
@@ -225,7 +230,7 @@ keys! {
         "segments that were sent again, since the connection's event before: where BTF tells, or it is one";
     ERROR_TYPE Text "error.type", TCP_RETRANSMIT_FAILED, 0,
         "why, such as `EBUSY`";
-    SOCKET_ID Text "socket.id", CONNECTION, EVENTS,
+    SOCKET_ID Text "socket.id", CONNECTION, EVENTS | OPEN,
         "the same for all events of a socket; absent where it found no room (`connections_full`)";
     PROCESS_PID Number "process.pid", BUSIEST_PROCESS, CONNECTIONS,
         "the socket's owner: see [Whose socket it is](#whose-socket-it-is)";
@@ -259,25 +264,25 @@ keys! {
         "process on the CPU at this moment, often a bystander; with `--on-cpu` only";
     ON_CPU_NAME Text "on_cpu.name", 0, EVENTS,
         "its name; likewise";
-    CONNECTION_DIRECTION Text "connection.direction", CONNECTION, 0,
+    CONNECTION_DIRECTION Text "connection.direction", RECORDS, 0,
         "`outgoing`, `incoming` or `unknown`";
     CONNECTION_EXISTED Boolean "connection.existed", 0, CONNECTION,
         "`true`: it was found [open before the start](#open-before-the-start)";
-    CONNECTION_START Text "connection.start", 0, CONNECTION,
+    CONNECTION_START Text "connection.start", 0, RECORDS,
         "when it began (RFC 3339); absent if that was before the trace";
-    CONNECTION_DURATION_NS Number "connection.duration_ns", 0, CONNECTION,
-        "from its first state to CLOSE; absent like its start";
+    CONNECTION_DURATION_NS Number "connection.duration_ns", 0, RECORDS,
+        "from its first state to CLOSE, or so far; absent like its start";
     CONNECTION_STATES_NS ByState "connection.states_ns", 0, CONNECTION,
         "time in each state that was seen from beginning to end, by the kernel's name";
     CONNECTION_CAUSE Text "connection.cause", CONNECTION, 0,
         "why it ended: see [The whole life](#the-whole-life)";
-    TCP_CONNECT_NS Number "tcp.connect_ns", 0, CONNECTION,
+    TCP_CONNECT_NS Number "tcp.connect_ns", 0, RECORDS,
         "from SYN_SENT to ESTABLISHED";
-    TCP_ACCEPT_DELAY_NS Number "tcp.accept_delay_ns", 0, CONNECTION,
+    TCP_ACCEPT_DELAY_NS Number "tcp.accept_delay_ns", 0, RECORDS,
         "from ESTABLISHED to the accept, where accepts are seen";
     CONNECTION_END_SEEN Boolean "connection.end_seen", 0, CONNECTION,
         "`false` where the kernel let go of the socket before the peer's FIN came: see [The whole life](#the-whole-life)";
-    TCP_RETRANSMITS_TOTAL Number "tcp.retransmits.total", 0, CONNECTION | SUMMARY,
+    TCP_RETRANSMITS_TOTAL Number "tcp.retransmits.total", 0, RECORDS | SUMMARY,
         "segments sent again, of whatever kind, where [it is known](#the-whole-life): the only one of a connection that began before the start, unless it is 0; in the summary those of all connections shown, as far as events told";
     TCP_RETRANSMITS_TOTAL_EVENTS Number "tcp.retransmits.total_events", 0, SUMMARY,
         "instead, the events, where of some the segments aren't known";
@@ -291,20 +296,28 @@ keys! {
         "events of these, where only they are known: one may be of many segments";
     TCP_RETRANSMITS_FAILED Number "tcp.retransmits.failed", 0, CONNECTION,
         "what could not be sent again (Linux 6.17 and later)";
-    TCP_BYTES_SENT Number "tcp.bytes.sent", 0, CONNECTION,
+    TCP_BYTES_SENT Number "tcp.bytes.sent", 0, RECORDS,
         "bytes of data that went out at least once, each once, where [it is known](#the-whole-life)";
-    TCP_BYTES_RETRANSMITTED Number "tcp.bytes.retransmitted", 0, CONNECTION,
+    TCP_BYTES_RETRANSMITTED Number "tcp.bytes.retransmitted", 0, RECORDS,
         "bytes of data sent again, likewise";
-    TCP_BYTES_RECEIVED Number "tcp.bytes.received", 0, CONNECTION,
+    TCP_BYTES_RECEIVED Number "tcp.bytes.received", 0, RECORDS,
         "bytes of data received in order, likewise";
-    TCP_SEGMENTS_SENT Number "tcp.segments.sent", 0, CONNECTION,
+    TCP_SEGMENTS_SENT Number "tcp.segments.sent", 0, RECORDS,
         "segments sent, also without data, the SYN+ACK and those that an own firewall dropped among them, likewise; where BTF tells, without the reset that a close() sends";
-    TCP_SEGMENTS_RECEIVED Number "tcp.segments.received", 0, CONNECTION,
+    TCP_SEGMENTS_RECEIVED Number "tcp.segments.received", 0, RECORDS,
         "segments received, likewise; the SYN of an incoming connection is one of them, and counts once";
-    TCP_RTT_US Number "tcp.rtt_us", 0, CONNECTION,
-        "smoothed round-trip time at the end, likewise";
-    TCP_MIN_RTT_US Number "tcp.min_rtt_us", 0, CONNECTION,
+    TCP_RTT_US Number "tcp.rtt_us", 0, RECORDS,
+        "smoothed round-trip time at the end, or now, likewise";
+    TCP_MIN_RTT_US Number "tcp.min_rtt_us", 0, RECORDS,
         "the least round-trip time lately, likewise";
+    INTERVAL_DURATION_NS Number "interval.duration_ns", 0, OPEN,
+        "since the connection's record before, or its beginning: see [Still open](#still-open)";
+    INTERVAL_BYTES_SENT Number "interval.bytes.sent", 0, OPEN,
+        "bytes sent in that time";
+    INTERVAL_BYTES_RECEIVED Number "interval.bytes.received", 0, OPEN,
+        "bytes received in that time";
+    INTERVAL_RETRANSMITS Number "interval.retransmits", 0, OPEN,
+        "segments sent again in that time";
     TCP_RESET_REASON Text "tcp.reset.reason", 0, CONNECTION,
         "why this host sent the reset that ended it: the kernel's name";
     CPU_LOGICAL_NUMBER Number "cpu.logical_number", EVENTS, LOST,

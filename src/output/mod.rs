@@ -16,6 +16,7 @@ pub mod log;
 pub(crate) mod members;
 pub(crate) mod metrics;
 pub mod notice;
+pub(crate) mod open;
 mod outlast;
 mod owners;
 pub(crate) mod picture;

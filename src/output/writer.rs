@@ -22,6 +22,7 @@ use crate::error::{Error, Kind};
 use crate::host::cgroup::Cgroups;
 use crate::lifecycle::Connections;
 use crate::lifecycle::connection::Connection;
+use crate::lifecycle::open::Open;
 use crate::model::loss::{Lost, Reason};
 use crate::output::notice::{self, notice};
 use crate::sandbox::{Names, OutputAccess};
@@ -180,14 +181,14 @@ impl Output {
     }
 
     /// Whether there is a line on standard output now that was not there before.
-    fn both(&mut self, render: &dyn Fn(&mut dyn Format, &mut Vec<u8>)) -> bool {
+    fn both(&mut self, render: &dyn Fn(&mut Formats, FormatName, &mut Vec<u8>)) -> bool {
         let formats = &mut self.formats;
         if self.console.owes() {
             formats.pay(self.format, &mut self.console);
         }
         let console = self.console.buffer();
         let start = console.len();
-        render(formats.of(self.format), console);
+        render(formats, self.format, console);
         let grown = console.len() > start;
         if let Some(log) = &mut self.log {
             let stream = &mut log.stream;
@@ -199,7 +200,7 @@ impl Output {
             if self.log_format == self.format {
                 append(out, console.get(start..).unwrap_or_default());
             } else {
-                render(formats.of(self.log_format), out);
+                render(formats, self.log_format, out);
             }
             stream.keep(from);
         }
@@ -215,16 +216,26 @@ impl Output {
 
     /// Shows an event, of this connection where it has one.
     pub fn event(&mut self, connection: Option<&Connection>, shown: &Shown<'_>) {
-        self.both(&|format, out| format.event(out, shown, connection));
+        self.both(&|formats, name, out| formats.of(name).event(out, shown, connection));
     }
 
     /// Shows a connection that has ended, where the formats have a line for it;
     /// whether standard output has.
     pub fn connection(&mut self, record: &Record<'_>) -> bool {
         let reasons = std::mem::take(&mut self.reasons);
-        let shown = self.both(&|format, out| format.connection(out, record, &reasons));
+        let shown =
+            self.both(&|formats, name, out| formats.of(name).connection(out, record, &reasons));
         self.reasons = reasons;
         shown
+    }
+
+    /// Shows a connection that is open; it is `now` on the event clock.
+    pub(crate) fn still_open(&mut self, open: &Open, now: u64) {
+        self.both(&|formats, name, out| match name {
+            FormatName::Classic => formats.classic.still_open(out, open, now),
+            FormatName::Json => formats.json.still_open(out, open, now),
+            FormatName::Picture => {}
+        });
     }
 
     /// Says that something is missing.

@@ -147,6 +147,8 @@ impl Input {
             let said = Said::new(line, &self.members);
             let wall = said.wall();
             match said.broken() {
+                // Of what was open then the lines of its events tell.
+                None if said.text(At::EVENT_NAME) == b"connection.open" => {}
                 None => {
                     self.next = Some((place, wall));
                     return Ok(());

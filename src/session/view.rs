@@ -15,6 +15,7 @@ use crate::filter::eval::Judge;
 use crate::filter::tree::Expr;
 use crate::host::cgroup::Cgroups;
 use crate::host::clock::WallClock;
+use crate::lifecycle::open::Open;
 use crate::lifecycle::{Connections, SocketId};
 use crate::model::ability::Abilities;
 use crate::model::event::{Event, Owner, OwnerSource, What};
@@ -370,6 +371,20 @@ impl View {
     pub(crate) fn settle(&mut self, now: u64) {
         while let Some(ended) = self.connections.next_ended(now) {
             self.record(ended, self.connections.tells());
+        }
+    }
+
+    /// Shows a connection that is open, of which something was shown.
+    pub(crate) fn show_open(&mut self, mut open: Open, now: u64) {
+        open.wall = self.clock.wall(now);
+        self.output.still_open(&open, now);
+    }
+
+    /// Shows one that was open before the start and had no event, if it would be.
+    pub(crate) fn show_found(&mut self, open: Open, kin: &dyn Lineage, now: u64) {
+        let ends = (&open.local, &open.peer, open.netns.unwrap_or(0));
+        if self.judging.admits(ends, open.owner.as_ref(), kin) {
+            self.show_open(open, now);
         }
     }
 

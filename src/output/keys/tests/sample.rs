@@ -4,7 +4,9 @@
 use crate::check::finding::{Finding, Section, Verdict};
 use crate::check::preflight::{self, Conclusion};
 use crate::host::cgroup;
+use crate::lifecycle::connection::Direction;
 use crate::lifecycle::existing::{Existing, Seen};
+use crate::lifecycle::open::{Open, Since};
 use crate::lifecycle::tests::ALL;
 use crate::lifecycle::{Connections, SocketId};
 use crate::model::ability::Abilities;
@@ -390,6 +392,42 @@ fn check(out: &mut Vec<u8>, at: u64) {
     preflight::json_result(out, DAY + at, &conclusion);
 }
 
+/// Two that are still open: one of which all is known, one that was found.
+fn open(play: &mut Play, out: &mut Vec<u8>) {
+    play.open(8);
+    play.take(&known(8, What::Accepted, OwnerSource::Accept));
+    let places = 0..play.connections.places().0;
+    let mut all = places.filter_map(|at| play.connections.open_at(at));
+    let (mut whole, _) = all.next().expect("one that is open");
+    whole.wall = DAY + play.now;
+    whole.count(Established, &counted());
+    whole.since = Since {
+        duration: Some(HOUR),
+        sent: Some(12),
+        received: Some(600),
+        resent: Some(1),
+    };
+    play.json.still_open(out, &whole, play.now);
+    let bare = bare(0, What::Accepted);
+    let found = Open {
+        id: None,
+        local: bare.local,
+        peer: bare.peer,
+        wire: bare.wire,
+        owner: None,
+        netns: None,
+        direction: Direction::Unknown,
+        start: None,
+        state: None,
+        connect: None,
+        accept_delay: None,
+        counters: Counters::default(),
+        since: Since::default(),
+        ..whole
+    };
+    play.json.still_open(out, &found, play.now);
+}
+
 /// A day's lines, of several runs.
 pub(super) fn lines() -> String {
     let mut out = Vec::new();
@@ -398,6 +436,7 @@ pub(super) fn lines() -> String {
     out.append(&mut play.out);
     out.append(&mut found());
     out.append(&mut unknown());
+    open(&mut play, &mut out);
     for (cpu, reason) in [(Some(1), Reason::RingFull), (None, Reason::ConnectionsFull)] {
         let wall = DAY + 10 * HOUR;
         let lost = Lost {

@@ -113,6 +113,24 @@ fn a_closed_pipe_is_a_quiet_end() {
 /// Nearly what a pipe takes; a line more may not fit.
 const PIPE: u64 = 60_000;
 
+/// timeout(1) sends its signal twice: to its child, and to the group that it is in.
+#[story]
+fn two_signals_at_once_are_one() {
+    if !live() {
+        return;
+    }
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        for _ in 0..5 {
+            let tracer = Tracer::json("");
+            tracer.child.signal(signal);
+            tracer.child.signal(signal);
+            let out = tracer.finish(common::PATIENCE);
+            assert_eq!(out.code, Some(0), "{out:?}");
+            assert!(out.stdout.contains("\"event.name\":\"summary\""), "{out:?}");
+        }
+    }
+}
+
 /// Standard output is a full pipe that nobody reads: the second Ctrl-C ends it.
 #[story]
 fn a_second_sigint_ends_a_stuck_one() {

@@ -1,17 +1,22 @@
 //! Signals: remembered in atomics, announced through an eventfd.
 //!
 //! Handlers are installed without SA_RESTART. A second SIGINT or SIGTERM ends
-//! the process at once, without the rest of the report.
+//! the process at once, without the rest of the report; not one that comes with the
+//! first, as timeout(1) sends them: to its child, and to the group that it is in.
 #![allow(unsafe_code, reason = "owns system calls")]
 
 use super::Result;
+use super::time::monotonic;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
-static STOP: AtomicBool = AtomicBool::new(false);
+/// When SIGINT or SIGTERM came first, by the event clock; 0: not yet.
+static STOP: AtomicU64 = AtomicU64::new(0);
+/// How much later it is a second one, in nanoseconds.
+const AGAIN: u64 = 200_000_000;
 static HANGUP: AtomicBool = AtomicBool::new(false);
 static RESIZED: AtomicBool = AtomicBool::new(false);
 /// Whether children are waited for.
@@ -34,6 +39,12 @@ pub(crate) struct Signals {
     wake: EventFd,
 }
 
+/// Whether one to stop came before, and not just now.
+fn comes_again(now: u64) -> bool {
+    let first = STOP.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
+    first.is_err_and(|first| now.saturating_sub(first) >= AGAIN)
+}
+
 extern "C" fn on_signal(signal: libc::c_int) {
     let errno = Errno::last_raw();
     if signal == libc::SIGHUP {
@@ -42,7 +53,7 @@ extern "C" fn on_signal(signal: libc::c_int) {
         RESIZED.store(true, Ordering::Release);
     } else if signal == libc::SIGCHLD {
         // Who waits for it is woken below.
-    } else if STOP.swap(true, Ordering::AcqRel) {
+    } else if comes_again(monotonic().max(1)) {
         super::terminal::restore();
         // SAFETY: _exit is async-signal-safe.
         unsafe { libc::_exit(128 + signal) };
@@ -73,7 +84,7 @@ pub(crate) fn take_resized() -> bool {
 
 /// Whether SIGINT or SIGTERM came.
 pub(crate) fn stopped() -> bool {
-    STOP.load(Ordering::Acquire)
+    STOP.load(Ordering::Acquire) != 0
 }
 
 impl Signals {

@@ -132,7 +132,8 @@ pub fn rules(granted: &Granted<'_>) -> Vec<Rule> {
     allow(libc::SYS_write, &[]);
     allow(libc::SYS_writev, &[]);
     allow(libc::SYS_epoll_ctl, &[]);
-    // A socket as standard output or standard error, and nobody but its peer.
+    // A socket as standard output or standard error, or the kernel's sock_diag, and
+    // nobody but its peer.
     for &socket in granted.send {
         let peer = Is(5, 0);
         let flags = Is(3, send::FLAGS as u32);

@@ -23,8 +23,9 @@ fn has(line: &[u8], what: &[u8]) -> bool {
     line.windows(what.len()).any(|w| w == what)
 }
 
-/// What lines of the report at the end begin with that name a connection's ends.
-const REPORT: [&[u8]; 2] = [b"Connection: ", b"Busiest "];
+/// What lines of the report at the end begin with that name a connection's ends: its
+/// tables are set in, as no tool's lines are.
+const REPORT: [&[u8]; 3] = [b"Connection: ", b"Busiest ", b"  "];
 
 /// Adds a line. `address` begins the servers' addresses, as `127.66.`.
 fn add(count: &mut Count, line: &[u8], address: &[u8]) {

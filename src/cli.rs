@@ -389,6 +389,7 @@ pub fn parse(args: &[String], env_log: Option<OsString>, full: bool) -> Result<C
         !args.read.is_empty(),
         args.top.is_some(),
         args.speed.is_some(),
+        args.closed_only,
     );
     let of_now = args.duration.is_some()
         || args.interval.is_some()

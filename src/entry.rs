@@ -107,7 +107,7 @@ fn picture(config: &Config, extras: &Extras) -> Result<Option<Open>, Error> {
         Some(_) => (extras.top, "--top"),
         None => (extras.trace, "--format trace"),
     };
-    let why = || Error::new(Kind::Usage, [name, " is not there yet"].concat());
+    let why = || Error::new(Kind::Usage, [name, " is not in this file"].concat());
     picture.map(Some).ok_or_else(why)
 }
 

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use common::{Output, Run, TempDir, binary, event, full};
+use common::{Output, Run, TempDir, binary, event, full, wait};
 
 const SAMPLE: &str = include_str!("../schema/sample.jsonl");
 
@@ -312,4 +312,47 @@ fn the_other_edition_is_found_beside_it_if_it_is_safe() {
         std::os::unix::fs::chown(&other, Some(65534), None).expect("another's");
         refused("is not run: it must be a file");
     }
+}
+
+/// What would never end, or can't be meant, is refused; what is no recording is said.
+#[test]
+fn what_is_no_recording_is_said() {
+    let dir = TempDir::new();
+    let path = file(&dir, "recorded", SAMPLE);
+    let shown = path.display();
+    for (args, why) in [
+        (
+            format!("-r {shown} --log-format json --log-file {shown}"),
+            "written to at once",
+        ),
+        ("-r - -r -".to_string(), "once only"),
+        (format!("-r {shown} --top --closed-only"), "--closed-only"),
+    ] {
+        let out = run(&dir, &args);
+        assert_eq!(out.code, Some(2), "{args}: {out:?}");
+        assert!(out.stderr.contains(why), "{args}: {out:?}");
+    }
+    assert_eq!(fs::read_to_string(&path).expect("it"), SAMPLE);
+    let path = file(&dir, "classic", &"Nov 27 State Change: SRC=\n".repeat(3));
+    let out = run(&dir, &format!("-r {}", path.display()));
+    assert_eq!(out.code, Some(1), "{out:?}");
+    assert!(out.stderr.contains("none of the 3 lines"), "{out:?}");
+}
+
+/// A FIFO that nobody writes to is waited for, until told to stop.
+#[test]
+fn a_fifo_without_a_writer_can_be_left() {
+    let dir = TempDir::new();
+    let path = dir.join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let mut child = Run::of(full(), &format!("-r {}", path.display())).spawn();
+    let call = format!("/proc/{}/syscall", child.pid());
+    // open(2), or openat(2).
+    let opens = |call: String| ["2 ", "257 ", "56 "].iter().any(|n| call.starts_with(n));
+    wait::until("it waits for a writer", || {
+        fs::read_to_string(&call).is_ok_and(opens)
+    });
+    child.signal(nix::sys::signal::Signal::SIGTERM);
+    let ended = child.wait(common::PATIENCE).expect("an end");
+    assert_eq!(ended.code(), Some(0));
 }

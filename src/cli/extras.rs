@@ -45,7 +45,7 @@ pub(super) fn find(args: &[&str]) -> Option<&'static str> {
 
 /// Whether some of it is asked for; an error where that does not go together.
 pub(super) fn check(
-    (reads, top, sped): (bool, bool, bool),
+    (reads, top, sped, closed_only): (bool, bool, bool, bool),
     format: FormatName,
     of_now: bool,
 ) -> Result<bool, Error> {
@@ -56,6 +56,10 @@ pub(super) fn check(
              and a command are for what happens now"
         }
         _ if sped && !reads => "--speed goes with -r; see socket-snoop --help",
+        _ if top && closed_only => {
+            "--top shows connections while they are open, and --closed-only none of that; \
+             leave one of them out"
+        }
         FormatName::Json | FormatName::Picture if top => {
             "--top and --format exclude each other; see socket-snoop --help"
         }

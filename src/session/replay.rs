@@ -16,7 +16,7 @@ mod values;
 use super::Open;
 use super::view::View;
 use crate::capture::Transport;
-use crate::cli::Config;
+use crate::cli::{Config, LogChoice};
 use crate::error::{Error, Kind};
 use crate::host::zone;
 use crate::model::ability::Abilities;
@@ -25,8 +25,10 @@ use crate::model::text::printable;
 use crate::output::notice::notice;
 use crate::output::{Output, Summary};
 use crate::sys::signal::Signals;
-use crate::sys::{Errno, limits};
+use crate::sys::{Errno, file, limits};
 use line::{At, Members};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, fstat};
 use pace::Pace;
 use said::Said;
 use source::{Next, Source};
@@ -59,20 +61,29 @@ fn failed(what: &str, errno: Errno) -> Error {
     Error::new(Kind::Runtime, format!("{what}: {errno}")).or_limit(errno)
 }
 
+/// Opens a file; a FIFO waits for its writer, until told to stop.
+fn open_file(path: &str, signals: &Signals) -> Result<File, Errno> {
+    loop {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        match nix::fcntl::open(path, flags, Mode::empty()).map_err(Errno::from) {
+            Err(Errno::EINTR) if !signals.stop() => {}
+            file => return file.map(File::from),
+        }
+    }
+}
+
 impl Input {
     #[cold]
-    fn open(path: &str, alone: bool) -> Result<Input, Error> {
+    fn open(path: &str, alone: bool, signals: &Signals) -> Result<Input, Error> {
         let (name, file) = match path {
             "-" => {
                 let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+                let stdin = stdin.map_err(|error| Errno::from_io(&error));
                 ("standard input".to_string(), stdin.map(File::from))
             }
-            _ => (printable(path), File::open(path)),
+            _ => (printable(path), open_file(path, signals)),
         };
-        let file = file.map_err(|error| {
-            let errno = Errno::from_io(&error);
-            failed(&["cannot read ", &name].concat(), errno)
-        })?;
+        let file = file.map_err(|errno| failed(&["cannot read ", &name].concat(), errno))?;
         Ok(Input {
             name,
             source: Source::new(file),
@@ -188,11 +199,32 @@ impl Input {
         }
     }
 
+    /// Whether it has lines, and all of them are no recorded ones.
+    fn is_unread(&self) -> bool {
+        self.number > 0 && self.broken == self.number
+    }
+
+    /// Whether what is read from it is written to it again, without an end.
+    fn is_written(&self, outputs: &[FileStat]) -> bool {
+        let same = |own: &FileStat, output: &FileStat| {
+            own.st_mode & libc::S_IFMT == libc::S_IFREG
+                && (own.st_dev, own.st_ino) == (output.st_dev, output.st_ino)
+        };
+        let own = fstat(self.source.file());
+        own.is_ok_and(|own| outputs.iter().any(|output| same(&own, output)))
+    }
+
     /// Says what could not be used.
     #[cold]
     fn say_rest(&self) {
         let (broken, other) = (self.broken, self.other);
-        if broken > 1 || other > 0 {
+        if self.is_unread() {
+            notice(&format!(
+                "warning: none of the {} lines of {} can be read: what is recorded by \
+                 --format json or --log-format json can",
+                self.number, self.name
+            ));
+        } else if broken > 1 || other > 0 {
             notice(&format!(
                 "note: of the {} lines of {}, {broken} could not be read, and {other} tell of \
                  nothing that is known here",
@@ -275,9 +307,26 @@ pub fn run(config: &Config, picture: Option<Open>) -> Result<u8, Error> {
     let console = console.map_err(|error| failed("standard output", Errno::from_io(&error)))?;
     let signals = Signals::install().map_err(|errno| failed("cannot handle signals", errno))?;
     limits::raise_open_files();
+    let usage = |message: &str| Error::new(Kind::Usage, message);
+    if config.read.iter().filter(|path| *path == "-").count() > 1 {
+        return Err(usage("-r -: standard input can be read once only"));
+    }
+    let mut outputs: Vec<FileStat> = fstat(&console).into_iter().collect();
+    if let LogChoice::Path(path) = &config.log {
+        outputs.extend(file::status(path.as_ref()));
+    }
     let mut inputs = Vec::new();
     for path in &config.read {
-        inputs.push(Input::open(path, config.read.len() == 1)?);
+        let input = match Input::open(path, config.read.len() == 1, &signals) {
+            Err(_) if signals.stop() => return Ok(0),
+            input => input?,
+        };
+        if input.is_written(&outputs) {
+            let message = "cannot read what is written to at once: give standard output, and the \
+                           log, another file than ";
+            return Err(usage(&[message, &input.name].concat()));
+        }
+        inputs.push(input);
     }
     let log = super::open_log(config, None);
     let (format, log_format) = (config.format, config.log_format);
@@ -320,5 +369,7 @@ pub fn run(config: &Config, picture: Option<Open>) -> Result<u8, Error> {
         sums.received += input.received;
         sums.lost += input.lost;
     }
-    view.finish_recalled(sums, pace.latest()).map(|()| 0)
+    let unread = inputs.iter().any(Input::is_unread);
+    view.finish_recalled(sums, pace.latest())?;
+    Ok(u8::from(unread))
 }

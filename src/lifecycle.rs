@@ -222,10 +222,7 @@ impl Connections {
         let state = connection.state();
         let segments = connection.line(event, wall, time_wait);
         Some(Observed {
-            id: SocketId {
-                run: self.runs.first().copied().unwrap_or_default(),
-                number: connection.number,
-            },
+            id: SocketId::of(&self.runs, connection.number),
             connection,
             state,
             time_wait,

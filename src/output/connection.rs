@@ -5,7 +5,7 @@
 use super::ends::Ends;
 use super::format::{Reasons, Record, Shape, Summary};
 use super::keys::{self, Boolean, Key, Objects};
-use super::members::{address, boolean, id, number, plain, string, time};
+use super::members::{address, boolean, counted, id, number, numbers, plain, string, time};
 use super::owners::Owners;
 use super::{escape, summary, words};
 use crate::lifecycle::tally::{self, Groups, Place};
@@ -56,18 +56,14 @@ pub(super) fn classic(
     }
     let sent_again = &record.ended.resent;
     let events = sent_again.all.is_none().then(|| sent_again.events());
-    for (name, value) in [
+    let all = [
         (" SENT=", counters.bytes_sent),
         (" RECEIVED=", counters.bytes_received),
         (" RTT_US=", counters.rtt_us.map(u64::from)),
         (" RETRANSMITS=", sent_again.all),
         (" RETRANSMIT_EVENTS=", events),
-    ] {
-        if let Some(value) = value {
-            append(out, name.as_bytes());
-            text::number(out, value);
-        }
-    }
+    ];
+    words::numbers(out, &all);
     if let Some(cause) = connection.cause() {
         append(out, b" CAUSE=");
         append(out, cause.name().as_bytes());
@@ -129,7 +125,7 @@ pub(super) fn json(
     let failed = tells
         .contains(Abilities::FAILED_RETRANSMISSIONS)
         .then_some(sent_again.failed);
-    for (name, value) in [
+    let all = [
         (keys::TCP_CONNECT_NS, connection.connect_time()),
         (keys::TCP_ACCEPT_DELAY_NS, connection.accept_delay()),
         (keys::TCP_RETRANSMITS_TOTAL, sent_again.all),
@@ -147,24 +143,9 @@ pub(super) fn json(
             sent_again.data_events.map(u64::from),
         ),
         (keys::TCP_RETRANSMITS_FAILED, failed.map(u64::from)),
-        (keys::TCP_BYTES_RETRANSMITTED, counters.bytes_retransmitted),
-        (keys::TCP_BYTES_SENT, counters.bytes_sent),
-        (keys::TCP_BYTES_RECEIVED, counters.bytes_received),
-        (
-            keys::TCP_SEGMENTS_SENT,
-            counters.segments_sent.map(u64::from),
-        ),
-        (
-            keys::TCP_SEGMENTS_RECEIVED,
-            counters.segments_received.map(u64::from),
-        ),
-        (keys::TCP_RTT_US, counters.rtt_us.map(u64::from)),
-        (keys::TCP_MIN_RTT_US, counters.min_rtt_us.map(u64::from)),
-    ] {
-        if let Some(value) = value {
-            number(out, name, value);
-        }
-    }
+    ];
+    numbers(out, &all);
+    counted(out, counters);
     if let Some(cause) = connection.cause() {
         plain(out, keys::CONNECTION_CAUSE, cause.name());
     }

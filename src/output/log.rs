@@ -7,7 +7,7 @@
 //! that is renamed takes the log along. A log that isn't there is tried again;
 //! what it misses meanwhile is lost, and counted.
 
-use super::place::{self, Place, kind};
+use super::place::{self, Place, identity, kind};
 use super::sink::Sink;
 use super::stream::{Flushed, LIMIT, Stream};
 use crate::model::loss::Reason;
@@ -99,10 +99,6 @@ pub struct Log {
     anew: u64,
     /// Where its lines go.
     pub stream: Stream,
-}
-
-fn identity(stat: &FileStat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
 }
 
 fn is_regular(stat: &FileStat) -> bool {

@@ -8,7 +8,7 @@ use super::escape;
 use super::keys::{self, Boolean, Key, Number, Text, Texts};
 use crate::host::cgroup::Cgroups;
 use crate::lifecycle::SocketId;
-use crate::model::event::{Owner, comm};
+use crate::model::event::{Counters, Owner, comm};
 use crate::model::tcp::{Endpoint, Wire};
 use crate::model::text::{self, Stamps};
 use crate::sys::append::{append, append_three, append_word};
@@ -26,6 +26,35 @@ macro_rules! piece {
 pub(crate) fn number(out: &mut Vec<u8>, key: Key<Number>, value: u64) {
     key.next(out);
     text::number(out, value);
+}
+
+/// Those of these numbers that are known.
+pub(super) fn numbers(out: &mut Vec<u8>, all: &[(Key<Number>, Option<u64>)]) {
+    for (key, value) in all {
+        if let Some(value) = *value {
+            number(out, *key, value);
+        }
+    }
+}
+
+/// What a connection's socket has counted.
+pub(super) fn counted(out: &mut Vec<u8>, counters: &Counters) {
+    let all = [
+        (keys::TCP_BYTES_RETRANSMITTED, counters.bytes_retransmitted),
+        (keys::TCP_BYTES_SENT, counters.bytes_sent),
+        (keys::TCP_BYTES_RECEIVED, counters.bytes_received),
+        (
+            keys::TCP_SEGMENTS_SENT,
+            counters.segments_sent.map(u64::from),
+        ),
+        (
+            keys::TCP_SEGMENTS_RECEIVED,
+            counters.segments_received.map(u64::from),
+        ),
+        (keys::TCP_RTT_US, counters.rtt_us.map(u64::from)),
+        (keys::TCP_MIN_RTT_US, counters.min_rtt_us.map(u64::from)),
+    ];
+    numbers(out, &all);
 }
 
 pub(super) fn boolean(out: &mut Vec<u8>, key: Key<Boolean>, value: bool) {

@@ -4,7 +4,7 @@
 
 use super::format::Shape;
 use super::keys;
-use super::members::{ends, id, number, plain, time};
+use super::members::{counted, ends, id, numbers, plain, time};
 use super::owners::Owners;
 use super::{connection, words};
 use crate::lifecycle::open::Open;
@@ -32,7 +32,7 @@ pub(super) fn json(
     }
     let (counters, since) = (&open.counters, &open.since);
     let lived = open.start.map(|(_, start)| now.saturating_sub(start));
-    for (key, value) in [
+    let all = [
         (keys::CONNECTION_DURATION_NS, lived),
         (keys::TCP_CONNECT_NS, open.connect),
         (keys::TCP_ACCEPT_DELAY_NS, open.accept_delay),
@@ -40,28 +40,16 @@ pub(super) fn json(
             keys::TCP_RETRANSMITS_TOTAL,
             counters.retransmits.map(u64::from),
         ),
-        (keys::TCP_BYTES_RETRANSMITTED, counters.bytes_retransmitted),
-        (keys::TCP_BYTES_SENT, counters.bytes_sent),
-        (keys::TCP_BYTES_RECEIVED, counters.bytes_received),
-        (
-            keys::TCP_SEGMENTS_SENT,
-            counters.segments_sent.map(u64::from),
-        ),
-        (
-            keys::TCP_SEGMENTS_RECEIVED,
-            counters.segments_received.map(u64::from),
-        ),
-        (keys::TCP_RTT_US, counters.rtt_us.map(u64::from)),
-        (keys::TCP_MIN_RTT_US, counters.min_rtt_us.map(u64::from)),
+    ];
+    numbers(out, &all);
+    counted(out, counters);
+    let all = [
         (keys::INTERVAL_DURATION_NS, since.duration),
         (keys::INTERVAL_BYTES_SENT, since.sent),
         (keys::INTERVAL_BYTES_RECEIVED, since.received),
         (keys::INTERVAL_RETRANSMITS, since.resent),
-    ] {
-        if let Some(value) = value {
-            number(out, key, value);
-        }
-    }
+    ];
+    numbers(out, &all);
 }
 
 /// `Dec 30 2024 22:05:25.454 Open: SRC=… DST=… PID=… COMM=… …`
@@ -79,17 +67,13 @@ pub(super) fn classic(stamps: &mut Stamps, out: &mut Vec<u8>, shape: Shape, open
         connection::seconds(out, now.saturating_sub(start));
     }
     let counters = &open.counters;
-    for (name, value) in [
+    let all = [
         (" SENT=", counters.bytes_sent),
         (" RECEIVED=", counters.bytes_received),
         (" RTT_US=", counters.rtt_us.map(u64::from)),
         (" RETRANSMITS=", counters.retransmits.map(u64::from)),
-    ] {
-        if let Some(value) = value {
-            append(out, name.as_bytes());
-            text::number(out, value);
-        }
-    }
+    ];
+    words::numbers(out, &all);
     if let Some(state) = open.state {
         append(out, b" STATE=");
         append(out, state.description().as_bytes());

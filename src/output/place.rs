@@ -37,6 +37,11 @@ pub(crate) fn kind(stat: &FileStat) -> u32 {
     stat.st_mode & libc::S_IFMT
 }
 
+/// Which file it is.
+pub(crate) fn identity(stat: &FileStat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
 /// Whether others than its owner can change it.
 pub(crate) fn is_others(stat: &FileStat) -> bool {
     stat.st_mode & 0o022 != 0

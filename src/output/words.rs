@@ -8,6 +8,16 @@ use crate::model::event::Owner;
 use crate::model::text;
 use crate::sys::append::append;
 
+/// Those of these numbers that are known, by words such as ` SENT=`.
+pub(super) fn numbers(out: &mut Vec<u8>, all: &[(&str, Option<u64>)]) {
+    for (name, value) in all {
+        if let Some(value) = *value {
+            append(out, name.as_bytes());
+            text::number(out, value);
+        }
+    }
+}
+
 /// ` PID=… COMM=…` of an owner; `PID=0 COMM=-` where it isn't known.
 pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>) {
     append(out, b" PID=");

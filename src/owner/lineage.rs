@@ -41,6 +41,34 @@ pub trait Lineage {
     fn is_kernel_thread(&self, pid: u32) -> bool;
 }
 
+/// Processes of which nothing is known, such as those of when it was recorded.
+#[derive(Debug)]
+pub(crate) struct Unknown;
+
+impl Lineage for Unknown {
+    fn follows(&self) -> bool {
+        false
+    }
+    fn lives(&self, _: u32, _: u64) -> Option<bool> {
+        None
+    }
+    fn descendants(&self, _: u32, _: u64) -> Descendants {
+        Descendants::Unknown
+    }
+    fn descends(&self, pid: u32, top: u32, _: u64) -> Option<bool> {
+        (pid == top).then_some(true)
+    }
+    fn name(&self, _: u32) -> Option<[u8; COMM_LEN]> {
+        None
+    }
+    fn parent(&self, _: u32) -> Option<u32> {
+        None
+    }
+    fn is_kernel_thread(&self, _: u32) -> bool {
+        false
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

@@ -23,6 +23,7 @@ use crate::model::ability::Abilities;
 use crate::model::event::Event;
 use crate::model::text::printable;
 use crate::output::notice::notice;
+use crate::output::place::{identity, kind};
 use crate::output::{Output, Summary};
 use crate::sys::signal::Signals;
 use crate::sys::{Errno, file, limits};
@@ -206,12 +207,13 @@ impl Input {
 
     /// Whether what is read from it is written to it again, without an end.
     fn is_written(&self, outputs: &[FileStat]) -> bool {
-        let same = |own: &FileStat, output: &FileStat| {
-            own.st_mode & libc::S_IFMT == libc::S_IFREG
-                && (own.st_dev, own.st_ino) == (output.st_dev, output.st_ino)
-        };
-        let own = fstat(self.source.file());
-        own.is_ok_and(|own| outputs.iter().any(|output| same(&own, output)))
+        let own = fstat(self.source.file()).ok();
+        own.filter(|own| kind(own) == libc::S_IFREG)
+            .is_some_and(|own| {
+                outputs
+                    .iter()
+                    .any(|output| identity(output) == identity(&own))
+            })
     }
 
     /// Says what could not be used.

@@ -11,39 +11,12 @@ use crate::host::cgroup::Place;
 use crate::lifecycle::Ended;
 use crate::lifecycle::recorded::Told;
 use crate::model::ability::Abilities;
-use crate::model::event::{COMM_LEN, Event, What};
+use crate::model::event::{Event, What};
 use crate::model::loss::{Lost, Reason};
 use crate::model::tcp::State;
 use crate::output::{Record, Shown, Summary};
-use crate::owner::lineage::{Descendants, Lineage};
+use crate::owner::lineage::Unknown;
 use crate::owner::tracker::Moment;
-
-/// The processes of when it was recorded: nothing is known of them.
-struct Gone;
-
-impl Lineage for Gone {
-    fn follows(&self) -> bool {
-        false
-    }
-    fn lives(&self, _: u32, _: u64) -> Option<bool> {
-        None
-    }
-    fn descendants(&self, _: u32, _: u64) -> Descendants {
-        Descendants::Unknown
-    }
-    fn descends(&self, pid: u32, top: u32, _: u64) -> Option<bool> {
-        (pid == top).then_some(true)
-    }
-    fn name(&self, _: u32) -> Option<[u8; COMM_LEN]> {
-        None
-    }
-    fn parent(&self, _: u32) -> Option<u32> {
-        None
-    }
-    fn is_kernel_thread(&self, _: u32) -> bool {
-        false
-    }
-}
 
 /// Which run a socket was of, and its number there.
 type Named = (u64, u64);
@@ -101,7 +74,7 @@ impl View {
         let wall = event.time;
         let seen = match (event.what, id) {
             (What::SynAck, Some(_)) => {
-                let show = self.judging.shows(&event, &Gone);
+                let show = self.judging.shows(&event, &Unknown);
                 self.connections.request_sock(&event, show);
                 None
             }
@@ -112,13 +85,13 @@ impl View {
             (_, None) => None,
         };
         let Some((connection, id)) = seen else {
-            if self.judging.shows(&event, &Gone) {
+            if self.judging.shows(&event, &Unknown) {
                 self.single(&event, wall, id, segments);
             }
             return;
         };
         let moment = &Moment {
-            kin: &Gone,
+            kin: &Unknown,
             listeners: &self.listeners,
             sockets: false,
         };
@@ -158,7 +131,7 @@ impl View {
         }
         if let Some(connection) = self.connections.find(event.socket, id) {
             let moment = &Moment {
-                kin: &Gone,
+                kin: &Unknown,
                 listeners: &self.listeners,
                 sockets: false,
             };
@@ -177,7 +150,7 @@ impl View {
         wall: u64,
     ) -> Result<(), Error> {
         self.connections.recall_rest();
-        self.review(&Gone, true);
+        self.review(&Unknown, true);
         let count = self.connections.newly_refused();
         if count > 0 {
             self.output.lost(&Lost {

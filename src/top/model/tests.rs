@@ -5,7 +5,7 @@ use crate::model::ability::Abilities;
 use crate::model::event::{COMM_LEN, OwnerSource, What};
 use crate::model::loss::Reason;
 use crate::model::tcp::{Endpoint, State};
-use crate::owner::lineage::{Descendants, Lineage};
+use crate::owner::lineage::Unknown;
 use crate::owner::listeners::Listeners;
 use crate::owner::tracker::Moment;
 use crate::top::columns::{ENDS, LOCAL, NAME, PEER, STATE};
@@ -13,33 +13,6 @@ use crate::top::groups::{IDLE, MOST};
 
 const SECOND: u64 = 1_000_000_000;
 const AGES: (u8, bool) = (columns::AGE as u8, true);
-
-/// Where what becomes of processes is not followed.
-struct Nothing;
-
-impl Lineage for Nothing {
-    fn follows(&self) -> bool {
-        false
-    }
-    fn lives(&self, _: u32, _: u64) -> Option<bool> {
-        None
-    }
-    fn descendants(&self, _: u32, _: u64) -> Descendants {
-        Descendants::Unknown
-    }
-    fn descends(&self, _: u32, _: u32, _: u64) -> Option<bool> {
-        None
-    }
-    fn name(&self, _: u32) -> Option<[u8; COMM_LEN]> {
-        None
-    }
-    fn parent(&self, _: u32) -> Option<u32> {
-        None
-    }
-    fn is_kernel_thread(&self, _: u32) -> bool {
-        false
-    }
-}
 
 /// A host whose events reach the model as those of a run do.
 pub(in crate::top) struct Host {
@@ -59,7 +32,7 @@ impl Host {
     pub(in crate::top) fn takes(&mut self, event: &Event) {
         let seen = self.table.observe(event, event.time).expect("room");
         let moment = Moment {
-            kin: &Nothing,
+            kin: &Unknown,
             listeners: &Listeners::default(),
             sockets: false,
         };

@@ -5,7 +5,7 @@
 //!
 //! Contract: the time is the CPU time of the reading thread. The events are the
 //! same for any number of CPUs, in the same order; only their rings differ.
-//! Arguments, if any, are the numbers of CPUs.
+//! Arguments, if any, are the numbers of CPUs, and the formats: `classic`, `json`.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -316,18 +316,22 @@ fn measure(cpus: usize, format: &str) -> u64 {
 }
 
 fn main() {
-    let args = std::env::args().skip(1);
-    let mut numbers: Vec<usize> = args.filter_map(|arg| arg.parse().ok()).collect();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut numbers: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
     if numbers.is_empty() {
         numbers = vec![2, 16, 128, 512];
     }
+    let is_named = |name: &&str| args.iter().any(|arg| arg == name);
+    let mut formats = vec!["classic", "json"];
+    if formats.iter().any(is_named) {
+        formats.retain(is_named);
+    }
     let mut out = stdout();
     for cpus in numbers {
-        let costs = ["classic", "json"].map(|format| measure(cpus, format));
-        let _ = writeln!(
-            out,
-            "{cpus:4} CPUs: {:5} ns an event (classic), {:5} (json)",
-            costs[0], costs[1]
-        );
+        let _ = write!(out, "{cpus:4} CPUs: ns an event:");
+        for format in &formats {
+            let _ = write!(out, " {:5} ({format})", measure(cpus, format));
+        }
+        let _ = writeln!(out);
     }
 }

@@ -19,6 +19,17 @@ pub enum Descendants {
     Unknown,
 }
 
+/// What is known of the process that has an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// See [`Lineage::is_kernel_thread`].
+    pub kernel: bool,
+    /// See [`Lineage::parent`].
+    pub parent: Option<u32>,
+    /// See [`Lineage::name`].
+    pub name: Option<[u8; COMM_LEN]>,
+}
+
 /// Who knows what becomes of processes.
 pub trait Lineage {
     /// Whether what becomes of processes is followed at all. Where it isn't
@@ -39,6 +50,14 @@ pub trait Lineage {
     fn parent(&self, pid: u32) -> Option<u32>;
     /// Whether it is a thread of the kernel.
     fn is_kernel_thread(&self, pid: u32) -> bool;
+    /// All that in one.
+    fn standing(&self, pid: u32) -> Standing {
+        Standing {
+            kernel: self.is_kernel_thread(pid),
+            parent: self.parent(pid),
+            name: self.name(pid),
+        }
+    }
 }
 
 /// Processes of which nothing is known, such as those of when it was recorded.

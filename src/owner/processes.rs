@@ -9,17 +9,17 @@
 //! living descendants, so that these are known to be its own. Memory is bounded.
 
 mod learn;
-mod pids;
 mod process;
 mod seed;
 mod tree;
 
 use crate::host::proc::Name;
+use crate::model::lately::Lately;
 use crate::model::recent::Recent;
 pub use crate::owner::lineage::Descendants;
-use crate::owner::lineage::Lineage;
-use pids::Pids;
+use crate::owner::lineage::{Lineage, Standing};
 use process::{Index, NEVER, Process};
+use std::hash::RandomState;
 use tree::Tree;
 
 /// Living processes known at a time.
@@ -41,7 +41,7 @@ const STEPS: usize = 1024;
 pub struct Processes {
     tree: Tree,
     /// The process that has an id, or had it last.
-    by_pid: Pids,
+    by_pid: Lately<u32, Index, RandomState, 16>,
     living: usize,
     exited: Recent<u64>,
     /// The names of processes that have ended, and whose ids nobody has since.
@@ -67,7 +67,7 @@ impl Processes {
     pub fn empty(blind: bool) -> Processes {
         Processes {
             tree: Tree::new(ENDED),
-            by_pid: Pids::default(),
+            by_pid: Lately::default(),
             living: 0,
             exited: Recent::new(EXITED),
             parted: Recent::new(PARTED),
@@ -182,8 +182,7 @@ impl Processes {
         let Some(process) = self.current(pid) else {
             return self.parted.peek(pid.into()).copied();
         };
-        let known = process.named <= self.now && process.named >= self.names_lost;
-        (known && self.is_known(process)).then_some(process.name)
+        self.is_named(process).then_some(process.name)
     }
 
     /// Since when the process that has this id has its name.
@@ -213,6 +212,26 @@ impl Processes {
     /// Whether this id is that of a thread of the kernel.
     pub fn is_kernel_thread(&self, pid: u32) -> bool {
         self.current(pid).is_some_and(|process| process.kernel)
+    }
+
+    /// All of these, of most processes by one look.
+    pub fn standing(&self, pid: u32) -> Standing {
+        let at = self
+            .by_pid
+            .get(pid)
+            .and_then(|at| self.tree.with_parent(at));
+        match at {
+            Some((process, parent)) if process.living => Standing {
+                kernel: process.kernel,
+                parent: parent.and_then(|p| (p.living && self.is_sure(p)).then_some(p.pid)),
+                name: self.is_named(process).then_some(process.name),
+            },
+            _ => Standing {
+                kernel: false,
+                parent: self.parent(pid),
+                name: self.name(pid),
+            },
+        }
     }
 
     /// When the process that has this id was born, or first seen.
@@ -273,6 +292,12 @@ impl Processes {
         process.living.then_some(process)
     }
 
+    /// Whether the name of a process that lives is known.
+    fn is_named(&self, process: &Process) -> bool {
+        let known = process.named <= self.now && process.named >= self.names_lost;
+        known && self.is_known(process)
+    }
+
     /// Whether a process that lives is known to be the one it was.
     fn is_known(&self, process: &Process) -> bool {
         process.seen >= self.lost
@@ -306,6 +331,9 @@ impl Lineage for Processes {
     }
     fn is_kernel_thread(&self, pid: u32) -> bool {
         Processes::is_kernel_thread(self, pid)
+    }
+    fn standing(&self, pid: u32) -> Standing {
+        Processes::standing(self, pid)
     }
 }
 

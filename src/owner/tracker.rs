@@ -9,7 +9,7 @@
 
 use crate::model::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
 use crate::model::tcp::{Endpoint, State};
-use crate::owner::lineage::{Descendants, Lineage};
+use crate::owner::lineage::{Descendants, Lineage, Standing};
 use crate::owner::listeners::{Holder, Listeners};
 use crate::sys::copy::put;
 
@@ -105,19 +105,18 @@ impl Kept {
     }
 
     /// Without what may have changed since it was learned.
-    fn now(&self, uid: Option<u32>, kin: &dyn Lineage) -> Told {
+    fn now(&self, uid: Option<u32>, kin: &dyn Lineage, of: &Standing) -> Told {
+        let (parent, name) = match kin.follows() {
+            true => (of.parent.unwrap_or(0), of.name.unwrap_or_default()),
+            false => (self.parent, self.name),
+        };
         Told {
+            pid: self.pid,
             uid,
-            parent: match kin.follows() {
-                true => kin.parent(self.pid).unwrap_or(0),
-                false => self.parent,
-            },
-            name: match kin.follows() {
-                true => kin.name(self.pid).unwrap_or_default(),
-                false => self.name,
-            },
+            parent,
+            name,
+            source: self.source,
             thread: false,
-            ..self.told(self.source)
         }
     }
 }
@@ -150,20 +149,26 @@ fn ends(event: &Event) -> bool {
 
 impl Tracker {
     /// The owner, as it was told last.
+    #[inline(always)]
     pub(crate) fn get(&self) -> Option<Owner> {
-        let told = self.told?;
-        let claim = self.claim.filter(|claim| claim.pid == told.pid);
-        let thread = claim.filter(|_| told.thread);
+        let told = self.told.as_ref()?;
+        let (mut tid, mut cgroup, mut thread) = (0, 0, [0; COMM_LEN]);
+        if let Some(claim) = self.claim.as_ref().filter(|c| c.pid == told.pid) {
+            (tid, cgroup) = (claim.tid, claim.cgroup);
+            if told.thread {
+                thread = claim.thread;
+            }
+        }
         Some(Owner {
             task: Task {
                 pid: told.pid,
-                tid: claim.map_or(0, |claim| claim.tid),
+                tid,
                 uid: told.uid,
                 name: told.name,
             },
-            thread: thread.map_or([0; COMM_LEN], |claim| claim.thread),
+            thread,
             parent: Some(told.parent).filter(|n| *n != 0),
-            cgroup: claim.map(|claim| claim.cgroup).filter(|n| *n != 0),
+            cgroup: Some(cgroup).filter(|n| *n != 0),
             source: told.source,
         })
     }
@@ -194,48 +199,64 @@ impl Tracker {
         }
     }
 
-    /// Takes what an event says of the owner, if it is better known than before.
-    pub(crate) fn learn(&mut self, event: &Event) {
-        let Some(new) = &event.owner else { return };
-        let known = self.claim.as_ref();
-        if known.is_some_and(|old| rank(new.source) < rank(old.source)) {
-            return;
-        }
-        if known.is_none_or(|old| old.pid != new.task.pid) {
-            self.since = event.time;
-            (self.settled, self.accepted) = (false, false);
+    /// Takes what an event says of the owner, if it is better known than before; what
+    /// is told is for [`Tracker::judge`]. Whether there was any.
+    fn learn(&mut self, event: &Event) -> bool {
+        let Some(new) = &event.owner else {
+            return false;
+        };
+        match &mut self.claim {
+            Some(old) => {
+                if old.source != new.source && rank(new.source) < rank(old.source) {
+                    return false;
+                }
+                let own = new.source == OwnerSource::Task;
+                if old.pid != new.task.pid {
+                    *old = Kept::new(new);
+                    self.since = event.time;
+                    (self.settled, self.accepted) = (false, false);
+                } else {
+                    // The thread is that of before; so is the user, if it is told again
+                    // as that of then.
+                    let again = !own && !matches!(event.what, What::Accepted);
+                    old.tid = new.task.tid;
+                    old.parent = new.parent.unwrap_or(0);
+                    old.cgroup = new.cgroup.unwrap_or(0);
+                    if !again {
+                        old.thread = new.thread;
+                    }
+                    if !again || new.task.uid.is_some() {
+                        old.uid = new.task.uid;
+                    }
+                    // By samples only the thread's own name is in an event.
+                    if !again || new.task.name[0] != 0 {
+                        old.name = new.task.name;
+                    }
+                }
+            }
+            none => {
+                *none = Some(Kept::new(new));
+                self.since = event.time;
+                (self.settled, self.accepted) = (false, false);
+            }
         }
         let own = new.source == OwnerSource::Task;
-        let again = !own && !matches!(event.what, What::Accepted);
-        let kept = match &mut self.claim {
-            Some(old) if old.pid == new.task.pid => {
-                // The thread is that of before; so is the user, if it is told again as
-                // that of then.
-                old.tid = new.task.tid;
-                old.parent = new.parent.unwrap_or(0);
-                old.cgroup = new.cgroup.unwrap_or(0);
-                old.source = new.source;
-                if !again {
-                    old.thread = new.thread;
-                }
-                if !again || new.task.uid.is_some() {
-                    old.uid = new.task.uid;
-                }
-                // By samples only the thread's own name is in an event.
-                if !again || new.task.name[0] != 0 {
-                    old.name = new.task.name;
-                }
-                old
-            }
-            claim => claim.insert(Kept::new(new)),
-        };
-        let told = kept.told(new.source);
-        if own {
+        if let Some(claim) = &mut self.claim {
             // What is learned in an event of its own is cached from then on.
-            kept.source = OwnerSource::Cached;
-            self.settled |= ends(event);
+            claim.source = match own {
+                true => OwnerSource::Cached,
+                false => new.source,
+            };
         }
-        put(&mut self.told, &Some(told));
+        self.settled |= own && ends(event);
+        true
+    }
+
+    /// The same of an event without a line: it is told as it is.
+    pub(crate) fn tell(&mut self, event: &Event) {
+        if let (true, Some(claim), Some(owner)) = (self.learn(event), &self.claim, &event.owner) {
+            self.told = Some(claim.told(owner.source));
+        }
     }
 
     /// Whose the connection with this local end, born at this time, is at an
@@ -263,23 +284,22 @@ impl Tracker {
         (local, born): (&Endpoint, u64),
         moment: &Moment<'_>,
     ) -> Option<Told> {
-        let claim = self.claim?;
+        let claim = self.claim.as_mut()?;
         let kin = moment.kin;
-        if kin.is_kernel_thread(claim.pid) {
+        let standing = &kin.standing(claim.pid);
+        if standing.kernel {
             self.claim = None;
             return None;
         }
-        let said = event.and_then(|event| event.owner);
+        let said = event.and_then(|event| event.owner.as_ref());
         let said = said.filter(|owner| owner.task.pid == claim.pid);
-        let source = said.map(|owner| owner.source);
-        let accepts = event.is_some_and(|event| matches!(event.what, What::Accepted));
-        if source == Some(OwnerSource::Task) || source.is_some() && accepts {
-            let name = kin.name(claim.pid).unwrap_or(claim.name);
-            self.claim = Some(Kept { name, ..claim });
-            return Some(Told {
-                name,
-                ..claim.told(source?)
-            });
+        if let (Some(said), Some(event)) = (said, event) {
+            if said.source == OwnerSource::Task || matches!(event.what, What::Accepted) {
+                if let Some(name) = standing.name {
+                    claim.name = name;
+                }
+                return Some(claim.told(said.source));
+            }
         }
         if self.settled {
             return Some(claim.told(claim.source));
@@ -297,7 +317,7 @@ impl Tracker {
             if at_work && event.is_some_and(Event::is_close) {
                 // It goes with its listener, which has just been closed (v6.12
                 // net/ipv4/inet_connection_sock.c, inet_csk_listen_stop()).
-                return Some(claim.now(uid, kin));
+                return Some(claim.now(uid, kin, standing));
             }
             let listeners = moment.listeners;
             if let Some(event) = event {
@@ -316,7 +336,7 @@ impl Tracker {
                     if claim.source == OwnerSource::ListenerAccepted && moment.sockets {
                         (self.accepted, self.since) = (true, time);
                     }
-                    Some(claim.now(uid, kin))
+                    Some(claim.now(uid, kin, standing))
                 }
                 Holder::Heir(pid, _) => Some(Told::heir(pid, kin)),
                 Holder::Unknown => None,
@@ -325,13 +345,13 @@ impl Tracker {
         match kin.lives(claim.pid, self.since) {
             // Unless it is another one by now that has its number.
             Some(false) if at_work && kin.lives(claim.pid, time) != Some(true) => {
-                Some(claim.now(uid, kin))
+                Some(claim.now(uid, kin, standing))
             }
             Some(false) => match kin.descendants(claim.pid, self.since) {
                 Descendants::Only(pid, _) => Some(Told::heir(pid, kin)),
                 _ => None,
             },
-            Some(true) => Some(claim.now(uid, kin)),
+            Some(true) => Some(claim.now(uid, kin, standing)),
             None => Some(Told {
                 uid,
                 thread: false,

@@ -355,7 +355,7 @@ fn of_a_dead_ones_children_the_elder_are_not_the_youngers() {
         tree: Tree::new(1),
         ..Told::new().0
     });
-    t.0.by_pid.clear();
+    t.0.by_pid = Default::default();
     t.fork(5, 100, 1);
     // Both make a child and end; only one of them can be kept.
     for (time, pid) in [(10, 200), (20, 300)] {

@@ -60,6 +60,14 @@ impl Tree {
         self.node(at).map(|node| &node.process)
     }
 
+    /// The process, and its maker, where that is kept.
+    #[inline(always)]
+    pub(super) fn with_parent(&self, at: Index) -> Option<(&Process, Option<&Process>)> {
+        let node = self.node(at)?;
+        let parent = node.parent.and_then(|parent| self.get(parent));
+        Some((&node.process, parent))
+    }
+
     /// The process.
     pub(super) fn get_mut(&mut self, at: Index) -> Option<&mut Process> {
         self.node_mut(at).map(|node| &mut node.process)

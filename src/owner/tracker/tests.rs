@@ -52,7 +52,7 @@ impl Play {
 
     fn take(&mut self, event: &Event) -> Option<Owner> {
         self.kin.now = event.time;
-        self.tracker.learn(event);
+        self.tracker.tell(event);
         let moment = Moment {
             kin: &self.kin,
             listeners: &self.listeners,
@@ -76,7 +76,7 @@ fn the_better_knowledge_stays() {
             owner: Some(owner(pid, source)),
             ..state(1, 7, Established, CloseWait, (80, 4000))
         };
-        play.tracker.learn(&event);
+        play.tracker.tell(&event);
         play.tracker.get().map(|o| (o.task.pid, o.source))
     };
     assert_eq!(told(1, Snapshot), Some((1, Snapshot)));

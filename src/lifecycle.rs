@@ -14,6 +14,7 @@ pub(crate) mod cause;
 pub(crate) mod connection;
 mod destroys;
 mod ended;
+mod ending;
 pub mod existing;
 mod history;
 mod id;
@@ -27,6 +28,7 @@ mod request_sock;
 pub(crate) mod resent;
 mod scanned;
 mod sent;
+mod slots;
 pub(crate) mod tally;
 pub(crate) mod totals;
 mod verdict;
@@ -34,11 +36,12 @@ mod verdict;
 use crate::lifecycle::existing::Table;
 use crate::model::ability::Abilities;
 use crate::model::event::{Event, What};
-use crate::model::hash::ByNumber;
+use crate::model::hash::Mix;
+use crate::model::lately::Lately;
 use crate::model::sort;
 use crate::model::tcp::State;
 use crate::owner::tracker::Moment;
-use cause::{Reason, acknowledged, time_wait};
+use cause::{Reason, time_wait};
 use connection::{Connection, Seen};
 use destroys::Destroys;
 pub use ended::Ended;
@@ -46,8 +49,9 @@ use history::History;
 pub use id::SocketId;
 use refused::Refused;
 use request_sock::RequestSocks;
-use resent::Counts;
+use slots::Slots;
 use std::collections::VecDeque;
+use std::hash::BuildHasherDefault;
 use totals::Totals;
 
 /// How long after CLOSE a reset is waited for that belongs to it, in
@@ -74,11 +78,12 @@ pub struct Connections {
     refused: Refused,
     birth_missed: u64,
     totals: Totals,
-    slots: Vec<Connection>,
+    slots: Slots,
     free: Vec<u32>,
-    by_socket: ByNumber<u64, u32>,
-    /// Ends without a record yet.
-    ended: VecDeque<Ended>,
+    by_socket: Lately<u64, u32, BuildHasherDefault<Mix>, 256>,
+    /// Ends without a record yet, and what is used for them again.
+    ended: VecDeque<Box<Ended>>,
+    spare: Vec<Box<Ended>>,
     /// Those that wait for the kernel's last word on them.
     destroys: Destroys,
     requests: RequestSocks,
@@ -121,10 +126,11 @@ impl Connections {
             refused: Refused::new(room),
             birth_missed: 0,
             totals: Totals::default(),
-            slots: Vec::new(),
+            slots: Slots::default(),
             free: Vec::new(),
-            by_socket: ByNumber::default(),
+            by_socket: Lately::default(),
             ended: VecDeque::new(),
+            spare: Vec::new(),
             destroys: Destroys::default(),
             requests: RequestSocks::default(),
             dropped: 0,
@@ -181,7 +187,7 @@ impl Connections {
     /// [`Connections::finish`] is called for the same event. `None` where there is
     /// no room for it.
     pub fn observe(&mut self, event: &Event, wall: u64) -> Option<Observed<'_>> {
-        let known = self.by_socket.get(&event.socket).copied();
+        let known = self.by_socket.get(event.socket);
         let slot = match known {
             Some(slot) if !self.is_other(event, slot) => slot,
             other => {
@@ -192,9 +198,9 @@ impl Connections {
                 self.insert(event, wall)?
             }
         };
-        self.slots[slot as usize].complete(event);
+        self.slots[slot].complete(event);
         self.opened_child(slot, event);
-        let connection = &mut self.slots[slot as usize];
+        let connection = &mut self.slots[slot];
         let existed = adopt::meet(&mut self.existing, connection, event);
         self.birth_missed = self.birth_missed.saturating_sub(u64::from(existed));
         if let What::State {
@@ -232,76 +238,25 @@ impl Connections {
 
     /// Whether an event is of another connection than that of its socket so far.
     fn is_other(&self, event: &Event, slot: u32) -> bool {
-        let ended = self.slots[slot as usize].seen.contains(Seen::ENDED);
+        let ended = self.slots[slot].seen.contains(Seen::ENDED);
         event.is_birth() || ended && matches!(event.what, What::State { .. })
-    }
-
-    /// Says that the event given to [`Connections::observe`] is dealt with: a
-    /// connection that it closed has ended.
-    pub fn finish(&mut self, event: &Event, wall: u64, time_wait: Option<bool>) {
-        if !event.is_close() {
-            return;
-        }
-        let Some(&slot) = self.by_socket.get(&event.socket) else {
-            return;
-        };
-        let connection = &mut self.slots[slot as usize];
-        if connection.is_listener() {
-            self.forget(slot, None);
-            return;
-        }
-        connection.seen |= Seen::ENDED;
-        let raced = self.end_of_child(slot, event.counters.error);
-        let connection = &self.slots[slot as usize];
-        // In order, or without a reset: nothing more will come.
-        let orderly = match connection.last {
-            Some(State::SynSent) => true,
-            Some(State::LastAck | State::Closing) => acknowledged(&event.counters) == Some(true),
-            Some(State::FinWait2) => event.counters.fin_received == Some(true),
-            _ => false,
-        };
-        let now = orderly || !raced && !self.tells.contains(Abilities::RESETS_SENT);
-        let ended = Ended {
-            slot,
-            number: connection.number,
-            due: match now {
-                true => 0,
-                false => event.time.saturating_add(AFTERMATH),
-            },
-            wall,
-            counters: event.counters,
-            time_wait,
-            resent: Counts::default(),
-            end_seen: None,
-        };
-        match self.tells.contains(Abilities::DESTROYS) {
-            true => self.destroys.hold(ended, event),
-            false => self.queue(ended),
-        }
-        // An end without a record is not to be let go.
-        if self.ended.len() + self.destroys.len() > self.room / 2 {
-            while let Some(ended) = self.destroys.next_due(u64::MAX) {
-                self.ended.push_back(ended);
-            }
-            self.ended.iter_mut().for_each(|e| e.due = 0);
-        }
     }
 
     /// Feeds an event without a line; one of a socket that isn't known is
     /// nothing.
     pub fn note(&mut self, event: &Event) {
-        let slot = self.by_socket.get(&event.socket).copied();
+        let slot = self.by_socket.get(event.socket);
         if let What::Destroyed { cookie } = event.what {
             return self.destroyed(slot, cookie, event);
         }
         let Some(slot) = slot else {
             return;
         };
-        let connection = &mut self.slots[slot as usize];
+        let connection = &mut self.slots[slot];
         let ended = connection.seen.contains(Seen::ENDED);
         match event.what {
             What::Accepted if !ended => {
-                connection.learn(event);
+                connection.tell(event);
                 connection.accepted(event.time, self.tells.contains(Abilities::ACCEPTS));
             }
             What::ResetReceived if !ended => connection.seen |= Seen::RESET_RECEIVED,
@@ -315,69 +270,16 @@ impl Connections {
         }
     }
 
-    /// Puts an end where its turn is.
-    fn queue(&mut self, ended: Ended) {
-        match ended.due {
-            0 => self.ended.push_front(ended),
-            _ => self.ended.push_back(ended),
-        }
-    }
-
-    fn hasten(&mut self, slot: u32) {
-        if let Some(mut ended) = self.destroys.take(slot) {
-            ended.due = 0;
-            return self.ended.push_front(ended);
-        }
-        if let Some(at) = self.ended.iter().position(|e| e.slot == slot) {
-            if let Some(mut ended) = self.ended.remove(at) {
-                ended.due = 0;
-                self.ended.push_front(ended);
-            }
-        }
-    }
-
-    /// Whether [`Connections::next_ended`] may have one, or has something to do.
-    #[inline(always)]
-    pub fn may_end(&self, now: u64) -> bool {
-        self.tells.contains(Abilities::DESTROYS) || self.ended.front().is_some_and(|e| e.due <= now)
-    }
-
-    /// Makes room for an event: an end of its socket that still waits is due.
-    pub fn prepare(&mut self, event: &Event) {
-        if self.ended.is_empty() && self.destroys.len() == 0 {
-            return;
-        }
-        if let Some(&slot) = self.by_socket.get(&event.socket) {
-            let ended = self.slots[slot as usize].seen.contains(Seen::ENDED);
-            if ended && event.is_line() && self.is_other(event, slot) {
-                match self.destroys.is_destroyed(slot) {
-                    true => drop(self.by_socket.remove(&event.socket)),
-                    false => self.hasten(slot),
-                }
-            }
-        }
-    }
-
-    /// The connection that has ended.
-    pub fn get(&self, ended: &Ended) -> (SocketId, &Connection) {
-        (self.id(ended.number), &self.slots[ended.slot as usize])
-    }
-
-    /// Remembers that its record is shown.
-    pub fn mark_shown(&mut self, ended: &Ended) {
-        self.slots[ended.slot as usize].mark_shown();
-    }
-
     /// The connection of this socket, if it is the one that is meant.
     pub fn find(&mut self, socket: u64, id: SocketId) -> Option<&mut Connection> {
-        let slot = self.by_socket.get(&socket)?;
-        let connection = self.slots.get_mut(*slot as usize)?;
+        let slot = self.by_socket.get(socket)?;
+        let connection = self.slots.get_mut(slot as usize)?;
         (connection.number == id.number).then_some(connection)
     }
 
     /// Hands out every connection that has a place, and whether it has ended.
     pub fn each(&mut self, see: &mut dyn FnMut(&mut Connection, bool)) {
-        for connection in &mut self.slots {
+        for connection in self.slots.iter_mut() {
             let ended = connection.seen.contains(Seen::ENDED);
             see(connection, ended);
         }
@@ -386,35 +288,34 @@ impl Connections {
     /// Hands out those that are open.
     pub(crate) fn each_open(&self, see: &mut dyn FnMut(SocketId, &Connection)) {
         for slot in self.by_socket.values() {
-            let connection = &self.slots[*slot as usize];
+            let connection = &self.slots[slot];
             see(self.id(connection.number), connection);
         }
-    }
-
-    /// Makes its place available to others.
-    pub fn release(&mut self, ended: Ended) {
-        self.forget(ended.slot, Some(&ended));
     }
 
     /// Lets go of the connection of an event that is the last told of it: no end
     /// will come.
     pub fn let_go(&mut self, event: &Event) {
-        if let Some(slot) = self.by_socket.get(&event.socket).copied() {
+        if let Some(slot) = self.by_socket.get(event.socket) {
             self.forget(slot, None);
         }
     }
 
     fn forget(&mut self, slot: u32, ended: Option<&Ended>) {
-        let connection = &mut self.slots[slot as usize];
+        let connection = &mut self.slots[slot];
         connection.seen -= Seen::ENDED;
-        if self.by_socket.get(&connection.socket) == Some(&slot) {
-            self.by_socket.remove(&connection.socket);
+        if self.by_socket.get(connection.socket) == Some(slot) {
+            self.by_socket.remove(connection.socket);
         }
         if connection.is_shown() {
             self.totals.add(connection, ended);
-            self.history.push(connection.clone());
+            match self.history.push(slot) {
+                Some(oldest) => self.free.push(oldest),
+                None => return,
+            }
+        } else {
+            self.free.push(slot);
         }
-        self.free.push(slot);
     }
 
     /// A place for the connection of an event; `None` where there is none.
@@ -424,7 +325,7 @@ impl Connections {
         }
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None if self.slots.len() < self.room => self.slots.len() as u32,
+            None if self.slots.len() - self.history.len() < self.room => self.slots.len() as u32,
             None => {
                 self.refused_connections.0 += 1;
                 self.refused.add(event);
@@ -450,8 +351,8 @@ impl Connections {
     /// connection will have the same identity. `None` where the socket is the
     /// connection's own (TCP Fast Open), which [`Connections::observe`] takes.
     pub fn request_sock(&mut self, event: &Event, shown: bool) -> Option<SocketId> {
-        let known = self.by_socket.get(&event.socket);
-        if known.is_some_and(|slot| !self.slots[*slot as usize].is_listener()) {
+        let known = self.by_socket.get(event.socket);
+        if known.is_some_and(|slot| !self.slots[slot].is_listener()) {
             return None;
         }
         let next = self.sockets + 1;
@@ -465,14 +366,15 @@ impl Connections {
     /// Those that have not ended, and listeners.
     fn open(&self) -> impl Iterator<Item = &Connection> {
         let open = self.by_socket.values();
-        open.map(|slot| &self.slots[*slot as usize])
+        open.map(|slot| &self.slots[slot])
     }
 
     /// The connections of which something was shown and a transition is known,
     /// oldest first.
     pub fn shown(&self) -> Vec<&Connection> {
         let open = self.open().filter(|connection| connection.is_shown());
-        let all = self.history.iter().chain(open);
+        let ended = self.history.iter().map(|slot| &self.slots[slot]);
+        let all = ended.chain(open);
         let mut all: Vec<&Connection> = all.filter(|c| c.transitions().next().is_some()).collect();
         sort::by_key(&mut all, |connection| connection.number);
         all
@@ -481,7 +383,7 @@ impl Connections {
     /// Holds the owners of all that are open against what is known now.
     pub fn review_owners(&mut self, time: u64, moment: &Moment<'_>) {
         for slot in self.by_socket.values() {
-            self.slots[*slot as usize].review_owner(time, moment);
+            self.slots[slot].review_owner(time, moment);
         }
     }
 

@@ -6,6 +6,7 @@ pub mod ability;
 pub(crate) mod cause;
 pub mod event;
 pub mod hash;
+pub(crate) mod lately;
 pub mod loss;
 pub(crate) mod recent;
 pub(crate) mod sort;

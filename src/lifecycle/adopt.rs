@@ -9,8 +9,11 @@ use crate::model::tcp::State;
 /// Asks whether a connection, which was there at a time, is among those that
 /// existed. True where that turns out now.
 pub(super) fn ask(table: &mut Table, connection: &mut Connection, at: u64, closing: bool) -> bool {
+    if connection.seen.contains(Seen::SETTLED) {
+        return false;
+    }
     let (local, peer) = (*connection.local(), *connection.peer());
-    if connection.seen.contains(Seen::SETTLED) || local.port == 0 || peer.port == 0 {
+    if local.port == 0 || peer.port == 0 {
         return false;
     }
     let claim = table.claim(&Claimant {

@@ -157,16 +157,21 @@ impl Connection {
         self.owner.get()
     }
 
+    /// Puts that into its place.
+    pub(crate) fn put_owner(&self, place: &mut Option<Owner>) {
+        *place = self.owner.get();
+    }
+
     /// Whether that is so for good, as far as another process is concerned that
     /// may accept it.
     pub fn has_sure_owner(&self) -> bool {
         self.owner.is_sure()
     }
 
-    /// Takes what an event says of its owner, if that is better known than what
-    /// was said before.
-    pub(super) fn learn(&mut self, event: &Event) {
-        self.owner.learn(event);
+    /// Takes what an event without a line says of its owner, if that is better known
+    /// than what was said before.
+    pub(super) fn tell(&mut self, event: &Event) {
+        self.owner.tell(event);
     }
 
     /// Takes an owner that the scan at the start found at this time (of the event
@@ -370,7 +375,7 @@ impl Connection {
         better(&mut self.peer, &event.peer);
         self.wire = event.wire;
         self.netns = event.netns.unwrap_or(self.netns);
-        self.learn(event);
+        self.owner.tell(event);
     }
 
     /// Takes a line's event. Returns the segments that it tells were sent again,

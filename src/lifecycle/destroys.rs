@@ -24,7 +24,7 @@ const EARLY: usize = 1 << 16;
 /// An end that waits.
 #[derive(Debug)]
 struct Waiting {
-    ended: Ended,
+    ended: Box<Ended>,
     /// The task on the CPU at the change to CLOSE.
     on_cpu: Task,
     /// The socket's cookie, once its last event has come.
@@ -36,7 +36,7 @@ struct Waiting {
 /// An end that the kernel's message has come for.
 #[derive(Debug)]
 pub(super) struct DestroyedEnd {
-    pub(super) ended: Ended,
+    pub(super) ended: Box<Ended>,
     pub(super) destroyed: Destroyed,
     /// The task on the CPU, if it was the same at the change to CLOSE and when
     /// the socket was destroyed.
@@ -59,7 +59,7 @@ pub(super) struct Destroys {
 
 impl Destroys {
     /// Lets an end wait that came with this event.
-    pub(super) fn hold(&mut self, ended: Ended, event: &Event) {
+    pub(super) fn hold(&mut self, ended: Box<Ended>, event: &Event) {
         let (slot, number) = (ended.slot, ended.number);
         if self.order.len() > 2 * self.waiting.len() + 64 {
             let waiting = &self.waiting;
@@ -148,7 +148,7 @@ impl Destroys {
     }
 
     /// Takes out the end in this slot, as it is.
-    pub(super) fn take(&mut self, slot: u32) -> Option<Ended> {
+    pub(super) fn take(&mut self, slot: u32) -> Option<Box<Ended>> {
         let waiting = self.waiting.remove(&slot)?;
         if let Some(cookie) = waiting.cookie {
             self.cookies.remove(&cookie);
@@ -158,7 +158,7 @@ impl Destroys {
 
     /// The next end that has waited long enough at `now` on the event clock, or
     /// any (`u64::MAX`).
-    pub(super) fn next_due(&mut self, now: u64) -> Option<Ended> {
+    pub(super) fn next_due(&mut self, now: u64) -> Option<Box<Ended>> {
         if now != u64::MAX && now.saturating_sub(self.turned) > PATIENCE {
             self.turned = now;
             self.early.swap(0, 1);

@@ -4,7 +4,7 @@ use super::resent::Counts;
 use crate::model::event::Counters;
 
 /// The end of a connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ended {
     pub(super) slot: u32,
     pub(super) number: u64,

@@ -1,16 +1,15 @@
 //! The connections that have ended, for the report.
 //!
-//! Contract: at most `room` are held, the latest; those that had to go are
-//! counted. What has not ended is not here.
+//! Contract: at most `room` are held, the latest, each in the place that it had; those
+//! that had to go are counted. What has not ended is not here.
 
-use super::connection::Connection;
 use std::collections::VecDeque;
 
-/// Those that ended last, and of which something was shown.
+/// The places of those that ended last, and of which something was shown.
 #[derive(Debug)]
 pub(super) struct History {
     room: usize,
-    ended: VecDeque<Connection>,
+    ended: VecDeque<u32>,
     let_go: u64,
 }
 
@@ -24,18 +23,25 @@ impl History {
         }
     }
 
-    /// Takes one more; the oldest makes room.
-    pub(super) fn push(&mut self, connection: Connection) {
+    /// Takes one more. The place of the oldest, where that has to go.
+    pub(super) fn push(&mut self, slot: u32) -> Option<u32> {
+        let mut gone = None;
         if self.ended.len() >= self.room {
-            self.ended.pop_front();
+            gone = self.ended.pop_front();
             self.let_go += 1;
         }
-        self.ended.push_back(connection);
+        self.ended.push_back(slot);
+        gone
     }
 
-    /// Those that are held, in the order of their ends.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.ended.iter()
+    /// The places of those that are held, in the order of their ends.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.ended.iter().copied()
+    }
+
+    /// How many are held.
+    pub(super) fn len(&self) -> usize {
+        self.ended.len()
     }
 
     /// How many had to go.

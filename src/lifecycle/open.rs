@@ -87,7 +87,7 @@ impl Connections {
     /// and a number that no other connection has.
     pub(crate) fn open_at(&self, place: usize) -> Option<(Open, u64)> {
         let connection = self.slots.get(place)?;
-        let there = self.by_socket.get(&connection.socket) == Some(&(place as u32));
+        let there = self.by_socket.get(connection.socket) == Some(place as u32);
         let ended = connection.seen.contains(Seen::ENDED) || connection.last.is_some();
         let duplicate = connection.cause() == Some(Cause::Duplicate);
         if !there || ended || duplicate || connection.is_listener() || !connection.is_shown() {

@@ -10,7 +10,7 @@ use crate::model::event::{Counters, Destroyed, Event, Task};
 impl Connections {
     /// How much there is of anything: what memory it takes.
     pub fn held(&self) -> usize {
-        let slots = self.slots.len() + self.free.len() + self.history.iter().count();
+        let slots = self.slots.len() + self.free.len() + self.history.len();
         slots + self.by_socket.len() + self.ended.len() + self.destroys.held()
     }
 
@@ -21,7 +21,7 @@ impl Connections {
 
     /// Takes the last event of a socket.
     pub(super) fn destroyed(&mut self, slot: Option<u32>, cookie: u64, event: &Event) {
-        let is_ended = |slot: &u32| self.slots[*slot as usize].seen.contains(Seen::ENDED);
+        let is_ended = |slot: &u32| self.slots[*slot].seen.contains(Seen::ENDED);
         let Some(slot) = slot.filter(is_ended) else {
             return self.destroys.forget(cookie);
         };
@@ -44,7 +44,7 @@ impl Connections {
 
     fn take_destroyed(&mut self, destroyed_end: DestroyedEnd) {
         let (mut ended, said) = (destroyed_end.ended, destroyed_end.destroyed);
-        let connection = &self.slots[ended.slot as usize];
+        let connection = &self.slots[ended.slot];
         let owner = connection.owner().map(|owner| owner.task.pid);
         // The idle task owns nothing.
         let not_its_own = |task: Task| task.tid == 0 || owner.is_some_and(|pid| pid != task.pid);

@@ -33,7 +33,7 @@ impl Connections {
     /// Takes the end of a connection, with its `sk_err`. Whether another one may
     /// still come to be known that this was a second socket of.
     pub(super) fn end_of_child(&mut self, slot: u32, error: Option<i32>) -> bool {
-        let child = &self.slots[slot as usize];
+        let child = &self.slots[slot];
         // A peer could have many reset by TCP Fast Open.
         let reset = Seen::RESET_RECEIVED | Seen::RESET_SENT;
         let dropped = child.last == Some(State::SynRecv)
@@ -46,7 +46,7 @@ impl Connections {
         // It happens seldom, so that it may take a while. The other one may have ended.
         let raced = self.slots.iter().any(|other| other.is_twin_of(child));
         self.dropped = slot;
-        self.slots[slot as usize].seen.set(Seen::RACED, raced);
+        self.slots[slot].seen.set(Seen::RACED, raced);
         !raced
     }
 
@@ -63,14 +63,11 @@ impl Connections {
         if !opens {
             return;
         }
-        let (dropped, opened) = (
-            &self.slots[self.dropped as usize],
-            &self.slots[slot as usize],
-        );
+        let (dropped, opened) = (&self.slots[self.dropped], &self.slots[slot]);
         // It may be another one's place by now.
         let raced = dropped.last == Some(State::SynRecv) && dropped.is_twin_of(opened);
         if raced {
-            self.slots[self.dropped as usize].seen |= Seen::RACED;
+            self.slots[self.dropped].seen |= Seen::RACED;
         }
     }
 }

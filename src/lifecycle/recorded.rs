@@ -51,8 +51,8 @@ impl Connections {
         let number = number & ((1 << RUN) - 1);
         let mut all = 0..self.runs.len().min(1 << (u64::BITS - RUN));
         let found = all.rfind(|at| {
-            let known = self.by_socket.get(&((*at as u64) << RUN | number));
-            let known = known.map(|slot| self.slots[*slot as usize].local().addr);
+            let known = self.by_socket.get((*at as u64) << RUN | number);
+            let known = known.map(|slot| self.slots[slot].local().addr);
             let unknown = known.is_some_and(|addr| addr.is_unspecified());
             let fits = known.is_none_or(|addr| addr == local.addr);
             self.runs.get(*at) == Some(&run) && (fits || unknown || local.addr.is_unspecified())
@@ -66,12 +66,12 @@ impl Connections {
 
     /// Whether something is known of the connection of this name.
     pub(crate) fn has(&self, id: SocketId) -> bool {
-        self.by_socket.contains_key(&id.number)
+        self.by_socket.get(id.number).is_some()
     }
 
     fn recalled(&mut self, event: &Event) -> Option<u32> {
-        if let Some(slot) = self.by_socket.get(&event.socket) {
-            return Some(*slot);
+        if let Some(slot) = self.by_socket.get(event.socket) {
+            return Some(slot);
         }
         if self.by_socket.len() >= self.room {
             self.recall_rest();
@@ -88,7 +88,7 @@ impl Connections {
         time_wait: Option<bool>,
     ) -> Option<&mut Connection> {
         let slot = self.recalled(event)?;
-        let connection = &mut self.slots[slot as usize];
+        let connection = &mut self.slots[slot];
         connection.number = event.socket;
         connection.complete(event);
         if let What::State {
@@ -107,15 +107,16 @@ impl Connections {
     /// Takes the end of a connection that was recorded, and an event of it at that
     /// time; `None` where there is no room for it. Whether nothing of it was known
     /// before.
-    pub(crate) fn recall_end(&mut self, event: &Event, told: &Told) -> Option<(Ended, bool)> {
-        let known = self.by_socket.contains_key(&event.socket);
+    pub(crate) fn recall_end(&mut self, event: &Event, told: &Told) -> Option<(Box<Ended>, bool)> {
+        let known = self.by_socket.get(event.socket).is_some();
         let slot = self.recalled(event)?;
-        let connection = &mut self.slots[slot as usize];
+        let connection = &mut self.slots[slot];
         connection.number = event.socket;
         connection.complete(event);
         connection.recall_life(event, told);
         self.birth_missed -= u64::from(!known && (told.existed || told.start.is_some()));
-        let ended = Ended {
+        let mut ended = self.spare.pop().unwrap_or_default();
+        *ended = Ended {
             slot,
             number: event.socket,
             due: 0,
@@ -130,18 +131,18 @@ impl Connections {
 
     /// The reason of a reset by which a connection has ended.
     pub(crate) fn recall_reason(&mut self, ended: &Ended, reason: u32) {
-        self.slots[ended.slot as usize].recall_reason(reason);
+        self.slots[ended.slot].recall_reason(reason);
     }
 
     /// What was closed and has no record has ended; a listener that was closed is
     /// none any more.
     pub(crate) fn recall_rest(&mut self) {
-        let slots = self.by_socket.values().copied();
-        let closed = |slot: &u32| self.slots[*slot as usize].last.is_some();
+        let slots = self.by_socket.values();
+        let closed = |slot: &u32| self.slots[*slot].last.is_some();
         let mut slots: Vec<u32> = slots.filter(closed).collect();
-        sort::by_key(&mut slots, |slot| self.slots[*slot as usize].number);
+        sort::by_key(&mut slots, |slot| self.slots[*slot].number);
         for slot in slots {
-            let connection = &mut self.slots[slot as usize];
+            let connection = &mut self.slots[slot];
             if !connection.seen.contains(Seen::LISTENER) {
                 connection.cause = Some(Cause::Unknown);
             }

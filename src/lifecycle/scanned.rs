@@ -37,8 +37,8 @@ impl Connections {
             return;
         };
         let time = self.existing.begun();
-        let slot = self.by_socket.get(&socket);
-        let connection = slot.and_then(|slot| self.slots.get_mut(*slot as usize));
+        let slot = self.by_socket.get(socket);
+        let connection = slot.and_then(|slot| self.slots.get_mut(slot as usize));
         if let Some(connection) = connection.filter(|c| c.number == number) {
             connection.find_owner(owner, time);
         }
@@ -49,13 +49,13 @@ impl Connections {
     pub fn end_scan(&mut self) {
         self.existing.complete();
         for slot in self.by_socket.values() {
-            let connection = &mut self.slots[*slot as usize];
+            let connection = &mut self.slots[slot];
             let existed = ask(&mut self.existing, connection, u64::MAX, false);
             self.birth_missed = self.birth_missed.saturating_sub(u64::from(existed));
         }
         for (socket, number) in self.existing.incoming() {
-            let slot = self.by_socket.get(&socket);
-            let connection = slot.and_then(|slot| self.slots.get_mut(*slot as usize));
+            let slot = self.by_socket.get(socket);
+            let connection = slot.and_then(|slot| self.slots.get_mut(slot as usize));
             if let Some(connection) = connection.filter(|c| c.number == number) {
                 connection.learn_direction(Direction::Incoming);
             }

@@ -67,11 +67,6 @@ fn middle(bucket: usize) -> u64 {
 }
 
 impl Histogram {
-    /// Counts a value.
-    fn add(&mut self, value: u64) {
-        self.count(bucket(value), 1);
-    }
-
     fn count(&mut self, bucket: usize, count: u32) {
         if self.counts.len() <= bucket {
             self.counts.resize(bucket + 1, 0);
@@ -109,6 +104,41 @@ pub(crate) struct Tally {
     pub connect: Histogram,
 }
 
+/// What one connection adds to each of its groups.
+#[derive(Debug)]
+pub(super) struct One {
+    /// Its place in [`FAILURES`].
+    failure: Option<usize>,
+    sent: Option<u64>,
+    received: Option<u64>,
+    resent: u64,
+    /// Where in the histogram it is.
+    connect: Option<usize>,
+}
+
+impl One {
+    /// Of this one, with its end if that was seen.
+    pub(super) fn new(connection: &Connection, ended: Option<&Ended>) -> One {
+        let cause = connection.cause();
+        let mut one = One {
+            failure: FAILURES.iter().position(|c| cause == Some(*c)),
+            sent: None,
+            received: None,
+            resent: 0,
+            connect: connection.connect_time().map(bucket),
+        };
+        match ended {
+            Some(ended) => {
+                one.sent = ended.counters.bytes_sent;
+                one.received = ended.counters.bytes_received;
+                one.resent = ended.resent.all.unwrap_or_else(|| ended.resent.events());
+            }
+            None => one.resent = connection.resent.so_far(),
+        }
+        one
+    }
+}
+
 fn more(sum: &mut Option<u64>, value: Option<u64>) {
     if let Some(value) = value {
         *sum = Some(sum.unwrap_or(0).saturating_add(value));
@@ -121,22 +151,16 @@ impl Tally {
         self.failures.iter().sum()
     }
 
-    fn add(&mut self, connection: &Connection, ended: Option<&Ended>) {
+    fn add(&mut self, one: &One) {
         self.connections += 1;
-        let cause = FAILURES.iter().position(|c| connection.cause() == Some(*c));
-        if let Some(count) = cause.and_then(|at| self.failures.get_mut(at)) {
+        if let Some(count) = one.failure.and_then(|at| self.failures.get_mut(at)) {
             *count += 1;
         }
-        self.resent += match ended {
-            Some(ended) => {
-                more(&mut self.sent, ended.counters.bytes_sent);
-                more(&mut self.received, ended.counters.bytes_received);
-                ended.resent.all.unwrap_or_else(|| ended.resent.events())
-            }
-            None => connection.resent.so_far(),
-        };
-        if let Some(time) = connection.connect_time() {
-            self.connect.add(time);
+        more(&mut self.sent, one.sent);
+        more(&mut self.received, one.received);
+        self.resent += one.resent;
+        if let Some(bucket) = one.connect {
+            self.connect.count(bucket, 1);
         }
     }
 
@@ -168,16 +192,34 @@ pub(crate) struct Place {
 pub(crate) struct Groups {
     places: Vec<Place>,
     others: Tally,
+    /// The place of the key that came last.
+    latest: usize,
     /// Whether a group has lost its place.
     moved: bool,
 }
 
 impl Groups {
     fn place(&mut self, key: Key) -> &mut Place {
+        let latest = self.latest;
+        if self
+            .places
+            .get(latest)
+            .is_some_and(|place| place.key == key)
+        {
+            return &mut self.places[latest];
+        }
+        let at = self.search(key);
+        self.latest = at;
+        &mut self.places[at]
+    }
+
+    /// Where the place of a key is, from now on.
+    #[inline(never)]
+    fn search(&mut self, key: Key) -> usize {
         let mut least = 0;
         for at in 0..self.places.len() {
             if self.places[at].key == key {
-                return &mut self.places[at];
+                return at;
             }
             if self.places[at].weight < self.places[least].weight {
                 least = at;
@@ -196,13 +238,13 @@ impl Groups {
             place.key = key;
             self.others.merge(&std::mem::take(&mut place.tally));
         }
-        &mut self.places[least]
+        least
     }
 
-    pub(super) fn add(&mut self, key: Key, connection: &Connection, ended: Option<&Ended>) {
+    pub(super) fn add(&mut self, key: Key, one: &One) {
         let place = self.place(key);
         place.weight += 1;
-        place.tally.add(connection, ended);
+        place.tally.add(one);
     }
 
     /// The groups with the most connections, `most` at most, the first one most.
@@ -259,7 +301,7 @@ mod tests {
         #[test]
         fn percentiles_are_those_of_all(mut all in prop::collection::vec(20u64..1 << 40, 1..300)) {
             let mut histogram = Histogram::default();
-            all.iter().for_each(|value| histogram.add(*value));
+            all.iter().for_each(|value| histogram.count(bucket(*value), 1));
             all.sort_unstable();
             for percent in [1u64, 50, 95, 100] {
                 let rank = (all.len() as u64 * percent).div_ceil(100) as usize;

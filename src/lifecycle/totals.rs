@@ -4,7 +4,7 @@
 
 use super::connection::Connection;
 use super::ended::Ended;
-use super::tally::{self, Groups, Key};
+use super::tally::{self, Groups, Key, One};
 use crate::model::cause::Cause;
 
 /// What all connections that were shown come to.
@@ -48,13 +48,14 @@ impl Totals {
         }
         let owner = connection.owner();
         let process = owner.map(|owner| Key::Process(owner.task.pid, owner.task.name));
+        let one = &One::new(connection, ended);
         for (groups, key) in [
             (&mut self.processes, process),
             (&mut self.peers, Some(Key::Peer(connection.peer().addr))),
             (&mut self.ports, tally::port(connection)),
         ] {
             if let Some(key) = key {
-                groups.add(key, connection, ended);
+                groups.add(key, one);
             }
         }
     }

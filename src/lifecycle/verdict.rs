@@ -22,14 +22,14 @@ impl Connections {
     /// The next connection that has ended and of which all is known that will
     /// be by `now` on the event clock. It stays valid until it is given to
     /// [`Connections::release`].
-    pub fn next_ended(&mut self, now: u64) -> Option<Ended> {
+    pub fn next_ended(&mut self, now: u64) -> Option<Box<Ended>> {
         while let Some(mut ended) = self.destroys.next_due(now) {
             ended.due = 0;
             self.ended.push_front(ended);
         }
         while self.ended.front().is_some_and(|e| e.due <= now) {
             let mut ended = self.ended.pop_front()?;
-            if self.slots[ended.slot as usize].number != ended.number {
+            if self.slots[ended.slot].number != ended.number {
                 continue;
             }
             self.judge(&mut ended);
@@ -41,7 +41,7 @@ impl Connections {
     fn judge(&mut self, ended: &mut Ended) {
         let facts = self.facts(ended.slot, &ended.counters);
         let tells = self.tells;
-        let connection = &mut self.slots[ended.slot as usize];
+        let connection = &mut self.slots[ended.slot];
         let counters = &mut ended.counters;
         if let Some(sent) = counters.sent.filter(|_| !connection.began()) {
             connection.learn_direction(sent::opened_by(facts.from, &sent));
@@ -78,7 +78,7 @@ impl Connections {
 
     /// What is known of a connection that has ended, and had counted so much.
     pub(super) fn facts(&self, slot: u32, counters: &Counters) -> Facts {
-        let (connection, tells) = (&self.slots[slot as usize], &self.tells);
+        let (connection, tells) = (&self.slots[slot], &self.tells);
         let from = connection.last.unwrap_or(State::Close);
         let reason = connection.reset_reason();
         let reason = reason.and_then(|n| self.reasons.iter().find(|(known, _)| *known == n));

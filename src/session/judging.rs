@@ -388,6 +388,9 @@ impl Judging {
 
     /// Whether the record of a connection that has ended is shown.
     pub(super) fn shows_record(&self, connection: &Connection, ended: &Ended) -> bool {
+        if self.judge.is_everything() {
+            return connection.is_shown();
+        }
         let (counters, resent) = (&ended.counters, &ended.resent);
         let figures = Figures {
             cause: connection.cause(),

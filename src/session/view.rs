@@ -32,7 +32,6 @@ use crate::session::judging::Judging;
 use crate::session::reload::FilterFile;
 use crate::session::showing::{put, shower};
 use crate::snapshot::broadcast::Broadcasts;
-use crate::sys::copy::put as put_value;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
 use std::rc::Rc;
@@ -221,30 +220,21 @@ impl View {
             sockets: self.sockets,
         };
         connection.judge_owner(event, moment);
-        let owner = connection.owner();
-        match (event.what, owner) {
-            (
-                What::State {
-                    new: State::Listen, ..
-                },
-                Some(owner),
-            ) => {
-                self.listeners.opened(event, owner.task.pid);
+        connection.put_owner(&mut event.owner);
+        match &mut event.what {
+            What::State {
+                new: State::Listen, ..
+            } => {
+                if let Some(pid) = event.owner.as_ref().map(|owner| owner.task.pid) {
+                    self.listeners.opened(event, pid);
+                }
             }
-            (
-                What::State {
-                    old: State::Listen,
-                    new: State::Close,
-                },
-                _,
-            ) => {
-                self.listeners.closed(event);
-            }
+            What::State {
+                old: State::Listen,
+                new: State::Close,
+            } => self.listeners.closed(event),
+            What::Retransmit { state, .. } => *state = state.or(seen.state),
             _ => {}
-        }
-        put_value(&mut event.owner, &owner);
-        if let What::Retransmit { state, .. } = &mut event.what {
-            *state = state.or(seen.state);
         }
         let event = &*event;
         let moment = &Moment {

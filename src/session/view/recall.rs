@@ -23,7 +23,7 @@ type Named = (u64, u64);
 
 impl View {
     /// Shows the record of a connection of which this is told, and lets go of it.
-    pub(super) fn record(&mut self, ended: Ended, tells: Abilities) {
+    pub(super) fn record(&mut self, ended: Box<Ended>, tells: Abilities) {
         let (id, connection) = self.connections.get(&ended);
         let shown = self.judging.shows_record(connection, &ended);
         if let Some(metrics) = self.output.metrics.as_mut().filter(|_| shown) {

@@ -26,6 +26,7 @@ use socket_snoop::model::tcp::State::{self, *};
 use socket_snoop::order::{Order, Value};
 use socket_snoop::output::{FormatName, Output};
 use socket_snoop::owner::processes::Processes;
+use socket_snoop::perf::Sample;
 use socket_snoop::perf::cursor::{Cursor, Part};
 use socket_snoop::perf::merge::{Merge, Step};
 use socket_snoop::perf::record::Body;
@@ -236,7 +237,11 @@ fn drained(
         let mut merge = Merge::new(parts.iter().map(Cursor::new).collect());
         for _ in 0..most {
             let sample = match merge.next(u64::MAX) {
-                Step::Sample(sample) => sample,
+                Step::Whole { cpu, time, data } => Sample::whole(cpu, time, data),
+                Step::Other => match merge.take() {
+                    Some(sample) => sample,
+                    None => continue,
+                },
                 Step::Held | Step::Empty => return taken,
             };
             let Body::Sample { data, .. } = sample.body else {

@@ -227,6 +227,7 @@ fn drained(
     (view, processes, cards): &mut (&mut View, &mut Processes, &mut Cards),
 ) -> u64 {
     let (mut taken, most) = (0, 1024.max(16 * rings.len()));
+    let (mut event, mut buffer) = (Event::blank(), [0; EV_CLOSE_SIZE]);
     // As many in one go as a drain takes.
     loop {
         let cells = [&counts[0], &counts[1], &counts[2]];
@@ -247,12 +248,11 @@ fn drained(
             let Body::Sample { data, .. } = sample.body else {
                 continue;
             };
-            let mut buffer = [0; EV_CLOSE_SIZE];
             let bytes = data.flatten(&mut buffer);
             let given = Abilities::all() - Abilities::DESTROYS - Abilities::READS;
             let at = (sample.time, sample.cpu);
-            let event = Event::decode_from(Order::NATIVE, at, bytes, given, cards);
-            let mut event = event.expect("an event");
+            let read = event.read_from(Order::NATIVE, at, bytes, given, cards);
+            read.expect("an event");
             processes.ran(event.time, &event.on_cpu);
             view.take(&mut event, *processes);
             taken += u64::from(event.is_line());

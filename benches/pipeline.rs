@@ -26,6 +26,7 @@ use socket_snoop::model::tcp::State::{self, *};
 use socket_snoop::order::{Order, Value};
 use socket_snoop::output::{FormatName, Output};
 use socket_snoop::owner::processes::Processes;
+use socket_snoop::perf::Sample;
 use socket_snoop::perf::cursor::{Cursor, Part};
 use socket_snoop::perf::merge::{Merge, Step};
 use socket_snoop::perf::record::Body;
@@ -226,6 +227,7 @@ fn drained(
     (view, processes, cards): &mut (&mut View, &mut Processes, &mut Cards),
 ) -> u64 {
     let (mut taken, most) = (0, 1024.max(16 * rings.len()));
+    let (mut event, mut buffer) = (Event::blank(), [0; EV_CLOSE_SIZE]);
     // As many in one go as a drain takes.
     loop {
         let cells = [&counts[0], &counts[1], &counts[2]];
@@ -236,18 +238,21 @@ fn drained(
         let mut merge = Merge::new(parts.iter().map(Cursor::new).collect());
         for _ in 0..most {
             let sample = match merge.next(u64::MAX) {
-                Step::Sample(sample) => sample,
+                Step::Whole { cpu, time, data } => Sample::whole(cpu, time, data),
+                Step::Other => match merge.take() {
+                    Some(sample) => sample,
+                    None => continue,
+                },
                 Step::Held | Step::Empty => return taken,
             };
             let Body::Sample { data, .. } = sample.body else {
                 continue;
             };
-            let mut buffer = [0; EV_CLOSE_SIZE];
             let bytes = data.flatten(&mut buffer);
             let given = Abilities::all() - Abilities::DESTROYS - Abilities::READS;
             let at = (sample.time, sample.cpu);
-            let event = Event::decode_from(Order::NATIVE, at, bytes, given, cards);
-            let mut event = event.expect("an event");
+            let read = event.read_from(Order::NATIVE, at, bytes, given, cards);
+            read.expect("an event");
             processes.ran(event.time, &event.on_cpu);
             view.take(&mut event, *processes);
             taken += u64::from(event.is_line());

@@ -387,17 +387,28 @@ impl Rings {
         let open = || gaps.iter().filter(|gap| gap.is_open());
         let mut any_open = open().next().is_some();
         for _ in 0..BATCH.max(EACH * parts.len()) {
-            let sample = match merge.next(until) {
-                Step::Sample(sample) => sample,
+            let more = match merge.next(until) {
+                Step::Whole { cpu, time, data } => {
+                    if any_open {
+                        open().for_each(|gap| miss(gap.topic, sink));
+                    }
+                    sink(Sample::whole(cpu, time, data))
+                }
+                Step::Other => {
+                    let Some(sample) = merge.take() else { continue };
+                    match sample.body {
+                        Body::Sample { .. } if any_open => {
+                            open().for_each(|gap| miss(gap.topic, sink));
+                        }
+                        Body::News(News::Missing(_)) => any_open = open().next().is_some(),
+                        _ => {}
+                    }
+                    sink(sample)
+                }
                 Step::Held => return Progress::Held,
                 Step::Empty => return Progress::Empty,
             };
-            match sample.body {
-                Body::Sample { .. } if any_open => open().for_each(|gap| miss(gap.topic, sink)),
-                Body::News(News::Missing(_)) => any_open = open().next().is_some(),
-                _ => {}
-            }
-            if !sink(sample) {
+            if !more {
                 return Progress::Held;
             }
         }

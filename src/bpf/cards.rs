@@ -5,7 +5,7 @@
 //! with a card than the map has room for, but for those whose CLOSE was lost, and of these the ones that were not heard of
 //! for longest go first.
 
-use crate::model::event::Owner;
+use crate::model::event::{COMM_LEN, Owner, OwnerSource, Task};
 use crate::model::hash::Mix;
 use crate::model::recent::Recent;
 use crate::model::tcp::{Endpoint, Wire};
@@ -33,18 +33,43 @@ pub(crate) const NOWHERE: (Wire, IpAddr, Endpoint) = {
     (Wire::Ipv6, addr, Endpoint { addr, port: 0 })
 };
 
+/// A card that tells nothing.
+const BLANK: Card = Card {
+    owner: Owner {
+        task: Task {
+            pid: 0,
+            tid: 0,
+            uid: None,
+            name: [0; COMM_LEN],
+        },
+        thread: [0; COMM_LEN],
+        parent: None,
+        cgroup: None,
+        source: OwnerSource::Cached,
+    },
+    netns: 0,
+    local: NOWHERE.1,
+    peer: NOWHERE.2,
+    wire: NOWHERE.0,
+};
+
 /// The cards of all sockets.
 #[derive(Debug)]
 pub struct Cards {
     known: Recent<Card, BuildHasherDefault<Mix>>,
+    /// That of an event which is not to be kept.
+    other: Card,
     missing: u64,
 }
 
 impl Cards {
     /// None yet, with room for so many.
     pub fn new(room: usize) -> Cards {
-        let known = Recent::new(room);
-        Cards { known, missing: 0 }
+        Cards {
+            known: Recent::new(room),
+            other: BLANK,
+            missing: 0,
+        }
     }
 
     /// Events so far whose card was not here.
@@ -52,11 +77,15 @@ impl Cards {
         self.missing
     }
 
-    pub(super) fn keep(&mut self, socket: u64, card: Card) {
-        self.known.insert(socket, card);
+    /// Where the card of a socket is to be written to, all of it; `None` is one that is not
+    /// kept.
+    pub(super) fn place(&mut self, socket: Option<u64>) -> &mut Card {
+        let kept = socket.and_then(|socket| self.known.place(socket, &BLANK));
+        kept.unwrap_or(&mut self.other)
     }
 
     /// The card of a socket; where it is missing, that is counted.
+    #[inline(always)]
     pub(super) fn get(&mut self, socket: u64) -> Option<&Card> {
         let card = self.known.get(socket);
         self.missing += u64::from(card.is_none());

@@ -32,10 +32,10 @@ impl<T: Value> Field<T> {
             .map_or(T::ZERO, |bytes| T::read(bytes, order))
     }
 
-    /// The same where so many bytes are left out somewhere before it.
+    /// The same where these are the bytes behind so many of the structure.
     #[inline]
-    pub fn get_without(&self, bytes: &[u8], less: usize, order: Order) -> T {
-        let rest = bytes.get(self.at.wrapping_sub(less)..);
+    pub fn get_behind(&self, before: usize, bytes: &[u8], order: Order) -> T {
+        let rest = bytes.get(self.at.wrapping_sub(before)..);
         rest.map_or(T::ZERO, |bytes| T::read(bytes, order))
     }
 

@@ -21,6 +21,8 @@ impl Source {
         self.way.look_ahead(&self.rings, until);
         let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
         let past = &self.past;
+        // One place for all: an event is not small.
+        let mut event = Event::blank();
         self.rings.drain(until, &mut |sample| {
             if let Body::News(news) = &sample.body {
                 processes.observe(sample.time, news);
@@ -28,15 +30,14 @@ impl Source {
                 return true;
             }
             let mut more = true;
-            way.held(&sample, &mut |held| {
-                more &= hand_on(held, losses, &mut |e| sink(e, past))
+            let read = way.decode(&mut event, &sample, processes, &mut |held, read| {
+                more &= is_event(read, losses).is_none_or(|()| sink(held, past));
             });
-            // In place: an event is not small.
-            let mut own = way.decode(&sample, processes);
-            more & hand_on(&mut own, losses, &mut |event| {
-                processes.ran(event.time, &event.on_cpu);
-                sink(event, processes)
-            })
+            if is_event(read, losses).is_none() {
+                return more;
+            }
+            processes.ran(event.time, &event.on_cpu);
+            more & sink(&mut event, processes)
         })
     }
 
@@ -44,23 +45,21 @@ impl Source {
     /// [`Source::detach`].
     pub(crate) fn take_held(&mut self, sink: &mut Sink<'_>) {
         let (losses, past) = (&mut self.losses, &self.past);
-        self.way.waiting(&mut |held| {
-            hand_on(held, losses, &mut |event| sink(event, past));
+        self.way.waiting(&mut |held, read| {
+            if is_event(read, losses).is_some() {
+                sink(held, past);
+            }
         });
     }
 }
 
-/// Hands on what is an event, and counts what should be one; whether more are wanted.
+/// Whether it is an event; what should be one and is not is counted.
 #[inline(always)]
-fn hand_on(
-    decoded: &mut Result<Event, DecodeError>,
-    losses: &mut Losses,
-    sink: &mut dyn FnMut(&mut Event) -> bool,
-) -> bool {
-    match decoded {
-        Ok(event) => return sink(event),
+fn is_event(read: Result<(), DecodeError>, losses: &mut Losses) -> Option<()> {
+    match read {
+        Ok(()) => return Some(()),
         Err(DecodeError::Foreign) => {}
         Err(_) => losses.undecodable(),
     }
-    true
+    None
 }

@@ -8,7 +8,7 @@ use super::loss::Elsewhere;
 use super::way::{Tell, Way};
 use crate::bpf::cards::Cards;
 use crate::bpf::held::{self, Held};
-use crate::bpf::layout::{EV_CLOSE_SIZE, EV_COMM_SIZE};
+use crate::bpf::layout::{EV_CLOSE_SIZE, EV_COMM_SIZE, EV_TOTAL};
 use crate::bpf::maps::{Listener, Maps, OWNERS};
 use crate::bpf::tally::Tally;
 use crate::bpf::wire::DecodeError;
@@ -49,51 +49,48 @@ impl Programs {
     }
 }
 
-/// The event that was held back.
-fn event(
-    (time, head): Held,
-    cpu: u32,
+/// Tells of an event that was held back, in its place.
+fn tell_of(
+    event: &mut Event,
+    ((time, head), cpu): (Held, u32),
     abilities: Abilities,
     cards: &mut Cards,
-) -> Result<Event, DecodeError> {
-    Event::decode_from(Order::NATIVE, (time, cpu), &head, abilities, cards)
+    tell: &mut Tell<'_>,
+) {
+    let read = event.read_from(Order::NATIVE, (time, cpu), &head, abilities, cards);
+    tell(event, read);
 }
 
 impl Way for Programs {
     fn decode(
         &mut self,
+        event: &mut Event,
         sample: &Sample<'_>,
         _processes: &Processes,
-    ) -> Result<Event, DecodeError> {
+        tell: &mut Tell<'_>,
+    ) -> Result<(), DecodeError> {
         let Body::Sample { data, .. } = sample.body else {
             return Err(DecodeError::Kind);
         };
         let bytes = data.flatten(&mut self.buffer);
-        let abilities = self.loaded.given.abilities();
-        let at = (sample.time, sample.cpu);
-        Event::decode_from(Order::NATIVE, at, bytes, abilities, &mut self.cards)
-    }
-
-    fn held(&mut self, sample: &Sample<'_>, tell: &mut Tell<'_>) {
-        let abilities = self.loaded.given.abilities();
-        let Body::Sample { data, .. } = sample.body else {
-            return;
-        };
-        if abilities.contains(Abilities::HELD) {
-            let bytes = data.flatten(&mut self.buffer);
+        let (abilities, cards) = (self.loaded.given.abilities(), &mut self.cards);
+        let (time, cpu) = (sample.time, sample.cpu);
+        // Of nearly all it is 0: none is held.
+        if EV_TOTAL.get(bytes, Order::NATIVE) != 0 && abilities.contains(Abilities::HELD) {
             for held in held::sent_with(Order::NATIVE, bytes) {
-                tell(&mut event(held, sample.cpu, abilities, &mut self.cards));
+                tell_of(event, (held, cpu), abilities, cards, tell);
             }
         }
+        event.read_from(Order::NATIVE, (time, cpu), bytes, abilities, cards)
     }
 
     fn waiting(&mut self, tell: &mut Tell<'_>) {
         let abilities = self.loaded.given.abilities();
         if abilities.contains(Abilities::HELD) {
-            let cards = &mut self.cards;
+            let (cards, mut event) = (&mut self.cards, Event::blank());
             self.maps.each_held(&mut |socket, entry| {
                 for held in held::waiting(Order::NATIVE, socket, entry) {
-                    tell(&mut event(held, 0, abilities, cards));
+                    tell_of(&mut event, (held, 0), abilities, cards, tell);
                 }
             });
         }

@@ -10,7 +10,7 @@ use crate::capture::attach::{REQUIRED, too_old};
 use crate::capture::decoder::Decoder;
 use crate::capture::given::Given;
 use crate::capture::loss::Elsewhere;
-use crate::capture::way::Way;
+use crate::capture::way::{Tell, Way};
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
 use crate::model::event::Event;
@@ -121,21 +121,27 @@ impl Sampler {
 }
 
 impl Way for Sampler {
-    fn decode(&mut self, sample: &Sample<'_>, processes: &Processes) -> Result<Event, DecodeError> {
+    fn decode(
+        &mut self,
+        event: &mut Event,
+        sample: &Sample<'_>,
+        processes: &Processes,
+        _held: &mut Tell<'_>,
+    ) -> Result<(), DecodeError> {
         let (task, data) = match sample.body {
             Body::Sample { task, data } => (task, data),
             Body::News(_) => return Err(DecodeError::Foreign),
         };
         let bytes = data.flatten(&mut self.buffer);
-        let Some(mut decoded) = self.decoder.decode(sample.time, sample.cpu, bytes)? else {
+        let Some(decoded) = self.decoder.decode(sample.time, sample.cpu, bytes)? else {
             return Err(DecodeError::Foreign);
         };
-        let event = &mut decoded.event;
+        *event = decoded.event;
         if let Some(ids) = task {
             event.on_cpu = self.tasks.task(ids, decoded.tid, event.cpu, event.time);
         }
         event.owner = self.owners.observe(event, decoded.own_context, processes);
-        Ok(decoded.event)
+        Ok(())
     }
 
     fn reset_reasons(&self) -> &[(u32, String)] {

@@ -16,21 +16,24 @@ use crate::perf::record::News;
 use crate::perf::{Ring, Rings, Sample};
 use crate::sys;
 
-/// Takes an event, or that it can't be decoded.
-pub(super) type Tell<'a> = dyn FnMut(&mut Result<Event, DecodeError>) + 'a;
+/// Takes an event, or that it can't be decoded: what is in its place then is none.
+pub(super) type Tell<'a> = dyn FnMut(&mut Event, Result<(), DecodeError>) + 'a;
 
 /// A way to the events.
 pub(super) trait Way {
-    /// The event of a sample; [`DecodeError::Foreign`] is none and no mistake.
-    /// `processes` are as they are then. An event is not small: it is handed on in
-    /// the place where it is made.
-    fn decode(&mut self, sample: &Sample<'_>, processes: &Processes) -> Result<Event, DecodeError>;
+    /// Decodes the event of a sample into its place, which has one that was before;
+    /// [`DecodeError::Foreign`] is none and no mistake. `processes` are as they are then.
+    /// Those that were held back and come with it are told of before, in order: all are
+    /// older.
+    fn decode(
+        &mut self,
+        event: &mut Event,
+        sample: &Sample<'_>,
+        processes: &Processes,
+        held: &mut Tell<'_>,
+    ) -> Result<(), DecodeError>;
 
-    /// Hands out the events that were held back and come with a sample, in order: all
-    /// are older than its own, which is decoded afterwards.
-    fn held(&mut self, _sample: &Sample<'_>, _tell: &mut Tell<'_>) {}
-
-    /// The same of those that are still held back when it has ended.
+    /// Tells of those that are still held back when it has ended.
     fn waiting(&mut self, _tell: &mut Tell<'_>) {}
 
     /// The names of the reasons of resets, by number, where they are known.

@@ -1,6 +1,7 @@
 //! An event: what happened to a socket, however it was obtained.
 
 use crate::model::tcp::{Endpoint, State, Wire};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// TASK_COMM_LEN: a task's name with its terminating NUL, in bytes.
 pub const COMM_LEN: usize = 16;
@@ -267,6 +268,26 @@ pub struct Event {
 }
 
 impl Event {
+    /// An event of nothing, in whose place others are read.
+    pub fn blank() -> Event {
+        let addr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let end = Endpoint { addr, port: 0 };
+        Event {
+            time: 0,
+            cpu: 0,
+            socket: 0,
+            on_cpu: Task::default(),
+            owner: None,
+            netns: None,
+            what: What::ResetReceived,
+            local: end,
+            peer: end,
+            wire: Wire::Ipv6,
+            counters: Counters::default(),
+            last: false,
+        }
+    }
+
     /// Whether it is shown in a line of its own: a change or a retransmission.
     /// The others only tell more of their connection.
     pub fn is_line(&self) -> bool {

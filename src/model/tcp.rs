@@ -39,22 +39,22 @@ impl State {
     #[inline(always)]
     pub fn from_number(number: u8) -> Option<State> {
         use State::*;
-        const ALL: [State; 13] = [
-            Established,
-            SynSent,
-            SynRecv,
-            FinWait1,
-            FinWait2,
-            TimeWait,
-            Close,
-            CloseWait,
-            LastAck,
-            Listen,
-            Closing,
-            NewSynRecv,
-            BoundInactive,
-        ];
-        ALL.get(usize::from(number).checked_sub(1)?).copied()
+        Some(match number {
+            1 => Established,
+            2 => SynSent,
+            3 => SynRecv,
+            4 => FinWait1,
+            5 => FinWait2,
+            6 => TimeWait,
+            7 => Close,
+            8 => CloseWait,
+            9 => LastAck,
+            10 => Listen,
+            11 => Closing,
+            12 => NewSynRecv,
+            13 => BoundInactive,
+            _ => return None,
+        })
     }
 
     /// Whether a socket in it has queued its FIN, the last that it sends.

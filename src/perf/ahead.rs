@@ -12,7 +12,7 @@ fn each(bytes: (&[u8], &[u8]), layout: SampleType, see: &mut dyn FnMut(&Record<'
     let mut rest = Span::new(bytes.0, bytes.1);
     while let Some(Ok((record, len))) = record::first(rest, layout) {
         see(&record);
-        rest = rest.skip(len);
+        rest.skip(len);
     }
 }
 

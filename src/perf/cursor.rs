@@ -4,15 +4,15 @@
 //! used up: what makes no sense is counted.
 
 use super::gap::Gap;
-use super::record::{self, Body, News, Record, Sample};
+use super::record::{self, Body, News, Record, Sample, Whole};
 use super::span::Span;
 use crate::sys::perf_event::SampleType;
-use crate::sys::ring::Drain;
+use crate::sys::ring::{self, Drain};
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 
-/// Bytes to have at hand behind the next record: another one. With many rings
-/// each is read bit by bit, and all else in between.
+/// Bytes to have at hand behind the beginning of the next record: some more. With many
+/// rings each is read bit by bit, and all else in between.
 const SOON: usize = 256;
 
 /// A ring that is being read.
@@ -38,7 +38,9 @@ pub struct Part<'a> {
 /// What comes next in a ring.
 #[derive(Clone, Copy, Debug)]
 enum Step<'a> {
-    /// A record.
+    /// A sample that lies in one piece, as programs send them: its data.
+    Whole(&'a [u8]),
+    /// Another record.
     Body(Body<'a>),
     /// From here on news may be missing.
     Opens,
@@ -102,28 +104,51 @@ impl<'a> Cursor<'a> {
             rest: Span::new(first, second),
             next: None,
         };
+        ring::expect(first, 0, SOON);
         cursor.look();
         cursor
     }
 
     /// Whether there is no next record.
+    #[inline(always)]
     pub fn is_done(&self) -> bool {
         self.next.is_none()
     }
 
     /// The next record's time.
+    #[inline(always)]
     pub fn time(&self) -> u64 {
         self.next.map_or(u64::MAX, |next| next.time)
     }
 
+    #[inline(always)]
     fn skip(&mut self, len: usize) {
         let used = self.part.drain.used();
         used.set(used.get() + len);
-        self.rest = self.rest.skip(len);
+        self.rest.skip(len);
     }
 
     /// Finds what comes next.
+    #[inline(never)]
     pub(super) fn look(&mut self) {
+        self.look_ahead();
+    }
+
+    /// The same, in place.
+    #[inline(always)]
+    fn look_ahead(&mut self) {
+        // Of news the layout is another one.
+        let Some(whole) = record::whole_sample(&self.rest, self.part.layout) else {
+            return self.look_closely();
+        };
+        let Whole { time, data, len } = whole;
+        ring::expect(self.rest.in_place(), SOON, len);
+        let step = Step::Whole(data);
+        self.next = Some(Next { time, step, len });
+    }
+
+    #[inline(never)]
+    fn look_closely(&mut self) {
         self.next = match self.part.gap() {
             None => self.next_sample(),
             Some(gap) => self.next_news(gap),
@@ -134,11 +159,6 @@ impl<'a> Cursor<'a> {
     fn next_sample(&mut self) -> Option<Next<'a>> {
         let part = self.part;
         loop {
-            if let Some((time, body, len)) = record::whole_sample(&self.rest, part.layout) {
-                let step = Step::Body(body);
-                self.rest.expect(len, SOON);
-                return Some(Next { time, step, len });
-            }
             match record::first(self.rest, part.layout)? {
                 Ok((Record::Timed { time, body }, len)) => {
                     let step = Step::Body(body);
@@ -225,33 +245,64 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Its CPU.
+    pub(super) fn cpu(&self) -> u32 {
+        self.part.cpu
+    }
+
+    /// The next record's data, if it is a sample that lies in one piece.
+    #[inline(always)]
+    pub(super) fn take_whole(&mut self) -> Option<&'a [u8]> {
+        let next = self.next.as_ref()?;
+        let (Step::Whole(data), len) = (next.step, next.len) else {
+            return None;
+        };
+        let samples = self.part.samples;
+        samples.set(samples.get() + 1);
+        self.skip(len);
+        self.look_ahead();
+        Some(data)
+    }
+
     /// The next record.
     // Not an iterator: several of these are merged.
+    #[inline(never)]
     pub fn take(&mut self) -> Option<Sample<'a>> {
         let Next { time, step, len } = self.next?;
-        let part = self.part;
-        if let Some(gap) = part.gap() {
-            gap.last.set(gap.last.get().max(time));
-            match step {
-                Step::Body(_) => {}
-                Step::Broken => add(part.unreadable, 1),
-                Step::Opens => gap.open(self.rest.is_empty()),
-                Step::Closes(count) => {
-                    add(part.lost, count);
-                    gap.close(len == 0);
-                }
-            }
-        } else if let Step::Body(Body::Sample { .. }) = step {
-            add(part.samples, 1);
-        }
+        let cpu = self.part.cpu;
+        let body = self.account(time, step, len);
         self.skip(len);
         self.look();
-        let body = match (step, part.gap()) {
-            (Step::Body(body), _) => body,
-            (_, gap) => Body::News(News::Missing(gap?.topic)),
-        };
-        let cpu = part.cpu;
+        let body = body?;
         Some(Sample { cpu, time, body })
+    }
+
+    /// Accounts for a record; what is to be told of it.
+    fn account(&self, time: u64, step: Step<'a>, len: usize) -> Option<Body<'a>> {
+        let part = self.part;
+        let Some(gap) = part.gap() else {
+            let body = match step {
+                Step::Whole(data) => Sample::whole(part.cpu, time, data).body,
+                Step::Body(body) => body,
+                _ => return None,
+            };
+            if let Body::Sample { .. } = body {
+                add(part.samples, 1);
+            }
+            return Some(body);
+        };
+        gap.last.set(gap.last.get().max(time));
+        match step {
+            Step::Body(body) => return Some(body),
+            Step::Whole(_) => return None,
+            Step::Broken => add(part.unreadable, 1),
+            Step::Opens => gap.open(self.rest.is_empty()),
+            Step::Closes(count) => {
+                add(part.lost, count);
+                gap.close(len == 0);
+            }
+        }
+        Some(Body::News(News::Missing(gap.topic)))
     }
 }
 
@@ -266,7 +317,7 @@ pub fn count_samples(bytes: (&[u8], &[u8]), layout: SampleType) -> u64 {
             Record::Lost(_) | Record::Other => false,
         };
         count += u64::from(sample);
-        rest = rest.skip(len);
+        rest.skip(len);
     }
     count
 }

@@ -140,30 +140,38 @@ fn parse<'a>(bytes: Span<'a>, layout: SampleType) -> Option<(Record<'a>, usize)>
     Some((parsed, len))
 }
 
-/// The sample at the start of `bytes`, its time and its length, if there is one as
-/// programs send them and it lies in one piece, which is nearly always so:
-/// [`first`] in fewer steps.
+/// A sample that lies in one piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole<'a> {
+    pub(super) time: u64,
+    pub(super) data: &'a [u8],
+    /// The record's length.
+    pub(super) len: usize,
+}
+
+/// The sample at the start of `bytes`, if there is one as programs send them and it
+/// lies in one piece, which is nearly always so: [`first`] in fewer steps.
 #[inline(always)]
-pub(super) fn whole_sample<'a>(
-    bytes: &Span<'a>,
-    layout: SampleType,
-) -> Option<(u64, Body<'a>, usize)> {
-    const BEFORE: usize = 12;
-    /// The time.
-    const OWN: usize = 8;
+pub(super) fn whole_sample<'a>(bytes: &Span<'a>, layout: SampleType) -> Option<Whole<'a>> {
+    /// header, u32 size, u64 time, data
+    const BEFORE: usize = 20;
+    /// Of these, what the size does not count.
+    const OUTER: usize = 12;
     if layout != SampleType::RAW {
         return None;
     }
-    // header, u32 size, u64 time, data
-    let head = bytes.u32(0)?;
-    let (len, size, time) = (bytes.u16(6)?, bytes.u32(HEADER_LEN)?, bytes.u64(BEFORE)?);
-    let (len, size) = (usize::from(len), size as usize);
-    if head != PERF_RECORD_SAMPLE || len % 8 != 0 || len.checked_sub(BEFORE)? < size {
+    let bytes = bytes.in_place();
+    let head: &[u8; BEFORE] = bytes.first_chunk()?;
+    let head = Span::new(head, &[]);
+    let (kind, len) = (head.u32(0)?, usize::from(head.u16(6)?));
+    let (size, time) = (head.u32(HEADER_LEN)? as usize, head.u64(OUTER)?);
+    if kind != PERF_RECORD_SAMPLE || len % 8 != 0 {
         return None;
     }
-    let data = bytes.in_place(len)?.get(BEFORE + OWN..BEFORE + size)?;
-    let (task, data) = (None, Span::new(data, &[]));
-    Some((time, Body::Sample { task, data }, len))
+    // Of a size that is more than there can be, the end is before the beginning.
+    let end = OUTER.wrapping_add(size);
+    let data = bytes.get(..len)?.get(BEFORE..end)?;
+    Some(Whole { time, data, len })
 }
 
 /// header, u32 pid, u32 tid (if TID), u64 time (if TIME), u32 size, u64 time (if not), data
@@ -233,6 +241,16 @@ pub struct Sample<'a> {
     pub time: u64,
     /// What it is.
     pub body: Body<'a>,
+}
+
+impl<'a> Sample<'a> {
+    /// One of this raw data, which lies in one piece.
+    #[inline(always)]
+    pub fn whole(cpu: u32, time: u64, data: &'a [u8]) -> Sample<'a> {
+        let (task, data) = (None, Span::new(data, &[]));
+        let body = Body::Sample { task, data };
+        Sample { cpu, time, body }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Bytes of a ring, which may wrap around its end.
 
-use crate::sys::ring;
-
 /// Bytes that may lie in two pieces because they wrap around the ring's end.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
@@ -36,10 +34,10 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// The first `len` bytes, if they are in one piece.
+    /// The bytes up to the ring's end.
     #[inline(always)]
-    pub(super) fn in_place(&self, len: usize) -> Option<&'a [u8]> {
-        self.first.get(..len)
+    pub(super) fn in_place(&self) -> &'a [u8] {
+        self.first
     }
 
     #[cold]
@@ -53,40 +51,41 @@ impl<'a> Span<'a> {
         Some(Span { first, second })
     }
 
-    /// Says that so many bytes from `at` will be read soon.
-    #[inline]
-    pub(super) fn expect(&self, at: usize, len: usize) {
-        let soon = self.first.get(at..).unwrap_or_default();
-        ring::expect(soon.get(..len).unwrap_or(soon));
-    }
-
-    /// Without the first `len` bytes.
-    #[inline]
-    pub fn skip(&self, len: usize) -> Span<'a> {
+    /// Leaves out the first `len` bytes.
+    #[inline(always)]
+    pub fn skip(&mut self, len: usize) {
         match self.first.get(len..) {
-            Some(first) if !first.is_empty() => Span { first, ..*self },
+            Some(first) if !first.is_empty() => self.first = first,
             _ => self.skip_across(len),
         }
     }
 
     #[cold]
-    fn skip_across(&self, len: usize) -> Span<'a> {
+    #[inline(never)]
+    fn skip_across(&mut self, len: usize) {
         let len = len.saturating_sub(self.first.len());
-        Span {
-            first: self.second.get(len..).unwrap_or_default(),
-            second: &[],
-        }
+        let first = self.second.get(len..).unwrap_or_default();
+        (self.first, self.second) = (first, &[]);
     }
 
     /// The bytes in one piece: in place, or copied to `buffer` where they are
     /// in two. At most as many as the buffer holds.
+    #[inline(always)]
     pub fn flatten<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8]
     where
         'a: 'b,
     {
-        if self.second.is_empty() {
-            return self.first;
+        match self.second.is_empty() {
+            true => self.first,
+            false => self.flatten_across(buffer),
         }
+    }
+
+    #[cold]
+    fn flatten_across<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8]
+    where
+        'a: 'b,
+    {
         if self.first.is_empty() {
             return self.second;
         }
@@ -150,7 +149,9 @@ mod tests {
             let got = span.slice(at, len).map(|s| s.flatten(&mut buffer).to_vec());
             prop_assert_eq!(got, bytes.get(at..at + len).map(<[u8]>::to_vec));
             let rest = bytes.get(at..).unwrap_or_default();
-            prop_assert_eq!(span.skip(at).flatten(&mut buffer), rest);
+            let mut skipped = span;
+            skipped.skip(at);
+            prop_assert_eq!(skipped.flatten(&mut buffer), rest);
             let number = rest.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes));
             prop_assert_eq!(span.u64(at), number);
         }

@@ -119,22 +119,23 @@ impl RingMap {
     }
 }
 
-/// Says that these bytes will be read soon, so that the CPU may fetch them
-/// meanwhile.
+/// Says that the bytes from `at` of these will be read soon, so that the CPU may
+/// fetch them meanwhile: so many, where there are.
 #[inline(always)]
-pub fn expect(bytes: &[u8]) {
+pub fn expect(bytes: &[u8], at: usize, len: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let mut at = 0;
-        while at < bytes.len() {
-            // SAFETY: it changes nothing but what is in the caches.
-            unsafe { _mm_prefetch(bytes.as_ptr().wrapping_add(at).cast(), _MM_HINT_T0) };
-            at += CACHE_LINE;
+        let mut line = 0;
+        while line < len {
+            let place = bytes.as_ptr().wrapping_add(at + line);
+            // SAFETY: it changes nothing but what is in the caches, wherever it is.
+            unsafe { _mm_prefetch(place.cast(), _MM_HINT_T0) };
+            line += CACHE_LINE;
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
+    let _ = (bytes, at, len);
 }
 
 /// A ring being read: what was used of it goes back to the kernel once, when

@@ -4,6 +4,8 @@ use crate::order::Value;
 
 mod cards;
 mod held;
+mod names;
+mod place;
 mod retransmit;
 
 const ORDERS: [Order; 2] = [Order::Little, Order::Big];
@@ -299,13 +301,6 @@ fn every_source() {
     }
 }
 
-#[test]
-fn what_is_behind_a_name_is_none_of_it() {
-    let laid = native(State::Close, State::SynSent, (0, 80)).with(&EV_HOW, SOURCE_TASK);
-    let laid = laid.owned(&OW_THREAD, *b"curl\0bash\0python");
-    assert_eq!(laid.decode().on_cpu.name, comm(b"curl"));
-}
-
 /// Where cards are not kept, the name of the task on the CPU is behind the event.
 #[test]
 fn who_is_on_the_cpu() {
@@ -340,9 +335,13 @@ fn an_owner_comes_back_as_it_was() {
     };
     for order in ORDERS {
         // How it is known is told beside it.
-        let decode = |bytes: &[u8; OW_SIZE], known| Owner {
-            source: owner.source,
-            ..Owner::decode(order, bytes, known)
+        let decode = |bytes: &[u8; OW_SIZE], known| {
+            let mut read = Owner {
+                source: owner.source,
+                ..Cards::new(0).place(None).owner
+            };
+            read.read(order, bytes, known);
+            read
         };
         let bytes = owner.encode(order, 5);
         assert_eq!(OW_SOURCE.get(&bytes, order), u32::from(SOURCE_LISTENER));

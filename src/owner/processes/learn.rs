@@ -38,12 +38,18 @@ impl Processes {
         if self.blind || pid == 0 || pid == u32::MAX {
             return;
         }
+        let named = pid == tid && task.name[0] != 0;
         let current = self.by_pid.get(pid);
         let current = current.and_then(|at| self.tree.get_mut(at));
         let sure = |process: &Process, lost| process.living && process.seen >= lost;
         match current {
             Some(process) if sure(process, self.lost) && !process.doubtful => {
                 process.seen = process.seen.max(time);
+                let known = process.named != NEVER && process.named >= self.names_lost;
+                // As nearly always: no more is to be learned.
+                if known || !named {
+                    return;
+                }
             }
             // It is ending: it may still close what it has open.
             _ if self.exited.get(tid.into()).is_some() => return,
@@ -63,7 +69,6 @@ impl Processes {
                 }
             }
         }
-        let named = pid == tid && task.name[0] != 0;
         let names_lost = self.names_lost;
         if let Some(process) = self.current_mut(pid).filter(|_| named) {
             if process.named == NEVER || process.named < names_lost {

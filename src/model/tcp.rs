@@ -35,11 +35,10 @@ pub enum State {
 }
 
 impl State {
-    /// The state of this number.
-    #[inline(always)]
-    pub fn from_number(number: u8) -> Option<State> {
+    /// All of them, by their numbers from 1 on.
+    pub(crate) const ALL: [State; 13] = {
         use State::*;
-        const ALL: [State; 13] = [
+        [
             Established,
             SynSent,
             SynRecv,
@@ -53,7 +52,13 @@ impl State {
             Closing,
             NewSynRecv,
             BoundInactive,
-        ];
+        ]
+    };
+
+    /// The state of this number.
+    #[inline(always)]
+    pub fn from_number(number: u8) -> Option<State> {
+        const ALL: [State; 13] = State::ALL;
         ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
 
@@ -64,7 +69,7 @@ impl State {
     }
 
     /// The kernel's name, without `TCP_`.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             State::Established => "ESTABLISHED",
             State::SynSent => "SYN_SENT",
@@ -83,7 +88,7 @@ impl State {
     }
 
     /// What the log line calls it.
-    pub fn description(self) -> &'static str {
+    pub const fn description(self) -> &'static str {
         match self {
             State::Established => "Connection Established",
             State::SynSent => "Connection Opening (SYN_SENT)",

@@ -5,7 +5,8 @@
 //!
 //! Contract: the time is the CPU time of the reading thread. The events are the
 //! same for any number of CPUs, in the same order; only their rings differ.
-//! Arguments, if any, are the numbers of CPUs, and the formats: `classic`, `json`.
+//! Arguments, if any, are the numbers of CPUs, and the formats: `classic`, `json`, and
+//! with records alone `closed-classic`, `closed-json`.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -212,7 +213,14 @@ fn cpu_time() -> u64 {
 }
 
 fn config(format: &str) -> Config {
-    let args = ["--no-log", "--format", format].map(String::from);
+    let (name, closed) = match format.strip_prefix("closed-") {
+        Some(name) => (name, true),
+        None => (format, false),
+    };
+    let mut args = ["--no-log", "--format", name].map(String::from).to_vec();
+    if closed {
+        args.push("--closed-only".to_owned());
+    }
     match parse(&args, None, true).expect("flags") {
         Command::Run(config) => *config,
         _ => unreachable!("a run was asked for"),
@@ -263,15 +271,11 @@ fn drained(
 /// Nanoseconds of an event that is shown: the median of all rounds but the first.
 fn measure(cpus: usize, format: &str) -> u64 {
     let config = config(format);
-    let name = match config.format {
-        FormatName::Classic => "classic",
-        FormatName::Json => "json",
-        FormatName::Picture => unreachable!("lines were asked for"),
-    };
+    assert!(config.format != FormatName::Picture, "lines were asked for");
     let path = std::env::var("SOCKET_SNOOP_OUT").unwrap_or("/dev/null".into());
     let to = File::create(match path.as_str() {
         "/dev/null" => path,
-        _ => format!("{path}.{name}"),
+        _ => format!("{path}.{format}"),
     });
     let to = to.expect("a place for the lines");
     let shape = config.shape;
@@ -327,9 +331,10 @@ fn main() {
         numbers = vec![2, 16, 128, 512];
     }
     let is_named = |name: &&str| args.iter().any(|arg| arg == name);
-    let mut formats = vec!["classic", "json"];
-    if formats.iter().any(is_named) {
-        formats.retain(is_named);
+    let mut formats = vec!["classic", "json", "closed-classic", "closed-json"];
+    match formats.iter().any(is_named) {
+        true => formats.retain(is_named),
+        false => formats.truncate(2),
     }
     let mut out = stdout();
     for cpus in numbers {

@@ -18,7 +18,7 @@ pub struct SocketId {
 
 impl SocketId {
     /// The one of this number, which tells of which of these runs it is.
-    pub(super) fn of(runs: &[u64], number: u64) -> SocketId {
+    pub(crate) fn of(runs: &[u64], number: u64) -> SocketId {
         let run = runs.get((number >> RUN) as usize);
         let run = run.copied().unwrap_or_default();
         SocketId { run, number }
@@ -31,8 +31,13 @@ impl SocketId {
 
     /// Appends it as text.
     pub fn render(&self, out: &mut Vec<u8>) {
-        text::hex(out, self.run);
-        out.push(b'-');
-        text::number(out, self.number & ((1 << RUN) - 1));
+        let (run, number) = self.parts();
+        text::hex(out, run);
+        text::number_behind(out, b"-", number);
+    }
+
+    /// Which run it is of, and its number in that.
+    pub(crate) fn parts(&self) -> (u64, u64) {
+        (self.run, self.number & ((1 << RUN) - 1))
     }
 }

@@ -35,6 +35,26 @@ pub enum State {
 }
 
 impl State {
+    /// All of them, by their numbers from 1 on.
+    pub(crate) const ALL: [State; 13] = {
+        use State::*;
+        [
+            Established,
+            SynSent,
+            SynRecv,
+            FinWait1,
+            FinWait2,
+            TimeWait,
+            Close,
+            CloseWait,
+            LastAck,
+            Listen,
+            Closing,
+            NewSynRecv,
+            BoundInactive,
+        ]
+    };
+
     /// The state of this number.
     #[inline(always)]
     pub fn from_number(number: u8) -> Option<State> {
@@ -64,7 +84,7 @@ impl State {
     }
 
     /// The kernel's name, without `TCP_`.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             State::Established => "ESTABLISHED",
             State::SynSent => "SYN_SENT",
@@ -83,7 +103,7 @@ impl State {
     }
 
     /// What the log line calls it.
-    pub fn description(self) -> &'static str {
+    pub const fn description(self) -> &'static str {
         match self {
             State::Established => "Connection Established",
             State::SynSent => "Connection Opening (SYN_SENT)",

@@ -1,9 +1,10 @@
 //! Numbers, addresses and times as text, appended without allocating.
 
 use crate::model::tcp::Endpoint;
-use crate::sys::append::{append, append_word};
+use crate::sys::append::{append, append_stamp, append_two_words, append_word, try_append};
 use crate::sys::time::{self, Civil};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The digits of eight, "00000000".
 const ZEROS: u64 = 0x3030_3030_3030_3030;
@@ -29,30 +30,53 @@ fn digits(value: u32) -> u64 {
     digits_here(value)
 }
 
-/// Appends eight digits without leading zeros; `text` is what they look like.
+/// Eight digits without leading zeros, and how many are left; `text` is what they look
+/// like.
 #[inline(always)]
-fn trimmed(out: &mut Vec<u8>, digits: u64, text: u64) {
+fn trimmed(digits: u64, text: u64) -> (u64, u32) {
     // The last one stays.
     let zeros = (digits | 1 << 56).trailing_zeros() / 8;
-    append_word(out, text >> (8 * zeros), 8 - zeros);
+    (text >> (8 * zeros), 8 - zeros)
+}
+
+/// The text of a number below 100,000,000, and its length.
+#[inline(always)]
+fn few_digits(value: u32) -> (u64, u32) {
+    if value < 10 {
+        return (u64::from(value) | 0x30, 1);
+    }
+    let digits = digits_here(value);
+    trimmed(digits, digits | ZEROS)
 }
 
 /// Appends a number in decimal.
 pub fn number(out: &mut Vec<u8>, value: u64) {
-    if value >= EIGHT {
-        return long_number(out, value);
-    }
-    let digits = digits_here(value as u32);
-    trimmed(out, digits, digits | ZEROS);
+    number_behind(out, b"", value);
 }
 
-/// Appends one of more than eight digits: apart, so that the others need nothing on
-/// the stack.
+/// Appends a piece and a number in decimal.
+pub(crate) fn number_behind(out: &mut Vec<u8>, piece: &[u8], value: u64) {
+    if value < EIGHT {
+        let (text, len) = few_digits(value as u32);
+        if try_append(out, piece, (&text.to_le_bytes(), len as usize)) {
+            return;
+        }
+    }
+    number_apart(out, piece, value);
+}
+
+/// The same one after the other, and of more than eight digits: as the last step, so that
+/// the usual way needs nothing on the stack.
 #[cold]
 #[inline(never)]
-fn long_number(out: &mut Vec<u8>, value: u64) {
+fn number_apart(out: &mut Vec<u8>, piece: &[u8], value: u64) {
+    append(out, piece);
+    if value < EIGHT {
+        out.reserve(8);
+        return number(out, value);
+    }
     number(out, value / EIGHT);
-    append_word(out, digits((value % EIGHT) as u32) | ZEROS, 8);
+    padded(out, (value % EIGHT) as u32, 8);
 }
 
 /// Appends the last `width` decimal digits of a number, eight at most, with
@@ -61,6 +85,12 @@ pub fn padded(out: &mut Vec<u8>, value: u32, width: u32) {
     let digits = digits(value % EIGHT as u32) | ZEROS;
     let width = width.min(8);
     append_word(out, digits >> ((8 * (8 - width)) % 64), width);
+}
+
+/// Appends a dot and the last six decimal digits of a number.
+pub(crate) fn fraction(out: &mut Vec<u8>, micros: u64) {
+    let text = (digits(micros as u32) | ZEROS) >> 8;
+    append_word(out, text & !0xff | u64::from(b'.'), 7);
 }
 
 /// The eight hexadecimal digits of a number as text, and as numbers.
@@ -79,7 +109,10 @@ fn hex_digits(value: u32) -> (u64, u64) {
 pub fn hex(out: &mut Vec<u8>, value: u64) {
     let (text, digits) = hex_digits(value as u32);
     match value >> 32 {
-        0 => trimmed(out, digits, text),
+        0 => {
+            let (text, len) = trimmed(digits, text);
+            append_word(out, text, len);
+        }
         high => {
             hex(out, high);
             append_word(out, text, 8);
@@ -90,38 +123,56 @@ pub fn hex(out: &mut Vec<u8>, value: u64) {
 /// Appends an address.
 pub fn address(out: &mut Vec<u8>, addr: IpAddr) {
     match addr {
-        IpAddr::V4(v4) => ipv4(out, v4, 0, 0),
+        IpAddr::V4(v4) => ipv4(out, v4),
         IpAddr::V6(v6) => ipv6(out, v6),
     }
 }
 
-/// The text of a number below 256 with a byte behind it, and its length.
-#[inline(always)]
-fn octet(value: u8, end: u8) -> (u64, u32) {
-    let value = u32::from(value);
-    let (hundreds, tens) = ((value * 41) >> 12, (value * 205) >> 11);
-    let ones = value - tens * 10;
-    let tens = tens - hundreds * 10;
-    let text = (hundreds | tens << 8 | ones << 16) + 0x30_3030 + (u32::from(end) << 24);
-    let zeros = u32::from(value < 10) + u32::from(value < 100);
-    (u64::from(text >> (8 * zeros)), 4 - zeros)
+/// The text of each number below 256 with a dot behind it, the first byte in the lowest
+/// one, and above its 32 bits how many of these it takes. They are made when the first is
+/// asked for, that of 0 at last.
+static OCTETS: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+
+#[cold]
+#[inline(never)]
+fn make_octets() {
+    for value in (0..=255).rev() {
+        let digit = |by: u32| u64::from(value / by % 10) | 0x30;
+        let all = digit(100) | digit(10) << 8 | digit(1) << 16 | u64::from(b'.') << 24;
+        let zeros = 8 * (u64::from(value < 10) + u64::from(value < 100));
+        let text = all >> zeros | (32 - zeros) << 32;
+        OCTETS[value as usize].store(text, Ordering::Release);
+    }
 }
 
-/// Appends an address and, if `ends` is 1, the byte behind it.
-fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr, end: u8, ends: u32) {
+/// An address and a dot in two words, and how many bytes these have.
+#[inline(always)]
+fn ipv4_words(addr: Ipv4Addr) -> [(u64, u32); 2] {
+    if OCTETS[0].load(Ordering::Acquire) == 0 {
+        make_octets();
+    }
+    let octet = |value: u8| {
+        let all = OCTETS[usize::from(value)].load(Ordering::Relaxed);
+        (u64::from(all as u32), (all >> 32) as u32)
+    };
+    let two = |first: u8, second: u8| {
+        let ((low, bits), (high, more)) = (octet(first), octet(second));
+        (low | high << (bits % 64), (bits + more) / 8)
+    };
     let [first, second, third, last] = addr.octets();
-    // Two of them fit into a word.
-    let ((high, len), (low, more)) = (octet(first, b'.'), octet(second, b'.'));
-    append_word(out, high | low << (8 * len), len + more);
-    let ((high, len), (low, more)) = (octet(third, b'.'), octet(last, end));
-    append_word(out, high | low << (8 * len), len + more - 1 + ends);
+    [two(first, second), two(third, last)]
+}
+
+fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr) {
+    let [first, (last, len)] = ipv4_words(addr);
+    append_two_words(out, first, (last, len - 1));
 }
 
 /// As RFC 5952 has it: the first of the longest runs of zeros is left out.
 fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
     if let Some(v4) = addr.to_ipv4_mapped() {
         append(out, b"::ffff:");
-        return ipv4(out, v4, 0, 0);
+        return ipv4(out, v4);
     }
     let parts = addr.segments();
     // From where to where, and the same of the run that is looked at.
@@ -159,14 +210,24 @@ fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
 /// Appends `10.0.0.1:80` or `[2001:db8::1]:443`.
 pub fn endpoint(out: &mut Vec<u8>, end: &Endpoint) {
     match end.addr {
-        IpAddr::V4(v4) => ipv4(out, v4, b':', 1),
+        IpAddr::V4(v4) => {
+            let port = digits(end.port.into());
+            let [(first, first_len), (last, len)] = ipv4_words(v4);
+            let colon = u64::from(b'.' ^ b':') << (8 * len - 8);
+            append_stamp(
+                out,
+                (&first.to_le_bytes(), first_len as usize),
+                (last ^ colon, len),
+                trimmed(port, port | ZEROS),
+            );
+        }
         IpAddr::V6(v6) => {
             append_word(out, b'['.into(), 1);
             ipv6(out, v6);
-            append_word(out, u64::from_le_bytes(*b"]:      "), 2);
+            append_word(out, b']'.into(), 1);
+            number_behind(out, b":", end.port.into());
         }
     }
-    number(out, u64::from(end.port));
 }
 
 /// What stands before and after the first `by`, as `str::split_once` has it, without
@@ -223,61 +284,75 @@ const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
 
+/// Seconds and the nanoseconds that are left: divided by a multiplication.
+#[inline(always)]
+pub(crate) fn seconds_of(nanos: u64) -> (u64, u64) {
+    let seconds = (u128::from(nanos >> 9) * 0x0044_b82f_a09b_5a53) >> (64 + 11);
+    let seconds = seconds as u64;
+    (seconds, nanos - seconds * NANOS)
+}
+
+/// Bytes of a second's text, the piece before it included: at most.
+const SECOND: usize = 32;
+
 /// Renders times; remembers the last second, since breaking one down is slow.
 #[derive(Debug, Default)]
 pub struct Stamps {
     local: Second,
     utc: Second,
+    behind: Second,
 }
 
 /// A second: when it begins in nanoseconds since the epoch, and its text.
 #[derive(Debug, Default)]
-struct Second(u64, Vec<u8>);
+struct Second {
+    start: u64,
+    text: [u8; SECOND],
+    len: usize,
+}
 
 impl Second {
-    /// Appends the text of the second that a time is in, which `render` makes;
-    /// the nanoseconds that are left.
+    /// Whether a time is in another second.
     #[inline(always)]
-    fn append(&mut self, out: &mut Vec<u8>, nanos: u64, render: fn(&mut Vec<u8>, u64)) -> u64 {
-        if nanos.wrapping_sub(self.0) >= NANOS || self.1.is_empty() {
-            self.change(nanos, render);
+    fn is_other(&self, nanos: u64) -> bool {
+        nanos.wrapping_sub(self.start) >= NANOS || self.len == 0
+    }
+
+    /// Goes to the second that a time is in, whose text `render` makes behind a piece that
+    /// never differs.
+    fn change(&mut self, nanos: u64, before: &[u8], render: fn(&mut Vec<u8>, u64)) {
+        let seconds = nanos / NANOS;
+        self.start = seconds * NANOS;
+        let mut text = before.to_vec();
+        render(&mut text, seconds);
+        text.push(b'.');
+        self.len = text.len().min(SECOND);
+        for (to, from) in self.text.iter_mut().zip(text) {
+            *to = from;
         }
-        append(out, &self.1);
-        nanos - self.0
+    }
+
+    /// Appends the text of a time in UTC to the nanosecond.
+    fn utc(&mut self, out: &mut Vec<u8>, before: &[u8], nanos: u64) {
+        if self.is_other(nanos) {
+            return self.next_utc(out, before, nanos);
+        }
+        let rest = nanos - self.start;
+        // By 100,000,000: less than a second is divided by a multiplication.
+        let first = (rest * 1_441_151_881) >> 57;
+        let others = digits((rest - first * EIGHT) as u32) | ZEROS;
+        append_stamp(
+            out,
+            (&self.text, self.len),
+            (first | 0x30 | others << 8, 8),
+            (others >> 56 | u64::from(b'Z') << 8, 2),
+        );
     }
 
     #[cold]
-    fn change(&mut self, nanos: u64, render: fn(&mut Vec<u8>, u64)) {
-        let seconds = nanos / NANOS;
-        self.0 = seconds * NANOS;
-        self.1.clear();
-        render(&mut self.1, seconds);
-        append_word(&mut self.1, b'.'.into(), 1);
-    }
-}
-
-impl Stamps {
-    /// Appends `Dec 30 2024 22:05:25.454`, local time. `nanos` is nanoseconds
-    /// since the epoch.
-    pub fn local(&mut self, out: &mut Vec<u8>, nanos: u64) {
-        let rest = self.local.append(out, nanos, |text, seconds| {
-            let civil = time::local(seconds);
-            append(text, MONTHS[usize::from(civil.month)]);
-            text.push(b' ');
-            padded(text, u32::from(civil.day), 2);
-            text.push(b' ');
-            number(text, civil.year.max(0) as u64);
-            text.push(b' ');
-            clock(text, &civil);
-        });
-        // By 1,000,000: less than a second is divided by a multiplication.
-        let millis = (rest * 1_125_899_907) >> 50;
-        append_word(out, (digits(millis as u32) | ZEROS) >> 40, 3);
-    }
-
-    /// Appends `2024-12-30T22:05:25.454123456Z` (RFC 3339, UTC).
-    pub fn rfc3339(&mut self, out: &mut Vec<u8>, nanos: u64) {
-        let rest = self.utc.append(out, nanos, |text, seconds| {
+    #[inline(never)]
+    fn next_utc(&mut self, out: &mut Vec<u8>, before: &[u8], nanos: u64) {
+        self.change(nanos, before, |text, seconds| {
             let civil = time::utc(seconds);
             padded(text, civil.year.max(0) as u32, 4);
             text.push(b'-');
@@ -287,11 +362,53 @@ impl Stamps {
             text.push(b'T');
             clock(text, &civil);
         });
-        // By 100,000,000, likewise.
-        let first = (rest * 1_441_151_881) >> 57;
-        let others = digits((rest - first * EIGHT) as u32) | ZEROS;
-        append_word(out, first | 0x30 | others << 8, 8);
-        append_word(out, others >> 56 | u64::from(b'Z') << 8, 2);
+        self.utc(out, before, nanos);
+    }
+}
+
+impl Stamps {
+    /// Appends `Dec 30 2024 22:05:25.454`, local time. `nanos` is nanoseconds
+    /// since the epoch.
+    pub fn local(&mut self, out: &mut Vec<u8>, nanos: u64) {
+        let second = &self.local;
+        if second.is_other(nanos) {
+            return self.next_local(out, nanos);
+        }
+        // By 1,000,000, and then by 100 and 10, likewise.
+        let millis = ((nanos - second.start) * 1_125_899_907) >> 50;
+        let hundreds = (millis * 41) >> 12;
+        let tens = (millis * 205) >> 11;
+        let ones = millis - tens * 10;
+        let text = hundreds | (tens - hundreds * 10) << 8 | ones << 16;
+        let all = (&second.text, second.len);
+        append_stamp(out, all, (text | 0x30_3030, 3), (0, 0));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_local(&mut self, out: &mut Vec<u8>, nanos: u64) {
+        self.local.change(nanos, b"", |text, seconds| {
+            let civil = time::local(seconds);
+            append(text, MONTHS[usize::from(civil.month)]);
+            text.push(b' ');
+            padded(text, u32::from(civil.day), 2);
+            text.push(b' ');
+            number(text, civil.year.max(0) as u64);
+            text.push(b' ');
+            clock(text, &civil);
+        });
+        self.local(out, nanos);
+    }
+
+    /// Appends `2024-12-30T22:05:25.454123456Z` (RFC 3339, UTC).
+    pub fn rfc3339(&mut self, out: &mut Vec<u8>, nanos: u64) {
+        self.utc.utc(out, b"", nanos);
+    }
+
+    /// The same behind a piece that is the same each time, and has 12 bytes at most. Such
+    /// times are remembered apart from the others.
+    pub(crate) fn rfc3339_behind(&mut self, out: &mut Vec<u8>, piece: &[u8], nanos: u64) {
+        self.behind.utc(out, piece, nanos);
     }
 }
 
@@ -308,107 +425,4 @@ fn clock(out: &mut Vec<u8>, civil: &Civil) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(f: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
-        f(&mut out);
-        String::from_utf8(out).expect("text")
-    }
-
-    #[test]
-    fn numbers() {
-        for value in [0, 7, 10, 65535, u64::MAX] {
-            assert_eq!(text(|o| number(o, value)), value.to_string());
-        }
-        assert_eq!(text(|o| padded(o, 7, 3)), "007");
-        assert_eq!(text(|o| padded(o, 12345, 3)), "345");
-    }
-
-    #[test]
-    fn numbers_are_those_of_the_standard_library() {
-        let around = (0..20).map(|n| 10u64.pow(n));
-        let around = around.flat_map(|n| [n - 1, n, n + 1, n.wrapping_mul(7)]);
-        let powers = (0..64).flat_map(|n| [1 << n, (1 << n) - 1]);
-        for value in around.chain(powers).chain(0..2000) {
-            assert_eq!(text(|o| number(o, value)), value.to_string());
-            assert_eq!(text(|o| hex(o, value)), format!("{value:x}"));
-            let low = value as u32;
-            for width in 1..=8 {
-                let all = format!("{low:08}");
-                let last = &all[all.len() - width..];
-                assert_eq!(text(|o| padded(o, low, width as u32)), last);
-            }
-        }
-    }
-
-    #[test]
-    fn endpoints() {
-        let end = |addr: &str, port| {
-            let addr = addr.parse().expect("address");
-            text(|o| endpoint(o, &Endpoint { addr, port }))
-        };
-        assert_eq!(end("10.100.10.150", 39134), "10.100.10.150:39134");
-        assert_eq!(end("2001:db8::1", 443), "[2001:db8::1]:443");
-        assert_eq!(end("::", 0), "[::]:0");
-    }
-
-    #[test]
-    fn addresses_are_those_of_the_standard_library() {
-        let same = |addr: IpAddr| assert_eq!(text(|o| address(o, addr)), addr.to_string());
-        for octet in 0..=255 {
-            same(Ipv4Addr::new(octet, 255 - octet, octet ^ 0x55, octet).into());
-        }
-        // Zeros in all places.
-        for zeros in 0..=255u16 {
-            let part = |at: u16| if zeros >> at & 1 == 1 { 0 } else { 0xa07 << at };
-            let parts: [u16; 8] = std::array::from_fn(|at| part(at as u16));
-            same(Ipv6Addr::from(parts).into());
-        }
-        for addr in ["::ffff:10.0.0.1", "::ffff:0:1", "::1:ffff", "fe80::1:0:0:1"] {
-            same(addr.parse().expect("an address"));
-        }
-    }
-
-    #[test]
-    fn times() {
-        let mut stamps = Stamps::default();
-        let nanos = 1_735_596_325 * NANOS + 454_123_456;
-        for _ in 0..2 {
-            let utc = text(|o| stamps.rfc3339(o, nanos));
-            assert_eq!(utc, "2024-12-30T22:05:25.454123456Z");
-        }
-        let later = text(|o| stamps.rfc3339(o, nanos + NANOS - 454_123_456));
-        assert_eq!(later, "2024-12-30T22:05:26.000000000Z");
-        let local = text(|o| stamps.local(o, nanos));
-        assert!(local.ends_with(".454") && local.len() == 24, "{local}");
-    }
-
-    #[test]
-    fn every_part_of_a_second_is_what_it_is() {
-        let mut stamps = Stamps::default();
-        let near = |n: u64| [n.saturating_sub(1), n, n + 1];
-        let steps = (0..=1000).flat_map(|n| near(n * 1_000_000));
-        let steps = steps.chain((0..=10).flat_map(|n| near(n * EIGHT)));
-        for rest in steps.filter(|rest| *rest < NANOS) {
-            let nanos = 1_735_596_325 * NANOS + rest;
-            let utc = text(|o| stamps.rfc3339(o, nanos));
-            assert_eq!(utc, format!("2024-12-30T22:05:25.{rest:09}Z"));
-            let local = text(|o| stamps.local(o, nanos));
-            let millis = format!("25.{:03}", rest / 1_000_000);
-            assert!(local.ends_with(&millis), "{rest}: {local}");
-        }
-        // Back again.
-        for second in [7, 5, 6] {
-            let utc = text(|o| stamps.rfc3339(o, second * NANOS));
-            assert_eq!(utc, format!("1970-01-01T00:00:0{second}.000000000Z"));
-        }
-    }
-
-    #[test]
-    fn printable_escapes_controls() {
-        assert_eq!(printable("/a\n\x1b[1mb"), "/a\\n\\u{1b}[1mb");
-        assert_eq!(printable("/\u{202e}\u{e9}"), "/\\u{202e}\u{e9}");
-    }
-}
+mod tests;

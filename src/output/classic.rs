@@ -3,7 +3,7 @@
 use super::ends::Ends;
 use super::format::{Format, Reasons, Record, Shape, Shown, errno_name};
 use super::owners::Owners;
-use super::words::{elsewhere, owner};
+use super::words::{self, elsewhere, owner};
 use super::{connection, escape, open};
 use crate::lifecycle::connection::Connection;
 use crate::lifecycle::open::Open;
@@ -11,7 +11,7 @@ use crate::model::event::What;
 use crate::model::loss::Lost;
 use crate::model::tcp::State;
 use crate::model::text::{self, Stamps};
-use crate::sys::append::append;
+use crate::sys::append::{append, append_piece};
 use std::io::Write;
 
 /// `Dec 30 2024 22:05:25.454 State Change: SRC=… DST=… PID=… COMM=… STATE=…`
@@ -30,13 +30,16 @@ impl Classic {
             stamps: Stamps::default(),
             ends: Ends::new(|out, (local, peer, _)| {
                 text::endpoint(out, local);
-                append(out, b" DST=");
+                append_piece(out, b" DST=");
                 text::endpoint(out, peer);
             }),
-            owners: Owners::new(|out, of, _, _| {
-                owner(out, of);
-                true
-            }),
+            owners: Owners::new(
+                |out, of, _, _| {
+                    owner(out, of);
+                    true
+                },
+                true,
+            ),
             shape,
         }
     }
@@ -50,49 +53,49 @@ impl Classic {
 impl Format for Classic {
     fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>, _: Option<&Connection>) {
         let event = shown.event;
-        let (title, state, error) = match event.what {
+        let (title, state, error): (&[u8], _, _) = match event.what {
             What::State {
                 new: State::Close, ..
             } if shown.time_wait == Some(true) => {
-                (" State Change: SRC=", Some(State::TimeWait), None)
+                (b" State Change: SRC=", Some(State::TimeWait), None)
             }
-            What::State { new, .. } => (" State Change: SRC=", Some(new), None),
+            What::State { new, .. } => (b" State Change: SRC=", Some(new), None),
             What::Retransmit {
                 state, error: None, ..
-            } => (" Retransmit: SRC=", state, None),
-            What::Retransmit { state, error, .. } => (" Retransmit Failed: SRC=", state, error),
-            What::SynAck => (" Retransmit: SRC=", Some(State::SynRecv), None),
+            } => (b" Retransmit: SRC=", state, None),
+            What::Retransmit { state, error, .. } => (b" Retransmit Failed: SRC=", state, error),
+            What::SynAck => (b" Retransmit: SRC=", Some(State::SynRecv), None),
             What::ResetSent { .. }
             | What::ResetReceived
             | What::Accepted
             | What::Destroyed { .. } => return,
         };
         self.stamps.local(out, shown.wall);
-        append(out, title.as_bytes());
-        self.ends
-            .append(out, (&event.local, &event.peer, event.wire));
+        append(out, title);
+        self.ends.append(out, &event.local, &event.peer, event.wire);
         self.owners.append(out, event.owner.as_ref(), None);
         if let Some(state) = state {
-            append(out, b" STATE=");
-            append(out, state.description().as_bytes());
+            words::state(out, state);
         }
         if let Some(errno) = error {
             append(out, b" ERROR=");
             append(out, errno_name(errno).as_bytes());
         }
-        elsewhere(out, self.shape, event.netns, event.owner.as_ref());
+        if event.netns != self.shape.netns {
+            elsewhere(out, self.shape, event.netns, event.owner.as_ref());
+        }
         if self.shape.on_cpu {
-            append(out, b" ON_CPU=");
-            text::number(out, u64::from(event.on_cpu.pid));
+            text::number_behind(out, b" ON_CPU=", u64::from(event.on_cpu.pid));
             out.push(b'/');
             escape::comm(out, event.on_cpu.comm());
         }
-        out.push(b'\n');
+        append_piece(out, b"\n");
     }
 
     fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
         if self.shape.connections {
-            connection::classic(&mut self.stamps, out, self.shape, record, reasons);
+            let made = (&mut self.stamps, &mut self.owners);
+            connection::classic(made, out, self.shape, record, reasons);
         }
     }
 

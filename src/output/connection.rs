@@ -2,10 +2,9 @@
 //!
 //! Contract: as for the formats it serves: what isn't known is left out.
 
-use super::ends::Ends;
 use super::format::{Reasons, Record, Shape, Summary};
 use super::keys::{self, Boolean, Key, Objects};
-use super::members::{address, boolean, counted, id, number, numbers, plain, string, time};
+use super::members::{address, boolean, counted, known, number, piece, plain, state, string, time};
 use super::owners::Owners;
 use super::{escape, summary, words};
 use crate::lifecycle::tally::{self, Groups, Place};
@@ -13,18 +12,17 @@ use crate::lifecycle::totals::Totals;
 use crate::model::ability::Abilities;
 use crate::model::event::comm;
 use crate::model::text::{self, Stamps};
-use crate::sys::append::append;
-
-const NANOS: u64 = 1_000_000_000;
+use crate::sys::append::{append, append_piece};
 
 /// How many of the busiest are told.
 const TOP: usize = 5;
 
 /// Appends seconds to the microsecond.
 pub(super) fn seconds(out: &mut Vec<u8>, nanos: u64) {
-    text::number(out, nanos / NANOS);
-    out.push(b'.');
-    text::padded(out, (nanos % NANOS / 1_000) as u32, 6);
+    let (seconds, rest) = text::seconds_of(nanos);
+    text::number(out, seconds);
+    // By 1,000: less than a second is divided by a multiplication.
+    text::fraction(out, (rest * 274_877_907) >> 38);
 }
 
 fn reason_name<'a>(record: &Record<'_>, reasons: &'a Reasons) -> Option<&'a str> {
@@ -35,7 +33,7 @@ fn reason_name<'a>(record: &Record<'_>, reasons: &'a Reasons) -> Option<&'a str>
 
 /// `Dec 30 2024 22:05:25.454 Connection: SRC=… DST=… PID=… COMM=… …`
 pub(super) fn classic(
-    stamps: &mut Stamps,
+    (stamps, owners): (&mut Stamps, &mut Owners),
     out: &mut Vec<u8>,
     shape: Shape,
     record: &Record<'_>,
@@ -43,29 +41,27 @@ pub(super) fn classic(
 ) {
     let (connection, counters) = (record.connection, &record.ended.counters);
     stamps.local(out, record.ended.wall);
-    append(out, b" Connection: SRC=");
+    append_piece(out, b" Connection: SRC=");
     text::endpoint(out, connection.local());
-    append(out, b" DST=");
+    append_piece(out, b" DST=");
     text::endpoint(out, connection.peer());
-    words::owner(out, connection.owner().as_ref());
-    append(out, b" DIRECTION=");
+    let owner = connection.owner();
+    owners.append(out, owner.as_ref(), None);
+    append_piece(out, b" DIRECTION=");
     append(out, connection.direction().name().as_bytes());
     if let Some(duration) = connection.duration() {
-        append(out, b" SECONDS=");
+        append_piece(out, b" SECONDS=");
         seconds(out, duration);
     }
     let sent_again = &record.ended.resent;
     let events = sent_again.all.is_none().then(|| sent_again.events());
-    let all = [
-        (" SENT=", counters.bytes_sent),
-        (" RECEIVED=", counters.bytes_received),
-        (" RTT_US=", counters.rtt_us.map(u64::from)),
-        (" RETRANSMITS=", sent_again.all),
-        (" RETRANSMIT_EVENTS=", events),
-    ];
-    words::numbers(out, &all);
+    words::known(out, " SENT=", counters.bytes_sent);
+    words::known(out, " RECEIVED=", counters.bytes_received);
+    words::known(out, " RTT_US=", counters.rtt_us.map(u64::from));
+    words::known(out, " RETRANSMITS=", sent_again.all);
+    words::known(out, " RETRANSMIT_EVENTS=", events);
     if let Some(cause) = connection.cause() {
-        append(out, b" CAUSE=");
+        append_piece(out, b" CAUSE=");
         append(out, cause.name().as_bytes());
     }
     if let Some(reason) = reason_name(record, reasons) {
@@ -75,22 +71,18 @@ pub(super) fn classic(
     if record.ended.end_seen == Some(false) {
         append(out, b" END_SEEN=no");
     }
-    let owner = connection.owner();
     words::elsewhere(out, shape, connection.netns(), owner.as_ref());
     out.push(b'\n');
 }
 
 /// The members of the JSON object behind its event.
 pub(super) fn json(
-    (stamps, ends, owners): (&mut Stamps, &mut Ends, &mut Owners),
+    (stamps, owners): (&mut Stamps, &mut Owners),
     out: &mut Vec<u8>,
     record: &Record<'_>,
     reasons: &Reasons,
 ) {
     let (connection, counters) = (record.connection, &record.ended.counters);
-    let both = (connection.local(), connection.peer(), connection.wire());
-    ends.append(out, both);
-    id(out, record.id);
     owners.append(out, connection.owner().as_ref(), connection.netns());
     plain(
         out,
@@ -106,45 +98,40 @@ pub(super) fn json(
     if let Some(duration) = connection.duration() {
         number(out, keys::CONNECTION_DURATION_NS, duration);
     }
-    let mut first = true;
-    connection.each_state(&mut |state, nanos| {
-        if std::mem::take(&mut first) {
-            keys::CONNECTION_STATES_NS.next(out);
-            append(out, b"{\"");
-        } else {
-            append(out, b",\"");
-        }
-        append(out, state.name().as_bytes());
-        append(out, b"\":");
-        text::number(out, nanos);
+    let mut before = {
+        const FIRST: &[u8] = piece!(keys::CONNECTION_STATES_NS.text(), "{\"");
+        FIRST
+    };
+    connection.each_state(&mut |of, nanos| {
+        state(out, before, of);
+        before = b",\"";
+        text::number_behind(out, b"\":", nanos);
     });
-    if !first {
+    if before.len() == 2 {
         out.push(b'}');
     }
     let (sent_again, tells) = (&record.ended.resent, record.tells);
     let failed = tells
         .contains(Abilities::FAILED_RETRANSMISSIONS)
         .then_some(sent_again.failed);
-    let all = [
-        (keys::TCP_CONNECT_NS, connection.connect_time()),
-        (keys::TCP_ACCEPT_DELAY_NS, connection.accept_delay()),
-        (keys::TCP_RETRANSMITS_TOTAL, sent_again.all),
-        (keys::TCP_RETRANSMITS_SYN, sent_again.syn.map(u64::from)),
-        (
-            keys::TCP_RETRANSMITS_SYNACK,
-            sent_again
-                .synack
-                .filter(|_| tells.contains(Abilities::SYNACKS))
-                .map(u64::from),
-        ),
-        (keys::TCP_RETRANSMITS_DATA, sent_again.data.map(u64::from)),
-        (
-            keys::TCP_RETRANSMITS_DATA_EVENTS,
-            sent_again.data_events.map(u64::from),
-        ),
-        (keys::TCP_RETRANSMITS_FAILED, failed.map(u64::from)),
-    ];
-    numbers(out, &all);
+    let synack = sent_again
+        .synack
+        .filter(|_| tells.contains(Abilities::SYNACKS));
+    let few = |out: &mut Vec<u8>, key, value: Option<u32>| {
+        known(out, key, value.map(u64::from));
+    };
+    known(out, keys::TCP_CONNECT_NS, connection.connect_time());
+    known(out, keys::TCP_ACCEPT_DELAY_NS, connection.accept_delay());
+    known(out, keys::TCP_RETRANSMITS_TOTAL, sent_again.all);
+    few(out, keys::TCP_RETRANSMITS_SYN, sent_again.syn);
+    few(out, keys::TCP_RETRANSMITS_SYNACK, synack);
+    few(out, keys::TCP_RETRANSMITS_DATA, sent_again.data);
+    few(
+        out,
+        keys::TCP_RETRANSMITS_DATA_EVENTS,
+        sent_again.data_events,
+    );
+    few(out, keys::TCP_RETRANSMITS_FAILED, failed);
     counted(out, counters);
     if let Some(cause) = connection.cause() {
         plain(out, keys::CONNECTION_CAUSE, cause.name());

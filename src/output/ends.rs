@@ -17,7 +17,7 @@ pub(super) type Both<'a> = (&'a Endpoint, &'a Endpoint, Wire);
 /// Makes the text of them.
 type Render = fn(&mut Vec<u8>, Both<'_>);
 
-/// Some that were rendered.
+/// Some that were rendered; without text, none.
 #[derive(Debug)]
 struct Kept {
     local: Endpoint,
@@ -30,7 +30,7 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Ends {
     render: Render,
-    places: Vec<Option<Kept>>,
+    places: Vec<Kept>,
 }
 
 /// Whether two ends are the same, by few comparisons.
@@ -38,7 +38,9 @@ pub(super) struct Ends {
 fn same(one: &Endpoint, other: &Endpoint) -> bool {
     let addr = match (one.addr, other.addr) {
         (IpAddr::V4(one), IpAddr::V4(other)) => one.to_bits() == other.to_bits(),
-        (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() == other.to_bits(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            u128::from_ne_bytes(one.octets()) == u128::from_ne_bytes(other.octets())
+        }
         _ => false,
     };
     addr && one.port == other.port
@@ -54,36 +56,51 @@ impl Ends {
     }
 
     /// Appends the text of a connection's ends.
-    pub(super) fn append(&mut self, out: &mut Vec<u8>, both: Both<'_>) {
-        let (local, peer, wire) = both;
-        if self.places.is_empty() {
-            self.places.resize_with(PLACES, || None);
-        }
+    pub(super) fn append(
+        &mut self,
+        out: &mut Vec<u8>,
+        local: &Endpoint,
+        peer: &Endpoint,
+        wire: Wire,
+    ) {
         // The two sockets of a connection within this host have a place each.
         let at = usize::from(local.port.wrapping_mul(3) ^ peer.port) % PLACES;
-        let Some(place) = self.places.get_mut(at) else {
-            return;
-        };
-        match place {
+        match self.places.get(at) {
             Some(kept)
-                if same(&kept.local, local) && same(&kept.peer, peer) && kept.wire == wire =>
+                if kept.wire == wire
+                    && same(&kept.local, local)
+                    && same(&kept.peer, peer)
+                    && !kept.text.is_empty() =>
             {
                 append(out, &kept.text);
             }
-            _ => {
-                let mut text = place.take().map_or_else(Vec::new, |kept| kept.text);
-                text.clear();
-                (self.render)(&mut text, both);
-                append(out, &text);
-                let (local, peer) = (*local, *peer);
-                *place = Some(Kept {
-                    local,
-                    peer,
-                    wire,
-                    text,
-                });
-            }
+            _ => self.anew(out, at, (local, peer, wire)),
         }
+    }
+
+    /// The same where this place has others.
+    #[inline(never)]
+    fn anew(&mut self, out: &mut Vec<u8>, at: usize, both: Both<'_>) {
+        let (local, peer, wire) = (*both.0, *both.1, both.2);
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, || Kept {
+                local,
+                peer,
+                wire,
+                text: Vec::new(),
+            });
+        }
+        if let Some(kept) = self.places.get_mut(at) {
+            (kept.local, kept.peer, kept.wire) = (local, peer, wire);
+            kept.text.clear();
+            (self.render)(&mut kept.text, both);
+            append(out, &kept.text);
+        }
+    }
+
+    /// The same where it is not to be kept: there is one line of a connection.
+    pub(super) fn once(&self, out: &mut Vec<u8>, both: Both<'_>) {
+        (self.render)(out, both);
     }
 }
 
@@ -107,7 +124,7 @@ mod tests {
             for peer in &all {
                 for wire in [Wire::Ipv4, Wire::Ipv6, Wire::Ipv6] {
                     let (mut kept, mut rendered) = (Vec::new(), Vec::new());
-                    ends.append(&mut kept, (local, peer, wire));
+                    ends.append(&mut kept, local, peer, wire);
                     members::ends(&mut rendered, (local, peer, wire));
                     assert_eq!(kept, rendered);
                 }

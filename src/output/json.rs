@@ -5,7 +5,7 @@
 
 use super::ends::Ends;
 use super::format::{Format, Reasons, Record, Shape, Shown, Summary, errno_name};
-use super::members::{boolean, ends, id, number, owner, plain, string};
+use super::members::{Ids, boolean, ends, number, owner, piece, plain, quote, state, string};
 use super::owners::Owners;
 use super::{connection, keys, open};
 use crate::host::cgroup::Cgroups;
@@ -16,8 +16,15 @@ use crate::model::event::{Resending, What};
 use crate::model::loss::Lost;
 use crate::model::tcp::State;
 use crate::model::text::Stamps;
-use crate::sys::append::append;
+use crate::sys::append::{append, append_piece};
 use std::rc::Rc;
+
+/// What ends a time, and the event's name with its quote.
+macro_rules! named {
+    ($name:literal) => {
+        piece!("\"", keys::EVENT_NAME.text(), $name)
+    };
+}
 
 /// JSON lines.
 #[derive(Debug)]
@@ -25,6 +32,9 @@ pub struct Json {
     stamps: Stamps,
     ends: Ends,
     owners: Owners,
+    ids: Ids,
+    /// There are lines of events, too.
+    events: bool,
     on_cpu: bool,
 }
 
@@ -33,7 +43,9 @@ impl Default for Json {
         Json {
             stamps: Stamps::default(),
             ends: Ends::new(ends),
-            owners: Owners::new(owner),
+            owners: Owners::new(owner, false),
+            ids: Ids::default(),
+            events: false,
             on_cpu: false,
         }
     }
@@ -58,10 +70,24 @@ impl Json {
         self.owners.cgroups = cgroups;
     }
 
+    /// Begins an object; its event is in this piece.
+    #[inline(always)]
+    fn begin(&mut self, out: &mut Vec<u8>, wall: u64, event: &[u8]) {
+        const TIME: &[u8] = {
+            const PARTS: &[&str] = &[keys::TIME.text()];
+            const FIRST: [u8; keys::length(PARTS)] = {
+                let mut first = keys::join(PARTS);
+                first[0] = b'{';
+                first
+            };
+            &FIRST
+        };
+        self.stamps.rfc3339_behind(out, TIME, wall);
+        append(out, event);
+    }
+
     pub(crate) fn open(&mut self, out: &mut Vec<u8>, wall: u64, event: &str) {
-        keys::TIME.first(out);
-        self.stamps.rfc3339(out, wall);
-        append(out, b"\"");
+        self.begin(out, wall, b"\"");
         plain(out, keys::EVENT_NAME, event);
     }
 
@@ -95,7 +121,8 @@ impl Json {
     /// Appends the line of a connection that is open; it is `now` on the event clock.
     pub(super) fn still_open(&mut self, out: &mut Vec<u8>, of: &Open, now: u64) {
         self.open(out, of.wall, "connection.open");
-        open::json((&mut self.stamps, &mut self.owners), out, of, now);
+        let made = (&mut self.stamps, &mut self.owners, &mut self.ids);
+        open::json(made, out, of, now);
         append(out, b"}\n");
     }
 }
@@ -103,22 +130,24 @@ impl Json {
 impl Format for Json {
     fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>, _: Option<&Connection>) {
         let event = shown.event;
-        let name = match event.what {
-            What::State { .. } => "tcp_state",
-            What::Retransmit { error: None, .. } | What::SynAck => "tcp_retransmit",
-            What::Retransmit { .. } => "tcp_retransmit_failed",
+        let name: &[u8] = match event.what {
+            What::State { .. } => named!("tcp_state\""),
+            What::Retransmit { error: None, .. } | What::SynAck => named!("tcp_retransmit\""),
+            What::Retransmit { .. } => named!("tcp_retransmit_failed\""),
             What::ResetSent { .. }
             | What::ResetReceived
             | What::Accepted
             | What::Destroyed { .. } => return,
         };
-        self.open(out, shown.wall, name);
+        self.events = true;
+        self.begin(out, shown.wall, name);
         let both = (&event.local, &event.peer, event.wire);
-        self.ends.append(out, both);
+        self.ends.append(out, both.0, both.1, both.2);
         match event.what {
             What::State { old, new } => {
-                plain(out, keys::TCP_STATE_OLD, old.name());
-                plain(out, keys::TCP_STATE_NEW, new.name());
+                state(out, keys::TCP_STATE_OLD.text().as_bytes(), old);
+                state(out, piece!("\"", keys::TCP_STATE_NEW.text()), new);
+                quote(out);
                 if let Some(time_wait) = shown.time_wait {
                     boolean(out, keys::TCP_TIME_WAIT, time_wait);
                 }
@@ -150,7 +179,7 @@ impl Format for Json {
             number(out, keys::TCP_RETRANSMIT_SEGMENTS, u64::from(segments));
         }
         if let Some(shown) = shown.id {
-            id(out, shown);
+            self.ids.append(out, shown);
         }
         self.owners.append(out, event.owner.as_ref(), event.netns);
         if self.on_cpu {
@@ -162,14 +191,21 @@ impl Format for Json {
             string(out, keys::ON_CPU_NAME, event.on_cpu.comm());
         }
         number(out, keys::CPU_LOGICAL_NUMBER, u64::from(event.cpu));
-        append(out, b"}\n");
+        append_piece(out, b"}\n");
     }
 
     fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
-        self.open(out, record.ended.wall, "connection");
-        let made = (&mut self.stamps, &mut self.ends, &mut self.owners);
+        self.begin(out, record.ended.wall, named!("connection\""));
+        let connection = record.connection;
+        let both = (connection.local(), connection.peer(), connection.wire());
+        match self.events {
+            true => self.ends.append(out, both.0, both.1, both.2),
+            false => self.ends.once(out, both),
+        }
+        self.ids.append(out, record.id);
+        let made = (&mut self.stamps, &mut self.owners);
         connection::json(made, out, record, reasons);
-        append(out, b"}\n");
+        append_piece(out, b"}\n");
     }
 
     fn lost(&mut self, out: &mut Vec<u8>, lost: &Lost) {

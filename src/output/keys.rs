@@ -58,7 +58,7 @@ pub(super) const fn length(parts: &[&str]) -> usize {
     len
 }
 
-/// These one after the other; `N` is their [`length`].
+/// These one after the other, and what of `N` is left; that is their [`length`] or more.
 pub(super) const fn join<const N: usize>(parts: &[&str]) -> [u8; N] {
     let (mut all, mut len, mut part) = ([0; N], 0, 0);
     while part < parts.len() {

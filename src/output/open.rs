@@ -4,7 +4,7 @@
 
 use super::format::Shape;
 use super::keys;
-use super::members::{counted, ends, id, numbers, plain, time};
+use super::members::{Ids, counted, ends, known, plain, time};
 use super::owners::Owners;
 use super::{connection, words};
 use crate::lifecycle::open::Open;
@@ -13,7 +13,7 @@ use crate::sys::append::append;
 
 /// The members of the JSON object behind its event.
 pub(super) fn json(
-    (stamps, owners): (&mut Stamps, &mut Owners),
+    (stamps, owners, ids): (&mut Stamps, &mut Owners, &mut Ids),
     out: &mut Vec<u8>,
     open: &Open,
     now: u64,
@@ -23,7 +23,7 @@ pub(super) fn json(
         plain(out, keys::TCP_STATE_CURRENT, state.name());
     }
     if let Some(of) = open.id {
-        id(out, of);
+        ids.append(out, of);
     }
     owners.append(out, open.owner.as_ref(), open.netns);
     plain(out, keys::CONNECTION_DIRECTION, open.direction.name());
@@ -32,24 +32,16 @@ pub(super) fn json(
     }
     let (counters, since) = (&open.counters, &open.since);
     let lived = open.start.map(|(_, start)| now.saturating_sub(start));
-    let all = [
-        (keys::CONNECTION_DURATION_NS, lived),
-        (keys::TCP_CONNECT_NS, open.connect),
-        (keys::TCP_ACCEPT_DELAY_NS, open.accept_delay),
-        (
-            keys::TCP_RETRANSMITS_TOTAL,
-            counters.retransmits.map(u64::from),
-        ),
-    ];
-    numbers(out, &all);
+    let resent = counters.retransmits.map(u64::from);
+    known(out, keys::CONNECTION_DURATION_NS, lived);
+    known(out, keys::TCP_CONNECT_NS, open.connect);
+    known(out, keys::TCP_ACCEPT_DELAY_NS, open.accept_delay);
+    known(out, keys::TCP_RETRANSMITS_TOTAL, resent);
     counted(out, counters);
-    let all = [
-        (keys::INTERVAL_DURATION_NS, since.duration),
-        (keys::INTERVAL_BYTES_SENT, since.sent),
-        (keys::INTERVAL_BYTES_RECEIVED, since.received),
-        (keys::INTERVAL_RETRANSMITS, since.resent),
-    ];
-    numbers(out, &all);
+    known(out, keys::INTERVAL_DURATION_NS, since.duration);
+    known(out, keys::INTERVAL_BYTES_SENT, since.sent);
+    known(out, keys::INTERVAL_BYTES_RECEIVED, since.received);
+    known(out, keys::INTERVAL_RETRANSMITS, since.resent);
 }
 
 /// `Dec 30 2024 22:05:25.454 Open: SRC=… DST=… PID=… COMM=… …`
@@ -67,16 +59,12 @@ pub(super) fn classic(stamps: &mut Stamps, out: &mut Vec<u8>, shape: Shape, open
         connection::seconds(out, now.saturating_sub(start));
     }
     let counters = &open.counters;
-    let all = [
-        (" SENT=", counters.bytes_sent),
-        (" RECEIVED=", counters.bytes_received),
-        (" RTT_US=", counters.rtt_us.map(u64::from)),
-        (" RETRANSMITS=", counters.retransmits.map(u64::from)),
-    ];
-    words::numbers(out, &all);
+    words::known(out, " SENT=", counters.bytes_sent);
+    words::known(out, " RECEIVED=", counters.bytes_received);
+    words::known(out, " RTT_US=", counters.rtt_us.map(u64::from));
+    words::known(out, " RETRANSMITS=", counters.retransmits.map(u64::from));
     if let Some(state) = open.state {
-        append(out, b" STATE=");
-        append(out, state.description().as_bytes());
+        words::state(out, state);
     }
     words::elsewhere(out, shape, open.netns, open.owner.as_ref());
     out.push(b'\n');

@@ -15,7 +15,7 @@ const PLACES: usize = 64;
 /// be known.
 type Render = fn(&mut Vec<u8>, Option<&Owner>, Option<u32>, &Cgroups) -> bool;
 
-/// One that was rendered.
+/// One that was rendered; without text, none.
 #[derive(Debug)]
 struct Kept {
     owner: Owner,
@@ -27,58 +27,92 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Owners {
     render: Render,
+    /// Whether they tell of a process's id and name alone.
+    brief: bool,
     /// What is told of cgroups.
     pub(super) cgroups: Rc<Cgroups>,
-    places: Vec<Option<Kept>>,
+    places: Vec<Kept>,
 }
 
-/// Whether two owners are the same, by few comparisons.
-fn same(one: &Owner, other: &Owner) -> bool {
-    let names = |owner: &Owner| {
-        let name = u128::from_ne_bytes(owner.task.name);
-        (name, u128::from_ne_bytes(owner.thread))
-    };
-    let ids = |owner: &Owner| (owner.task.pid, owner.task.tid, owner.task.uid);
-    ids(one) == ids(other)
-        && names(one) == names(other)
-        && (one.parent, one.cgroup, one.source) == (other.parent, other.cgroup, other.source)
+/// Whether two owners have the same process id and name.
+#[inline(always)]
+fn same_name(one: &Owner, other: &Owner) -> bool {
+    let name = |owner: &Owner| u128::from_ne_bytes(owner.task.name);
+    one.task.pid == other.task.pid && name(one) == name(other)
+}
+
+/// Whether all else is the same, too.
+#[inline(always)]
+fn same_rest(one: &Owner, other: &Owner) -> bool {
+    let thread = |owner: &Owner| u128::from_ne_bytes(owner.thread);
+    one.task.tid == other.task.tid
+        && thread(one) == thread(other)
+        && one.source == other.source
+        && one.cgroup == other.cgroup
+        && one.parent == other.parent
+        && one.task.uid == other.task.uid
 }
 
 impl Owners {
-    /// None as yet; this makes their texts.
-    pub(super) fn new(render: Render) -> Owners {
+    /// None as yet; this makes their texts, which are `brief` if they tell of a process's
+    /// id and name alone.
+    pub(super) fn new(render: Render, brief: bool) -> Owners {
         Owners {
             render,
+            brief,
             cgroups: Rc::default(),
             places: Vec::new(),
         }
     }
 
     /// Appends the text of an owner in a network namespace.
+    #[inline(always)]
     pub(super) fn append(&mut self, out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
-        let Some(owner) = owner else {
-            (self.render)(out, None, netns, &self.cgroups);
-            return;
-        };
-        if self.places.is_empty() {
-            self.places.resize_with(PLACES, || None);
+        match owner {
+            Some(owner) => self.append_one(out, owner, netns),
+            None => {
+                (self.render)(out, None, netns, &self.cgroups);
+            }
         }
-        let at = owner.task.tid.wrapping_mul(8) ^ owner.source as u32;
-        let Some(place) = self.places.get_mut(at as usize % PLACES) else {
-            return;
+    }
+
+    fn append_one(&mut self, out: &mut Vec<u8>, owner: &Owner, netns: Option<u32>) {
+        let at = match self.brief {
+            true => owner.task.pid,
+            false => owner.task.tid.wrapping_mul(8) ^ owner.source as u32,
         };
-        match place {
-            Some(kept) if kept.netns == netns && same(&kept.owner, owner) => {
+        let at = at as usize % PLACES;
+        match self.places.get(at) {
+            Some(kept)
+                if same_name(&kept.owner, owner)
+                    && (self.brief || kept.netns == netns && same_rest(&kept.owner, owner))
+                    && !kept.text.is_empty() =>
+            {
                 append(out, &kept.text);
             }
-            _ => {
-                let mut text = place.take().map_or_else(Vec::new, |kept| kept.text);
-                text.clear();
-                let whole = (self.render)(&mut text, Some(owner), netns, &self.cgroups);
-                append(out, &text);
-                let owner = *owner;
-                // Else more may be known at the next line.
-                *place = whole.then_some(Kept { owner, netns, text });
+            _ => self.anew(out, at, owner, netns),
+        }
+    }
+
+    /// The same where this place has another one.
+    #[inline(never)]
+    fn anew(&mut self, out: &mut Vec<u8>, at: usize, owner: &Owner, netns: Option<u32>) {
+        let (of, owner) = (owner, *owner);
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, || Kept {
+                owner,
+                netns,
+                text: Vec::new(),
+            });
+        }
+        if let Some(kept) = self.places.get_mut(at) {
+            (kept.owner, kept.netns) = (owner, netns);
+            kept.text.clear();
+            let whole = (self.render)(&mut kept.text, Some(of), netns, &self.cgroups);
+            append(out, &kept.text);
+            if !whole {
+                // More may be known at the next line.
+                kept.text.clear();
             }
         }
     }
@@ -86,7 +120,7 @@ impl Owners {
 
 #[cfg(test)]
 mod tests {
-    use super::super::members;
+    use super::super::{members, words};
     use super::*;
     use crate::bpf::wire::tests::owner;
     use crate::model::event::OwnerSource;
@@ -111,21 +145,30 @@ mod tests {
         all
     }
 
-    #[test]
-    fn it_is_what_rendering_gives() {
-        let mut owners = Owners::new(members::owner);
+    fn check(brief: bool, render: Render) {
+        let mut owners = Owners::new(render, brief);
         for again in [1, 2, 3] {
             for one in some() {
                 for netns in [None, Some(7), Some(8)] {
                     for _ in 0..again {
                         let (mut kept, mut rendered) = (Vec::new(), Vec::new());
                         owners.append(&mut kept, Some(&one), netns);
-                        members::owner(&mut rendered, Some(&one), netns, &owners.cgroups);
+                        render(&mut rendered, Some(&one), netns, &owners.cgroups);
                         assert_eq!(kept, rendered);
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn it_is_what_rendering_gives() {
+        check(false, members::owner);
+        check(true, |out, of, _, _| {
+            words::owner(out, of);
+            true
+        });
+        let mut owners = Owners::new(members::owner, false);
         let mut none = Vec::new();
         owners.append(&mut none, None, Some(7));
         let text = r#","owner.source":"none","network.namespace":7"#;

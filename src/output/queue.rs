@@ -38,6 +38,11 @@ impl Queue {
         &mut self.last
     }
 
+    /// How long that block is.
+    pub(crate) fn last_len(&self) -> usize {
+        self.last.len()
+    }
+
     /// Whether the block that lines are appended to is as good as full.
     pub(crate) fn is_full(&self) -> bool {
         self.last.len() > BLOCK - 1024
@@ -59,6 +64,12 @@ impl Queue {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         usize::try_from(self.put - self.gone).unwrap_or(usize::MAX)
+    }
+
+    /// The same with what was appended since the block was so long.
+    #[inline(always)]
+    pub(crate) fn len_with(&self, start: usize) -> usize {
+        self.len() + self.last.len().saturating_sub(start)
     }
 
     /// Whether none wait.

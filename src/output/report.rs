@@ -70,7 +70,7 @@ fn lifecycle(out: &mut Vec<u8>, connection: &Connection, shape: Shape, stamps: &
         append(out, b"  ");
         stamps.local(out, wall);
         append(out, b": ");
-        append(out, state.description().as_bytes());
+        append(out, words::description(state));
         out.push(b'\n');
     }
     if connection.more() > 0 {

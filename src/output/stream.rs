@@ -109,17 +109,29 @@ impl Stream {
         self.queue.last()
     }
 
+    /// How long that buffer is.
+    pub fn buffered(&self) -> usize {
+        self.queue.last_len()
+    }
+
     /// Keeps what was appended since the buffer was so long; where there is no
     /// room for it, it is dropped and counted.
     pub fn keep(&mut self, start: usize) {
-        let over = self.queue.len() + self.buffer().len().saturating_sub(start) > self.limit;
-        if self.dropping || over {
-            let lines = self.queue.take_back(start);
-            self.dropping |= lines > 0;
-            self.miss(lines, true);
-        } else {
-            self.queue.keep(start);
+        let over = self.queue.len_with(start) > self.limit;
+        match self.dropping || over {
+            true => self.drop_since(start),
+            false => {
+                self.queue.keep(start);
+            }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drop_since(&mut self, start: usize) {
+        let lines = self.queue.take_back(start);
+        self.dropping |= lines > 0;
+        self.miss(lines, true);
     }
 
     /// Appends a line that says a loss, for which there is always room.

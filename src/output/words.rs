@@ -2,26 +2,52 @@
 //!
 //! Contract: a word is a space, its name, and a value without spaces or in quotes.
 
-use super::escape;
 use super::format::Shape;
+use super::{escape, keys};
 use crate::model::event::Owner;
+use crate::model::tcp::State;
 use crate::model::text;
-use crate::sys::append::append;
+use crate::sys::append::{append, append_padded};
 
-/// Those of these numbers that are known, by words such as ` SENT=`.
-pub(super) fn numbers(out: &mut Vec<u8>, all: &[(&str, Option<u64>)]) {
-    for (name, value) in all {
-        if let Some(value) = *value {
-            append(out, name.as_bytes());
-            text::number(out, value);
-        }
+/// ` STATE=` and what the log line calls each state, with its length behind it.
+static STATES: [[u8; 42]; State::ALL.len()] = {
+    let (mut all, mut n) = ([[0; 42]; State::ALL.len()], 0);
+    while n < State::ALL.len() {
+        let parts = &[STATE, State::ALL[n].description()];
+        let mut place: [u8; 42] = keys::join(parts);
+        place[41] = keys::length(parts) as u8;
+        all[n] = place;
+        n += 1;
+    }
+    all
+};
+const STATE: &str = " STATE=";
+
+/// ` STATE=` and the state.
+#[inline(always)]
+pub(super) fn state(out: &mut Vec<u8>, state: State) {
+    let text = &STATES[state as usize - 1];
+    append_padded(out, text, usize::from(text[41]));
+}
+
+/// [`State::description`].
+pub(super) fn description(state: State) -> &'static [u8] {
+    let text = &STATES[state as usize - 1];
+    let all = text.get(..usize::from(text[41])).unwrap_or_default();
+    all.get(STATE.len()..).unwrap_or_default()
+}
+
+/// A number, if it is known, behind a word such as ` SENT=`.
+pub(super) fn known(out: &mut Vec<u8>, word: &str, value: Option<u64>) {
+    if let Some(value) = value {
+        text::number_behind(out, word.as_bytes(), value);
     }
 }
 
 /// ` PID=… COMM=…` of an owner; `PID=0 COMM=-` where it isn't known.
 pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>) {
-    append(out, b" PID=");
-    text::number(out, owner.map_or(0, |o| u64::from(o.task.pid)));
+    let pid = owner.map_or(0, |o| u64::from(o.task.pid));
+    text::number_behind(out, b" PID=", pid);
     append(out, b" COMM=");
     match owner {
         Some(owner) => escape::comm(out, owner.task.comm()),
@@ -44,10 +70,24 @@ pub(super) fn elsewhere(
     if netns == own {
         return;
     }
-    append(out, b" NETNS=");
-    text::number(out, netns.into());
+    text::number_behind(out, b" NETNS=", netns.into());
     if let Some(uid) = owner.and_then(|owner| owner.task.uid) {
-        append(out, b" UID=");
-        text::number(out, uid.into());
+        text::number_behind(out, b" UID=", uid.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_what_they_are_called() {
+        for of in State::ALL {
+            let mut out = Vec::new();
+            state(&mut out, of);
+            let text = format!(" STATE={}", of.description());
+            assert_eq!(out, text.as_bytes());
+            assert_eq!(description(of), of.description().as_bytes());
+        }
     }
 }

@@ -6,9 +6,10 @@
 //! said on standard error.
 
 mod drawing;
+mod showing;
 
 use super::classic::Classic;
-use super::format::{Format, FormatName, Reasons, Record, Shape, Shown, Summary};
+use super::format::{Format, FormatName, Reasons, Shape, Shown, Summary};
 use super::json::Json;
 use super::log::Log;
 use super::metrics::Metrics;
@@ -22,11 +23,9 @@ use crate::error::{Error, Kind};
 use crate::host::cgroup::Cgroups;
 use crate::lifecycle::Connections;
 use crate::lifecycle::connection::Connection;
-use crate::lifecycle::open::Open;
 use crate::model::loss::{Lost, Reason};
 use crate::output::notice::{self, notice};
 use crate::sandbox::{Names, OutputAccess};
-use crate::sys::append::append;
 use crate::sys::{Errno, Result, time};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -70,11 +69,29 @@ impl Formats {
         match name {
             FormatName::Classic => &mut self.classic,
             FormatName::Json => &mut self.json,
-            FormatName::Picture => match &mut self.picture {
-                Some(picture) if picture::is_shown() => picture,
-                // It is over, and so is the run.
-                _ => &mut self.json,
-            },
+            FormatName::Picture => self.picture(),
+        }
+    }
+
+    fn picture(&mut self) -> &mut dyn Format {
+        match &mut self.picture {
+            Some(picture) if picture::is_shown() => picture,
+            // It is over, and so is the run.
+            _ => &mut self.json,
+        }
+    }
+
+    fn event(
+        &mut self,
+        name: FormatName,
+        out: &mut Vec<u8>,
+        shown: &Shown<'_>,
+        connection: Option<&Connection>,
+    ) {
+        match name {
+            FormatName::Classic => self.classic.event(out, shown, connection),
+            FormatName::Json => self.json.event(out, shown, connection),
+            FormatName::Picture => self.picture().event(out, shown, connection),
         }
     }
 
@@ -178,64 +195,6 @@ impl Output {
     /// not.
     pub fn show_connections(&mut self, shown: bool) {
         self.formats.classic.shape.connections = shown;
-    }
-
-    /// Whether there is a line on standard output now that was not there before.
-    fn both(&mut self, render: &dyn Fn(&mut Formats, FormatName, &mut Vec<u8>)) -> bool {
-        let formats = &mut self.formats;
-        if self.console.owes() {
-            formats.pay(self.format, &mut self.console);
-        }
-        let console = self.console.buffer();
-        let start = console.len();
-        render(formats, self.format, console);
-        let grown = console.len() > start;
-        if let Some(log) = &mut self.log {
-            let stream = &mut log.stream;
-            if stream.owes() {
-                formats.pay(self.log_format, stream);
-            }
-            let out = stream.buffer();
-            let from = out.len();
-            if self.log_format == self.format {
-                append(out, console.get(start..).unwrap_or_default());
-            } else {
-                render(formats, self.log_format, out);
-            }
-            stream.keep(from);
-        }
-        self.console.keep(start);
-        if self.console.is_full() || self.log.as_ref().is_some_and(|l| l.stream.is_full()) {
-            match self.patient {
-                true => self.outlast(AHEAD),
-                false => self.write(),
-            }
-        }
-        grown
-    }
-
-    /// Shows an event, of this connection where it has one.
-    pub fn event(&mut self, connection: Option<&Connection>, shown: &Shown<'_>) {
-        self.both(&|formats, name, out| formats.of(name).event(out, shown, connection));
-    }
-
-    /// Shows a connection that has ended, where the formats have a line for it;
-    /// whether standard output has.
-    pub fn connection(&mut self, record: &Record<'_>) -> bool {
-        let reasons = std::mem::take(&mut self.reasons);
-        let shown =
-            self.both(&|formats, name, out| formats.of(name).connection(out, record, &reasons));
-        self.reasons = reasons;
-        shown
-    }
-
-    /// Shows a connection that is open; it is `now` on the event clock.
-    pub(crate) fn still_open(&mut self, open: &Open, now: u64) {
-        self.both(&|formats, name, out| match name {
-            FormatName::Classic => formats.classic.still_open(out, open, now),
-            FormatName::Json => formats.json.still_open(out, open, now),
-            FormatName::Picture => {}
-        });
     }
 
     /// Says that something is missing.

@@ -31,25 +31,54 @@ unsafe fn both_ends<T: Copy>(to: *mut u8, from: *const u8, n: usize) {
     }
 }
 
-/// Copies `n` bytes, one register's width or more, the lowest first.
+/// Copies `n` bytes, more than two registers' width, the lowest first.
 ///
 /// # Safety
 /// As for `memmove`; `to` is not within the bytes behind `from`.
 #[inline(always)]
 unsafe fn upwards(to: *mut u8, from: *const u8, n: usize) {
-    let last = n - WIDE;
+    let last = n - 2 * WIDE;
     // SAFETY: all that is read and written lies within the n bytes.
     unsafe {
-        let end = _mm_loadu_si128(from.add(last).cast());
+        let ends = both(from.add(last));
         let mut at = 0;
-        while at < last {
-            let some = _mm_loadu_si128(from.add(at).cast());
-            _mm_storeu_si128(to.add(at).cast(), some);
-            at += WIDE;
+        loop {
+            put(to.add(at), both(from.add(at)));
+            at += 2 * WIDE;
             // Without this the compiler may see a memcpy in the loop.
             asm!("", options(nostack, preserves_flags));
+            if at >= last {
+                break;
+            }
         }
-        _mm_storeu_si128(to.add(last).cast(), end);
+        put(to.add(last), ends);
+    }
+}
+
+/// What two registers hold.
+type Both = (__m128i, __m128i);
+
+/// # Safety
+/// There is as much memory.
+#[inline(always)]
+unsafe fn both(from: *const u8) -> Both {
+    // SAFETY: by contract.
+    unsafe {
+        (
+            _mm_loadu_si128(from.cast()),
+            _mm_loadu_si128(from.add(WIDE).cast()),
+        )
+    }
+}
+
+/// # Safety
+/// There is as much memory.
+#[inline(always)]
+unsafe fn put(to: *mut u8, (first, second): Both) {
+    // SAFETY: by contract.
+    unsafe {
+        _mm_storeu_si128(to.cast(), first);
+        _mm_storeu_si128(to.add(WIDE).cast(), second);
     }
 }
 

@@ -36,7 +36,7 @@ mod verdict;
 use crate::lifecycle::existing::Table;
 use crate::model::ability::Abilities;
 use crate::model::event::{Event, What};
-use crate::model::hash::Mix;
+use crate::model::hash::ByNumber;
 use crate::model::lately::Lately;
 use crate::model::sort;
 use crate::model::tcp::State;
@@ -51,7 +51,6 @@ use refused::Refused;
 use request_sock::RequestSocks;
 use slots::Slots;
 use std::collections::VecDeque;
-use std::hash::BuildHasherDefault;
 use totals::Totals;
 
 /// How long after CLOSE a reset is waited for that belongs to it, in
@@ -80,7 +79,7 @@ pub struct Connections {
     totals: Totals,
     slots: Slots,
     free: Vec<u32>,
-    by_socket: Lately<u64, u32, BuildHasherDefault<Mix>, 256>,
+    by_socket: Lately<u64, ByNumber<u64, u32>, 256>,
     /// Ends without a record yet, and what is used for them again.
     ended: VecDeque<Box<Ended>>,
     spare: Vec<Box<Ended>>,

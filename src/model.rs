@@ -10,5 +10,6 @@ pub(crate) mod lately;
 pub mod loss;
 pub(crate) mod recent;
 pub(crate) mod sort;
+pub(crate) mod table;
 pub mod tcp;
 pub mod text;

@@ -26,6 +26,7 @@ mod trial;
 use crate::bpf::maps::{LISTENERS, Listener};
 use crate::lifecycle::existing::{Existing, Seen};
 use crate::model::event::{COMM_LEN, Owner, OwnerSource, Task};
+use crate::model::hash::TableByNumber;
 use crate::model::sort;
 use crate::model::tcp::{Endpoint, State};
 use crate::sys::caps::{self, Caps};
@@ -37,7 +38,6 @@ pub use lack::Lack;
 use lack::Unlisted;
 use listening::{awaited, together};
 use scan::{Folder, Process};
-use std::collections::HashSet;
 use std::ops::RangeInclusive;
 pub use trial::{hear, try_out};
 
@@ -168,7 +168,7 @@ struct Scan<'a> {
     /// would be listened for.
     waiting: Vec<(u32, Listener)>,
     /// The network namespaces that were come by.
-    seen: HashSet<u32>,
+    seen: TableByNumber<()>,
     left: Left,
     /// Processes that may not be looked into.
     denied: u32,
@@ -200,7 +200,7 @@ pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, limits: Limit
         processes: Vec::new(),
         listeners: Vec::new(),
         waiting: Vec::new(),
-        seen: HashSet::new(),
+        seen: TableByNumber::default(),
         left: Left::default(),
         denied: 0,
         short: None,

@@ -7,7 +7,7 @@
 //! What is known stays known when the cgroup is gone, as long as there is room.
 
 use crate::host::container::{self, Name};
-use crate::model::hash::ByNumber;
+use crate::model::hash::TableByNumber;
 use crate::sandbox::OutputAccess;
 use crate::sys::folder::{self, BELOW, How};
 use crate::sys::time;
@@ -56,7 +56,7 @@ struct Pod {
 /// What was read.
 #[derive(Debug, Default)]
 struct Read {
-    known: ByNumber<u64, Known>,
+    known: TableByNumber<Known>,
     pods: Vec<Pod>,
     /// Directories that are still to be read: paths, names and ids.
     rest: Vec<(String, u64)>,
@@ -164,7 +164,7 @@ impl Cgroups {
             },
             due: 0,
         };
-        if read.known.len() < MOST || read.known.contains_key(&id) {
+        if read.known.len() < MOST || read.known.has(id) {
             read.known.insert(id, known);
         }
         if !place.names.1.is_empty() && read.pods.len() < PODS {
@@ -214,7 +214,7 @@ impl Cgroups {
         let own = container::last(&path, b'/').map_or(path.as_str(), |(_, name)| name);
         let deep = path.bytes().filter(|b| *b == b'/').count() + 1 >= DEPTH;
         folder::names(dir.as_fd(), &mut |id, name| {
-            if read.known.len() >= MOST && !read.known.contains_key(&id) {
+            if read.known.len() >= MOST && !read.known.has(id) {
                 return;
             }
             let known = Known {
@@ -262,7 +262,7 @@ impl Cgroups {
 
     /// Looks for one; whether all is known of it that will be.
     fn look(&self, read: &mut Read, id: u64) -> bool {
-        let due = match read.known.get(&id) {
+        let due = match read.known.get(id) {
             Some(known) if known.due == 0 => return true,
             Some(known) => known.due,
             None => {
@@ -280,7 +280,7 @@ impl Cgroups {
         self.go_on(read, due);
         read.over >= due
             || self.shut.get()
-            || read.known.get(&id).is_some_and(|known| known.due == 0)
+            || read.known.get(id).is_some_and(|known| known.due == 0)
     }
 
     /// Hands on those that a cgroup is in, itself the first, until `each` returns
@@ -292,7 +292,7 @@ impl Cgroups {
         for _ in 0..=DEPTH {
             let top = at == self.top;
             let whole = top || self.look(read, at);
-            let known = read.known.get(&at).filter(|known| known.due == 0);
+            let known = read.known.get(at).filter(|known| known.due == 0);
             let name = known.map(|known| &known.name);
             let on = each(at, name.unwrap_or(&Name::default()));
             match known {

@@ -10,7 +10,8 @@ use super::ended::Ended;
 #[cfg(test)]
 use crate::model::event::What;
 use crate::model::event::{Destroyed, Event, Task};
-use crate::model::hash::ByNumber;
+use crate::model::hash::{ByNumber, TableByNumber};
+use crate::model::table::Table;
 use std::collections::VecDeque;
 
 /// How long an end waits, in nanoseconds: a process may have to close the socket
@@ -47,13 +48,13 @@ pub(super) struct DestroyedEnd {
 #[derive(Debug, Default)]
 pub(super) struct Destroys {
     /// By the slot of the connection.
-    waiting: ByNumber<u32, Waiting>,
+    waiting: TableByNumber<Waiting>,
     /// When each is due, its slot and its number.
     order: VecDeque<(u64, u32, u64)>,
     /// The slots of those of which only the message is missing.
     cookies: ByNumber<u64, u32>,
     /// Messages without an event, those of this time and of the one before.
-    early: [ByNumber<u64, Destroyed>; 2],
+    early: [TableByNumber<Destroyed>; 2],
     turned: u64,
 }
 
@@ -64,7 +65,7 @@ impl Destroys {
         if self.order.len() > 2 * self.waiting.len() + 64 {
             let waiting = &self.waiting;
             self.order.retain(|(_, slot, number)| {
-                let waits = waiting.get(slot);
+                let waits = waiting.get(*slot);
                 waits.is_some_and(|w| w.ended.number == *number)
             });
         }
@@ -83,7 +84,7 @@ impl Destroys {
 
     /// How much there is of anything.
     pub(super) fn held(&self) -> usize {
-        let early: usize = self.early.iter().map(ByNumber::len).sum();
+        let early: usize = self.early.iter().map(Table::len).sum();
         self.waiting.len() + self.order.len() + self.cookies.len() + early
     }
 
@@ -105,18 +106,18 @@ impl Destroys {
         cookie: u64,
         event: &Event,
     ) -> Option<DestroyedEnd> {
-        let waiting = self.waiting.get_mut(&slot)?;
+        let waiting = self.waiting.get_mut(slot)?;
         waiting.cookie = Some(cookie);
         waiting.same_task = waiting.on_cpu.tid == event.on_cpu.tid;
         self.cookies.insert(cookie, slot);
-        let early = self.early.iter_mut().find_map(|e| e.remove(&cookie))?;
+        let early = self.early.iter_mut().find_map(|e| e.remove(cookie))?;
         self.message(&early)
     }
 
     /// Lets go of the message about a socket that isn't known.
     pub(super) fn forget(&mut self, cookie: u64) {
         for early in &mut self.early {
-            early.remove(&cookie);
+            early.remove(cookie);
         }
     }
 
@@ -128,7 +129,7 @@ impl Destroys {
             }
             return None;
         };
-        let waiting = self.waiting.remove(&slot)?;
+        let waiting = self.waiting.remove(slot)?;
         Some(DestroyedEnd {
             ended: waiting.ended,
             destroyed: *destroyed,
@@ -138,18 +139,18 @@ impl Destroys {
 
     /// Says that no reset is waited for any more, if the end in this slot waits.
     pub(super) fn settle(&mut self, slot: u32) -> bool {
-        let waiting = self.waiting.get_mut(&slot);
+        let waiting = self.waiting.get_mut(slot);
         waiting.map(|w| w.ended.due = 0).is_some()
     }
 
     /// Whether the last event of the socket of the end in this slot has come.
     pub(super) fn is_destroyed(&self, slot: u32) -> bool {
-        self.waiting.get(&slot).is_some_and(|w| w.cookie.is_some())
+        self.waiting.get(slot).is_some_and(|w| w.cookie.is_some())
     }
 
     /// Takes out the end in this slot, as it is.
     pub(super) fn take(&mut self, slot: u32) -> Option<Box<Ended>> {
-        let waiting = self.waiting.remove(&slot)?;
+        let waiting = self.waiting.remove(slot)?;
         if let Some(cookie) = waiting.cookie {
             self.cookies.remove(&cookie);
         }
@@ -166,7 +167,7 @@ impl Destroys {
         }
         while self.order.front().is_some_and(|(due, ..)| *due <= now) {
             let (_, slot, number) = self.order.pop_front()?;
-            let waits = self.waiting.get(&slot);
+            let waits = self.waiting.get(slot);
             if waits.is_some_and(|w| w.ended.number == number) {
                 return self.take(slot);
             }
@@ -313,7 +314,7 @@ mod tests {
     #[test]
     fn messages_about_others_are_let_go() {
         let mut table = Connections::new(10, 10, 0, TELLS);
-        let early = |t: &Connections| t.destroys.early.iter().map(ByNumber::len).sum::<usize>();
+        let early = |t: &Connections| t.destroys.early.iter().map(Table::len).sum::<usize>();
         table.last_word(&said(1, 1));
         table.note(&last(1, 99, 1));
         assert_eq!(early(&table), 0);

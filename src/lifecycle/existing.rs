@@ -13,10 +13,10 @@
 mod openers;
 
 use crate::model::event::Owner;
+use crate::model::hash::TableByNumber;
 use crate::model::sort;
 use crate::model::tcp::{Endpoint, State};
 use openers::Openers;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
 
@@ -121,7 +121,7 @@ pub struct Table {
     owners: Vec<Owner>,
     openers: Openers,
     /// By the hash of the ends: the namespace of what was closed last, and when.
-    closed: HashMap<u64, (Option<u32>, u64)>,
+    closed: TableByNumber<(Option<u32>, u64)>,
     /// Until when something may have been closed that isn't remembered.
     forgotten: u64,
 }
@@ -140,7 +140,7 @@ impl Table {
             hasher: RandomState::new(),
             owners: Vec::new(),
             openers: Openers::default(),
-            closed: HashMap::new(),
+            closed: TableByNumber::default(),
             forgotten: 0,
         }
     }
@@ -189,7 +189,7 @@ impl Table {
     pub fn complete(&mut self) {
         self.complete = true;
         self.openers.complete();
-        self.closed = HashMap::new();
+        self.closed = TableByNumber::default();
         self.sort();
         // What was listed twice, as the kernel does where sockets come and go
         // meanwhile, is retired but for the last time.
@@ -221,10 +221,10 @@ impl Table {
         }
         let hash = self.hasher.hash_one((local, peer));
         let room = self.closed.len() < CLOSED;
-        match self.closed.get_mut(&hash) {
+        match self.closed.get_mut(hash) {
             // In different namespaces: it may be either.
             Some(last) => *last = (netns.filter(|_| last.0 == netns), last.1.max(at)),
-            None if room => drop(self.closed.insert(hash, (netns, at))),
+            None if room => self.closed.insert(hash, (netns, at)),
             None => self.forgotten = self.forgotten.max(at),
         }
     }
@@ -232,7 +232,7 @@ impl Table {
     /// Whether what was found may have been closed since.
     fn has_gone(&self, found: &Existing) -> bool {
         let hash = self.hasher.hash_one((found.local, found.peer));
-        let same = self.closed.get(&hash);
+        let same = self.closed.get(hash);
         let same = same.filter(|(netns, _)| netns.is_none_or(|netns| netns == found.netns));
         same.map_or(0, |(_, at)| *at).max(self.forgotten) >= found.seen.start
     }

@@ -6,15 +6,15 @@
 //! and until they have gone takes every one that is not known for one of them.
 
 use crate::model::event::Event;
-use crate::model::hash::Numbers;
+use crate::model::hash::TableByNumber;
 
-/// Sockets remembered at least, of 8 bytes each and what a table adds.
+/// Sockets remembered at least, of 16 bytes each and what a table adds.
 const LEAST: usize = 262_144;
 
 /// Those sockets.
 #[derive(Debug)]
 pub(super) struct Refused {
-    sockets: Numbers<u64>,
+    sockets: TableByNumber<()>,
     room: usize,
     more: u64,
 }
@@ -23,7 +23,7 @@ impl Refused {
     /// None as yet, where so many connections have room.
     pub(super) fn new(room: usize) -> Refused {
         Refused {
-            sockets: Numbers::default(),
+            sockets: TableByNumber::default(),
             room: room.max(LEAST),
             more: 0,
         }
@@ -33,30 +33,30 @@ impl Refused {
     /// CLOSE is the last.
     pub(super) fn has(&mut self, event: &Event) -> bool {
         match event.is_close() {
-            true if self.sockets.remove(&event.socket) => true,
+            true if self.sockets.remove(event.socket).is_some() => true,
             true => {
                 let any = self.more > 0;
                 self.more = self.more.saturating_sub(1);
                 any
             }
-            false => self.more > 0 || self.sockets.contains(&event.socket),
+            false => self.more > 0 || self.sockets.has(event.socket),
         }
     }
 
     /// The connection that this is the first event of finds no room.
     pub(super) fn add(&mut self, event: &Event) {
         if event.is_close() {
-            self.sockets.remove(&event.socket);
+            self.sockets.remove(event.socket);
         } else if self.sockets.len() < self.room {
-            self.sockets.insert(event.socket);
-        } else if !self.sockets.contains(&event.socket) {
+            self.sockets.insert(event.socket, ());
+        } else if !self.sockets.has(event.socket) {
             self.more = self.more.saturating_add(1);
         }
     }
 
     /// The socket's address is that of another connection now.
     pub(super) fn forget(&mut self, socket: u64) {
-        self.sockets.remove(&socket);
+        self.sockets.remove(socket);
     }
 }
 

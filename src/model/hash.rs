@@ -5,13 +5,14 @@
 //! choose (addresses, process ids) is not to be hashed by this, but for ports, of
 //! which there are so few that all of them do no harm.
 
-use std::collections::{HashMap, HashSet};
+use crate::model::table::Table;
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map by such a number.
 pub type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
-/// A set of such numbers.
-pub type Numbers<K> = HashSet<K, BuildHasherDefault<Mix>>;
+/// The same, of which there is little for each kind of value.
+pub(crate) type TableByNumber<V> = Table<V, BuildHasherDefault<Mix>>;
 
 /// 2^64 by the golden ratio: its multiples are spread evenly (Knuth, volume 3,
 /// 6.4).

@@ -11,6 +11,7 @@
 
 use crate::model::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
 use crate::model::recent::Recent;
+use crate::model::table::Table;
 use crate::model::tcp::State;
 use crate::owner::processes::Processes;
 use std::collections::HashMap;
@@ -69,7 +70,7 @@ struct Listener {
 pub(crate) struct Owners {
     sockets: Recent<Known>,
     /// By local port.
-    listeners: HashMap<u16, Vec<Listener>>,
+    listeners: Table<Vec<Listener>>,
     listening: usize,
     /// Sockets of listeners that found no room, with their local ports.
     refused: HashMap<u64, u32>,
@@ -84,7 +85,7 @@ impl Default for Owners {
     fn default() -> Owners {
         Owners {
             sockets: Recent::new(SOCKETS),
-            listeners: HashMap::new(),
+            listeners: Table::default(),
             listening: 0,
             refused: HashMap::new(),
             untold: HashMap::new(),
@@ -221,7 +222,7 @@ impl Owners {
         }
         self.listening += 1;
         let (port, addr) = (event.local.port, event.local.addr);
-        self.listeners.entry(port).or_default().push(Listener {
+        self.listeners.entry(port).push(Listener {
             socket: event.socket,
             addr,
             task: event.on_cpu,
@@ -243,19 +244,19 @@ impl Owners {
                 }
             }
         }
-        if let Some(all) = self.listeners.get_mut(&event.local.port) {
+        if let Some(all) = self.listeners.get_mut(event.local.port) {
             let before = all.len();
             all.retain(|l| l.socket != event.socket);
             self.listening -= before - all.len();
             if all.is_empty() {
-                self.listeners.remove(&event.local.port);
+                self.listeners.remove(event.local.port);
             }
         }
     }
 
     /// What is known of the owner of a listener, or of a socket that is none.
     fn of_listener(&mut self, event: &Event) -> Option<Owner> {
-        let at_port = self.listeners.get(&event.local.port);
+        let at_port = self.listeners.get(event.local.port);
         let mut at_port = at_port.into_iter().flatten();
         let known = match at_port.find(|l| l.socket == event.socket) {
             Some(listener) => Some(Known {
@@ -275,7 +276,7 @@ impl Owners {
         if self.untold.contains_key(&port.into()) {
             return None;
         }
-        let all = self.listeners.get(&port)?;
+        let all = self.listeners.get(port)?;
         // An IPv6 wildcard may stand for IPv4, too.
         let stands_for =
             |l: &Listener| l.addr.is_unspecified() && (l.addr.is_ipv6() || addr.is_ipv4());

@@ -10,7 +10,7 @@
 
 use crate::bpf::maps::{LISTENERS, Listener};
 use crate::model::event::{Event, Owner};
-use crate::model::hash::ByNumber;
+use crate::model::hash::TableByNumber;
 use crate::model::tcp::Endpoint;
 use crate::owner::lineage::{Descendants, Lineage};
 use std::net::IpAddr;
@@ -60,7 +60,7 @@ pub enum Holder {
 #[derive(Debug, Default)]
 pub struct Listeners {
     /// Who can choose ports has no more than all of them.
-    by_port: ByNumber<u32, Vec<Entry>>,
+    by_port: TableByNumber<Vec<Entry>>,
     count: usize,
 }
 
@@ -68,12 +68,12 @@ impl Listeners {
     fn add(&mut self, port: u16, entry: Entry) {
         if self.count < LISTENERS as usize {
             self.count += 1;
-            self.by_port.entry(port.into()).or_default().push(entry);
+            self.by_port.entry(port).push(entry);
         }
     }
 
     fn remove(&mut self, port: u16, which: impl Fn(&Entry) -> bool) {
-        let Some(all) = self.by_port.get_mut(&port.into()) else {
+        let Some(all) = self.by_port.get_mut(port) else {
             return;
         };
         if let Some(at) = all.iter().position(which) {
@@ -81,7 +81,7 @@ impl Listeners {
             self.count -= 1;
         }
         if all.is_empty() {
-            self.by_port.remove(&port.into());
+            self.by_port.remove(port);
         }
     }
 
@@ -131,7 +131,7 @@ impl Listeners {
     pub fn closed(&mut self, event: &Event) {
         let (port, addr) = (event.local.port, event.local.addr);
         let known = |e: &Entry| e.socket == Some(event.socket);
-        let all = self.by_port.get(&port.into());
+        let all = self.by_port.get(port);
         if all.is_some_and(|all| all.iter().any(known)) {
             self.remove(port, known);
         } else {
@@ -141,7 +141,7 @@ impl Listeners {
 
     /// Takes the accept of a connection by its owner: that one holds the listener.
     pub fn accepted(&mut self, event: &Event, owner: &Owner, kin: &dyn Lineage) {
-        let Some(all) = self.by_port.get_mut(&event.local.port.into()) else {
+        let Some(all) = self.by_port.get_mut(event.local.port) else {
             return;
         };
         let pid = owner.task.pid;
@@ -160,7 +160,7 @@ impl Listeners {
     }
 
     fn at(&self, pid: u32, local: &Endpoint, born: u64) -> impl Iterator<Item = &Entry> {
-        let all = self.by_port.get(&local.port.into()).into_iter().flatten();
+        let all = self.by_port.get(local.port).into_iter().flatten();
         all.filter(move |e| e.pid == pid && e.opened <= born && e.fits(local.addr))
     }
 

@@ -16,10 +16,10 @@ mod tree;
 use crate::host::proc::Name;
 use crate::model::lately::Lately;
 use crate::model::recent::Recent;
+use crate::model::table::Table;
 pub use crate::owner::lineage::Descendants;
 use crate::owner::lineage::{Lineage, Standing};
 use process::{Index, NEVER, Process};
-use std::hash::RandomState;
 use tree::Tree;
 
 /// Living processes known at a time.
@@ -41,7 +41,7 @@ const STEPS: usize = 1024;
 pub struct Processes {
     tree: Tree,
     /// The process that has an id, or had it last.
-    by_pid: Lately<u32, Index, RandomState, 16>,
+    by_pid: Lately<u32, Table<Index>, 16>,
     living: usize,
     exited: Recent<u64>,
     /// The names of processes that have ended, and whose ids nobody has since.

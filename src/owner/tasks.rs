@@ -12,10 +12,10 @@
 use crate::host::proc::{Name, Proc, Status};
 use crate::model::event::{COMM_LEN, Task};
 use crate::model::recent::Recent;
+use crate::model::table::Table;
 use crate::perf::Rings;
 use crate::perf::record::{Ids, News};
 use crate::sys::{self, time};
-use std::collections::HashMap;
 
 /// Tasks remembered; twice as many for a time.
 const TASKS: usize = 7168;
@@ -68,9 +68,9 @@ pub(crate) struct Tasks {
     proc: Option<Proc>,
     known: Recent<Known>,
     /// What was read ahead.
-    reads: HashMap<u32, Read>,
+    reads: Table<Read>,
     /// When tasks will be seen to run another program, the last time each.
-    execs: HashMap<u32, u64>,
+    execs: Table<u64>,
     /// Whether all of these are known.
     all_execs: bool,
 }
@@ -88,8 +88,8 @@ impl Tasks {
         Tasks {
             proc,
             known: Recent::new(TASKS),
-            reads: HashMap::new(),
-            execs: HashMap::new(),
+            reads: Table::default(),
+            execs: Table::default(),
             all_execs: false,
         }
     }
@@ -131,7 +131,7 @@ impl Tasks {
         let (reads, proc) = (&mut self.reads, self.proc.as_ref());
         rings.tasks_ahead(until, &mut |ids| {
             let full = reads.len() >= READS;
-            if full || reads.contains_key(&ids.tid) || is_out_of_sight(ids) {
+            if full || reads.has(ids.tid) || is_out_of_sight(ids) {
                 return;
             }
             let before = time::monotonic();
@@ -147,7 +147,7 @@ impl Tasks {
         let execs = &mut self.execs;
         self.all_execs = reads.is_empty()
             || rings.execs_ahead(&mut |ids, time| {
-                let last = execs.entry(ids.tid).or_default();
+                let last = execs.entry(ids.tid);
                 *last = time.max(*last);
             });
     }
@@ -239,10 +239,10 @@ impl Tasks {
                 None => known.retry = time::monotonic() + RETRY,
             }
         }
-        if let Some(read) = self.reads.get(&ids.tid).filter(|_| at > known.asked) {
+        if let Some(read) = self.reads.get(ids.tid).filter(|_| at > known.asked) {
             known.ask(ids.pid, at, read);
         }
-        let runs_another = self.execs.get(&ids.tid).is_some_and(|exec| *exec >= at);
+        let runs_another = self.execs.get(ids.tid).is_some_and(|exec| *exec >= at);
         let user = known.user.filter(|u| (u.first..=u.last).contains(&at));
         let user = user.filter(|_| self.all_execs && !runs_another);
         let name = match known.since <= at {

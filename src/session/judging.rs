@@ -12,7 +12,7 @@ use crate::host::cgroup::Cgroups;
 use crate::lifecycle::connection::{Connection, Direction};
 use crate::lifecycle::{Connections, Ended, SocketId};
 use crate::model::event::{Event, Owner, What};
-use crate::model::hash::ByNumber;
+use crate::model::hash::TableByNumber;
 use crate::model::sort;
 use crate::model::tcp::{Endpoint, State, Wire};
 use crate::output::Shown;
@@ -60,7 +60,7 @@ pub(super) struct Judging {
     /// Since when it is in force.
     since: u64,
     cgroups: Rc<Cgroups>,
-    waiting: ByNumber<u64, VecDeque<Item>>,
+    waiting: TableByNumber<VecDeque<Item>>,
     count: usize,
     crowded: bool,
     told: bool,
@@ -196,7 +196,7 @@ impl Judging {
             all,
             since: time::monotonic(),
             cgroups,
-            waiting: ByNumber::default(),
+            waiting: TableByNumber::default(),
             count: 0,
             crowded: false,
             told: false,
@@ -250,7 +250,7 @@ impl Judging {
         let truth = self.judge.event(&subject, settled, event, left);
         let hidden = self.is_hidden(event);
         let number = id.number();
-        let waits = self.count > 0 && self.waiting.contains_key(&number);
+        let waits = self.count > 0 && self.waiting.has(number);
         match truth {
             _ if hidden => {}
             Truth::Yes if !waits => show(Some(connection), shown),
@@ -269,7 +269,7 @@ impl Judging {
     }
 
     fn wait(&mut self, item: Item) {
-        let queue = self.waiting.entry(item.id.number()).or_default();
+        let queue = self.waiting.entry(item.id.number());
         queue.push_back(item);
         self.count += 1;
         self.crowded |= self.count > ROOM || queue.len() > ROOM_OF_ONE;
@@ -283,7 +283,7 @@ impl Judging {
         mut connection: Option<&mut Connection>,
         show: &mut Show<'_>,
     ) {
-        let Some(queue) = self.waiting.get_mut(&number) else {
+        let Some(queue) = self.waiting.get_mut(number) else {
             return;
         };
         let mut settled = connection.as_ref().map(|c| c.settled).unwrap_or_default();
@@ -298,7 +298,7 @@ impl Judging {
             self.count -= 1;
         }
         if queue.is_empty() {
-            self.waiting.remove(&number);
+            self.waiting.remove(number);
         }
     }
 
@@ -340,11 +340,11 @@ impl Judging {
         (most, over): (usize, bool),
         show: &mut Show<'_>,
     ) {
-        let mut numbers: Vec<u64> = self.waiting.keys().copied().collect();
+        let mut numbers: Vec<u64> = self.waiting.keys().collect();
         sort::numbers(&mut numbers);
         let near = self.near(moment.kin);
         for number in numbers.into_iter().take(most) {
-            let first = self.waiting.get(&number).and_then(VecDeque::front);
+            let first = self.waiting.get(number).and_then(VecDeque::front);
             let Some(first) = first.copied() else {
                 continue;
             };

@@ -31,7 +31,7 @@ impl Scan<'_> {
             }
         };
         let own = ours.metadata().map_or(0, |meta| meta.ino() as u32);
-        self.seen.insert(own);
+        self.seen.insert(own, ());
         let diag = self.open();
         self.dump(own, diag)?;
         self.hear_or_not();
@@ -98,7 +98,7 @@ impl Scan<'_> {
     fn namespace_of(&mut self, thread: &Folder, ours: &File) -> Result<(), Stopped> {
         const NET: &std::ffi::CStr = c"ns/net";
         match thread.namespace(NET) {
-            Ok(inode) if !self.seen.contains(&(inode as u32)) => match thread.file(NET) {
+            Ok(inode) if !self.seen.has(inode as u32) => match thread.file(NET) {
                 // The thread may have moved on.
                 Ok(file) if file.metadata().is_ok_and(|m| m.ino() == inode) => {
                     self.enter(inode as u32, ours, &file)
@@ -114,11 +114,11 @@ impl Scan<'_> {
     }
 
     fn enter(&mut self, inode: u32, ours: &File, theirs: &File) -> Result<(), Stopped> {
-        if self.seen.contains(&inode) {
+        if self.seen.has(inode) {
             return Ok(());
         }
         if self.seen.len() < NAMESPACES {
-            self.seen.insert(inode);
+            self.seen.insert(inode, ());
         }
         if time::monotonic() > self.limits.list {
             self.left.namespaces += 1;

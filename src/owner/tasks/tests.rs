@@ -150,7 +150,9 @@ fn a_user_is_told_between_two_reads_that_agree() {
     let mut tasks = deaf();
     let mut told = |at: u64, read: Option<Read>| {
         tasks.reads.clear();
-        tasks.reads.extend(read.map(|read| (ME, read)));
+        if let Some(read) = read {
+            tasks.reads.insert(ME, read);
+        }
         tasks.task(of(ME), ME, 0, at).uid
     };
     // Read once only.

@@ -159,6 +159,17 @@ impl Connections {
         self.history.let_go()
     }
 
+    /// Those among them that the report need not tell of are not held: it tells of no
+    /// more than the `most` latest.
+    pub fn tell_latest(&mut self, most: usize) {
+        self.history.tell_latest(most);
+    }
+
+    /// How many more there are than [`Connections::shown`] has, for that reason.
+    pub fn left_out(&self) -> u64 {
+        self.history.left_out()
+    }
+
     /// Connections that found no room.
     pub fn refused_connections(&self) -> u64 {
         self.refused_connections.0
@@ -308,13 +319,15 @@ impl Connections {
         }
         if connection.is_shown() {
             self.totals.add(connection, ended);
-            match self.history.push(slot) {
-                Some(oldest) => self.free.push(oldest),
-                None => return,
+            if connection.changes().next().is_some() {
+                match self.history.push(connection.number, slot) {
+                    Some(free) => self.free.push(free),
+                    None => {}
+                }
+                return;
             }
-        } else {
-            self.free.push(slot);
         }
+        self.free.push(slot);
     }
 
     /// A place for the connection of an event; `None` where there is none.

@@ -92,18 +92,19 @@ fn counted(out: &mut Vec<u8>, before: &[u8], count: u64, behind: &[u8]) {
 /// The latest connections, each with its other end if that is among them.
 fn lifecycles(
     out: &mut Vec<u8>,
-    all: &[&Connection],
+    (all, not_held): (&[&Connection], u64),
     shape: Shape,
     flush: &mut dyn FnMut(&mut Vec<u8>),
 ) {
     let mut stamps = Stamps::default();
     let most = shape.lifecycles.unwrap_or(usize::MAX);
     let left_out = all.len().saturating_sub(most);
-    if left_out > 0 {
+    let earlier = left_out as u64 + not_held;
+    if earlier > 0 {
         counted(
             out,
             b"(",
-            left_out as u64,
+            earlier,
             b" earlier connections are left out; --lifecycles all tells of them)\n",
         );
     }
@@ -168,7 +169,8 @@ pub(super) fn render(
         out.insert(start, b'\n');
     }
     append(out, b"\nConnection Lifecycles:\n");
-    lifecycles(out, &connections.shown(), shape, flush);
+    let told = (&connections.shown()[..], connections.left_out());
+    lifecycles(out, told, shape, flush);
     let notes: [(&[u8], u64, &[u8]); 4] = [
         (
             b"(of ",

@@ -98,6 +98,9 @@ impl View {
             tells,
         );
         connections.name_reasons(reasons);
+        if let Some(most) = config.shape.lifecycles {
+            connections.tell_latest(most);
+        }
         // What is parsed, or narrowed, can be judged.
         let judge = Judge::new(&config.filter.expr).unwrap_or_default();
         // Also for what the filter's file may come to ask for.

@@ -66,17 +66,11 @@ impl Owners {
     }
 
     /// Appends the text of an owner in a network namespace.
-    #[inline(always)]
     pub(super) fn append(&mut self, out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
-        match owner {
-            Some(owner) => self.append_one(out, owner, netns),
-            None => {
-                (self.render)(out, None, netns, &self.cgroups);
-            }
-        }
-    }
-
-    fn append_one(&mut self, out: &mut Vec<u8>, owner: &Owner, netns: Option<u32>) {
+        let Some(owner) = owner else {
+            (self.render)(out, None, netns, &self.cgroups);
+            return;
+        };
         let at = match self.brief {
             true => owner.task.pid,
             false => owner.task.tid.wrapping_mul(8) ^ owner.source as u32,

@@ -106,6 +106,12 @@ struct Entry {
     owner: u32,
 }
 
+/// Where the bit of two ends is.
+fn sieved(local: &Endpoint, peer: &Endpoint) -> (usize, u64) {
+    let mixed = u32::from(local.port) * 0x9e35 ^ u32::from(peer.port);
+    ((mixed >> 6 & 63) as usize, 1 << (mixed & 63))
+}
+
 /// The connections that were open before the start.
 #[derive(Debug)]
 pub struct Table {
@@ -117,6 +123,8 @@ pub struct Table {
     /// The upper half of the hash of the ends, and the index of the entry.
     index: Vec<u64>,
     sorted: bool,
+    /// Bits by the ports of all: most that come are none of them.
+    sieve: [u64; 64],
     hasher: RandomState,
     owners: Vec<Owner>,
     openers: Openers,
@@ -137,6 +145,7 @@ impl Table {
             entries: Vec::new(),
             index: Vec::new(),
             sorted: true,
+            sieve: [0; 64],
             hasher: RandomState::new(),
             owners: Vec::new(),
             openers: Openers::default(),
@@ -246,6 +255,8 @@ impl Table {
         let hash = self.hash(&found.local, &found.peer);
         self.index.push(hash | u64::from(number));
         self.sorted = false;
+        let (word, bit) = sieved(&found.local, &found.peer);
+        self.sieve[word] |= bit;
         let fate = match self.has_gone(found) {
             true => Fate::Gone,
             false => Fate::Untouched(found.seen),
@@ -320,7 +331,8 @@ impl Table {
             true => Claim::None,
             false => Claim::NotYet,
         };
-        if self.untouched == 0 {
+        let (word, bit) = sieved(&claimant.local, &claimant.peer);
+        if self.untouched == 0 || self.sieve[word] & bit == 0 {
             return unknown;
         }
         let Some(found) = self.find((claimant.local, claimant.peer, claimant.netns)) else {

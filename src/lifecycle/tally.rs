@@ -29,6 +29,22 @@ pub(crate) enum Key {
     Port(Direction, u16),
 }
 
+/// Bits of a hint where a key's place is.
+const HINT: u32 = 5;
+
+impl Key {
+    /// A number that keys which differ little have not in common.
+    fn hint(&self) -> usize {
+        let number = match self {
+            Key::Process(pid, _) => *pid,
+            Key::Peer(IpAddr::V4(addr)) => addr.to_bits(),
+            Key::Peer(IpAddr::V6(addr)) => addr.to_bits() as u32,
+            Key::Port(direction, port) => u32::from(*port) * 2 + *direction as u32,
+        };
+        (number.wrapping_mul(0x9e37_79b9) >> (u32::BITS - HINT)) as usize
+    }
+}
+
 /// Causes that are failures, in the order in which they are told.
 pub(crate) const FAILURES: [Cause; 8] = [
     Cause::Refused,
@@ -192,25 +208,21 @@ pub(crate) struct Place {
 pub(crate) struct Groups {
     places: Vec<Place>,
     others: Tally,
-    /// The place of the key that came last.
-    latest: usize,
+    /// Where the places of keys are that came lately, by [`Key::hint`].
+    lately: [u8; 1 << HINT],
     /// Whether a group has lost its place.
     moved: bool,
 }
 
 impl Groups {
     fn place(&mut self, key: Key) -> &mut Place {
-        let latest = self.latest;
-        if self
-            .places
-            .get(latest)
-            .is_some_and(|place| place.key == key)
-        {
-            return &mut self.places[latest];
+        let hint = key.hint();
+        let mut at = usize::from(self.lately[hint]);
+        if self.places.get(at).is_none_or(|place| place.key != key) {
+            at = self.search(key);
+            self.lately[hint] = at as u8;
         }
-        let at = self.search(key);
-        self.latest = at;
-        &mut self.places[at]
+        &mut self.places.as_mut_slice()[at]
     }
 
     /// Where the place of a key is, from now on.

@@ -13,11 +13,12 @@
 mod openers;
 
 use crate::model::event::Owner;
-use crate::model::hash::TableByNumber;
+use crate::model::hash::Keyed;
 use crate::model::sort;
+use crate::model::table::TableByNumber;
 use crate::model::tcp::{Endpoint, State};
 use openers::Openers;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::ops::RangeInclusive;
 
 /// Closed ones that are remembered while the scan goes on; when there are more,
@@ -117,7 +118,7 @@ pub struct Table {
     /// The upper half of the hash of the ends, and the index of the entry.
     index: Vec<u64>,
     sorted: bool,
-    hasher: RandomState,
+    hasher: Keyed,
     owners: Vec<Owner>,
     openers: Openers,
     /// By the hash of the ends: the namespace of what was closed last, and when.
@@ -137,7 +138,7 @@ impl Table {
             entries: Vec::new(),
             index: Vec::new(),
             sorted: true,
-            hasher: RandomState::new(),
+            hasher: Keyed::default(),
             owners: Vec::new(),
             openers: Openers::default(),
             closed: TableByNumber::default(),

@@ -331,6 +331,7 @@ impl Connections {
     }
 
     /// A place for the connection of an event; `None` where there is none.
+    #[inline(never)]
     fn insert(&mut self, event: &Event, wall: u64) -> Option<u32> {
         if !event.is_birth() && self.refused.has(event) {
             return None;

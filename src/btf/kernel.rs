@@ -8,7 +8,7 @@ use super::file::Reader;
 use super::{Btf, BtfError, CAST, elf, typedef};
 use crate::error::{Error, Kind};
 use crate::programs::Assembled;
-use crate::sys::{Errno, tracefs};
+use crate::sys::{Errno, file, tracefs};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{SYSFS_MAGIC, statfs};
@@ -88,7 +88,7 @@ fn cannot_read(errno: Errno) -> Error {
 /// Opens the running kernel's file; where sysfs is not mounted, by a mount that
 /// nobody else sees.
 fn open() -> Result<File, Error> {
-    match File::open(PATH).map_err(|e| Errno::from_io(&e)) {
+    match file::open(PATH.as_ref(), OFlag::O_RDONLY) {
         Ok(file) => Ok(file),
         // Only sysfs itself can say that there is none.
         Err(Errno::ENOENT) if !has_sysfs() => open_privately(),

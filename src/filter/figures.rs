@@ -83,8 +83,8 @@ pub(super) fn torn(text: &str) -> Option<(&str, &str, bool)> {
 pub(super) fn end(text: &str) -> Option<(Option<Net>, Option<Ports>)> {
     let (addr, port) = match text.rfind([':', ']']) {
         // The last of several without brackets is the address's own.
-        Some(at) if text[at..].starts_with(':') => {
-            let (addr, port) = (&text[..at], &text[at + 1..]);
+        Some(at) if text.as_bytes()[at] == b':' => {
+            let (addr, port) = (text.get(..at)?, text.get(at + 1..)?);
             match addr.contains(':') && !addr.contains([']', '/']) {
                 true => (text, None),
                 false => (addr, Some(port)),
@@ -109,7 +109,7 @@ pub(super) fn figure(text: &str, units: &[(&str, u64)], base: u64) -> Option<(u6
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
-    let (figure, unit) = text.split_at(end);
+    let (figure, unit) = text.split_at_checked(end)?;
     let (whole, fraction) = figure.split_once('.').unwrap_or((figure, ""));
     if !is_digits(whole) || fraction.len() > 6 || figure.ends_with('.') {
         return None;

@@ -7,7 +7,7 @@
 //! What is known stays known when the cgroup is gone, as long as there is room.
 
 use crate::host::container::{self, Name};
-use crate::model::hash::TableByNumber;
+use crate::model::table::TableByNumber;
 use crate::sandbox::OutputAccess;
 use crate::sys::folder::{self, BELOW, How};
 use crate::sys::time;

@@ -11,9 +11,9 @@
 //! those of the system. What can't be understood is UTC.
 
 use crate::sys::{file, time};
+use nix::fcntl::OFlag;
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -36,7 +36,7 @@ pub fn settle() {
         if let Some(tz) = given("TZ") {
             let zones = given("TZDIR").unwrap_or_default();
             let meant = understand(&tz, &zones, time::is_secure(), &|path| is_zone(path));
-            time::set_zone(&OsString::from_vec(meant));
+            time::set_zone(meant);
         }
     }
 }
@@ -46,7 +46,8 @@ pub fn settle() {
 fn is_zone(path: &Path) -> bool {
     let mut magic = [0; 4];
     file::is_regular(path)
-        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
+        && file::open(path, OFlag::O_RDONLY)
+            .is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
         && magic == *b"TZif"
 }
 

@@ -10,8 +10,8 @@ use super::ended::Ended;
 #[cfg(test)]
 use crate::model::event::What;
 use crate::model::event::{Destroyed, Event, Task};
-use crate::model::hash::{ByNumber, TableByNumber};
-use crate::model::table::Table;
+use crate::model::hash::ByNumber;
+use crate::model::table::{Table, TableByNumber};
 use std::collections::VecDeque;
 
 /// How long an end waits, in nanoseconds: a process may have to close the socket

@@ -13,11 +13,12 @@
 mod openers;
 
 use crate::model::event::Owner;
-use crate::model::hash::TableByNumber;
+use crate::model::hash::Keyed;
 use crate::model::sort;
+use crate::model::table::TableByNumber;
 use crate::model::tcp::{Endpoint, State};
 use openers::Openers;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::ops::RangeInclusive;
 
 /// Closed ones that are remembered while the scan goes on; when there are more,
@@ -125,7 +126,7 @@ pub struct Table {
     sorted: bool,
     /// Bits by the ports of all: most that come are none of them.
     sieve: [u64; 64],
-    hasher: RandomState,
+    hasher: Keyed,
     owners: Vec<Owner>,
     openers: Openers,
     /// By the hash of the ends: the namespace of what was closed last, and when.
@@ -146,7 +147,7 @@ impl Table {
             index: Vec::new(),
             sorted: true,
             sieve: [0; 64],
-            hasher: RandomState::new(),
+            hasher: Keyed::default(),
             owners: Vec::new(),
             openers: Openers::default(),
             closed: TableByNumber::default(),

@@ -6,7 +6,7 @@
 //! and until they have gone takes every one that is not known for one of them.
 
 use crate::model::event::Event;
-use crate::model::hash::TableByNumber;
+use crate::model::table::TableByNumber;
 
 /// Sockets remembered at least, of 16 bytes each and what a table adds.
 const LEAST: usize = 262_144;

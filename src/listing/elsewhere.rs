@@ -16,7 +16,7 @@ use crate::model::ability::Abilities;
 use crate::programs::{self, Assembled};
 use crate::sys::{Errno, file, memory};
 use crate::tracepoint::{FILE_LIMIT, Format, TraceFs, Tracepoint};
-use std::fs::File;
+use nix::fcntl::OFlag;
 use std::path::{Path, PathBuf};
 
 /// The helper that reads members by tracefs (Linux 5.5 and later).
@@ -216,13 +216,13 @@ fn in_folder(folder: &Path, group: &str, name: &str) -> Result<Tracepoint, Error
     let mut found = None;
     for place in &places {
         let path = folder.join(place);
-        match File::open(&path) {
+        match file::open(&path, OFlag::O_RDONLY) {
             Ok(file) => {
                 found = Some((path, file));
                 break;
             }
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {}
-            Err(why) => return Err(unreadable(&path, Errno::from_io(&why))),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(unreadable(&path, errno)),
         }
     }
     let Some((path, open)) = found else {
@@ -249,7 +249,7 @@ fn unreadable(path: &Path, errno: Errno) -> Error {
 
 /// The BTF of a file.
 fn btf_of(path: &Path, programs: &Assembled) -> Result<Btf, Error> {
-    let file = File::open(path).map_err(|why| unreadable(path, Errno::from_io(&why)))?;
+    let file = file::open(path, OFlag::O_RDONLY).map_err(|errno| unreadable(path, errno))?;
     Btf::of_copy(file, programs).map_err(|why| {
         let what = format!("cannot use {}: {why}", path.display());
         Error::new(Kind::Unsupported, what).advise("give a kernel's BTF, or a vmlinux that has it")

@@ -12,12 +12,12 @@ use crate::bpf::debug::{self, Debug, GLOBAL, NEXT};
 use crate::bpf::made::Shape;
 use crate::bpf_link::Item;
 use crate::error::{Error, Kind};
-use crate::sys::Errno;
+use crate::sys::{Errno, file};
 use elf::{Elf, Section};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 use object::elf::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_PROGBITS, STT_FUNC, STT_OBJECT};
-use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -55,8 +55,12 @@ pub(super) fn write(folder: &Path, program: &Program, shapes: &[Shape]) -> Resul
     };
     let bytes = bytes(program, shapes).ok_or_else(|| failed("the program makes no object"))?;
     make(folder.as_os_str().as_bytes());
-    let written = File::create(&path).and_then(|mut file| file.write_all(&bytes));
-    written.map_err(|why| failed(&Errno::from_io(&why).to_string()))
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
+    let written = file::open(&path, flags).and_then(|mut file| {
+        let written = file.write_all(&bytes);
+        written.map_err(|why| Errno::from_io(&why))
+    });
+    written.map_err(|errno| failed(&errno.to_string()))
 }
 
 /// Makes a folder, and those that it is in. That one isn't there shows when something

@@ -5,14 +5,12 @@
 //! choose (addresses, process ids) is not to be hashed by this, but for ports, of
 //! which there are so few that all of them do no harm.
 
-use crate::model::table::Table;
+use crate::sys::random;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 
 /// A map by such a number.
 pub type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
-/// The same, of which there is little for each kind of value.
-pub(crate) type TableByNumber<V> = Table<V, BuildHasherDefault<Mix>>;
 
 /// 2^64 by the golden ratio: its multiples are spread evenly (Knuth, volume 3,
 /// 6.4).
@@ -44,10 +42,49 @@ impl Hasher for Mix {
     }
 }
 
+/// The standard library's hash, for numbers that others choose: what comes first is what
+/// nobody else knows. Its own way to that, `RandomState`, has a panic that takes 16 KB of
+/// the binary.
+#[derive(Clone, Debug)]
+pub struct Keyed(DefaultHasher);
+
+impl Default for Keyed {
+    fn default() -> Keyed {
+        Keyed::by(random::keys())
+    }
+}
+
+impl Keyed {
+    fn by(keys: [u64; 2]) -> Keyed {
+        let mut hasher = DefaultHasher::new();
+        keys.into_iter().for_each(|key| hasher.write_u64(key));
+        Keyed(hasher)
+    }
+}
+
+impl BuildHasher for Keyed {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        self.0.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hash::BuildHasher;
+
+    #[test]
+    fn keys_count_and_stay() {
+        let number = 0x0123_4567_89ab_cdefu64;
+        let keyed = [[0, 0], [1, 0], [0, 1]].map(Keyed::by);
+        let mut all: Vec<u64> = keyed.iter().map(|keyed| keyed.hash_one(number)).collect();
+        all.push(Keyed::default().hash_one(number));
+        assert_eq!(Keyed::default().hash_one(number), all[3]);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 4);
+    }
 
     /// All ports are in different places of a table of twice as many, or nearly so.
     #[test]

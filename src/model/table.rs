@@ -4,15 +4,19 @@
 //! look up places by the same one, and only those hold values. A place that was left
 //! is taken again, so that there are as many as there ever were values at once.
 
+use super::hash::{Keyed, Mix};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault};
 
 /// The map.
 #[derive(Debug)]
-pub(crate) struct Table<V, S = RandomState> {
+pub(crate) struct Table<V, S = Keyed> {
     places: Places<S>,
     slots: Vec<Option<V>>,
 }
+
+/// One by numbers that only the kernel chooses, or we do.
+pub(crate) type TableByNumber<V> = Table<V, BuildHasherDefault<Mix>>;
 
 /// Which place is whose.
 #[derive(Debug, Default)]

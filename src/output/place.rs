@@ -69,10 +69,8 @@ fn root_of(path: &str) -> Result<OwnedFd> {
 
 /// The name that ends a path as it is, though it be a link, in its folder.
 pub(crate) fn plain(path: &str) -> Result<Place> {
-    let (folder, name) = match path.rfind('/') {
-        Some(at) => path.split_at(at + 1),
-        None => (".", path),
-    };
+    let split = path.rfind('/').map(|at| path.split_at_checked(at + 1));
+    let (folder, name) = split.flatten().unwrap_or((".", path));
     Ok(Place {
         folder: nix::fcntl::open(folder, FOLDER, Mode::empty())?,
         name: CString::new(name).map_err(|_| Errno::EINVAL)?,

@@ -10,6 +10,7 @@
 //! owner. A socket is forgotten at CLOSE, for its address is used again. Memory is bounded.
 
 use crate::model::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
+use crate::model::hash::Keyed;
 use crate::model::recent::Recent;
 use crate::model::table::Table;
 use crate::model::tcp::State;
@@ -68,15 +69,15 @@ struct Listener {
 /// The owners of all sockets.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    sockets: Recent<Known>,
+    sockets: Recent<Known, Keyed>,
     /// By local port.
     listeners: Table<Vec<Listener>>,
     listening: usize,
     /// Sockets of listeners that found no room, with their local ports.
-    refused: HashMap<u64, u32>,
+    refused: HashMap<u64, u32, Keyed>,
     /// How many of those there are at a local port. (A map of the same kind, as are
     /// those of `Recent`: each kind takes a kilobyte of the binary.)
-    untold: HashMap<u64, u32>,
+    untold: HashMap<u64, u32, Keyed>,
     /// How many there ever were.
     refusals: u64,
 }
@@ -87,8 +88,8 @@ impl Default for Owners {
             sockets: Recent::new(SOCKETS),
             listeners: Table::default(),
             listening: 0,
-            refused: HashMap::new(),
-            untold: HashMap::new(),
+            refused: HashMap::default(),
+            untold: HashMap::default(),
             refusals: 0,
         }
     }

@@ -10,7 +10,7 @@
 
 use crate::bpf::maps::{LISTENERS, Listener};
 use crate::model::event::{Event, Owner};
-use crate::model::hash::TableByNumber;
+use crate::model::table::TableByNumber;
 use crate::model::tcp::Endpoint;
 use crate::owner::lineage::{Descendants, Lineage};
 use std::net::IpAddr;

@@ -10,6 +10,7 @@
 use crate::host::proc;
 use crate::lifecycle::open::{Open, Since};
 use crate::model::event::Counters;
+use crate::model::hash::Keyed;
 use crate::model::sort;
 use crate::model::tcp::{Endpoint, State};
 use crate::output::notice::notice;
@@ -18,7 +19,7 @@ use crate::session::view::View;
 use crate::snapshot::diag::{self, Answer};
 use crate::sys::netlink::{DATAGRAM, Diag};
 use crate::sys::{Errno, send, time};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ pub(super) struct Interval {
     netns: Option<u32>,
     sequence: u32,
     buffer: Vec<u8>,
-    hasher: RandomState,
+    hasher: Keyed,
     listed: Vec<Listed>,
     /// By the places of the connections, and of those found at the start.
     last: [Vec<Option<Last>>; 2],
@@ -120,7 +121,7 @@ impl Interval {
             netns,
             sequence: 0,
             buffer: Vec::new(),
-            hasher: RandomState::new(),
+            hasher: Keyed::default(),
             listed: Vec::new(),
             last: [Vec::new(), Vec::new()],
             said: false,

@@ -19,6 +19,7 @@ use crate::lifecycle::open::Open;
 use crate::lifecycle::{Connections, SocketId};
 use crate::model::ability::Abilities;
 use crate::model::event::{Event, Owner, OwnerSource, What};
+use crate::model::hash::Keyed;
 use crate::model::loss::{Lost, Reason};
 use crate::model::recent::Recent;
 use crate::model::tcp::State;
@@ -54,7 +55,7 @@ pub struct View {
     sockets: bool,
     /// The local ports that sockets had when they were last closed, where a
     /// second connect() on one still shows it.
-    ports: Option<Recent<u16>>,
+    ports: Option<Recent<u16, Keyed>>,
     judging: Judging,
     clock: WallClock,
     /// Events since the start, by which the wall clock is looked at.

@@ -10,10 +10,11 @@ use super::{Scan, Stopped, scan};
 use crate::sys::caps::{self, Caps};
 use crate::sys::netlink::Diag;
 use crate::sys::{self, Errno, file, time};
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use scan::Folder;
 use std::fs::File;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 
 /// How long namespaces without a turn are counted, in nanoseconds.
 const COUNTING: u64 = 250_000_000;
@@ -40,10 +41,7 @@ impl Scan<'_> {
             return Ok(());
         }
         for (inode, place) in mounted() {
-            let file = File::options()
-                .read(true)
-                .custom_flags(libc::O_NONBLOCK)
-                .open(place);
+            let file = file::open(place.as_ref(), OFlag::O_NONBLOCK);
             // Something else may be mounted over it.
             let is = |file: &File| file.metadata().is_ok_and(|m| m.ino() == u64::from(inode));
             if let Some(file) = file.ok().filter(is) {

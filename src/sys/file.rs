@@ -6,6 +6,7 @@
 use super::{Errno, Result};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode};
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -14,6 +15,12 @@ const LIMIT: usize = 64 << 20;
 /// What is read at once: the kernel's own files come by pages.
 const PIECE: usize = 16 << 10;
 
+/// Opens a file with these flags; a new one can be read by all, and written by its owner.
+pub(crate) fn open(path: &Path, flags: OFlag) -> Result<File> {
+    let mode = Mode::from_bits_truncate(0o666);
+    Ok(nix::fcntl::open(path, flags | OFlag::O_CLOEXEC, mode)?.into())
+}
+
 /// The text of a file of the kernel's.
 pub(crate) fn text(path: &str) -> Result<Vec<u8>> {
     read(path, LIMIT)
@@ -21,8 +28,7 @@ pub(crate) fn text(path: &str) -> Result<Vec<u8>> {
 
 /// The first bytes of a file, at most so many.
 pub(crate) fn read(path: &str, limit: usize) -> Result<Vec<u8>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    rest(&nix::fcntl::open(path, flags, Mode::empty())?, limit)
+    rest(&open(path.as_ref(), OFlag::O_RDONLY)?, limit)
 }
 
 /// What is left of an open one, at most so many bytes.

@@ -23,6 +23,7 @@ mod mapping;
 pub(crate) mod memory;
 pub(crate) mod netlink;
 pub mod perf_event;
+pub(crate) mod random;
 pub mod ring;
 pub(crate) mod sched;
 pub mod sealed;

@@ -6,7 +6,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{self, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
-use std::ffi::OsStr;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -133,10 +133,12 @@ pub fn local(seconds: u64) -> Civil {
 }
 
 /// Lets `TZ` be this. For a process of one thread.
-pub fn set_zone(tz: &OsStr) {
-    // SAFETY: nothing reads the environment meanwhile: there is one thread.
-    // Were there more, std's own readers would wait for its lock.
-    unsafe { std::env::set_var("TZ", tz) };
+pub fn set_zone(tz: Vec<u8>) {
+    if let Ok(tz) = CString::new(tz) {
+        // SAFETY: both are strings that it copies, and nothing reads the environment
+        // meanwhile: there is one thread.
+        unsafe { libc::setenv(c"TZ".as_ptr(), tz.as_ptr(), 1) };
+    }
 }
 
 /// Whether this process was given privileges by its file (AT_SECURE), and the

@@ -16,6 +16,7 @@ mod programs;
 pub(crate) mod samples;
 mod transport;
 mod way;
+mod ways;
 
 pub use transport::Transport;
 
@@ -40,7 +41,7 @@ use crate::sys::{self, Errno, time};
 use given::Given;
 use programs::Programs;
 use std::os::fd::{BorrowedFd, RawFd};
-use way::Way;
+use ways::Ways;
 
 /// How often to look for what is missing and for CPUs that came up, in
 /// nanoseconds. Each look interrupts every CPU for a moment.
@@ -56,7 +57,7 @@ const UNSEEN_ACCEPTS: &str = "note: who accepts a connection is not seen here: -
 /// What is attached in the kernel; all of it is gone when this is dropped.
 pub struct Source {
     rings: Rings,
-    way: Box<dyn Way>,
+    way: Ways,
     processes: Processes,
     /// What is known of them as they were when an event was held back: nothing.
     past: Processes,
@@ -186,7 +187,7 @@ impl Source {
                     let given = loaded.given.clone();
                     let ids = loaded.ids.get(..attach::REQUIRED.len());
                     rings.hang_bells(ids.unwrap_or_default());
-                    let way = Box::new(Programs::new(maps, loaded));
+                    let way = Ways::Programs(Box::new(Programs::new(maps, loaded)));
                     return Ok((Source::new(rings, way, transport, given), failed));
                 }
                 (Err(error), _) if error.kind() == Kind::Usage => return Err(error),
@@ -206,13 +207,13 @@ impl Source {
         let given = sampler.given(wants);
         Ok(Source::new(
             rings,
-            Box::new(sampler),
+            Ways::Samples(Box::new(sampler)),
             Transport::Perf,
             given,
         ))
     }
 
-    fn new(rings: Rings, way: Box<dyn Way>, transport: Transport, given: Given) -> Source {
+    fn new(rings: Rings, way: Ways, transport: Transport, given: Given) -> Source {
         let processes = match rings.without_news() {
             Some(_) => Processes::empty(true),
             None => way.processes(),

@@ -11,6 +11,7 @@ use crate::listing;
 use crate::output::FormatName;
 use crate::output::notice::{self, notice};
 use crate::output::place;
+use crate::session::pump::Pump;
 use crate::session::{self, Open};
 use crate::sys::{Errno, command};
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
@@ -23,14 +24,28 @@ use std::process::ExitCode;
 pub type Read = fn(&Config, Option<Open>) -> Result<u8, Error>;
 
 /// What the full edition has beside the tracer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Extras {
+    /// The way of the events.
+    pub pump: Pump,
     /// What `-r` does.
     pub read: Option<Read>,
     /// The table of `--top`.
     pub top: Option<Open>,
     /// The file of `--format trace`.
     pub trace: Option<Open>,
+}
+
+impl Extras {
+    /// Nothing beside it.
+    pub fn none(pump: Pump) -> Extras {
+        Extras {
+            pump,
+            read: None,
+            top: None,
+            trace: None,
+        }
+    }
 }
 
 /// The words of the command line, the program's name the first.
@@ -128,7 +143,7 @@ fn run(extras: &Extras) -> Result<u8, Error> {
             };
             match extras.read {
                 Some(read) if !config.read.is_empty() => read(&config, picture),
-                _ => session::run(&mut config, picture),
+                _ => session::run(&mut config, picture, extras.pump),
             }
         }
         Command::Check(config) => {

@@ -82,6 +82,7 @@ pub struct Connections {
     by_socket: Lately<u64, ByNumber<u64, u32>, 256>,
     /// Ends without a record yet, and what is used for them again.
     ended: VecDeque<Box<Ended>>,
+    #[allow(clippy::vec_box, reason = "an end moves in its box")]
     spare: Vec<Box<Ended>>,
     /// Those that wait for the kernel's last word on them.
     destroys: Destroys,
@@ -145,6 +146,7 @@ impl Connections {
     }
 
     /// What this host tells of every connection.
+    #[inline]
     pub fn tells(&self) -> Abilities {
         self.tells
     }
@@ -188,6 +190,7 @@ impl Connections {
         self.birth_missed
     }
 
+    #[inline]
     fn id(&self, number: u64) -> SocketId {
         SocketId::of(&self.runs, number)
     }
@@ -196,6 +199,7 @@ impl Connections {
     /// its time in nanoseconds since the epoch. The connection stays valid until
     /// [`Connections::finish`] is called for the same event. `None` where there is
     /// no room for it.
+    #[inline]
     pub fn observe(&mut self, event: &Event, wall: u64) -> Option<Observed<'_>> {
         let known = self.by_socket.get(event.socket);
         let slot = match known {
@@ -247,6 +251,7 @@ impl Connections {
     }
 
     /// Whether an event is of another connection than that of its socket so far.
+    #[inline]
     fn is_other(&self, event: &Event, slot: u32) -> bool {
         let ended = self.slots[slot].seen.contains(Seen::ENDED);
         event.is_birth() || ended && matches!(event.what, What::State { .. })
@@ -254,6 +259,7 @@ impl Connections {
 
     /// Feeds an event without a line; one of a socket that isn't known is
     /// nothing.
+    #[inline]
     pub fn note(&mut self, event: &Event) {
         let slot = self.by_socket.get(event.socket);
         if let What::Destroyed { cookie } = event.what {
@@ -311,6 +317,7 @@ impl Connections {
         }
     }
 
+    #[inline]
     fn forget(&mut self, slot: u32, ended: Option<&Ended>) {
         let connection = &mut self.slots[slot];
         connection.seen -= Seen::ENDED;
@@ -320,10 +327,7 @@ impl Connections {
         if connection.is_shown() {
             self.totals.add(connection, ended);
             if connection.changes().next().is_some() {
-                match self.history.push(connection.number, slot) {
-                    Some(free) => self.free.push(free),
-                    None => {}
-                }
+                self.free.extend(self.history.push(connection.number, slot));
                 return;
             }
         }

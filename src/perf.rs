@@ -342,6 +342,7 @@ impl Rings {
     /// (CLOCK_MONOTONIC, nanoseconds), until `sink` returns false, and before
     /// each what has become of tasks until then. Returns whether samples are
     /// left.
+    #[inline]
     pub fn drain(&mut self, until: u64, sink: &mut dyn FnMut(Sample<'_>) -> bool) -> bool {
         if std::mem::take(&mut self.came) {
             miss(Topic::Lives, sink);
@@ -363,6 +364,7 @@ impl Rings {
         }
     }
 
+    #[inline]
     fn drain_batch(&mut self, until: u64, sink: &mut dyn FnMut(Sample<'_>) -> bool) -> Progress {
         let layout = self.feed.layout();
         let suspects = self.news.suspects();
@@ -417,6 +419,7 @@ impl Rings {
 }
 
 /// Hands out that news of this may be missing.
+#[inline]
 fn miss(topic: Topic, sink: &mut dyn FnMut(Sample<'_>) -> bool) {
     let body = Body::News(News::Missing(topic));
     let (cpu, time) = (0, 0);

@@ -12,9 +12,10 @@ mod interval;
 mod judging;
 pub(crate) mod notify;
 mod pace;
+pub mod pump;
 mod reload;
 pub mod replay;
-mod search;
+pub mod search;
 mod showing;
 mod start;
 pub mod view;
@@ -44,6 +45,7 @@ use crate::sys::{Errno, limits, time};
 use interval::Interval;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use pace::{IDLE, Pace};
+use pump::Pump;
 use search::Search;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -126,7 +128,7 @@ fn epoll_failed(errno: Errno) -> Error {
 
 /// Traces until told to stop, with this picture instead of lines. Returns the exit code
 /// of the command, where there was one to be run that has ended; else 0.
-pub fn run(config: &mut Config, picture: Option<Open>) -> Result<u8, Error> {
+pub fn run(config: &mut Config, picture: Option<Open>, pump: Pump) -> Result<u8, Error> {
     let user = config.user.as_deref().map(user::find).transpose()?;
     // While there is nothing that it could inherit.
     let command = config.command.as_deref();
@@ -203,7 +205,7 @@ pub fn run(config: &mut Config, picture: Option<Open>) -> Result<u8, Error> {
     let epoll = watch(&source, &signals, &view)?;
     let helper = (helper, config.connections_max);
     let (mut broadcasts, mut search) =
-        start::start(&mut source, &mut view, &signals, &opening, helper);
+        start::start((&mut source, &mut view, pump), &signals, &opening, helper);
     for (fd, wake) in [
         (broadcasts.ready(), WAKE_BROADCAST),
         (search.ready(), WAKE_SEARCH),
@@ -245,15 +247,13 @@ pub fn run(config: &mut Config, picture: Option<Open>) -> Result<u8, Error> {
     let mut sources = (&mut source, &mut broadcasts, &mut search);
     let ears = (&signals, &mut notify, &mut command, filter.as_ref());
     let ends = (deadline, room, &mut rounds);
-    watch_until(&mut sources, &mut view, &epoll, ears, ends)?;
+    watch_until(&mut sources, (&mut view, pump), &epoll, ears, ends)?;
     notify.stopping();
 
     // Detached first: what is in the rings then is all there will be.
     source.detach();
-    source.drain(u64::MAX, &mut |event, processes| {
-        view.take(event, processes)
-    });
-    source.take_held(&mut |event, processes| view.take(event, processes));
+    (pump.drain)(&mut source, &mut view, &mut search, u64::MAX);
+    (pump.held)(&mut source, &mut view);
     search.abandon(&mut view);
     let until = time::monotonic().saturating_add(LAST_WORDS);
     view.last_words(&mut broadcasts, 0);
@@ -263,6 +263,7 @@ pub fn run(config: &mut Config, picture: Option<Open>) -> Result<u8, Error> {
     // Twice: see [`crate::capture::loss`].
     view.report_losses(&mut source);
     view.report_losses(&mut source);
+    (pump.settle)(&mut view, u64::MAX);
     let finished = view.finish(&source);
     view.report_refused();
     let code = command.as_mut().map_or(Some(0), Held::ended);
@@ -353,7 +354,7 @@ type Ears<'a> = (
 
 fn watch_until(
     (source, broadcasts, search): &mut (&mut Source, &mut Broadcasts, &mut Search),
-    view: &mut View,
+    (view, pump): (&mut View, Pump),
     epoll: &Epoll,
     (signals, notify, command, filter): Ears<'_>,
     (deadline, mut room, rounds): (Option<u64>, Room, &mut Option<Interval>),
@@ -438,18 +439,13 @@ fn watch_until(
         let stop = stop || ended == Some(true) || now >= until;
         let settled = now.saturating_sub(start::SETTLE);
         search.read(view);
-        let mut came = 0;
-        let held = source.drain(settled, &mut |event, processes| {
-            came += 1;
-            search.note(event);
-            view.take(event, processes)
-        });
+        let (came, held) = (pump.drain)(source, view, search, settled);
         if let Some((_, new)) = new_filter.take_if(|(since, _)| *since <= settled) {
             view.replace(new, source.processes());
         }
         pace.looked(now, came, held);
         search.step(source, view, settled);
-        view.settle(settled);
+        (pump.settle)(view, settled);
         if let Some(rounds) = rounds {
             rounds.step(view, source.processes());
         }

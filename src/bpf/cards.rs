@@ -79,6 +79,7 @@ impl Cards {
 
     /// Where the card of a socket is to be written to, all of it; `None` is one that is not
     /// kept.
+    #[inline]
     pub(super) fn place(&mut self, socket: Option<u64>) -> &mut Card {
         let kept = socket.and_then(|socket| self.known.place(socket, &BLANK));
         kept.unwrap_or(&mut self.other)
@@ -93,6 +94,7 @@ impl Cards {
     }
 
     /// The socket is closed.
+    #[inline]
     pub(super) fn remove(&mut self, socket: u64) {
         self.known.remove(socket);
     }

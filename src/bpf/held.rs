@@ -10,6 +10,7 @@ use crate::order::{Order, Value};
 pub(crate) type Held = (u64, [u8; EV_HEAD]);
 
 /// Where they stand among the bytes of an event, and how many; `None` where it has none.
+#[inline]
 fn place(order: Order, bytes: &[u8]) -> Option<(usize, u32)> {
     let count = EV_TOTAL.get(bytes, order);
     let brief = EV_FLAGS.get(bytes, order) & FLAG_BRIEF != 0;
@@ -23,6 +24,7 @@ fn place(order: Order, bytes: &[u8]) -> Option<(usize, u32)> {
 }
 
 /// Bytes that stand between the head of an event without its card and its counters.
+#[inline]
 pub(super) fn before_counters(order: Order, bytes: &[u8]) -> usize {
     match place(order, bytes) {
         Some(_) => HELD_SIZE.into(),
@@ -31,6 +33,7 @@ pub(super) fn before_counters(order: Order, bytes: &[u8]) -> usize {
 }
 
 /// Those that were sent with an event, which was after them.
+#[inline]
 pub(crate) fn sent_with(order: Order, bytes: &[u8]) -> impl Iterator<Item = Held> + '_ {
     let (at, count) = place(order, bytes).unwrap_or_default();
     let socket = EV_SOCKET.get(bytes, order);
@@ -51,6 +54,7 @@ pub(crate) fn waiting(
     )
 }
 
+#[inline]
 fn each(order: Order, socket: u64, count: u32, bytes: &[u8]) -> impl Iterator<Item = Held> + '_ {
     let count = count.min(HELD_MOST.into());
     bytes

@@ -48,6 +48,7 @@ impl fmt::Display for DecodeError {
 }
 
 /// A task's name, without what an older one may have left behind its end.
+#[inline]
 fn name(name: [u8; COMM_LEN]) -> [u8; COMM_LEN] {
     let all = u128::from_le_bytes(name);
     let (first, last) = (before_end(all as u64), before_end((all >> 64) as u64));
@@ -68,11 +69,13 @@ fn before_end(bytes: u64) -> u64 {
 }
 
 /// The thread and process id of [`EV_TASK`] and [`OW_TASK`].
+#[inline]
 fn ids(task: u64) -> (u32, u32) {
     (task as u32, (task >> 32) as u32)
 }
 
 /// How a program knows an owner, by its number.
+#[inline]
 fn source(number: u8) -> Option<OwnerSource> {
     Some(match number {
         SOURCE_TASK => OwnerSource::Task,
@@ -100,6 +103,7 @@ fn number(source: OwnerSource) -> u8 {
 impl Event {
     /// Decodes what a program of this host sent, all by itself. Trailing bytes
     /// (perf pads its records) are passed over.
+    #[inline]
     pub fn decode(
         time: u64,
         cpu: u32,
@@ -127,6 +131,7 @@ impl Event {
     /// The same into the place of an event that was read before, or of none, for an event is
     /// not small. Counters are written at a change to CLOSE alone, and are those of none
     /// elsewhere. What is there where it is no event is none.
+    #[inline]
     pub fn read_from(
         &mut self,
         order: Order,
@@ -286,6 +291,7 @@ fn told(order: Order, bytes: &[u8], known: Abilities) -> Result<(What, bool), De
 
 impl Card {
     /// Reads that of an event that has one.
+    #[inline]
     fn read(&mut self, order: Order, bytes: &[u8], known: Abilities) {
         let Some(bytes) = bytes.first_chunk::<EV_SIZE>() else {
             return;
@@ -303,6 +309,7 @@ impl Card {
 
 impl Owner {
     /// Reads an owner as the programs keep it; how it is known is told elsewhere.
+    #[inline]
     fn read(&mut self, order: Order, kept: &[u8; OW_SIZE], known: Abilities) {
         let (tid, pid) = ids(OW_TASK.get(kept, order));
         let parent = OW_PARENT.get(kept, order);
@@ -337,6 +344,7 @@ const SOCK_DONE: u32 = 1 << 1;
 
 impl Counters {
     /// Reads those of an event from behind its card.
+    #[inline]
     fn read(
         &mut self,
         order: Order,
@@ -382,6 +390,7 @@ impl Counters {
 }
 
 impl Sent {
+    #[inline]
     fn decode(order: Order, bytes: &[u8; EV_COUNTED], known: Abilities) -> Sent {
         let number = |number: &Field<u32>| number.get_behind(EV_SIZE, bytes, order);
         let (una, next, written) = (number(&EV_UNA), number(&EV_NXT), number(&EV_WRITTEN));
@@ -403,6 +412,7 @@ impl Sent {
 /// Whether there was room for one more time-wait socket after this change; `None`
 /// where it leads to none. This one is counted if it became one: the last that
 /// had room finds the table full.
+#[inline]
 fn time_wait_room(order: Order, head: &[u8; EV_HEAD], bytes: &[u8; EV_COUNTED]) -> Option<bool> {
     let old = State::from_number(EV_OLDSTATE.get(head, order))?;
     if !matches!(old, State::FinWait2 | State::Closing) {
@@ -417,6 +427,7 @@ fn time_wait_room(order: Order, head: &[u8; EV_HEAD], bytes: &[u8; EV_COUNTED]) 
 /// The v6 fields hold every address, a v4 one as ::ffff:a.b.c.d
 /// (include/trace/events/sock.h, TP_STORE_ADDRS). The connection is IPv4 on the
 /// wire if the socket is, or if either end is v4-mapped.
+#[inline]
 pub fn addresses(family: Option<u16>, local: [u8; 16], peer: [u8; 16]) -> (Wire, IpAddr, IpAddr) {
     let mapped = |addr: [u8; 16]| u128::from_be_bytes(addr) >> 32 == 0xffff;
     if family == Some(AF_INET) || mapped(local) || mapped(peer) {

@@ -4,6 +4,8 @@
 
 use super::Source;
 use super::loss::Losses;
+use super::way::{Tell, Way};
+use super::ways::Ways;
 use crate::bpf::wire::DecodeError;
 use crate::model::event::Event;
 use crate::owner::processes::Processes;
@@ -17,6 +19,7 @@ impl Source {
     /// in the order of time, with the processes as they are then, until `sink`
     /// returns false. Returns whether events are left. Of an event that was held back
     /// the moment is over: no process is known any more as it was then.
+    #[inline]
     pub fn drain(&mut self, until: u64, sink: &mut Sink<'_>) -> bool {
         self.way.look_ahead(&self.rings, until);
         let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
@@ -30,9 +33,13 @@ impl Source {
                 return true;
             }
             let mut more = true;
-            let read = way.decode(&mut event, &sample, processes, &mut |held, read| {
+            let tell: &mut Tell<'_> = &mut |held, read| {
                 more &= is_event(read, losses).is_none_or(|()| sink(held, past));
-            });
+            };
+            let read = match way {
+                Ways::Programs(way) => way.decode(&mut event, &sample, processes, tell),
+                Ways::Samples(way) => way.decode(&mut event, &sample, processes, tell),
+            };
             if is_event(read, losses).is_none() {
                 return more;
             }

@@ -50,6 +50,7 @@ impl Programs {
 }
 
 /// Tells of an event that was held back, in its place.
+#[inline]
 fn tell_of(
     event: &mut Event,
     ((time, head), cpu): (Held, u32),
@@ -62,6 +63,7 @@ fn tell_of(
 }
 
 impl Way for Programs {
+    #[inline]
     fn decode(
         &mut self,
         event: &mut Event,

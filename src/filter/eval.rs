@@ -117,6 +117,7 @@ fn has_changes(expr: &Expr) -> bool {
 }
 
 impl Default for Judge {
+    #[inline]
     fn default() -> Judge {
         Judge::everything()
     }
@@ -124,6 +125,7 @@ impl Default for Judge {
 
 impl Judge {
     /// Whether it shows everything.
+    #[inline]
     pub fn is_everything(&self) -> bool {
         matches!(&self.node, Node::And(parts) if parts.is_empty())
     }

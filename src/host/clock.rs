@@ -129,6 +129,7 @@ impl WallClock {
     }
 
     /// Nanoseconds since the epoch for nanoseconds of the event clock.
+    #[inline]
     pub(crate) fn wall(&self, event: u64) -> u64 {
         let offset = match event < self.since {
             true => self.offset_of(event),

@@ -8,6 +8,7 @@ use crate::model::tcp::State;
 
 /// Asks whether a connection, which was there at a time, is among those that
 /// existed. True where that turns out now.
+#[inline]
 pub(super) fn ask(table: &mut Table, connection: &mut Connection, at: u64, closing: bool) -> bool {
     if connection.seen.contains(Seen::SETTLED) {
         return false;
@@ -40,6 +41,7 @@ pub(super) fn ask(table: &mut Table, connection: &mut Connection, at: u64, closi
 }
 
 /// Asks at an event of a connection; true where it turns out that it existed.
+#[inline]
 pub(super) fn meet(table: &mut Table, connection: &mut Connection, event: &Event) -> bool {
     let closing = match event.what {
         What::State { new, .. } => new == State::Close,

@@ -142,6 +142,7 @@ impl Facts {
             }
     }
 
+    #[inline]
     fn in_order(&self) -> bool {
         match self.from {
             State::FinWait2 => self.fin_received == Some(true) || self.must_be_in_order(),
@@ -241,12 +242,14 @@ const RULES: [Rule; 17] = [
 ];
 
 /// Why a connection ended, by [`RULES`].
+#[inline]
 pub(crate) fn cause(facts: &Facts) -> Cause {
     let rule = RULES.iter().find(|(_, holds)| holds(facts));
     rule.map_or(Cause::Unknown, |(cause, _)| *cause)
 }
 
 /// Whether all that was sent, and was to be, is acknowledged: FIN and all.
+#[inline]
 pub(crate) fn acknowledged(counters: &Counters) -> Option<bool> {
     let sent = counters.sent?;
     Some(sent.in_flight == 0 && sent.unsent == 0)
@@ -263,6 +266,7 @@ pub(crate) fn acknowledged(counters: &Counters) -> Option<bool> {
 /// TIME_WAIT can't be seen from here. Where the table of time-wait sockets is
 /// full (net.ipv4.tcp_max_tw_buckets) the kernel leaves TIME_WAIT out; one that
 /// got its last place can't be told from one that got none.
+#[inline]
 pub(crate) fn time_wait(from: State, counters: &Counters, reset: bool) -> Option<bool> {
     const FATAL: [i32; 3] = [libc::ECONNRESET, libc::ETIMEDOUT, libc::ECONNABORTED];
     if reset {

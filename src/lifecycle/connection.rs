@@ -46,6 +46,7 @@ impl Direction {
 
 /// Whether an owner is a process that is known to have had the socket itself, and
 /// not its listener alone.
+#[inline]
 fn has_it(owner: &Owner) -> bool {
     match owner.source {
         OwnerSource::Task
@@ -92,6 +93,7 @@ pub struct Connection {
 }
 
 impl Connection {
+    #[inline]
     pub(super) fn new(event: &Event, wall: u64, number: u64) -> Connection {
         let (mut seen, mut before) = (Seen::empty(), None);
         if let What::State { old, new } = event.what {
@@ -182,6 +184,7 @@ impl Connection {
 
     /// Holds what is known of its owner against an event that was observed:
     /// [`Connection::owner`] is whose it is at that moment.
+    #[inline]
     pub fn judge_owner(&mut self, event: &Event, moment: &Moment<'_>) {
         // One from before the start is older than all listeners that came later;
         // a SYN+ACK goes to one whose socket is not born yet.
@@ -204,6 +207,7 @@ impl Connection {
     }
 
     /// Who opened it.
+    #[inline]
     pub fn direction(&self) -> Direction {
         match (
             self.seen.contains(Seen::OUTGOING),
@@ -362,6 +366,7 @@ impl Connection {
     }
 
     /// Takes what is better known now than before.
+    #[inline]
     pub(super) fn complete(&mut self, event: &Event) {
         let better = |known: &mut Endpoint, seen: &Endpoint| {
             if known.port == 0 || !seen.addr.is_unspecified() {
@@ -380,6 +385,7 @@ impl Connection {
 
     /// Takes a line's event. Returns the segments that it tells were sent again,
     /// where that is known.
+    #[inline]
     pub(super) fn line(
         &mut self,
         event: &Event,
@@ -403,6 +409,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn change(
         &mut self,
         (old, new): (State, State),
@@ -435,6 +442,7 @@ impl Connection {
     }
 
     /// Takes a new state, so long after the first event, and its time.
+    #[inline]
     fn enter(&mut self, since: u64, wall: u64, new: State) {
         let expected = self.start_wall.saturating_add(since);
         let shift = wall.wrapping_sub(expected) as i64;

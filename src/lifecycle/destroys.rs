@@ -89,6 +89,7 @@ impl Destroys {
     }
 
     /// Ends that wait.
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -159,6 +160,7 @@ impl Destroys {
 
     /// The next end that has waited long enough at `now` on the event clock, or
     /// any (`u64::MAX`).
+    #[inline]
     pub(super) fn next_due(&mut self, now: u64) -> Option<Box<Ended>> {
         if now != u64::MAX && now.saturating_sub(self.turned) > PATIENCE {
             self.turned = now;

@@ -17,6 +17,7 @@ const SPARE: usize = 256;
 impl Connections {
     /// Says that the event given to [`Connections::observe`] is dealt with: a
     /// connection that it closed has ended.
+    #[inline]
     pub fn finish(&mut self, event: &Event, wall: u64, time_wait: Option<bool>) {
         if !event.is_close() {
             return;
@@ -63,6 +64,7 @@ impl Connections {
     }
 
     /// Puts an end where its turn is.
+    #[inline]
     pub(super) fn queue(&mut self, ended: Box<Ended>) {
         match ended.due {
             0 => self.ended.push_front(ended),
@@ -90,6 +92,7 @@ impl Connections {
     }
 
     /// Makes room for an event: an end of its socket that still waits is due.
+    #[inline]
     pub fn prepare(&mut self, event: &Event) {
         if self.ended.is_empty() && self.destroys.len() == 0 {
             return;
@@ -106,16 +109,19 @@ impl Connections {
     }
 
     /// The connection that has ended.
+    #[inline]
     pub fn get(&self, ended: &Ended) -> (SocketId, &Connection) {
         (self.id(ended.number), &self.slots[ended.slot])
     }
 
     /// Remembers that its record is shown.
+    #[inline]
     pub fn mark_shown(&mut self, ended: &Ended) {
         self.slots[ended.slot].mark_shown();
     }
 
     /// Makes its place available to others.
+    #[inline]
     pub fn release(&mut self, ended: Box<Ended>) {
         self.forget(ended.slot, Some(&ended));
         if self.spare.len() < SPARE {

@@ -108,8 +108,9 @@ struct Entry {
 }
 
 /// Where the bit of two ends is.
+#[inline]
 fn sieved(local: &Endpoint, peer: &Endpoint) -> (usize, u64) {
-    let mixed = u32::from(local.port) * 0x9e35 ^ u32::from(peer.port);
+    let mixed = (u32::from(local.port) * 0x9e35) ^ u32::from(peer.port);
     ((mixed >> 6 & 63) as usize, 1 << (mixed & 63))
 }
 
@@ -225,6 +226,7 @@ impl Table {
 
     /// A socket with these ends was closed. One that was seen before and is told
     /// only later is then known to be gone.
+    #[inline]
     pub fn closes(&mut self, local: &Endpoint, peer: &Endpoint, netns: Option<u32>, at: u64) {
         if self.complete {
             return;
@@ -327,6 +329,7 @@ impl Table {
 
     /// Which of the connections a socket is. To be asked at each of its events
     /// until the answer is another one than [`Claim::NotYet`].
+    #[inline]
     pub fn claim(&mut self, claimant: &Claimant) -> Claim {
         let unknown = match self.complete {
             true => Claim::None,

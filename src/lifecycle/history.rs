@@ -36,6 +36,7 @@ impl History {
     }
 
     /// Takes one more, which has this number and place. The place that is free then.
+    #[inline]
     pub(super) fn push(&mut self, number: u64, slot: u32) -> Option<u32> {
         self.count += 1;
         let one = (number, slot);

@@ -18,6 +18,7 @@ pub struct SocketId {
 
 impl SocketId {
     /// The one of this number, which tells of which of these runs it is.
+    #[inline]
     pub(crate) fn of(runs: &[u64], number: u64) -> SocketId {
         let run = runs.get((number >> RUN) as usize);
         let run = run.copied().unwrap_or_default();
@@ -37,6 +38,7 @@ impl SocketId {
     }
 
     /// Which run it is of, and its number in that.
+    #[inline]
     pub(crate) fn parts(&self) -> (u64, u64) {
         (self.run, self.number & ((1 << RUN) - 1))
     }

@@ -32,6 +32,7 @@ impl Connection {
 impl Connections {
     /// Takes the end of a connection, with its `sk_err`. Whether another one may
     /// still come to be known that this was a second socket of.
+    #[inline]
     pub(super) fn end_of_child(&mut self, slot: u32, error: Option<i32>) -> bool {
         let child = &self.slots[slot];
         // A peer could have many reset by TCP Fast Open.
@@ -52,6 +53,7 @@ impl Connections {
 
     /// Takes an event of the connection in this place: one that is opened may be the
     /// first socket of what has ended.
+    #[inline]
     pub(super) fn opened_child(&mut self, slot: u32, event: &Event) {
         let opens = matches!(
             event.what,

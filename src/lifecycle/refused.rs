@@ -55,6 +55,7 @@ impl Refused {
     }
 
     /// The socket's address is that of another connection now.
+    #[inline]
     pub(super) fn forget(&mut self, socket: u64) {
         self.sockets.remove(socket);
     }

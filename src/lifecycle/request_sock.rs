@@ -72,11 +72,13 @@ impl RequestSocks {
     }
 
     /// Whether SYN+ACKs of a connection that began then may be missing.
+    #[inline]
     pub(super) fn miss(&self, start: u64) -> bool {
         start <= self.missed && self.missed > 0
     }
 
     /// Takes the one with the ends of this event.
+    #[inline]
     pub(super) fn take(&mut self, event: &Event) -> Option<RequestSock> {
         let at = self.places.iter().position(|e| e.is_of(event))?;
         Some(self.places.swap_remove(at))

@@ -69,6 +69,7 @@ pub(super) struct Resent {
 
 impl Resent {
     /// None yet, of a connection that begins.
+    #[inline]
     pub(super) fn from_the_beginning() -> Resent {
         Resent {
             counted: true,
@@ -77,6 +78,7 @@ impl Resent {
     }
 
     /// Whether there was anything.
+    #[inline]
     pub(super) fn any(&self) -> bool {
         self.syn != 0 || self.synack != 0 || self.data_events != 0 || self.failed != 0
     }
@@ -161,6 +163,7 @@ impl Resent {
     }
 
     /// What it comes to at the end of its connection.
+    #[inline]
     pub(super) fn counts(&self, life: &Life) -> Counts {
         let mut counts = Counts {
             failed: self.failed,

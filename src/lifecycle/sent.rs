@@ -10,6 +10,7 @@ use crate::model::tcp::State;
 
 /// The FIN of a socket that left this state for CLOSE, if it went out: it is the
 /// last that is sent (tcp_output.c, tcp_send_fin()).
+#[inline]
 fn fin(from: State, sent: &Sent) -> u64 {
     u64::from(from.has_fin_queued() && sent.unsent == 0)
 }
@@ -18,6 +19,7 @@ fn fin(from: State, sent: &Sent) -> u64 {
 /// Data that was not sent yet is not among it, whatever the kernel tried: it
 /// counts bytes in `bytes_sent` also where the transmission failed
 /// (tcp_output.c, __tcp_transmit_skb()), and sends them later as new.
+#[inline]
 fn all(from: State, sent: &Sent) -> u64 {
     let all = sent.acked.saturating_add(u64::from(sent.in_flight));
     all.saturating_sub(fin(from, sent))
@@ -40,6 +42,7 @@ pub(super) fn opened_by(from: State, sent: &Sent) -> Direction {
 
 /// Bytes of data that went out at least once, each once, of a connection that
 /// left `from` for CLOSE.
+#[inline]
 pub(super) fn bytes(from: State, direction: Direction, sent: &Sent) -> Option<u64> {
     let all = all(from, sent);
     match direction {
@@ -52,6 +55,7 @@ pub(super) fn bytes(from: State, direction: Direction, sent: &Sent) -> Option<u6
 /// Segments sent, of a socket that has counted so many: the SYN+ACKs of a child
 /// went out before there was one (tcp_output.c, tcp_v4_send_synack(), which does
 /// not go through __tcp_transmit_skb()), the first and `again` more.
+#[inline]
 pub(super) fn segments(direction: Direction, counted: u32, again: Option<u32>) -> Option<u32> {
     match direction {
         Direction::Outgoing => Some(counted),

@@ -35,6 +35,7 @@ impl Deref for Slots {
 }
 
 impl DerefMut for Slots {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Vec<Connection> {
         &mut self.0
     }

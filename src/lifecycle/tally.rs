@@ -34,6 +34,7 @@ const HINT: u32 = 5;
 
 impl Key {
     /// A number that keys which differ little have not in common.
+    #[inline]
     fn hint(&self) -> usize {
         let number = match self {
             Key::Process(pid, _) => *pid,
@@ -69,6 +70,7 @@ pub(crate) struct Histogram {
 }
 
 /// The bucket of a value.
+#[inline]
 fn bucket(value: u64) -> usize {
     let value = value.max(1 << FINE);
     let power = value.ilog2() - FINE;
@@ -83,6 +85,7 @@ fn middle(bucket: usize) -> u64 {
 }
 
 impl Histogram {
+    #[inline]
     fn count(&mut self, bucket: usize, count: u32) {
         if self.counts.len() <= bucket {
             self.counts.resize(bucket + 1, 0);
@@ -134,6 +137,7 @@ pub(super) struct One {
 
 impl One {
     /// Of this one, with its end if that was seen.
+    #[inline]
     pub(super) fn new(connection: &Connection, ended: Option<&Ended>) -> One {
         let cause = connection.cause();
         let mut one = One {
@@ -155,6 +159,7 @@ impl One {
     }
 }
 
+#[inline]
 fn more(sum: &mut Option<u64>, value: Option<u64>) {
     if let Some(value) = value {
         *sum = Some(sum.unwrap_or(0).saturating_add(value));
@@ -167,6 +172,7 @@ impl Tally {
         self.failures.iter().sum()
     }
 
+    #[inline]
     fn add(&mut self, one: &One) {
         self.connections += 1;
         if let Some(count) = one.failure.and_then(|at| self.failures.get_mut(at)) {
@@ -215,6 +221,7 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
+    #[inline]
     fn place(&mut self, key: Key) -> &mut Place {
         let hint = key.hint();
         let mut at = usize::from(self.lately[hint]);
@@ -253,6 +260,7 @@ impl Groups {
         least
     }
 
+    #[inline]
     pub(super) fn add(&mut self, key: Key, one: &One) {
         let place = self.place(key);
         place.weight += 1;
@@ -284,6 +292,7 @@ impl Groups {
 }
 
 /// The key of the port of a connection's listening end, where it is known which that is.
+#[inline]
 pub(super) fn port(connection: &Connection) -> Option<Key> {
     let direction = connection.direction();
     let end = match direction {

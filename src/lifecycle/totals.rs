@@ -33,6 +33,7 @@ pub struct Totals {
 impl Totals {
     /// Counts a connection: when it has ended, with its end if that was seen, and at
     /// the end of the run.
+    #[inline]
     pub(super) fn add(&mut self, connection: &Connection, ended: Option<&Ended>) {
         if connection.is_listener() || connection.cause() == Some(Cause::Duplicate) {
             return;

@@ -22,6 +22,7 @@ impl Connections {
     /// The next connection that has ended and of which all is known that will
     /// be by `now` on the event clock. It stays valid until it is given to
     /// [`Connections::release`].
+    #[inline]
     pub fn next_ended(&mut self, now: u64) -> Option<Box<Ended>> {
         while let Some(mut ended) = self.destroys.next_due(now) {
             ended.due = 0;
@@ -38,6 +39,7 @@ impl Connections {
         None
     }
 
+    #[inline]
     fn judge(&mut self, ended: &mut Ended) {
         let facts = self.facts(ended.slot, &ended.counters);
         let tells = self.tells;
@@ -77,6 +79,7 @@ impl Connections {
     }
 
     /// What is known of a connection that has ended, and had counted so much.
+    #[inline]
     pub(super) fn facts(&self, slot: u32, counters: &Counters) -> Facts {
         let (connection, tells) = (&self.slots[slot], &self.tells);
         let from = connection.last.unwrap_or(State::Close);
@@ -109,6 +112,7 @@ impl Connections {
 
 /// Whether it was in a listener's queue to its end. `lock` tells whether a
 /// process's own doing is known as such.
+#[inline]
 fn queued(from: State, connection: &Connection, counters: &Counters, lock: bool) -> Option<bool> {
     let queue = matches!(from, State::SynRecv | State::Established | State::CloseWait);
     let seen = |flag| connection.seen.contains(flag);

@@ -54,6 +54,7 @@ impl Cause {
     ];
 
     /// Its name in the output.
+    #[inline]
     pub fn name(self) -> &'static str {
         match self {
             Cause::Refused => "refused",

@@ -290,6 +290,7 @@ impl Event {
 
     /// Whether it is shown in a line of its own: a change or a retransmission.
     /// The others only tell more of their connection.
+    #[inline]
     pub fn is_line(&self) -> bool {
         matches!(
             self.what,
@@ -298,6 +299,7 @@ impl Event {
     }
 
     /// Whether it is the first event of a socket's connection, or of a listener.
+    #[inline]
     pub fn is_birth(&self) -> bool {
         matches!(
             self.what,
@@ -313,11 +315,13 @@ impl Event {
 
     /// Whether it is a change from a state to the same one: close() upon a FIN
     /// that shutdown() has sent.
+    #[inline]
     pub fn stays(&self) -> bool {
         matches!(self.what, What::State { old, new } if old == new)
     }
 
     /// Whether it is a change to CLOSE.
+    #[inline]
     pub fn is_close(&self) -> bool {
         matches!(
             self.what,
@@ -330,6 +334,7 @@ impl Event {
 
     /// Whether an end is unspecified (0.0.0.0 or ::): listeners, and children
     /// that are not filled in yet.
+    #[inline]
     pub fn is_noise(&self) -> bool {
         self.local.addr.is_unspecified() || self.peer.addr.is_unspecified()
     }

@@ -21,6 +21,7 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 pub struct Mix(u64);
 
 impl Hasher for Mix {
+    #[inline]
     fn finish(&self) -> u64 {
         self.0
     }
@@ -49,6 +50,7 @@ impl Hasher for Mix {
 pub struct Keyed(DefaultHasher);
 
 impl Default for Keyed {
+    #[inline]
     fn default() -> Keyed {
         Keyed::by(random::keys())
     }

@@ -42,14 +42,17 @@ pub(crate) trait Map: Default {
 impl<S: BuildHasher + Default> Map for HashMap<u64, u32, S> {
     type Value = u32;
 
+    #[inline]
     fn value(&self, key: u64) -> Option<u32> {
         self.get(&key).copied()
     }
 
+    #[inline]
     fn set(&mut self, key: u64, value: u32) {
         self.insert(key, value);
     }
 
+    #[inline]
     fn forget(&mut self, key: u64) {
         self.remove(&key);
     }
@@ -62,14 +65,17 @@ impl<S: BuildHasher + Default> Map for HashMap<u64, u32, S> {
 impl<V: Copy, S: BuildHasher + Default> Map for Table<V, S> {
     type Value = V;
 
+    #[inline]
     fn value(&self, key: u64) -> Option<V> {
         self.get(key).copied()
     }
 
+    #[inline]
     fn set(&mut self, key: u64, value: V) {
         self.insert(key, value);
     }
 
+    #[inline]
     fn forget(&mut self, key: u64) {
         self.remove(key);
     }
@@ -120,12 +126,14 @@ impl<K: Key, M: Map, const N: usize> Lately<K, M, N> {
     }
 
     /// Sets the value of a key.
+    #[inline]
     pub(crate) fn insert(&mut self, key: K, value: M::Value) {
         self.all.set(key.into(), value);
         self.place(key).set((key, Some(value)));
     }
 
     /// Forgets a key.
+    #[inline]
     pub(crate) fn remove(&mut self, key: K) {
         self.all.forget(key.into());
         self.place(key).set((key, None));

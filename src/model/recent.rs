@@ -88,6 +88,7 @@ impl Index {
     }
 
     /// The slot of a key, the youngest from here on.
+    #[inline]
     fn claim(&mut self, hash: u32, key: u64) -> u32 {
         if let Some(at) = self.find(hash, key) {
             self.touch(at);
@@ -121,6 +122,7 @@ impl Index {
     }
 
     /// Puts a slot where it belongs: before all of its chain.
+    #[inline]
     fn link(&mut self, at: u32) {
         let slot = self.slots[at as usize];
         let head = match slot.is_empty {
@@ -145,6 +147,7 @@ impl Index {
     }
 
     /// Forgets a key.
+    #[inline]
     fn forget(&mut self, hash: u32, key: u64) {
         let Some(mut at) = self.chain(hash).copied() else {
             return;
@@ -197,11 +200,13 @@ impl<V, S: BuildHasher + Default> Recent<V, S> {
         }
     }
 
+    #[inline]
     fn hash(&self, key: u64) -> u32 {
         self.hasher.hash_one(key) as u32
     }
 
     /// The value of a key.
+    #[inline]
     pub(crate) fn get(&mut self, key: u64) -> Option<&mut V> {
         let at = self.index.find(self.hash(key), key)?;
         self.index.touch(at);
@@ -224,6 +229,7 @@ impl<V, S: BuildHasher + Default> Recent<V, S> {
     }
 
     /// The place of a key's value: of a new key any value is there, or this one.
+    #[inline]
     pub(crate) fn place(&mut self, key: u64, new: &V) -> Option<&mut V>
     where
         V: Copy,
@@ -236,6 +242,7 @@ impl<V, S: BuildHasher + Default> Recent<V, S> {
     }
 
     /// Forgets a key.
+    #[inline]
     pub(crate) fn remove(&mut self, key: u64) {
         self.index.forget(self.hash(key), key);
     }

@@ -63,12 +63,14 @@ impl<V, S: Default> Default for Table<V, S> {
 
 impl<V, S: BuildHasher> Table<V, S> {
     /// The value of a key.
+    #[inline]
     pub(crate) fn get(&self, key: impl Into<u64>) -> Option<&V> {
         let place = self.places.find(key.into())?;
         self.slots.get(place as usize)?.as_ref()
     }
 
     /// The same, to be changed.
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: impl Into<u64>) -> Option<&mut V> {
         let place = self.places.find(key.into())?;
         self.slots.get_mut(place as usize)?.as_mut()
@@ -101,6 +103,7 @@ impl<V, S: BuildHasher> Table<V, S> {
     }
 
     /// Takes the value of a key out.
+    #[inline]
     pub(crate) fn remove(&mut self, key: impl Into<u64>) -> Option<V> {
         let place = self.places.leave(key.into())?;
         self.slots.get_mut(place as usize)?.take()
@@ -119,11 +122,13 @@ impl<V, S: BuildHasher> Table<V, S> {
     }
 
     /// All values, in any order.
+    #[inline]
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.slots.iter().flatten()
     }
 
     /// How many there are.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.places.of.len()
     }

@@ -78,6 +78,7 @@ impl State {
     }
 
     /// Whether a socket in it has queued its FIN, the last that it sends.
+    #[inline]
     pub(crate) fn has_fin_queued(self) -> bool {
         use State::*;
         matches!(self, FinWait1 | FinWait2 | Closing | LastAck)

@@ -50,11 +50,13 @@ fn few_digits(value: u32) -> (u64, u32) {
 }
 
 /// Appends a number in decimal.
+#[inline]
 pub fn number(out: &mut Vec<u8>, value: u64) {
     number_behind(out, b"", value);
 }
 
 /// Appends a piece and a number in decimal.
+#[inline]
 pub(crate) fn number_behind(out: &mut Vec<u8>, piece: &[u8], value: u64) {
     if value < EIGHT {
         let (text, len) = few_digits(value as u32);
@@ -81,6 +83,7 @@ fn number_apart(out: &mut Vec<u8>, piece: &[u8], value: u64) {
 
 /// Appends the last `width` decimal digits of a number, eight at most, with
 /// leading zeros.
+#[inline]
 pub fn padded(out: &mut Vec<u8>, value: u32, width: u32) {
     let digits = digits(value % EIGHT as u32) | ZEROS;
     let width = width.min(8);
@@ -121,6 +124,7 @@ pub fn hex(out: &mut Vec<u8>, value: u64) {
 }
 
 /// Appends an address.
+#[inline]
 pub fn address(out: &mut Vec<u8>, addr: IpAddr) {
     match addr {
         IpAddr::V4(v4) => ipv4(out, v4),
@@ -163,6 +167,7 @@ fn ipv4_words(addr: Ipv4Addr) -> [(u64, u32); 2] {
     [two(first, second), two(third, last)]
 }
 
+#[inline]
 fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr) {
     let [first, (last, len)] = ipv4_words(addr);
     append_two_words(out, first, (last, len - 1));
@@ -208,6 +213,7 @@ fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
 }
 
 /// Appends `10.0.0.1:80` or `[2001:db8::1]:443`.
+#[inline]
 pub fn endpoint(out: &mut Vec<u8>, end: &Endpoint) {
     match end.addr {
         IpAddr::V4(v4) => {
@@ -333,6 +339,7 @@ impl Second {
     }
 
     /// Appends the text of a time in UTC to the nanosecond.
+    #[inline]
     fn utc(&mut self, out: &mut Vec<u8>, before: &[u8], nanos: u64) {
         if self.is_other(nanos) {
             return self.next_utc(out, before, nanos);
@@ -369,6 +376,7 @@ impl Second {
 impl Stamps {
     /// Appends `Dec 30 2024 22:05:25.454`, local time. `nanos` is nanoseconds
     /// since the epoch.
+    #[inline]
     pub fn local(&mut self, out: &mut Vec<u8>, nanos: u64) {
         let second = &self.local;
         if second.is_other(nanos) {
@@ -401,12 +409,14 @@ impl Stamps {
     }
 
     /// Appends `2024-12-30T22:05:25.454123456Z` (RFC 3339, UTC).
+    #[inline]
     pub fn rfc3339(&mut self, out: &mut Vec<u8>, nanos: u64) {
         self.utc.utc(out, b"", nanos);
     }
 
     /// The same behind a piece that is the same each time, and has 12 bytes at most. Such
     /// times are remembered apart from the others.
+    #[inline]
     pub(crate) fn rfc3339_behind(&mut self, out: &mut Vec<u8>, piece: &[u8], nanos: u64) {
         self.behind.utc(out, piece, nanos);
     }

@@ -25,6 +25,7 @@ pub struct Classic {
 
 impl Classic {
     /// Lines of this shape.
+    #[inline]
     pub fn new(shape: Shape) -> Classic {
         Classic {
             stamps: Stamps::default(),
@@ -51,6 +52,7 @@ impl Classic {
 }
 
 impl Format for Classic {
+    #[inline]
     fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>, _: Option<&Connection>) {
         let event = shown.event;
         let (title, state, error): (&[u8], _, _) = match event.what {
@@ -92,6 +94,7 @@ impl Format for Classic {
         append_piece(out, b"\n");
     }
 
+    #[inline]
     fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
         if self.shape.connections {
             let made = (&mut self.stamps, &mut self.owners);

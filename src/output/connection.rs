@@ -25,6 +25,7 @@ pub(super) fn seconds(out: &mut Vec<u8>, nanos: u64) {
     text::fraction(out, (rest * 274_877_907) >> 38);
 }
 
+#[inline]
 fn reason_name<'a>(record: &Record<'_>, reasons: &'a Reasons) -> Option<&'a str> {
     let number = record.connection.reset_reason()?;
     let found = reasons.iter().find(|(known, _)| *known == number);
@@ -32,6 +33,7 @@ fn reason_name<'a>(record: &Record<'_>, reasons: &'a Reasons) -> Option<&'a str>
 }
 
 /// `Dec 30 2024 22:05:25.454 Connection: SRC=… DST=… PID=… COMM=… …`
+#[inline]
 pub(super) fn classic(
     (stamps, owners): (&mut Stamps, &mut Owners),
     out: &mut Vec<u8>,
@@ -76,6 +78,7 @@ pub(super) fn classic(
 }
 
 /// The members of the JSON object behind its event.
+#[inline]
 pub(super) fn json(
     (stamps, owners): (&mut Stamps, &mut Owners),
     out: &mut Vec<u8>,

@@ -56,6 +56,7 @@ impl Ends {
     }
 
     /// Appends the text of a connection's ends.
+    #[inline]
     pub(super) fn append(
         &mut self,
         out: &mut Vec<u8>,

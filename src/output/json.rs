@@ -128,6 +128,7 @@ impl Json {
 }
 
 impl Format for Json {
+    #[inline]
     fn event(&mut self, out: &mut Vec<u8>, shown: &Shown<'_>, _: Option<&Connection>) {
         let event = shown.event;
         let name: &[u8] = match event.what {
@@ -194,6 +195,7 @@ impl Format for Json {
         append_piece(out, b"}\n");
     }
 
+    #[inline]
     fn connection(&mut self, out: &mut Vec<u8>, record: &Record<'_>, reasons: &Reasons) {
         self.begin(out, record.ended.wall, named!("connection\""));
         let connection = record.connection;

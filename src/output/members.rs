@@ -30,6 +30,7 @@ pub(crate) fn number(out: &mut Vec<u8>, key: Key<Number>, value: u64) {
 }
 
 /// A number, if it is known.
+#[inline]
 pub(super) fn known(out: &mut Vec<u8>, key: Key<Number>, value: Option<u64>) {
     if let Some(value) = value {
         number(out, key, value);
@@ -37,6 +38,7 @@ pub(super) fn known(out: &mut Vec<u8>, key: Key<Number>, value: Option<u64>) {
 }
 
 /// What a connection's socket has counted.
+#[inline]
 pub(super) fn counted(out: &mut Vec<u8>, counters: &Counters) {
     let number = |out: &mut Vec<u8>, key, value: Option<u32>| {
         known(out, key, value.map(u64::from));
@@ -54,12 +56,14 @@ pub(super) fn counted(out: &mut Vec<u8>, counters: &Counters) {
     number(out, keys::TCP_MIN_RTT_US, counters.min_rtt_us);
 }
 
+#[inline]
 pub(super) fn boolean(out: &mut Vec<u8>, key: Key<Boolean>, value: bool) {
     key.next(out);
     append(out, if value { b"true" } else { b"false" });
 }
 
 /// A string that needs no escaping: a name of ours.
+#[inline]
 pub(crate) fn plain(out: &mut Vec<u8>, key: Key<Text>, value: &str) {
     key.next(out);
     append(out, value.as_bytes());
@@ -101,6 +105,7 @@ static STATES: [[u8; 16]; State::ALL.len()] = {
 };
 
 /// A state's name within a string that this piece begins.
+#[inline]
 pub(super) fn state(out: &mut Vec<u8>, piece: &[u8], state: State) {
     append(out, piece);
     let name = &STATES[state as usize - 1];
@@ -114,6 +119,7 @@ pub(super) fn quote(out: &mut Vec<u8>) {
 }
 
 /// A time, in nanoseconds since the epoch.
+#[inline]
 pub(super) fn time(out: &mut Vec<u8>, key: Key<Text>, stamps: &mut Stamps, wall: u64) {
     key.next(out);
     stamps.rfc3339(out, wall);
@@ -130,6 +136,7 @@ pub(super) struct Ids {
 
 impl Ids {
     /// Which connection it is.
+    #[inline]
     pub(super) fn append(&mut self, out: &mut Vec<u8>, id: SocketId) {
         let (run, number) = id.parts();
         if run != self.run || self.text.is_empty() {
@@ -158,6 +165,7 @@ pub(super) fn address(out: &mut Vec<u8>, key: Key<Text>, addr: IpAddr) {
 
 /// One end behind the key of its address; `port` is that of its port, and what ends an
 /// address.
+#[inline]
 fn end(out: &mut Vec<u8>, key: Key<Text>, port: &[u8], end: &Endpoint) {
     key.next(out);
     text::address(out, end.addr);
@@ -168,6 +176,7 @@ fn end(out: &mut Vec<u8>, key: Key<Text>, port: &[u8], end: &Endpoint) {
 }
 
 /// Both ends, and how they talk.
+#[inline]
 pub(super) fn ends(out: &mut Vec<u8>, (local, peer, wire): Both<'_>) {
     let port = piece!("\"", keys::NETWORK_LOCAL_PORT.text());
     end(out, keys::NETWORK_LOCAL_ADDRESS, port, local);
@@ -194,6 +203,7 @@ pub(super) fn ends(out: &mut Vec<u8>, (local, peer, wire): Both<'_>) {
 
 /// Whose socket it is, and where; whether that is all that will be known. A cgroup's id
 /// has 64 bits, more than a number of JSON keeps in many readers (2^53): it is a string.
+#[inline]
 pub(super) fn owner(
     out: &mut Vec<u8>,
     owner: Option<&Owner>,

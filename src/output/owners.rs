@@ -66,6 +66,7 @@ impl Owners {
     }
 
     /// Appends the text of an owner in a network namespace.
+    #[inline]
     pub(super) fn append(&mut self, out: &mut Vec<u8>, owner: Option<&Owner>, netns: Option<u32>) {
         let Some(owner) = owner else {
             (self.render)(out, None, netns, &self.cgroups);

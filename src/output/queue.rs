@@ -31,6 +31,7 @@ pub(super) fn count_lines(bytes: &[u8]) -> u64 {
 impl Queue {
     /// Where a line is appended; then [`Queue::keep`] is called, or
     /// [`Queue::take_back`].
+    #[inline]
     pub(crate) fn last(&mut self) -> &mut Vec<u8> {
         if self.last.capacity() == 0 {
             self.last.reserve(BLOCK);
@@ -39,16 +40,19 @@ impl Queue {
     }
 
     /// How long that block is.
+    #[inline]
     pub(crate) fn last_len(&self) -> usize {
         self.last.len()
     }
 
     /// Whether the block that lines are appended to is as good as full.
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.last.len() > BLOCK - 1024
     }
 
     /// Keeps what was appended since the block was so long; the position after it.
+    #[inline]
     pub(crate) fn keep(&mut self, start: usize) -> u64 {
         self.put += self.last.len().saturating_sub(start) as u64;
         self.put
@@ -62,6 +66,7 @@ impl Queue {
     }
 
     /// Bytes that wait.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         usize::try_from(self.put - self.gone).unwrap_or(usize::MAX)
     }

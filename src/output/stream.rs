@@ -105,17 +105,20 @@ impl Stream {
 
     /// Where to append lines; every line must end in a line break. Then comes
     /// [`Stream::keep`].
+    #[inline]
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         self.queue.last()
     }
 
     /// How long that buffer is.
+    #[inline]
     pub fn buffered(&self) -> usize {
         self.queue.last_len()
     }
 
     /// Keeps what was appended since the buffer was so long; where there is no
     /// room for it, it is dropped and counted.
+    #[inline]
     pub fn keep(&mut self, start: usize) {
         let over = self.queue.len_with(start) > self.limit;
         match self.dropping || over {
@@ -155,6 +158,7 @@ impl Stream {
     }
 
     /// Whether [`Stream::take_owed`] may have something.
+    #[inline]
     pub fn owes(&self) -> bool {
         !self.owed.is_empty()
     }
@@ -193,6 +197,7 @@ impl Stream {
     }
 
     /// Whether enough is pending to be written.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.queue.is_full()
     }
@@ -234,6 +239,7 @@ impl Stream {
     }
 
     /// Whether the reader has left.
+    #[inline]
     pub fn is_closed(&self) -> bool {
         self.closed
     }

@@ -45,6 +45,7 @@ pub(super) fn known(out: &mut Vec<u8>, word: &str, value: Option<u64>) {
 }
 
 /// ` PID=… COMM=…` of an owner; `PID=0 COMM=-` where it isn't known.
+#[inline]
 pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>) {
     let pid = owner.map_or(0, |o| u64::from(o.task.pid));
     text::number_behind(out, b" PID=", pid);
@@ -58,6 +59,7 @@ pub(super) fn owner(out: &mut Vec<u8>, owner: Option<&Owner>) {
 /// ` NETNS=… UID=…` where a socket is in another network namespace than this
 /// process: there, the addresses are whatever its user likes. The user is left
 /// out where it isn't known, and so is all where this process's own isn't.
+#[inline]
 pub(super) fn elsewhere(
     out: &mut Vec<u8>,
     shape: Shape,

@@ -9,7 +9,7 @@ mod drawing;
 mod showing;
 
 use super::classic::Classic;
-use super::format::{Format, FormatName, Reasons, Shape, Shown, Summary};
+use super::format::{Format, FormatName, Reasons, Record, Shape, Shown, Summary};
 use super::json::Json;
 use super::log::Log;
 use super::metrics::Metrics;
@@ -65,22 +65,13 @@ struct Formats {
 }
 
 impl Formats {
-    fn of(&mut self, name: FormatName) -> &mut dyn Format {
-        match name {
-            FormatName::Classic => &mut self.classic,
-            FormatName::Json => &mut self.json,
-            FormatName::Picture => self.picture(),
-        }
+    /// The picture, as long as it is shown: it may be over, and so is the run.
+    fn picture(&mut self) -> Option<&mut Box<dyn Picture>> {
+        self.picture.as_mut().filter(|_| picture::is_shown())
     }
 
-    fn picture(&mut self) -> &mut dyn Format {
-        match &mut self.picture {
-            Some(picture) if picture::is_shown() => picture,
-            // It is over, and so is the run.
-            _ => &mut self.json,
-        }
-    }
-
+    // Not by a table of what the formats do: most events come here.
+    #[inline]
     fn event(
         &mut self,
         name: FormatName,
@@ -91,7 +82,30 @@ impl Formats {
         match name {
             FormatName::Classic => self.classic.event(out, shown, connection),
             FormatName::Json => self.json.event(out, shown, connection),
-            FormatName::Picture => self.picture().event(out, shown, connection),
+            FormatName::Picture => {
+                if let Some(picture) = self.picture() {
+                    picture.event(out, shown, connection);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn connection(
+        &mut self,
+        name: FormatName,
+        out: &mut Vec<u8>,
+        record: &Record<'_>,
+        why: &Reasons,
+    ) {
+        match name {
+            FormatName::Classic => self.classic.connection(out, record, why),
+            FormatName::Json => self.json.connection(out, record, why),
+            FormatName::Picture => {
+                if let Some(picture) = self.picture() {
+                    picture.connection(out, record, why);
+                }
+            }
         }
     }
 
@@ -106,7 +120,15 @@ impl Formats {
     }
 
     fn say(&mut self, name: FormatName, stream: &mut Stream, lost: Lost) {
-        stream.say(lost, &mut |out, lost| self.of(name).lost(out, lost));
+        stream.say(lost, &mut |out, lost| match name {
+            FormatName::Classic => self.classic.lost(out, lost),
+            FormatName::Json => self.json.lost(out, lost),
+            FormatName::Picture => {
+                if let Some(picture) = self.picture() {
+                    picture.lost(out, lost);
+                }
+            }
+        });
     }
 }
 
@@ -334,6 +356,7 @@ impl Output {
     }
 
     /// Whether the reader of standard output has left.
+    #[inline]
     pub fn is_closed(&self) -> bool {
         self.console.is_closed()
     }

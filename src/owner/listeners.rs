@@ -140,6 +140,7 @@ impl Listeners {
     }
 
     /// Takes the accept of a connection by its owner: that one holds the listener.
+    #[inline]
     pub fn accepted(&mut self, event: &Event, owner: &Owner, kin: &dyn Lineage) {
         let Some(all) = self.by_port.get_mut(event.local.port) else {
             return;
@@ -159,6 +160,7 @@ impl Listeners {
         }
     }
 
+    #[inline]
     fn at(&self, pid: u32, local: &Endpoint, born: u64) -> impl Iterator<Item = &Entry> {
         let all = self.by_port.get(local.port).into_iter().flatten();
         all.filter(move |e| e.pid == pid && e.opened <= born && e.fits(local.addr))
@@ -166,6 +168,7 @@ impl Listeners {
 
     /// Whether this process has one that a child with this local end may be of,
     /// born at this time.
+    #[inline]
     pub fn is_at(&self, pid: u32, local: &Endpoint, born: u64) -> bool {
         self.at(pid, local, born).next().is_some()
     }
@@ -180,6 +183,7 @@ impl Listeners {
     /// Whose a child is with this local end, born at this time, of a listener
     /// that this process is said to have; `None` for a child of whatever listener
     /// of its.
+    #[inline]
     pub fn holder(
         &self,
         pid: u32,
@@ -199,6 +203,7 @@ impl Listeners {
     }
 
     /// What is true by all of these.
+    #[inline]
     fn agreed(all: &mut dyn Iterator<Item = &Entry>, kin: &dyn Lineage) -> Holder {
         let mut found = None;
         for entry in all {

@@ -94,6 +94,7 @@ impl Processes {
     }
 
     /// Whether the process that had this id at `since` still lives.
+    #[inline]
     pub fn lives(&self, pid: u32, since: u64) -> Option<bool> {
         match self.holder(pid, since) {
             Holder::Is(at) => {
@@ -216,6 +217,7 @@ impl Processes {
     }
 
     /// All of these, of most processes by one look.
+    #[inline]
     pub fn standing(&self, pid: u32) -> Standing {
         let at = self
             .by_pid
@@ -253,6 +255,7 @@ impl Processes {
     }
 
     /// The process that had an id at a time.
+    #[inline]
     fn holder(&self, pid: u32, since: u64) -> Holder {
         if self.blind {
             return Holder::Unknown;
@@ -294,17 +297,20 @@ impl Processes {
     }
 
     /// Whether the name of a process that lives is known.
+    #[inline]
     fn is_named(&self, process: &Process) -> bool {
         let known = process.named <= self.now && process.named >= self.names_lost;
         known && self.is_known(process)
     }
 
     /// Whether a process that lives is known to be the one it was.
+    #[inline]
     fn is_known(&self, process: &Process) -> bool {
         process.seen >= self.lost
     }
 
     /// Whether it is known to live.
+    #[inline]
     fn is_sure(&self, process: &Process) -> bool {
         let revived = process.revived && process.seen < self.now;
         self.is_known(process) && !process.doubtful && !revived
@@ -312,9 +318,11 @@ impl Processes {
 }
 
 impl Lineage for Processes {
+    #[inline]
     fn follows(&self) -> bool {
         !self.blind
     }
+    #[inline]
     fn lives(&self, pid: u32, since: u64) -> Option<bool> {
         Processes::lives(self, pid, since)
     }
@@ -333,6 +341,7 @@ impl Lineage for Processes {
     fn is_kernel_thread(&self, pid: u32) -> bool {
         Processes::is_kernel_thread(self, pid)
     }
+    #[inline]
     fn standing(&self, pid: u32) -> Standing {
         Processes::standing(self, pid)
     }

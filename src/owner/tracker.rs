@@ -70,6 +70,7 @@ struct Kept {
 
 /// How far a source is to be believed: the process itself, else the one that
 /// listened, else what /proc said at the start.
+#[inline]
 fn rank(source: OwnerSource) -> u8 {
     match source {
         OwnerSource::Task | OwnerSource::Cached | OwnerSource::Accept => 3,
@@ -79,6 +80,7 @@ fn rank(source: OwnerSource) -> u8 {
 }
 
 impl Kept {
+    #[inline]
     fn new(owner: &Owner) -> Kept {
         Kept {
             pid: owner.task.pid,
@@ -93,6 +95,7 @@ impl Kept {
     }
 
     /// As it is, known in this way.
+    #[inline]
     fn told(&self, source: OwnerSource) -> Told {
         Told {
             pid: self.pid,
@@ -105,6 +108,7 @@ impl Kept {
     }
 
     /// Without what may have changed since it was learned.
+    #[inline]
     fn now(&self, uid: Option<u32>, kin: &dyn Lineage, of: &Standing) -> Told {
         let (parent, name) = match kin.follows() {
             true => (of.parent.unwrap_or(0), of.name.unwrap_or_default()),
@@ -137,6 +141,7 @@ impl Told {
 }
 
 /// Whether an event is the owner's own end of a connection, or its beginning.
+#[inline]
 fn ends(event: &Event) -> bool {
     matches!(
         event.what,
@@ -201,6 +206,7 @@ impl Tracker {
 
     /// Takes what an event says of the owner, if it is better known than before; what
     /// is told is for [`Tracker::judge`]. Whether there was any.
+    #[inline]
     fn learn(&mut self, event: &Event) -> bool {
         let Some(new) = &event.owner else {
             return false;
@@ -253,6 +259,7 @@ impl Tracker {
     }
 
     /// The same of an event without a line: it is told as it is.
+    #[inline]
     pub(crate) fn tell(&mut self, event: &Event) {
         if let (true, Some(claim), Some(owner)) = (self.learn(event), &self.claim, &event.owner) {
             self.told = Some(claim.told(owner.source));
@@ -261,6 +268,7 @@ impl Tracker {
 
     /// Whose the connection with this local end, born at this time, is at an
     /// event that was learned: what can be told.
+    #[inline]
     pub(crate) fn judge(
         &mut self,
         event: &Event,
@@ -277,6 +285,7 @@ impl Tracker {
         self.told = self.judged(None, time, (local, born), moment);
     }
 
+    #[inline]
     fn judged(
         &mut self,
         event: Option<&Event>,

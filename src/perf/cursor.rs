@@ -97,6 +97,7 @@ impl<'a> Part<'a> {
 
 impl<'a> Cursor<'a> {
     /// Starts at the oldest record.
+    #[inline]
     pub fn new(part: &'a Part<'a>) -> Cursor<'a> {
         let (first, second) = part.drain.unread();
         let mut cursor = Cursor {
@@ -156,6 +157,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next record with a time; what stands before it is accounted for.
+    #[inline]
     fn next_sample(&mut self) -> Option<Next<'a>> {
         let part = self.part;
         loop {
@@ -246,6 +248,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Its CPU.
+    #[inline]
     pub(super) fn cpu(&self) -> u32 {
         self.part.cpu
     }

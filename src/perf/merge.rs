@@ -45,6 +45,7 @@ pub enum Step<'a> {
 
 impl<'a> Merge<'a> {
     /// Of these; most of many have nothing.
+    #[inline]
     pub fn new(mut cursors: Vec<Cursor<'a>>) -> Merge<'a> {
         cursors.retain(|cursor| !cursor.is_done());
         let places = cursors.iter().map(Cursor::time).zip(0u32..);
@@ -81,6 +82,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Takes the oldest record, whatever it is.
+    #[inline]
     pub fn take(&mut self) -> Option<Sample<'a>> {
         let sample = self.cursors.get_mut(self.first.1 as usize)?.take();
         self.settle();

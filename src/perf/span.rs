@@ -9,6 +9,7 @@ pub struct Span<'a> {
 
 impl<'a> Span<'a> {
     /// The bytes of `first`, then those of `second`.
+    #[inline]
     pub fn new(first: &'a [u8], second: &'a [u8]) -> Span<'a> {
         Span { first, second }
     }

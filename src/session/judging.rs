@@ -221,12 +221,14 @@ impl Judging {
         }
     }
 
+    #[inline]
     fn is_hidden(&self, event: &Event) -> bool {
         !self.all && (event.is_noise() || event.stays())
     }
 
     /// Takes an event of a connection, whose owner has been judged: shows it, and
     /// what waited for it, if it can.
+    #[inline]
     pub(super) fn take(
         &mut self,
         connection: &mut Connection,
@@ -314,6 +316,7 @@ impl Judging {
     }
 
     /// Makes room where too much waits.
+    #[inline]
     pub(super) fn make_room(
         &mut self,
         connections: &mut Connections,
@@ -387,6 +390,7 @@ impl Judging {
     }
 
     /// Whether the record of a connection that has ended is shown.
+    #[inline]
     pub(super) fn shows_record(&self, connection: &Connection, ended: &Ended) -> bool {
         if self.judge.is_everything() {
             return connection.is_shown();

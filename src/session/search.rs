@@ -65,7 +65,7 @@ impl Closed {
 
 /// The search.
 #[derive(Debug, Default)]
-pub(super) struct Search {
+pub struct Search {
     helper: Option<Helper>,
     /// When it was begun.
     begun: u64,

@@ -8,6 +8,7 @@ use crate::output::{Output, Shown, Summary};
 
 /// Counts what an event that matches says was sent again, and shows it if there is
 /// some `left` of those that may be; `None` where no events are shown.
+#[inline]
 pub(super) fn put(
     output: &mut Output,
     summary: &mut Summary,
@@ -31,6 +32,7 @@ pub(super) fn put(
 }
 
 /// What shows an event of a connection.
+#[inline]
 pub(super) fn shower(
     output: &mut Output,
     summary: &mut Summary,

@@ -7,6 +7,7 @@
 //! every event from before the end of the search is dealt with. The opening line
 //! is ready, and nothing is opened after that.
 
+use super::pump::Pump;
 use super::search::Search;
 use crate::capture::Source;
 use crate::error::Error;
@@ -37,6 +38,7 @@ const MOMENT: u8 = 5;
 struct Start<'a> {
     source: &'a mut Source,
     view: &'a mut View,
+    pump: Pump,
     signals: &'a Signals,
     /// The opening line, until it is ready.
     opening: Option<&'a str>,
@@ -50,12 +52,8 @@ impl Start<'_> {
     }
 
     fn drain(&mut self, search: &mut Search, until: u64) {
-        let view = &mut *self.view;
-        view.refresh();
-        self.source.drain(until, &mut |event, processes| {
-            search.note(event);
-            view.take(event, processes)
-        });
+        self.view.refresh();
+        (self.pump.drain)(self.source, self.view, search, until);
     }
 
     /// Goes on with the search; whether there is a reason to wait for it.
@@ -116,8 +114,7 @@ fn counters(why: &Error, broadcasts: &Broadcasts) -> String {
 /// Finds what exists already, if there is a helper for that, and makes the opening
 /// line ready. There is room for so many connections.
 pub(super) fn start(
-    source: &mut Source,
-    view: &mut View,
+    (source, view, pump): (&mut Source, &mut View, Pump),
     signals: &Signals,
     opening: &str,
     (helper, room): (Option<sys::Result<Helper>>, usize),
@@ -130,6 +127,7 @@ pub(super) fn start(
     let mut start = Start {
         source,
         view,
+        pump,
         signals,
         opening: Some(opening),
     };

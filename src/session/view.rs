@@ -159,12 +159,14 @@ impl View {
     }
 
     /// Whether nothing more is to be shown.
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.left == 0 || self.output.is_closed()
     }
 
     /// Takes an event; `kin` knows the processes of that moment. Its owner is
     /// whom it is shown with afterwards. Whether more are wanted.
+    #[inline]
     pub fn take(&mut self, event: &mut Event, kin: &dyn Lineage) -> bool {
         self.taken = self.taken.wrapping_add(1);
         if self.taken % LOOK == 0 {
@@ -191,6 +193,7 @@ impl View {
     /// A second connect() on a socket shows the local port of the first until it
     /// has one of its own (v6.12 net/ipv4/tcp_ipv4.c, tcp_v4_connect(): the port
     /// is chosen after the change to SYN_SENT; `inet_sport` is stale meanwhile).
+    #[inline]
     fn drop_stale_port(&mut self, event: &mut Event) {
         let Some(ports) = self.ports.as_mut() else {
             return;
@@ -207,6 +210,7 @@ impl View {
         }
     }
 
+    #[inline]
     fn line(&mut self, event: &mut Event, kin: &dyn Lineage) {
         self.drop_stale_port(event);
         let wall = self.clock.wall(event.time);
@@ -362,6 +366,7 @@ impl View {
 
     /// Shows the records of connections that ended and of which no more is to
     /// come; `now` is on the event clock, and all events before it were taken.
+    #[inline]
     pub(crate) fn settle(&mut self, now: u64) {
         while let Some(ended) = self.connections.next_ended(now) {
             self.record(ended, self.connections.tells());
@@ -440,11 +445,10 @@ impl View {
         metrics.write();
     }
 
-    /// The end of a run by this source. What standard output could not be given is
+    /// The end of a run by this source, all being settled. What standard output could not be given is
     /// an error.
     pub(crate) fn finish(&mut self, source: &Source) -> Result<(), Error> {
         let kin = source.processes();
-        self.settle(u64::MAX);
         let moment = Moment {
             kin,
             listeners: &self.listeners,

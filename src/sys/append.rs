@@ -34,6 +34,7 @@ fn in_place() {
 }
 
 /// Appends bytes.
+#[inline]
 pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
     if !has_room(out, bytes.len()) {
         return append_with_more(out, bytes);

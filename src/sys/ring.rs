@@ -163,6 +163,7 @@ impl Drain<'_> {
     }
 
     /// How many of the unread bytes are done with.
+    #[inline]
     pub fn used(&self) -> &Cell<usize> {
         &self.used
     }

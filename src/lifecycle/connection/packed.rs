@@ -10,23 +10,27 @@ pub(super) struct Packed(u64);
 
 impl Packed {
     /// Of a change at this time; of one after 36 years, at that.
+    #[inline]
     pub(super) fn new(since: u64, state: State) -> Packed {
         // 36 years are enough.
         Packed(since.min(u64::MAX >> 4) << 4 | state as u64)
     }
 
     /// Nanoseconds since the first event.
+    #[inline]
     pub(super) fn since(self) -> u64 {
         self.0 >> 4
     }
 
     /// The new state.
+    #[inline]
     pub(super) fn state(self) -> Option<State> {
         State::from_number(self.0 as u8 & 15)
     }
 }
 
 /// Whether two of them are of one state.
+#[inline]
 fn is_any_twice(all: &[Packed]) -> bool {
     let mut seen = 0u16;
     all.iter().any(|one| {
@@ -38,6 +42,7 @@ fn is_any_twice(all: &[Packed]) -> bool {
 }
 
 /// Hands out each state but the last one, once, with the nanoseconds in it.
+#[inline]
 pub(super) fn each_state(all: &[Packed], see: &mut dyn FnMut(State, u64)) {
     let ends = all.iter().skip(1);
     let twice = is_any_twice(all);

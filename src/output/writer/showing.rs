@@ -24,6 +24,7 @@ impl Output {
 
     /// Keeps what was appended to standard output's buffer since [`Output::begin`], and
     /// has the log say it, too; whether there is anything.
+    #[inline]
     fn keep(&mut self, start: usize, render: Render<'_>) -> bool {
         let grown = self.console.buffered() > start;
         if self.log.is_some() {
@@ -66,6 +67,7 @@ impl Output {
     }
 
     /// Whether there is a line on standard output now that was not there before.
+    #[inline]
     fn both(&mut self, render: Render<'_>) -> bool {
         let start = self.begin();
         render(&mut self.formats, self.format, self.console.buffer());
@@ -73,6 +75,7 @@ impl Output {
     }
 
     /// Shows an event, of this connection where it has one.
+    #[inline]
     pub fn event(&mut self, connection: Option<&Connection>, shown: &Shown<'_>) {
         let start = self.begin();
         let (format, out) = (self.format, self.console.buffer());
@@ -84,10 +87,11 @@ impl Output {
 
     /// Shows a connection that has ended, where the formats have a line for it;
     /// whether standard output has.
+    #[inline]
     pub fn connection(&mut self, record: &Record<'_>) -> bool {
         let reasons = std::mem::take(&mut self.reasons);
         let shown =
-            self.both(&|formats, name, out| formats.of(name).connection(out, record, &reasons));
+            self.both(&|formats, name, out| formats.connection(name, out, record, &reasons));
         self.reasons = reasons;
         shown
     }

@@ -32,6 +32,7 @@ impl Processes {
     }
 
     /// Takes that an event came at `time` while this task was on the CPU.
+    #[inline]
     pub fn ran(&mut self, time: u64, task: &Task) {
         let Task { pid, tid, .. } = *task;
         self.now = self.now.max(time);

@@ -45,17 +45,20 @@ impl Tree {
         }
     }
 
+    #[inline]
     fn node(&self, at: Index) -> Option<&Node> {
         let node = self.nodes.get(at.slot as usize)?.as_ref()?;
         (node.generation == at.generation).then_some(node)
     }
 
+    #[inline]
     fn node_mut(&mut self, at: Index) -> Option<&mut Node> {
         let node = self.nodes.get_mut(at.slot as usize)?.as_mut()?;
         (node.generation == at.generation).then_some(node)
     }
 
     /// The process.
+    #[inline]
     pub(super) fn get(&self, at: Index) -> Option<&Process> {
         self.node(at).map(|node| &node.process)
     }
@@ -69,6 +72,7 @@ impl Tree {
     }
 
     /// The process.
+    #[inline]
     pub(super) fn get_mut(&mut self, at: Index) -> Option<&mut Process> {
         self.node_mut(at).map(|node| &mut node.process)
     }

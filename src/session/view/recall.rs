@@ -23,6 +23,7 @@ type Named = (u64, u64);
 
 impl View {
     /// Shows the record of a connection of which this is told, and lets go of it.
+    #[inline]
     pub(super) fn record(&mut self, ended: Box<Ended>, tells: Abilities) {
         let (id, connection) = self.connections.get(&ended);
         let shown = self.judging.shows_record(connection, &ended);

@@ -9,6 +9,7 @@ pub mod hash;
 pub(crate) mod lately;
 pub mod loss;
 pub(crate) mod recent;
+pub(crate) mod sieve;
 pub(crate) mod sort;
 pub(crate) mod table;
 pub mod tcp;

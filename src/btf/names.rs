@@ -7,6 +7,7 @@
 
 use super::file::{Reader, WINDOW, Window};
 use super::types::{Kind, Type, Types};
+use crate::model::sieve::Sieve;
 use std::ffi::CStr;
 
 /// Places of the same string that are remembered. Who makes BTF takes care that
@@ -45,25 +46,6 @@ struct Name {
 #[derive(Default)]
 pub(super) struct Names(Vec<Name>);
 
-/// A set that is quick to say no: bits by a few bits of what is in it.
-struct Sieve([u64; 64]);
-
-impl Sieve {
-    fn bit(of: u32) -> (usize, u64) {
-        ((of >> 6 & 63) as usize, 1 << (of & 63))
-    }
-
-    fn add(&mut self, of: u32) {
-        let (word, bit) = Sieve::bit(of);
-        self.0[word] |= bit;
-    }
-
-    fn may_have(&self, of: u32) -> bool {
-        let (word, bit) = Sieve::bit(of);
-        self.0[word] & bit != 0
-    }
-}
-
 /// Some bits of a text.
 fn mix(text: &[u8]) -> u32 {
     match text {
@@ -87,7 +69,7 @@ impl Names {
         strings: (usize, usize),
     ) {
         let known = self.0.len();
-        let mut sieve = Sieve([0; 64]);
+        let mut sieve = Sieve::new();
         for text in texts {
             if self.0.iter().all(|name| name.text != text) {
                 sieve.add(mix(text.as_bytes()));
@@ -115,7 +97,7 @@ impl Names {
     /// Something that takes each type, and notes those that have a name of which
     /// no type has been looked for before.
     pub(super) fn take_types(&mut self) -> impl FnMut(u32, &Type) {
-        let mut sieve = Sieve([0; 64]);
+        let mut sieve = Sieve::new();
         let mut names: Vec<(Places, &mut Vec<(Kind, u32)>)> = Vec::new();
         for name in self.0.iter_mut().filter(|name| name.types.is_none()) {
             for offset in &name.places.offsets[..name.places.count] {

@@ -159,11 +159,6 @@ impl Connection {
         self.owner.get()
     }
 
-    /// Puts that into its place.
-    pub(crate) fn put_owner(&self, place: &mut Option<Owner>) {
-        *place = self.owner.get();
-    }
-
     /// Whether that is so for good, as far as another process is concerned that
     /// may accept it.
     pub fn has_sure_owner(&self) -> bool {

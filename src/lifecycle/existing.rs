@@ -14,6 +14,7 @@ mod openers;
 
 use crate::model::event::Owner;
 use crate::model::hash::Keyed;
+use crate::model::sieve::Sieve;
 use crate::model::sort;
 use crate::model::table::TableByNumber;
 use crate::model::tcp::{Endpoint, State};
@@ -107,11 +108,10 @@ struct Entry {
     owner: u32,
 }
 
-/// Where the bit of two ends is.
+/// What a [`Sieve`] tells two ends apart by.
 #[inline]
-fn sieved(local: &Endpoint, peer: &Endpoint) -> (usize, u64) {
-    let mixed = (u32::from(local.port) * 0x9e35) ^ u32::from(peer.port);
-    ((mixed >> 6 & 63) as usize, 1 << (mixed & 63))
+fn ports(local: &Endpoint, peer: &Endpoint) -> u32 {
+    (u32::from(local.port) * 0x9e35) ^ u32::from(peer.port)
 }
 
 /// The connections that were open before the start.
@@ -126,7 +126,7 @@ pub struct Table {
     index: Vec<u64>,
     sorted: bool,
     /// Bits by the ports of all: most that come are none of them.
-    sieve: [u64; 64],
+    sieve: Sieve,
     hasher: Keyed,
     owners: Vec<Owner>,
     openers: Openers,
@@ -147,7 +147,7 @@ impl Table {
             entries: Vec::new(),
             index: Vec::new(),
             sorted: true,
-            sieve: [0; 64],
+            sieve: Sieve::new(),
             hasher: Keyed::default(),
             owners: Vec::new(),
             openers: Openers::default(),
@@ -258,8 +258,7 @@ impl Table {
         let hash = self.hash(&found.local, &found.peer);
         self.index.push(hash | u64::from(number));
         self.sorted = false;
-        let (word, bit) = sieved(&found.local, &found.peer);
-        self.sieve[word] |= bit;
+        self.sieve.add(ports(&found.local, &found.peer));
         let fate = match self.has_gone(found) {
             true => Fate::Gone,
             false => Fate::Untouched(found.seen),
@@ -335,8 +334,8 @@ impl Table {
             true => Claim::None,
             false => Claim::NotYet,
         };
-        let (word, bit) = sieved(&claimant.local, &claimant.peer);
-        if self.untouched == 0 || self.sieve[word] & bit == 0 {
+        let ports = ports(&claimant.local, &claimant.peer);
+        if self.untouched == 0 || !self.sieve.may_have(ports) {
             return unknown;
         }
         let Some(found) = self.find((claimant.local, claimant.peer, claimant.netns)) else {

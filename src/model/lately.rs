@@ -3,6 +3,7 @@
 //! Contract: as a map, which is asked several times an event, mostly for the same few
 //! keys.
 
+use super::hash::GOLDEN;
 use super::table::Table;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ impl Key for u32 {
 impl Key for u64 {
     #[inline(always)]
     fn place(self) -> usize {
-        (self.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+        (self.wrapping_mul(GOLDEN) >> 32) as usize
     }
 }
 

@@ -4,7 +4,8 @@
 //! is there; at most twice as many are held. No order is kept: there are two
 //! generations, and the older one is dropped when the younger is full.
 
-use std::hash::{BuildHasher, RandomState};
+use super::hash::Keyed;
+use std::hash::BuildHasher;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -13,7 +14,7 @@ const FEW: usize = 16;
 
 /// The table. All of them find the places of their values by the same code.
 #[derive(Debug)]
-pub(crate) struct Recent<V, S = RandomState> {
+pub(crate) struct Recent<V, S = Keyed> {
     hasher: S,
     index: Index,
     /// Those of the index's slots; of an empty one, what was there before.

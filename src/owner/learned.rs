@@ -69,7 +69,7 @@ struct Listener {
 /// The owners of all sockets.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    sockets: Recent<Known, Keyed>,
+    sockets: Recent<Known>,
     /// By local port.
     listeners: Table<Vec<Listener>>,
     listening: usize,

@@ -14,7 +14,6 @@ mod seed;
 mod tree;
 
 use crate::host::proc::Name;
-use crate::model::hash::Keyed;
 use crate::model::lately::Lately;
 use crate::model::recent::Recent;
 use crate::model::table::Table;
@@ -44,9 +43,9 @@ pub struct Processes {
     /// The process that has an id, or had it last.
     by_pid: Lately<u32, Table<Index>, 16>,
     living: usize,
-    exited: Recent<u64, Keyed>,
+    exited: Recent<u64>,
     /// The names of processes that have ended, and whose ids nobody has since.
-    parted: Recent<Name, Keyed>,
+    parted: Recent<Name>,
     /// Whether records mean nothing here: another PID namespace.
     blind: bool,
     /// Whether ids are the kernel's own.

@@ -11,7 +11,6 @@
 
 use crate::host::proc::{Name, Proc, Status};
 use crate::model::event::{COMM_LEN, Task};
-use crate::model::hash::Keyed;
 use crate::model::recent::Recent;
 use crate::model::table::Table;
 use crate::perf::Rings;
@@ -67,7 +66,7 @@ const NOTHING: Known = Known {
 #[derive(Debug)]
 pub(crate) struct Tasks {
     proc: Option<Proc>,
-    known: Recent<Known, Keyed>,
+    known: Recent<Known>,
     /// What was read ahead.
     reads: Table<Read>,
     /// When tasks will be seen to run another program, the last time each.

@@ -19,7 +19,6 @@ use crate::lifecycle::open::Open;
 use crate::lifecycle::{Connections, SocketId};
 use crate::model::ability::Abilities;
 use crate::model::event::{Event, Owner, OwnerSource, What};
-use crate::model::hash::Keyed;
 use crate::model::loss::{Lost, Reason};
 use crate::model::recent::Recent;
 use crate::model::tcp::State;
@@ -55,7 +54,7 @@ pub struct View {
     sockets: bool,
     /// The local ports that sockets had when they were last closed, where a
     /// second connect() on one still shows it.
-    ports: Option<Recent<u16, Keyed>>,
+    ports: Option<Recent<u16>>,
     judging: Judging,
     clock: WallClock,
     /// Events since the start, by which the wall clock is looked at.
@@ -228,7 +227,7 @@ impl View {
             sockets: self.sockets,
         };
         connection.judge_owner(event, moment);
-        connection.put_owner(&mut event.owner);
+        event.owner = connection.owner();
         match &mut event.what {
             What::State {
                 new: State::Listen, ..

@@ -1,6 +1,7 @@
 //! Retransmissions: on loopback without any module, and over veth where the
 //! kernel has it.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -29,10 +30,29 @@ fn until(tracer: &Tracer, server: SocketAddr, kind: &str, count: usize) {
     tracer.until(|lines| of_kind(&event::objects(lines), server, kind).len() >= count);
 }
 
-/// Both formats show the repeated SYNs of the one connection to `server`.
+/// Events that the classic tracer says are lost, in its last line.
+fn lost(lines: &[String]) -> usize {
+    let last = lines.last().expect("some output");
+    let count = last
+        .strip_suffix(" lost.")
+        .and_then(|l| l.rsplit(' ').next());
+    count
+        .and_then(|c| c.parse().ok())
+        .unwrap_or_else(|| panic!("no count: {last:?}"))
+}
+
+/// Both formats show the repeated SYNs of the connections to `server`.
+///
+/// Since Linux 7.0 (`__bpf_trace_run`, kernel/trace/bpf_trace.c: it no longer
+/// keeps its CPU) a task can be preempted within a program at a raw tracepoint,
+/// and the events of others on that CPU pass the program by meanwhile. So the
+/// opening of one socket may be missing; then it is said to be lost.
 fn check_syns(all: &[Value], lines: &[String], server: SocketAddr) {
+    let passed_by = event::losses(all, &["recursion"]) as usize;
+    let in_classic = lost(lines);
     let again = of_kind(all, server, "tcp_retransmit");
     assert!(!again.is_empty(), "no retransmission to {server}: {all:#?}");
+    let mut unopened = BTreeSet::new();
     for e in &again {
         assert_eq!(e["tcp.state.current"], "SYN_SENT", "{e}");
         assert_eq!(event::peer(e), server, "{e}");
@@ -45,15 +65,25 @@ fn check_syns(all: &[Value], lines: &[String], server: SocketAddr) {
             .into_iter()
             .find(|first| first["socket.id"] == e["socket.id"])
             .expect("the event itself");
-        assert_eq!(event::transition(&first), event::CLIENT[0], "{first}");
+        if first["event.name"] == "tcp_retransmit" {
+            unopened.insert(event::text(e, "socket.id").to_owned());
+        } else {
+            assert_eq!(event::transition(&first), event::CLIENT[0], "{first}");
+        }
     }
+    assert!(unopened.len() <= passed_by, "{unopened:?}: {all:#?}");
     let mut own = event::lines_with(lines, server);
     own.retain(|l| l.kind == "Retransmit");
-    assert_eq!(own.len(), again.len(), "{lines:#?}");
     assert!(
         own.iter()
             .all(|l| l.state == "Connection Opening (SYN_SENT)")
     );
+    if passed_by + in_classic > 0 {
+        let differ = own.len().abs_diff(again.len());
+        assert!(differ <= passed_by + in_classic, "{lines:#?}");
+        return;
+    }
+    assert_eq!(own.len(), again.len(), "{lines:#?}");
     // Two at the same moment on two CPUs may come in either order.
     let mut ends: Vec<_> = again.iter().map(event::local).collect();
     let mut lines: Vec<_> = own.iter().map(|l| l.src).collect();

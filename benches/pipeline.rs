@@ -4,7 +4,8 @@
 //! `SOCKET_SNOOP_OUT=FILE` keeps the lines of the first round.
 //!
 //! Contract: the time is the CPU time of the reading thread. The events are the
-//! same for any number of CPUs, in the same order; only their rings differ.
+//! same for any number of CPUs, in the same order; only their rings differ. Where records
+//! alone are shown, changes are held back as the programs do.
 //! Arguments, if any, are the numbers of CPUs, and the formats: `classic`, `json`, and
 //! with records alone `closed-classic`, `closed-json`.
 
@@ -17,7 +18,9 @@ use std::os::unix::fs::FileExt;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::time::{ClockId, clock_gettime};
 use socket_snoop::bpf::cards::Cards;
+use socket_snoop::bpf::changes::{self, Changes, Tell};
 use socket_snoop::bpf::layout::*;
+use socket_snoop::bpf::wire::DecodeError;
 use socket_snoop::capture::Transport;
 use socket_snoop::cli::{Command, Config, parse};
 use socket_snoop::host::proc::Proc;
@@ -70,14 +73,25 @@ fn mapped(last: u8) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, last]
 }
 
-/// Whether the card goes with it: at a socket's first event, and at the accept,
-/// where its owner is another one.
+/// Whether the card goes with it: at a socket's first event, and at the first change
+/// after the accept, where its owner is another one. The accept tells all, too, but
+/// nothing that is to be kept.
 fn has_card(step: usize) -> bool {
-    matches!(step, 0 | 1 | 4)
+    matches!(step, 0 | 1 | 4 | 6)
 }
 
-/// An event as the programs send it, in a record of its ring.
-fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
+/// The changes that are held back where records alone are shown, and go with this one.
+fn held_with(step: usize) -> &'static [usize] {
+    match step {
+        6 => &[3],
+        9 => &[2, 5, 7],
+        10 => &[8],
+        _ => &[],
+    }
+}
+
+/// An event as the programs send it, all of it.
+fn event(connection: usize, step: usize, pid: u32) -> Vec<u8> {
     let (client, old, new) = LIFE[step];
     let closed = new == Some(Close);
     let mut event = vec![0; if closed { EV_CLOSE_SIZE } else { EV_SIZE }];
@@ -105,9 +119,10 @@ fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
     put(out, &EV_LOCAL_PORT, local);
     put(out, &EV_PEER_PORT, peer);
     put(out, &EV_FAMILY, libc::AF_INET as u16);
-    let card = match has_card(step) {
-        true => FLAG_CARD,
-        false => FLAG_BRIEF,
+    let card = match step {
+        4 => 0,
+        _ if has_card(step) => FLAG_CARD,
+        _ => FLAG_BRIEF,
     };
     put(out, &EV_FLAGS, FLAG_FAMILY | FLAG_USER | card);
     let owner = &mut out[EV_OWNER.at..];
@@ -118,9 +133,9 @@ fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
     put(owner, &OW_PARENT, 1);
     put(owner, &OW_NETNS, 4_026_531_840);
     let source = match (client, step) {
-        (true, 0) => SOURCE_TASK,
+        (true, 0 | 5) | (false, 8) => SOURCE_TASK,
         (false, 1..4) => SOURCE_LISTENER,
-        (false, 4) => SOURCE_ACCEPT,
+        (false, 4..8) => SOURCE_ACCEPT,
         _ => SOURCE_CACHED,
     };
     put(owner, &OW_THREAD, *b"connload\0\0\0\0\0\0\0\0");
@@ -136,8 +151,26 @@ fn record(connection: usize, step: usize, time: u64, pid: u32) -> Vec<u8> {
         put(out, &EV_ACKED, 1);
         put(out, &EV_TW_LIMIT, 65536);
     }
-    if !has_card(step) {
-        event.drain(EV_HEAD..EV_SIZE);
+    event
+}
+
+/// The same in a record of its ring, with what was held back until then.
+fn record(connection: usize, step: usize, time: u64, pid: u32, held: &[usize]) -> Vec<u8> {
+    let mut event = event(connection, step, pid);
+    let mut changes = Vec::new();
+    for &before in held {
+        let change = self::event(connection, before, pid);
+        changes.extend(&change[EV_VERSION.at..EV_FLAGS.at]);
+        changes.extend((time - (step - before) as u64 * STEP).to_ne_bytes());
+        changes.extend(&change[EV_FLAGS.at..EV_HEAD]);
+    }
+    if !held.is_empty() {
+        changes.resize(HELD_SIZE.into(), 0);
+        put(&mut event, &EV_TOTAL, held.len() as u32);
+    }
+    match has_card(step) {
+        true => event.extend(changes),
+        false => drop(event.splice(EV_HEAD..EV_SIZE, changes)),
     }
     let len = 8 + 4 + 8 + event.len();
     assert!(len % 8 == 0);
@@ -191,10 +224,11 @@ impl Fake {
 }
 
 /// What each ring gets in a round.
-fn streams(cpus: usize, round: usize, start: u64, pid: u32) -> Vec<Vec<u8>> {
+fn streams(cpus: usize, round: usize, start: u64, pid: u32, hold: bool) -> Vec<Vec<u8>> {
     let mut all: Vec<(u64, usize, usize)> = Vec::new();
+    let is_held = |step: usize| hold && (0..EVENTS).any(|with| held_with(with).contains(&step));
     for n in 0..CONNECTIONS {
-        for step in 0..EVENTS {
+        for step in (0..EVENTS).filter(|step| !is_held(*step)) {
             all.push((n as u64 * EVERY + step as u64 * STEP, n, step));
         }
     }
@@ -202,7 +236,8 @@ fn streams(cpus: usize, round: usize, start: u64, pid: u32) -> Vec<Vec<u8>> {
     let mut streams = vec![Vec::new(); cpus];
     for (at, n, step) in all {
         let number = round * CONNECTIONS + n;
-        streams[n % cpus].extend(record(number, step, start + at, pid));
+        let held = if hold { held_with(step) } else { &[] };
+        streams[n % cpus].extend(record(number, step, start + at, pid, held));
     }
     streams
 }
@@ -212,11 +247,16 @@ fn cpu_time() -> u64 {
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
-fn config(format: &str) -> Config {
-    let (name, closed) = match format.strip_prefix("closed-") {
+/// The format itself, and whether records alone are shown.
+fn named(format: &str) -> (&str, bool) {
+    match format.strip_prefix("closed-") {
         Some(name) => (name, true),
         None => (format, false),
-    };
+    }
+}
+
+fn config(format: &str) -> Config {
+    let (name, closed) = named(format);
     let mut args = ["--no-log", "--format", name].map(String::from).to_vec();
     if closed {
         args.push("--closed-only".to_owned());
@@ -227,12 +267,35 @@ fn config(format: &str) -> Config {
     }
 }
 
+/// What takes what was held back.
+struct Late<'a> {
+    view: &'a mut View,
+    past: &'a Processes,
+    taken: u64,
+}
+
+impl Tell for Late<'_> {
+    fn event(&mut self, event: &mut Event, read: Result<(), DecodeError>) {
+        read.expect("an event");
+        self.view.take(event, self.past);
+        self.taken += u64::from(event.is_line());
+    }
+
+    #[inline]
+    fn changes(&mut self, changes: &Changes<'_>) -> bool {
+        let taken = self.view.take_held(changes);
+        self.taken += changes.count() * u64::from(taken);
+        taken
+    }
+}
+
 /// Takes what is in the rings; the events that are shown.
 #[inline(never)]
 fn drained(
     rings: &mut [Fake],
     counts: &[Cell<u64>; 3],
     (view, processes, cards): &mut (&mut View, &mut Processes, &mut Cards),
+    past: &Processes,
 ) -> u64 {
     let (mut taken, most) = (0, 1024.max(16 * rings.len()));
     let (mut event, mut buffer) = (Event::blank(), [0; EV_CLOSE_SIZE]);
@@ -259,7 +322,13 @@ fn drained(
             let bytes = data.flatten(&mut buffer);
             let given = Abilities::all() - Abilities::DESTROYS - Abilities::READS;
             let at = (sample.time, sample.cpu);
-            let read = event.read_from(Order::NATIVE, at, bytes, given, cards);
+            let mut late = Late {
+                view,
+                past,
+                taken: 0,
+            };
+            let read = changes::decode(&mut event, at, bytes, given, cards, &mut late);
+            taken += late.taken;
             read.expect("an event");
             processes.ran(event.time, &event.on_cpu);
             view.take(&mut event, *processes);
@@ -294,7 +363,9 @@ fn measure(cpus: usize, format: &str) -> u64 {
         (Transport::Tracepoint, &[]),
     );
     let mut processes = Processes::open(Proc::open().as_ref(), true);
+    let past = Processes::empty(true);
     let pid = std::process::id();
+    let hold = named(format).1;
     let bytes = CONNECTIONS * 2048 / cpus * 2;
     let size = bytes.next_power_of_two().max(page_size() * 4);
     let mut rings: Vec<Fake> = (0..cpus).map(|_| Fake::new(size)).collect();
@@ -304,7 +375,7 @@ fn measure(cpus: usize, format: &str) -> u64 {
     let mut costs = Vec::new();
     for round in 0..ROUNDS {
         let start = start + round as u64 * (CONNECTIONS as u64 + 10) * EVERY;
-        for (ring, bytes) in rings.iter_mut().zip(streams(cpus, round, start, pid)) {
+        for (ring, bytes) in rings.iter_mut().zip(streams(cpus, round, start, pid, hold)) {
             ring.fill(&bytes);
         }
         let before = cpu_time();
@@ -312,6 +383,7 @@ fn measure(cpus: usize, format: &str) -> u64 {
             &mut rings,
             &counts,
             &mut (&mut view, &mut processes, &mut cards),
+            &past,
         );
         view.output.flush();
         let cost = cpu_time() - before;

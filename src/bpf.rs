@@ -4,6 +4,7 @@
 //! Contract: nothing here attaches a program; that is `capture`'s.
 
 pub mod cards;
+pub mod changes;
 pub(crate) mod debug;
 pub mod guard;
 pub(crate) mod guarded;

@@ -18,6 +18,7 @@ mod transport;
 mod way;
 mod ways;
 
+pub use drain::Sink;
 pub use transport::Transport;
 
 use crate::bpf::guard::Guard;

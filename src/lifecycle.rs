@@ -16,6 +16,7 @@ mod destroys;
 mod ended;
 mod ending;
 pub mod existing;
+mod held;
 mod history;
 mod id;
 pub(crate) mod open;
@@ -213,7 +214,7 @@ impl Connections {
             }
         };
         self.slots[slot].complete(event);
-        self.opened_child(slot, event);
+        self.opened_child(slot, event.what);
         let connection = &mut self.slots[slot];
         let existed = adopt::meet(&mut self.existing, connection, event);
         self.birth_missed = self.birth_missed.saturating_sub(u64::from(existed));

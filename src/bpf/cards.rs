@@ -14,17 +14,17 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// What belongs to a socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Card {
+pub(crate) struct Card {
     /// Its owner, with the name of the owner's thread; how it is known is told by each event.
-    pub(super) owner: Owner,
+    pub(crate) owner: Owner,
     /// Its network namespace, 0 where it isn't known.
-    pub(super) netns: u32,
+    pub(crate) netns: u32,
     /// The address of this end.
-    pub(super) local: IpAddr,
+    pub(crate) local: IpAddr,
     /// The other end.
-    pub(super) peer: Endpoint,
+    pub(crate) peer: Endpoint,
     /// IP version on the wire.
-    pub(super) wire: Wire,
+    pub(crate) wire: Wire,
 }
 
 /// The ends of an event that doesn't tell them.
@@ -91,6 +91,12 @@ impl Cards {
         let card = self.known.get(socket);
         self.missing += u64::from(card.is_none());
         card.map(|card| &*card)
+    }
+
+    /// The same, where that it is missing is no matter.
+    #[inline]
+    pub(super) fn find(&mut self, socket: u64) -> Option<&Card> {
+        self.known.get(socket).map(|card| &*card)
     }
 
     /// The socket is closed.

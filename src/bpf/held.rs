@@ -11,7 +11,7 @@ pub(crate) type Held = (u64, [u8; EV_HEAD]);
 
 /// Where they stand among the bytes of an event, and how many; `None` where it has none.
 #[inline]
-fn place(order: Order, bytes: &[u8]) -> Option<(usize, u32)> {
+pub(super) fn place(order: Order, bytes: &[u8]) -> Option<(usize, u32)> {
     let count = EV_TOTAL.get(bytes, order);
     let brief = EV_FLAGS.get(bytes, order) & FLAG_BRIEF != 0;
     let at = match EV_KIND.get(bytes, order) {

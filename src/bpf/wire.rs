@@ -76,7 +76,7 @@ fn ids(task: u64) -> (u32, u32) {
 
 /// How a program knows an owner, by its number.
 #[inline]
-fn source(number: u8) -> Option<OwnerSource> {
+pub(super) fn source(number: u8) -> Option<OwnerSource> {
     Some(match number {
         SOURCE_TASK => OwnerSource::Task,
         SOURCE_CACHED => OwnerSource::Cached,

@@ -1,26 +1,67 @@
 //! From the rings to events.
 //!
-//! Contract: see [`Source::drain`]. What can't be decoded is counted.
+//! Contract: see [`Source::drain_to`]. What can't be decoded is counted.
 
 use super::Source;
 use super::loss::Losses;
-use super::way::{Tell, Way};
+use super::way::Way;
 use super::ways::Ways;
+use crate::bpf::changes::{Changes, Tell};
 use crate::bpf::wire::DecodeError;
 use crate::model::event::Event;
 use crate::owner::processes::Processes;
 use crate::perf::record::Body;
 
-/// Takes an event, with the processes as they are then; whether more are wanted.
-type Sink<'a> = dyn FnMut(&mut Event, &Processes) -> bool + 'a;
+/// Takes what comes.
+pub trait Sink {
+    /// Takes an event, with the processes as they are then; whether more are wanted.
+    fn event(&mut self, event: &mut Event, processes: &Processes) -> bool;
+
+    /// Takes changes that were held back, or says that it can't: see [`Tell::changes`].
+    fn changes(&mut self, changes: &Changes<'_>) -> bool;
+}
+
+/// Takes each as an event.
+struct Each<'a>(&'a mut dyn FnMut(&mut Event, &Processes) -> bool);
+
+impl Sink for Each<'_> {
+    fn event(&mut self, event: &mut Event, processes: &Processes) -> bool {
+        self.0(event, processes)
+    }
+
+    fn changes(&mut self, _: &Changes<'_>) -> bool {
+        false
+    }
+}
+
+/// What takes those that were held back.
+struct Late<'a> {
+    losses: &'a mut Losses,
+    past: &'a Processes,
+    sink: &'a mut dyn Sink,
+    /// Whether more are wanted.
+    more: bool,
+}
+
+impl Tell for Late<'_> {
+    fn event(&mut self, event: &mut Event, read: Result<(), DecodeError>) {
+        let is_event = is_event(read, self.losses);
+        self.more &= is_event.is_none_or(|()| self.sink.event(event, self.past));
+    }
+
+    #[inline]
+    fn changes(&mut self, changes: &Changes<'_>) -> bool {
+        self.sink.changes(changes)
+    }
+}
 
 impl Source {
     /// Hands out every event older than `until` (CLOCK_MONOTONIC, nanoseconds)
     /// in the order of time, with the processes as they are then, until `sink`
-    /// returns false. Returns whether events are left. Of an event that was held back
-    /// the moment is over: no process is known any more as it was then.
+    /// says that it wants no more. Returns whether events are left. Of an event that was
+    /// held back the moment is over: no process is known any more as it was then.
     #[inline]
-    pub fn drain(&mut self, until: u64, sink: &mut Sink<'_>) -> bool {
+    pub fn drain_to(&mut self, until: u64, sink: &mut dyn Sink) -> bool {
         self.way.look_ahead(&self.rings, until);
         let (losses, way, processes) = (&mut self.losses, &mut self.way, &mut self.processes);
         let past = &self.past;
@@ -32,31 +73,46 @@ impl Source {
                 way.observe(sample.time, news);
                 return true;
             }
-            let mut more = true;
-            let tell: &mut Tell<'_> = &mut |held, read| {
-                more &= is_event(read, losses).is_none_or(|()| sink(held, past));
+            let mut late = Late {
+                losses,
+                past,
+                sink,
+                more: true,
             };
             let read = match way {
-                Ways::Programs(way) => way.decode(&mut event, &sample, processes, tell),
-                Ways::Samples(way) => way.decode(&mut event, &sample, processes, tell),
+                Ways::Programs(way) => way.decode(&mut event, &sample, processes, &mut late),
+                Ways::Samples(way) => way.decode(&mut event, &sample, processes, &mut late),
             };
+            let more = late.more;
             if is_event(read, losses).is_none() {
                 return more;
             }
             processes.ran(event.time, &event.on_cpu);
-            more & sink(&mut event, processes)
+            more & sink.event(&mut event, processes)
         })
+    }
+
+    /// The same with no more than a function, each being an event.
+    pub fn drain(
+        &mut self,
+        until: u64,
+        sink: &mut dyn FnMut(&mut Event, &Processes) -> bool,
+    ) -> bool {
+        self.drain_to(until, &mut Each(sink))
     }
 
     /// Hands out what is still held back when all is drained after
     /// [`Source::detach`].
-    pub(crate) fn take_held(&mut self, sink: &mut Sink<'_>) {
-        let (losses, past) = (&mut self.losses, &self.past);
-        self.way.waiting(&mut |held, read| {
-            if is_event(read, losses).is_some() {
-                sink(held, past);
-            }
-        });
+    #[inline]
+    pub(crate) fn take_held(&mut self, sink: &mut dyn Sink) {
+        if let Ways::Programs(way) = &mut self.way {
+            way.waiting(&mut Late {
+                losses: &mut self.losses,
+                past: &self.past,
+                sink,
+                more: true,
+            });
+        }
     }
 }
 

@@ -5,10 +5,11 @@
 
 use super::attach::Loaded;
 use super::loss::Elsewhere;
-use super::way::{Tell, Way};
+use super::way::Way;
 use crate::bpf::cards::Cards;
-use crate::bpf::held::{self, Held};
-use crate::bpf::layout::{EV_CLOSE_SIZE, EV_COMM_SIZE, EV_TOTAL};
+use crate::bpf::changes::{self, Tell};
+use crate::bpf::held;
+use crate::bpf::layout::{EV_CLOSE_SIZE, EV_COMM_SIZE};
 use crate::bpf::maps::{Listener, Maps, OWNERS};
 use crate::bpf::tally::Tally;
 use crate::bpf::wire::DecodeError;
@@ -47,19 +48,20 @@ impl Programs {
             renewed: None,
         }
     }
-}
 
-/// Tells of an event that was held back, in its place.
-#[inline]
-fn tell_of(
-    event: &mut Event,
-    ((time, head), cpu): (Held, u32),
-    abilities: Abilities,
-    cards: &mut Cards,
-    tell: &mut Tell<'_>,
-) {
-    let read = event.read_from(Order::NATIVE, (time, cpu), &head, abilities, cards);
-    tell(event, read);
+    /// Tells of those that are still held back when it has ended.
+    #[inline]
+    pub(super) fn waiting(&mut self, tell: &mut dyn Tell) {
+        let abilities = self.loaded.given.abilities();
+        if abilities.contains(Abilities::HELD) {
+            let (cards, mut event) = (&mut self.cards, Event::blank());
+            self.maps.each_held(&mut |socket, entry| {
+                for held in held::waiting(Order::NATIVE, socket, entry) {
+                    changes::tell_of(&mut event, held, 0, abilities, cards, tell);
+                }
+            });
+        }
+    }
 }
 
 impl Way for Programs {
@@ -69,33 +71,15 @@ impl Way for Programs {
         event: &mut Event,
         sample: &Sample<'_>,
         _processes: &Processes,
-        tell: &mut Tell<'_>,
+        tell: &mut dyn Tell,
     ) -> Result<(), DecodeError> {
         let Body::Sample { data, .. } = sample.body else {
             return Err(DecodeError::Kind);
         };
         let bytes = data.flatten(&mut self.buffer);
         let (abilities, cards) = (self.loaded.given.abilities(), &mut self.cards);
-        let (time, cpu) = (sample.time, sample.cpu);
-        // Of nearly all it is 0: none is held.
-        if EV_TOTAL.get(bytes, Order::NATIVE) != 0 && abilities.contains(Abilities::HELD) {
-            for held in held::sent_with(Order::NATIVE, bytes) {
-                tell_of(event, (held, cpu), abilities, cards, tell);
-            }
-        }
-        event.read_from(Order::NATIVE, (time, cpu), bytes, abilities, cards)
-    }
-
-    fn waiting(&mut self, tell: &mut Tell<'_>) {
-        let abilities = self.loaded.given.abilities();
-        if abilities.contains(Abilities::HELD) {
-            let (cards, mut event) = (&mut self.cards, Event::blank());
-            self.maps.each_held(&mut |socket, entry| {
-                for held in held::waiting(Order::NATIVE, socket, entry) {
-                    tell_of(&mut event, (held, 0), abilities, cards, tell);
-                }
-            });
-        }
+        let at = (sample.time, sample.cpu);
+        changes::decode(event, at, bytes, abilities, cards, tell)
     }
 
     fn reset_reasons(&self) -> &[(u32, String)] {

@@ -5,12 +5,13 @@
 //! was on the CPU, with a name only where it is known, and the owner as far as
 //! the events tell.
 
+use crate::bpf::changes::Tell;
 use crate::bpf::wire::DecodeError;
 use crate::capture::attach::{REQUIRED, too_old};
 use crate::capture::decoder::Decoder;
 use crate::capture::given::Given;
 use crate::capture::loss::Elsewhere;
-use crate::capture::way::{Tell, Way};
+use crate::capture::way::Way;
 use crate::error::{Error, Kind};
 use crate::model::ability::Abilities;
 use crate::model::event::Event;
@@ -126,7 +127,7 @@ impl Way for Sampler {
         event: &mut Event,
         sample: &Sample<'_>,
         processes: &Processes,
-        _held: &mut Tell<'_>,
+        _held: &mut dyn Tell,
     ) -> Result<(), DecodeError> {
         let (task, data) = match sample.body {
             Body::Sample { task, data } => (task, data),

@@ -5,6 +5,7 @@
 //! to do for stays as it is here.
 
 use super::loss::Elsewhere;
+use crate::bpf::changes::Tell;
 use crate::bpf::maps::Listener;
 use crate::bpf::tally::Tally;
 use crate::bpf::wire::DecodeError;
@@ -15,9 +16,6 @@ use crate::owner::processes::Processes;
 use crate::perf::record::News;
 use crate::perf::{Ring, Rings, Sample};
 use crate::sys;
-
-/// Takes an event, or that it can't be decoded: what is in its place then is none.
-pub(super) type Tell<'a> = dyn FnMut(&mut Event, Result<(), DecodeError>) + 'a;
 
 /// A way to the events.
 pub(super) trait Way {
@@ -30,11 +28,8 @@ pub(super) trait Way {
         event: &mut Event,
         sample: &Sample<'_>,
         processes: &Processes,
-        held: &mut Tell<'_>,
+        held: &mut dyn Tell,
     ) -> Result<(), DecodeError>;
-
-    /// Tells of those that are still held back when it has ended.
-    fn waiting(&mut self, _tell: &mut Tell<'_>) {}
 
     /// The names of the reasons of resets, by number, where they are known.
     fn reset_reasons(&self) -> &[(u32, String)];

@@ -10,9 +10,10 @@ use crate::model::tcp::State;
 /// existed. True where that turns out now.
 #[inline]
 pub(super) fn ask(table: &mut Table, connection: &mut Connection, at: u64, closing: bool) -> bool {
-    if connection.seen.contains(Seen::SETTLED) {
-        return false;
-    }
+    !connection.seen.contains(Seen::SETTLED) && claim(table, connection, at, closing)
+}
+
+fn claim(table: &mut Table, connection: &mut Connection, at: u64, closing: bool) -> bool {
     let (local, peer) = (*connection.local(), *connection.peer());
     if local.port == 0 || peer.port == 0 {
         return false;

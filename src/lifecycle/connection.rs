@@ -4,6 +4,7 @@
 //! wall clock meanwhile. The struct is kept small: thousands are held.
 
 mod packed;
+mod place;
 mod recall;
 mod seen;
 
@@ -47,8 +48,8 @@ impl Direction {
 /// Whether an owner is a process that is known to have had the socket itself, and
 /// not its listener alone.
 #[inline]
-fn has_it(owner: &Owner) -> bool {
-    match owner.source {
+fn has_it(source: OwnerSource) -> bool {
+    match source {
         OwnerSource::Task
         | OwnerSource::Cached
         | OwnerSource::Accept
@@ -69,11 +70,11 @@ pub struct Connection {
     /// How far the wall clock was set since then, at each transition; where it
     /// was.
     shifts: Option<Box<[i64; TRANSITIONS]>>,
-    owner: Tracker,
+    pub(super) owner: Tracker,
     transitions: [Packed; TRANSITIONS],
     /// Since the first event, plus one; 0 for not.
     accepted: u64,
-    local: Endpoint,
+    pub(super) local: Endpoint,
     peer: Endpoint,
     netns: u32,
     pub(super) resent: Resent,
@@ -360,24 +361,6 @@ impl Connection {
         self.resent.so_far()
     }
 
-    /// Takes what is better known now than before.
-    #[inline]
-    pub(super) fn complete(&mut self, event: &Event) {
-        let better = |known: &mut Endpoint, seen: &Endpoint| {
-            if known.port == 0 || !seen.addr.is_unspecified() {
-                known.addr = seen.addr;
-            }
-            if seen.port != 0 {
-                known.port = seen.port;
-            }
-        };
-        better(&mut self.local, &event.local);
-        better(&mut self.peer, &event.peer);
-        self.wire = event.wire;
-        self.netns = event.netns.unwrap_or(self.netns);
-        self.owner.tell(event);
-    }
-
     /// Takes a line's event. Returns the segments that it tells were sent again,
     /// where that is known.
     #[inline]
@@ -389,7 +372,8 @@ impl Connection {
     ) -> Option<u32> {
         match event.what {
             What::State { old, new } => {
-                self.change((old, new), event, wall, time_wait);
+                let by = event.owner.as_ref().map(|owner| owner.source);
+                self.change((old, new), by, (event.time, wall), time_wait);
                 None
             }
             What::Retransmit { state, .. } => {
@@ -405,20 +389,19 @@ impl Connection {
     }
 
     #[inline]
-    fn change(
+    pub(super) fn change(
         &mut self,
         (old, new): (State, State),
-        event: &Event,
-        wall: u64,
+        by: Option<OwnerSource>,
+        (time, wall): (u64, u64),
         time_wait: Option<bool>,
     ) {
         // Taken once, and put back once.
         let mut seen = self.seen;
-        if event.is_close() {
+        if new == State::Close {
             self.last = Some(old);
-            let by_task = |o: &Owner| o.source == OwnerSource::Task;
-            seen.set(Seen::BY_TASK, event.owner.as_ref().is_some_and(by_task));
-        } else if event.owner.as_ref().is_some_and(has_it) {
+            seen.set(Seen::BY_TASK, by == Some(OwnerSource::Task));
+        } else if by.is_some_and(has_it) {
             seen |= Seen::OWNED;
         }
         if new == State::Established && old != new {
@@ -428,7 +411,7 @@ impl Connection {
         if old == new {
             return;
         }
-        let since = event.time.saturating_sub(self.start);
+        let since = time.saturating_sub(self.start);
         let new = match (new, time_wait) {
             (State::Close, Some(true)) => State::TimeWait,
             (other, _) => other,

@@ -60,6 +60,7 @@ pub(super) struct Destroys {
 
 impl Destroys {
     /// Lets an end wait that came with this event.
+    #[inline(never)]
     pub(super) fn hold(&mut self, ended: Box<Ended>, event: &Event) {
         let (slot, number) = (ended.slot, ended.number);
         if self.order.len() > 2 * self.waiting.len() + 64 {

@@ -56,11 +56,18 @@ impl Connections {
         }
         // An end without a record is not to be let go.
         if self.ended.len() + self.destroys.len() > self.room / 2 {
-            while let Some(ended) = self.destroys.next_due(u64::MAX) {
-                self.ended.push_back(ended);
-            }
-            self.ended.iter_mut().for_each(|e| e.due = 0);
+            self.end_all();
         }
+    }
+
+    /// Lets no end wait any longer.
+    #[cold]
+    #[inline(never)]
+    fn end_all(&mut self) {
+        while let Some(ended) = self.destroys.next_due(u64::MAX) {
+            self.ended.push_back(ended);
+        }
+        self.ended.iter_mut().for_each(|e| e.due = 0);
     }
 
     /// Puts an end where its turn is.

@@ -228,9 +228,13 @@ impl Table {
     /// only later is then known to be gone.
     #[inline]
     pub fn closes(&mut self, local: &Endpoint, peer: &Endpoint, netns: Option<u32>, at: u64) {
-        if self.complete {
-            return;
+        if !self.complete {
+            self.remember(local, peer, netns, at);
         }
+    }
+
+    #[inline(never)]
+    fn remember(&mut self, local: &Endpoint, peer: &Endpoint, netns: Option<u32>, at: u64) {
         let hash = self.hasher.hash_one((local, peer));
         let room = self.closed.len() < CLOSED;
         match self.closed.get_mut(hash) {

@@ -9,7 +9,7 @@
 
 use super::connection::{Connection, Direction, Seen};
 use super::{AFTERMATH, Connections};
-use crate::model::event::{Event, What};
+use crate::model::event::What;
 use crate::model::tcp::State;
 
 impl Connection {
@@ -54,17 +54,21 @@ impl Connections {
     /// Takes an event of the connection in this place: one that is opened may be the
     /// first socket of what has ended.
     #[inline]
-    pub(super) fn opened_child(&mut self, slot: u32, event: &Event) {
+    pub(super) fn opened_child(&mut self, slot: u32, what: What) {
         let opens = matches!(
-            event.what,
+            what,
             What::State {
                 old: State::SynRecv,
                 new: State::Established,
             }
         );
-        if !opens {
-            return;
+        if opens {
+            self.opened(slot);
         }
+    }
+
+    #[inline(never)]
+    fn opened(&mut self, slot: u32) {
         let (dropped, opened) = (&self.slots[self.dropped], &self.slots[slot]);
         // It may be another one's place by now.
         let raced = dropped.last == Some(State::SynRecv) && dropped.is_twin_of(opened);

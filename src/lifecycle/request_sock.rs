@@ -71,6 +71,12 @@ impl RequestSocks {
         &mut self.places[at]
     }
 
+    /// Whether there is none.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// Whether SYN+ACKs of a connection that began then may be missing.
     #[inline]
     pub(super) fn miss(&self, start: u64) -> bool {

@@ -86,6 +86,7 @@ impl Listeners {
     }
 
     /// Takes the event of a new listener, whose owner is this process.
+    #[inline(never)]
     pub fn opened(&mut self, event: &Event, pid: u32) {
         // What was at its address in the kernel is no more.
         self.remove(event.local.port, |e| e.socket == Some(event.socket));
@@ -128,6 +129,7 @@ impl Listeners {
     }
 
     /// Takes the event of a listener that is closed.
+    #[inline(never)]
     pub fn closed(&mut self, event: &Event) {
         let (port, addr) = (event.local.port, event.local.addr);
         let known = |e: &Entry| e.socket == Some(event.socket);

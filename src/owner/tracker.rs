@@ -94,6 +94,27 @@ impl Kept {
         }
     }
 
+    /// Takes what is said of the same process, with this user, `again` without its being
+    /// on the CPU.
+    #[inline]
+    fn renew(&mut self, new: &Owner, uid: Option<u32>, again: bool) {
+        // The thread is that of before; so is the user, if it is told again as that of
+        // then.
+        self.tid = new.task.tid;
+        self.parent = new.parent.unwrap_or(0);
+        self.cgroup = new.cgroup.unwrap_or(0);
+        if !again {
+            self.thread = new.thread;
+        }
+        if !again || uid.is_some() {
+            self.uid = uid;
+        }
+        // By samples only the thread's own name is in an event.
+        if !again || new.task.name[0] != 0 {
+            self.name = new.task.name;
+        }
+    }
+
     /// As it is, known in this way.
     #[inline]
     fn told(&self, source: OwnerSource) -> Told {
@@ -143,13 +164,13 @@ impl Told {
 /// Whether an event is the owner's own end of a connection, or its beginning.
 #[inline]
 fn ends(event: &Event) -> bool {
-    matches!(
-        event.what,
-        What::State {
-            new: State::FinWait1 | State::LastAck | State::Close,
-            ..
-        }
-    )
+    matches!(event.what, What::State { new, .. } if is_end(new))
+}
+
+/// Whether it is by a change to this state.
+#[inline]
+fn is_end(new: State) -> bool {
+    matches!(new, State::FinWait1 | State::LastAck | State::Close)
 }
 
 impl Tracker {
@@ -222,22 +243,8 @@ impl Tracker {
                     self.since = event.time;
                     (self.settled, self.accepted) = (false, false);
                 } else {
-                    // The thread is that of before; so is the user, if it is told again
-                    // as that of then.
                     let again = !own && !matches!(event.what, What::Accepted);
-                    old.tid = new.task.tid;
-                    old.parent = new.parent.unwrap_or(0);
-                    old.cgroup = new.cgroup.unwrap_or(0);
-                    if !again {
-                        old.thread = new.thread;
-                    }
-                    if !again || new.task.uid.is_some() {
-                        old.uid = new.task.uid;
-                    }
-                    // By samples only the thread's own name is in an event.
-                    if !again || new.task.name[0] != 0 {
-                        old.name = new.task.name;
-                    }
+                    old.renew(new, new.task.uid, again);
                 }
             }
             none => {
@@ -256,6 +263,38 @@ impl Tracker {
         }
         self.settled |= own && ends(event);
         true
+    }
+
+    /// Whether changes that were held back can be learned by [`Tracker::learn_held`], all
+    /// being of this process: then what is told at them changes nothing.
+    #[inline]
+    pub(crate) fn follows(&self, pid: u32) -> bool {
+        let told = |claim: &Kept| claim.pid == pid && claim.source != OwnerSource::ListenerAccepted;
+        self.claim.as_ref().is_some_and(told) && !self.unplaced
+    }
+
+    /// The same of a change to this state that was held back: its owner is this one but
+    /// for how it is known, and whether its user is.
+    #[inline]
+    pub(crate) fn learn_held(
+        &mut self,
+        owner: &Owner,
+        (how, user): (OwnerSource, bool),
+        new: State,
+    ) {
+        let Some(claim) = &mut self.claim else {
+            return;
+        };
+        if claim.source != how && rank(how) < rank(claim.source) {
+            return;
+        }
+        let own = how == OwnerSource::Task;
+        claim.renew(owner, owner.task.uid.filter(|_| user), !own);
+        claim.source = match own {
+            true => OwnerSource::Cached,
+            false => how,
+        };
+        self.settled |= own && is_end(new);
     }
 
     /// The same of an event without a line: it is told as it is.

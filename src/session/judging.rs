@@ -5,6 +5,7 @@
 //! is shown in order, before what came later. What waits is bounded: where there
 //! is too much of it, the older half is decided by what is known then.
 
+use crate::bpf::changes::Changes;
 use crate::capture::given::Given;
 use crate::filter::eval::{Around, Figures, Judge, Subject};
 use crate::filter::tree::{Expr, Truth};
@@ -221,9 +222,26 @@ impl Judging {
         }
     }
 
+    /// Whether an event is not shown, whatever the filter is.
     #[inline]
-    fn is_hidden(&self, event: &Event) -> bool {
+    pub(super) fn is_hidden(&self, event: &Event) -> bool {
         !self.all && (event.is_noise() || event.stays())
+    }
+
+    /// Whether there is no filter, and nothing waits for one.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.judge.is_everything() && self.count == 0
+    }
+
+    /// Whether any of these would be shown without a filter.
+    #[inline]
+    pub(super) fn shows_any(&self, changes: &Changes<'_>) -> bool {
+        self.all
+            || !changes.is_noise()
+                && changes
+                    .each()
+                    .any(|c| c.states().is_some_and(|(old, new)| old != new))
     }
 
     /// Takes an event of a connection, whose owner has been judged: shows it, and
@@ -238,7 +256,7 @@ impl Judging {
     ) {
         // Most runs have no filter.
         let event = shown.event;
-        if self.judge.is_everything() && self.count == 0 {
+        if self.is_idle() {
             if !self.is_hidden(event) {
                 show(Some(connection), shown);
             }

@@ -6,7 +6,10 @@
 
 use super::search::Search;
 use super::view::View;
-use crate::capture::Source;
+use crate::bpf::changes::Changes;
+use crate::capture::{Sink, Source};
+use crate::model::event::Event;
+use crate::owner::processes::Processes;
 
 /// The way, as the file of an edition has it.
 #[derive(Clone, Copy, Debug)]
@@ -31,23 +34,54 @@ impl Pump {
     }
 }
 
+/// What takes the events.
+struct Taker<'a> {
+    view: &'a mut View,
+    search: Option<&'a mut Search>,
+    came: u64,
+}
+
+impl Sink for Taker<'_> {
+    #[inline]
+    fn event(&mut self, event: &mut Event, processes: &Processes) -> bool {
+        self.came += 1;
+        if let Some(search) = &mut self.search {
+            search.note(event);
+        }
+        self.view.take(event, processes)
+    }
+
+    #[inline]
+    fn changes(&mut self, changes: &Changes<'_>) -> bool {
+        let taken = self.view.take_held(changes);
+        if taken {
+            self.came += changes.count();
+        }
+        taken
+    }
+}
+
 /// Takes the events older than `until` (CLOCK_MONOTONIC, nanoseconds), as long as more
 /// are wanted: how many, and whether others are left.
 #[inline]
 pub fn drain(source: &mut Source, view: &mut View, search: &mut Search, until: u64) -> (u64, bool) {
-    let mut came = 0;
-    let left = source.drain(until, &mut |event, processes| {
-        came += 1;
-        search.note(event);
-        view.take(event, processes)
-    });
-    (came, left)
+    let mut taker = Taker {
+        view,
+        search: Some(search),
+        came: 0,
+    };
+    let left = source.drain_to(until, &mut taker);
+    (taker.came, left)
 }
 
 /// Takes what the kernel still holds back when all is drained after the end.
 #[inline]
 pub fn held(source: &mut Source, view: &mut View) {
-    source.take_held(&mut |event, processes| view.take(event, processes));
+    source.take_held(&mut Taker {
+        view,
+        search: None,
+        came: 0,
+    });
 }
 
 /// Shows the records of connections that ended, and of which no more is to come, when

@@ -18,16 +18,19 @@ pub(super) fn put(
     if let Some(metrics) = &mut output.metrics {
         metrics.event(connection, shown);
     }
-    if matches!(
-        shown.event.what,
-        What::Retransmit { error: None, .. } | What::SynAck
-    ) {
-        summary.retransmits.add(shown.segments);
-    }
+    count(summary, &shown.event.what, shown.segments);
     if let Some(left) = left.filter(|left| **left > 0) {
         *left -= 1;
         summary.shown += 1;
         output.event(connection, shown);
+    }
+}
+
+/// Counts what was sent again, in so many segments where that is known.
+#[inline]
+pub(super) fn count(summary: &mut Summary, what: &What, segments: Option<u32>) {
+    if matches!(what, What::Retransmit { error: None, .. } | What::SynAck) {
+        summary.retransmits.add(segments);
     }
 }
 

@@ -6,6 +6,7 @@
 //! may still be reset after its end, which comes a moment later.
 
 mod drawing;
+mod held;
 mod recall;
 
 use crate::capture::{Source, Transport};
@@ -30,7 +31,7 @@ use crate::owner::tracker::Moment;
 use crate::sandbox::Mode;
 use crate::session::judging::Judging;
 use crate::session::reload::FilterFile;
-use crate::session::showing::{put, shower};
+use crate::session::showing::{count, put, shower};
 use crate::snapshot::broadcast::Broadcasts;
 use crate::sys::seccomp::take_refused;
 use crate::sys::time;
@@ -192,11 +193,8 @@ impl View {
     /// A second connect() on a socket shows the local port of the first until it
     /// has one of its own (v6.12 net/ipv4/tcp_ipv4.c, tcp_v4_connect(): the port
     /// is chosen after the change to SYN_SENT; `inet_sport` is stale meanwhile).
-    #[inline]
-    fn drop_stale_port(&mut self, event: &mut Event) {
-        let Some(ports) = self.ports.as_mut() else {
-            return;
-        };
+    #[inline(never)]
+    fn drop_stale_port(ports: &mut Recent<u16>, event: &mut Event) {
         match event.what {
             What::State {
                 new: State::Close, ..
@@ -211,8 +209,10 @@ impl View {
 
     #[inline]
     fn line(&mut self, event: &mut Event, kin: &dyn Lineage) {
-        self.drop_stale_port(event);
-        let wall = self.clock.wall(event.time);
+        if let Some(ports) = &mut self.ports {
+            View::drop_stale_port(ports, event);
+        }
+        let (wall, plain) = (self.clock.wall(event.time), self.is_plain());
         if matches!(event.what, What::SynAck) && self.request_sock(event, wall, kin) {
             return;
         }
@@ -227,7 +227,10 @@ impl View {
             sockets: self.sockets,
         };
         connection.judge_owner(event, moment);
-        event.owner = connection.owner();
+        let plain = plain && !connection.is_listener();
+        if !plain {
+            event.owner = connection.owner();
+        }
         match &mut event.what {
             What::State {
                 new: State::Listen, ..
@@ -244,23 +247,31 @@ impl View {
             _ => {}
         }
         let event = &*event;
-        let moment = &Moment {
-            kin,
-            listeners: &self.listeners,
-            sockets: self.sockets,
-        };
-        let shown = &Shown {
-            event,
-            wall,
-            id: Some(id),
-            time_wait,
-            segments,
-        };
-        let (output, summary) = (&mut self.output, &mut self.summary);
-        let show = &mut shower(output, summary, &mut self.left, self.closed_only);
-        self.judging.take(connection, (id, shown), moment, show);
-        self.connections.finish(event, wall, time_wait);
-        self.judging.make_room(&mut self.connections, moment, show);
+        if plain {
+            if !self.judging.is_hidden(event) {
+                connection.mark_shown();
+                count(&mut self.summary, &event.what, segments);
+            }
+            self.connections.finish(event, wall, time_wait);
+        } else {
+            let moment = &Moment {
+                kin,
+                listeners: &self.listeners,
+                sockets: self.sockets,
+            };
+            let shown = &Shown {
+                event,
+                wall,
+                id: Some(id),
+                time_wait,
+                segments,
+            };
+            let (output, summary) = (&mut self.output, &mut self.summary);
+            let show = &mut shower(output, summary, &mut self.left, self.closed_only);
+            self.judging.take(connection, (id, shown), moment, show);
+            self.connections.finish(event, wall, time_wait);
+            self.judging.make_room(&mut self.connections, moment, show);
+        }
         if event.last {
             self.connections.let_go(event);
         }

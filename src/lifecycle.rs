@@ -352,14 +352,14 @@ impl Connections {
         };
         self.refused.forget(event.socket);
         self.sockets += 1;
-        let connection = Connection::new(event, wall, self.sockets);
+        match self.slots.get_mut(slot as usize) {
+            Some(place) => place.begin(event, wall, self.sockets),
+            None => self.slots.push(Connection::new(event, wall, self.sockets)),
+        }
+        let connection = &self.slots[slot];
         let listener = connection.is_listener();
         self.seen += u64::from(!listener);
         self.birth_missed += u64::from(!listener && !connection.began());
-        match self.slots.get_mut(slot as usize) {
-            Some(place) => *place = connection,
-            None => self.slots.push(connection),
-        }
         self.by_socket.insert(event.socket, slot);
         Some(slot)
     }

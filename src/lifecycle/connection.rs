@@ -94,8 +94,38 @@ pub struct Connection {
 }
 
 impl Connection {
-    #[inline]
+    /// One that begins with an event.
     pub(super) fn new(event: &Event, wall: u64, number: u64) -> Connection {
+        let mut connection = Connection {
+            socket: 0,
+            number: 0,
+            start: 0,
+            start_wall: 0,
+            shifts: None,
+            owner: Tracker::default(),
+            transitions: [Packed::default(); TRANSITIONS],
+            accepted: 0,
+            local: event.local,
+            peer: event.peer,
+            netns: 0,
+            resent: Resent::default(),
+            reason: 0,
+            seen: Seen::empty(),
+            more: 0,
+            count: 0,
+            wire: event.wire,
+            before: None,
+            last: None,
+            cause: None,
+            settled: Settled::default(),
+        };
+        connection.begin(event, wall, number);
+        connection
+    }
+
+    /// The same in the place of one that has ended.
+    #[inline(never)]
+    pub(super) fn begin(&mut self, event: &Event, wall: u64, number: u64) {
         let (mut seen, mut before) = (Seen::empty(), None);
         if let What::State { old, new } = event.what {
             before = Some(old);
@@ -107,32 +137,19 @@ impl Connection {
                 _ => Seen::empty(),
             };
         }
-        Connection {
-            socket: event.socket,
-            number,
-            start: event.time,
-            start_wall: wall,
-            shifts: None,
-            owner: Tracker::default(),
-            transitions: [Packed::default(); TRANSITIONS],
-            accepted: 0,
-            local: event.local,
-            peer: event.peer,
-            netns: 0,
-            resent: match seen.contains(Seen::BEGIN) {
-                true => Resent::from_the_beginning(),
-                false => Resent::default(),
-            },
-            reason: 0,
-            seen,
-            more: 0,
-            count: 0,
-            wire: event.wire,
-            before,
-            last: None,
-            cause: None,
-            settled: Settled::default(),
-        }
+        (self.socket, self.number) = (event.socket, number);
+        (self.start, self.start_wall, self.shifts) = (event.time, wall, None);
+        self.owner = Tracker::default();
+        // Of what is beyond the count nothing is told.
+        (self.count, self.more, self.accepted) = (0, 0, 0);
+        (self.local, self.peer, self.netns, self.wire) = (event.local, event.peer, 0, event.wire);
+        self.resent = match seen.contains(Seen::BEGIN) {
+            true => Resent::from_the_beginning(),
+            false => Resent::default(),
+        };
+        (self.seen, self.reason) = (seen, 0);
+        (self.before, self.last, self.cause) = (before, None, None);
+        self.settled = Settled::default();
     }
 
     /// This end.

@@ -73,7 +73,9 @@ impl Change<'_> {
     fn is_usual(self) -> bool {
         let kind = (self.first(&EV_VERSION), self.first(&EV_KIND));
         let brief = self.rest(&EV_FLAGS) & (FLAG_BRIEF | FLAG_LAST) == FLAG_BRIEF;
-        kind == (VERSION, KIND_STATE) && brief && self.states().is_some()
+        // Such is judged by the processes of then, and not held.
+        let judged = self.rest(&EV_HOW) == SOURCE_TAKEN;
+        kind == (VERSION, KIND_STATE) && brief && !judged && self.states().is_some()
     }
 }
 

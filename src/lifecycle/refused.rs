@@ -57,7 +57,9 @@ impl Refused {
     /// The socket's address is that of another connection now.
     #[inline]
     pub(super) fn forget(&mut self, socket: u64) {
-        self.sockets.remove(socket);
+        if !self.sockets.is_empty() {
+            self.sockets.remove(socket);
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum Key {
 }
 
 /// Bits of a hint where a key's place is.
-const HINT: u32 = 5;
+const HINT: u32 = 8;
 
 impl Key {
     /// A number that keys which differ little have not in common.
@@ -215,7 +215,7 @@ pub(crate) struct Groups {
     places: Vec<Place>,
     others: Tally,
     /// Where the places of keys are that came lately, by [`Key::hint`].
-    lately: [u8; 1 << HINT],
+    lately: [[u8; 32]; 1 << (HINT - 5)],
     /// Whether a group has lost its place.
     moved: bool,
 }
@@ -224,10 +224,10 @@ impl Groups {
     #[inline]
     fn place(&mut self, key: Key) -> &mut Place {
         let hint = key.hint();
-        let mut at = usize::from(self.lately[hint]);
+        let mut at = usize::from(self.lately[hint >> 5][hint & 31]);
         if self.places.get(at).is_none_or(|place| place.key != key) {
             at = self.search(key);
-            self.lately[hint] = at as u8;
+            self.lately[hint >> 5][hint & 31] = at as u8;
         }
         &mut self.places.as_mut_slice()[at]
     }

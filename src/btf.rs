@@ -42,6 +42,8 @@ const ARGUMENTS: usize = 12;
 pub struct Btf {
     types: Types,
     names: RefCell<Names>,
+    /// Where members lie that have been asked for.
+    fields: RefCell<Vec<(String, Option<HostField>)>>,
 }
 
 impl fmt::Debug for Btf {
@@ -75,6 +77,7 @@ impl Btf {
         Ok(Btf {
             types,
             names: RefCell::new(names),
+            fields: RefCell::default(),
         })
     }
 
@@ -140,6 +143,16 @@ impl Btf {
     /// `sock.__sk_common.skc_family`. Not there if it is a bit field; but behind
     /// one, `bits` is the byte that begins with it, where that is its low part.
     pub fn field(&self, path: &str) -> Option<HostField> {
+        let mut known = self.fields.borrow_mut();
+        if let Some((_, field)) = known.iter().find(|(known, _)| known == path) {
+            return *field;
+        }
+        let field = self.look_for(path);
+        known.push((path.into(), field));
+        field
+    }
+
+    fn look_for(&self, path: &str) -> Option<HostField> {
         let mut names = path.split('.');
         // What has no name is not asked for by it.
         if names.clone().any(str::is_empty) {

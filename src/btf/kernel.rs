@@ -59,11 +59,10 @@ fn wanted(programs: &Assembled) -> Vec<String> {
     // Whether a helper is there; see src/bpf/load.rs.
     let others = ["bpf_func_id", RESET_REASONS, CAST];
     let mut names: Vec<String> = others.map(String::from).into();
-    for template in programs.all() {
-        let fields = template.fields.iter();
-        let structures = fields.filter_map(|field| field.name.split_once('.'));
-        names.extend(structures.map(|(name, _)| name.to_string()));
-        names.extend([typedef(&template.event), template.event]);
+    let structures = programs.fields().filter_map(|field| field.split_once('.'));
+    names.extend(structures.map(|(name, _)| name.to_string()));
+    for event in programs.events() {
+        names.extend([typedef(event), event.to_string()]);
     }
     names
 }

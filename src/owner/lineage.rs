@@ -50,6 +50,10 @@ pub trait Lineage {
     fn parent(&self, pid: u32) -> Option<u32>;
     /// Whether it is a thread of the kernel.
     fn is_kernel_thread(&self, pid: u32) -> bool;
+    /// Whether it is one, and its name.
+    fn called(&self, pid: u32) -> (bool, Option<[u8; COMM_LEN]>) {
+        (self.is_kernel_thread(pid), self.name(pid))
+    }
     /// All that in one.
     fn standing(&self, pid: u32) -> Standing {
         Standing {

@@ -215,6 +215,18 @@ impl Processes {
         self.current(pid).is_some_and(|process| process.kernel)
     }
 
+    /// Whether this id is that of a thread of the kernel, and its name.
+    #[inline]
+    pub fn called(&self, pid: u32) -> (bool, Option<Name>) {
+        match self.current(pid) {
+            Some(process) => (
+                process.kernel,
+                self.is_named(process).then_some(process.name),
+            ),
+            None => (false, self.name(pid)),
+        }
+    }
+
     /// All of these, of most processes by one look.
     #[inline]
     pub fn standing(&self, pid: u32) -> Standing {
@@ -285,6 +297,7 @@ impl Processes {
         }
     }
 
+    #[inline]
     fn current(&self, pid: u32) -> Option<&Process> {
         let process = self.tree.get(self.by_pid.get(pid)?)?;
         process.living.then_some(process)
@@ -339,6 +352,10 @@ impl Lineage for Processes {
     }
     fn is_kernel_thread(&self, pid: u32) -> bool {
         Processes::is_kernel_thread(self, pid)
+    }
+    #[inline]
+    fn called(&self, pid: u32) -> (bool, Option<Name>) {
+        Processes::called(self, pid)
     }
     #[inline]
     fn standing(&self, pid: u32) -> Standing {

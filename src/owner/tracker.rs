@@ -11,7 +11,6 @@ use crate::model::event::{COMM_LEN, Event, Owner, OwnerSource, Task, What};
 use crate::model::tcp::{Endpoint, State};
 use crate::owner::lineage::{Descendants, Lineage, Standing};
 use crate::owner::listeners::{Holder, Listeners};
-use crate::sys::copy::put;
 
 /// What a claim is held against.
 #[derive(Clone, Copy)]
@@ -276,44 +275,83 @@ impl Tracker {
         born: u64,
         moment: &Moment<'_>,
     ) {
-        let told = self.judged(Some(event), event.time, (local, born), moment);
-        put(&mut self.told, &told);
+        self.judge_at(Some(event), event.time, (local, born), moment);
     }
 
     /// The same at a time without an event.
     pub(crate) fn review(&mut self, time: u64, local: &Endpoint, born: u64, moment: &Moment<'_>) {
-        self.told = self.judged(None, time, (local, born), moment);
+        self.judge_at(None, time, (local, born), moment);
     }
 
     #[inline]
-    fn judged(
+    fn judge_at(
+        &mut self,
+        event: Option<&Event>,
+        time: u64,
+        at: (&Endpoint, u64),
+        moment: &Moment<'_>,
+    ) {
+        let Some(claim) = &mut self.claim else {
+            self.told = None;
+            return;
+        };
+        let said = event.and_then(|event| event.owner.as_ref());
+        let said = said.filter(|owner| owner.task.pid == claim.pid);
+        let itself = said.zip(event).filter(|(said, event)| {
+            said.source == OwnerSource::Task || matches!(event.what, What::Accepted)
+        });
+        // Whoever was told once is no thread of the kernel.
+        let told = self.told.as_ref().map(|told| told.pid);
+        if self.settled && itself.is_none() && told == Some(claim.pid) {
+            self.told = Some(claim.told(claim.source));
+            return;
+        }
+        let kin = moment.kin;
+        if let Some((said, _)) = itself {
+            let (kernel, name) = kin.called(claim.pid);
+            if kernel {
+                (self.claim, self.told) = (None, None);
+                return;
+            }
+            if let Some(name) = name {
+                claim.name = name;
+            }
+            self.told = Some(claim.told(said.source));
+            return;
+        }
+        let standing = &kin.standing(claim.pid);
+        if standing.kernel {
+            (self.claim, self.told) = (None, None);
+            return;
+        }
+        let uid = said.and_then(|owner| owner.task.uid);
+        let decided = self.decide(event, time, at, moment);
+        self.told = match (decided, &self.claim) {
+            (Decided::Nobody, _) | (_, None) => None,
+            (Decided::AsThen, Some(claim)) => Some(claim.told(claim.source)),
+            (Decided::Unsure, Some(claim)) => Some(Told {
+                uid,
+                thread: false,
+                ..claim.told(claim.source)
+            }),
+            (Decided::Still, Some(claim)) => Some(claim.now(uid, kin, standing)),
+            (Decided::Heir(pid), _) => Some(Told::heir(pid, kin)),
+        };
+    }
+
+    /// What becomes of a claim that the event does not make itself.
+    #[inline]
+    fn decide(
         &mut self,
         event: Option<&Event>,
         time: u64,
         (local, born): (&Endpoint, u64),
         moment: &Moment<'_>,
-    ) -> Option<Told> {
-        let claim = self.claim.as_mut()?;
+    ) -> Decided {
+        let Some(claim) = self.claim.as_ref().filter(|_| !self.settled) else {
+            return Decided::AsThen;
+        };
         let kin = moment.kin;
-        let standing = &kin.standing(claim.pid);
-        if standing.kernel {
-            self.claim = None;
-            return None;
-        }
-        let said = event.and_then(|event| event.owner.as_ref());
-        let said = said.filter(|owner| owner.task.pid == claim.pid);
-        if let (Some(said), Some(event)) = (said, event) {
-            if said.source == OwnerSource::Task || matches!(event.what, What::Accepted) {
-                if let Some(name) = standing.name {
-                    claim.name = name;
-                }
-                return Some(claim.told(said.source));
-            }
-        }
-        if self.settled {
-            return Some(claim.told(claim.source));
-        }
-        let uid = said.and_then(|owner| owner.task.uid);
         let listener = matches!(
             claim.source,
             OwnerSource::Listener | OwnerSource::ListenerAccepted
@@ -326,7 +364,7 @@ impl Tracker {
             if at_work && event.is_some_and(Event::is_close) {
                 // It goes with its listener, which has just been closed (v6.12
                 // net/ipv4/inet_connection_sock.c, inet_csk_listen_stop()).
-                return Some(claim.now(uid, kin, standing));
+                return Decided::Still;
             }
             let listeners = moment.listeners;
             if let Some(event) = event {
@@ -345,29 +383,38 @@ impl Tracker {
                     if claim.source == OwnerSource::ListenerAccepted && moment.sockets {
                         (self.accepted, self.since) = (true, time);
                     }
-                    Some(claim.now(uid, kin, standing))
+                    Decided::Still
                 }
-                Holder::Heir(pid, _) => Some(Told::heir(pid, kin)),
-                Holder::Unknown => None,
+                Holder::Heir(pid, _) => Decided::Heir(pid),
+                Holder::Unknown => Decided::Nobody,
             };
         }
         match kin.lives(claim.pid, self.since) {
             // Unless it is another one by now that has its number.
-            Some(false) if at_work && kin.lives(claim.pid, time) != Some(true) => {
-                Some(claim.now(uid, kin, standing))
-            }
+            Some(false) if at_work && kin.lives(claim.pid, time) != Some(true) => Decided::Still,
             Some(false) => match kin.descendants(claim.pid, self.since) {
-                Descendants::Only(pid, _) => Some(Told::heir(pid, kin)),
-                _ => None,
+                Descendants::Only(pid, _) => Decided::Heir(pid),
+                _ => Decided::Nobody,
             },
-            Some(true) => Some(claim.now(uid, kin, standing)),
-            None => Some(Told {
-                uid,
-                thread: false,
-                ..claim.told(claim.source)
-            }),
+            Some(true) => Decided::Still,
+            None => Decided::Unsure,
         }
     }
+}
+
+/// What becomes of a claim.
+#[derive(Clone, Copy)]
+enum Decided {
+    /// Nobody is told.
+    Nobody,
+    /// It is told as it was learned.
+    AsThen,
+    /// The same, but who it is may have changed.
+    Unsure,
+    /// It is told as the process is now.
+    Still,
+    /// This descendant comes in its place.
+    Heir(u32),
 }
 
 #[cfg(test)]

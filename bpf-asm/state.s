@@ -621,9 +621,12 @@ owned:
 
     r1 = *(u8 *)(r10 + EV_OWNER + OW_HOW)
     *(u8 *)(r10 + EV_HOW) = r1
+.ifdef helper.cards
+.else
     r1 = *(u8 *)(r10 + EV_FLAGS)
     r1 &= FLAG_BRIEF
-    if r1 != 0 goto brief                   ; never: but where cards are not kept, nothing else leads there
+    if r1 != 0 goto brief                   ; never: but nothing else leads there
+.endif
     *(u32 *)(r10 + EV_ERR) = 0
     r1 = *(u8 *)(r10 + EV_NEWSTATE)
     ; At a second connect() the port that is told is the one before: it is not chosen yet (v6.12 net/ipv4/tcp_ipv4.c,
@@ -845,6 +848,9 @@ entire:
     r4 = r10
     r4 += EV_SOCKET
 send:
+    ; Where the time of a whole event is to stand. A verifier that does not know that it overwrites what is there now (v6.18
+    ; kernel/bpf/liveness.c) goes through what is above once for each thing that may be.
+    *(u64 *)(r10 + TMP) = 0
     output
 .ifdef helper.hold
     ; It has not left: at its CLOSE nor has what was held.

@@ -4,8 +4,9 @@
 //! Contract: whatever the bytes are, reading them neither panics nor takes
 //! long; every search has a budget. What can't be read by a plain load (a bit
 //! field, a member of unknown size) is not there. Pointers have 8 bytes, as
-//! on every host this is made for. The kernel's file (5 to 9 MB) is passed over
-//! once and not held. Format: Documentation/bpf/btf.rst, include/uapi/linux/btf.h.
+//! on every host this is made for. The types in the kernel's file (5 to 9 MB) are
+//! passed over once; of a file that can't be mapped the strings (2 to 4 MB) are held,
+//! for as long as this is. Format: Documentation/bpf/btf.rst, include/uapi/linux/btf.h.
 
 mod elf;
 mod file;
@@ -21,7 +22,7 @@ use crate::bpf_link::{Cast, HostField};
 use crate::host::symbols;
 use crate::order::{Order, Value};
 use file::{Reader, Window};
-use names::{Names, Places};
+use names::Names;
 use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
@@ -40,9 +41,9 @@ const ARGUMENTS: usize = 12;
 /// The BTF of a kernel.
 pub struct Btf {
     types: Types,
-    /// Where the strings start and end in the file.
-    strings: (usize, usize),
     names: RefCell<Names>,
+    /// Where members lie that have been asked for.
+    fields: RefCell<Vec<(String, Option<HostField>)>>,
 }
 
 impl fmt::Debug for Btf {
@@ -70,12 +71,13 @@ impl Btf {
     fn read(reader: Reader, wanted: &mut dyn Iterator<Item = &str>) -> Result<Btf, BtfError> {
         let (types, strings) = sections(&reader)?;
         let mut names = Names::default();
-        names.locate(wanted, &reader, strings);
-        let types = Types::read(reader, types, &mut names.take_types())?;
+        let mut types = Types::open(reader, types, strings)?;
+        let index = types.walk(&mut names::taking(names.add(wanted), types.strings()))?;
+        types.index = index;
         Ok(Btf {
             types,
-            strings,
             names: RefCell::new(names),
+            fields: RefCell::default(),
         })
     }
 
@@ -92,21 +94,22 @@ impl Btf {
     /// The number of the first type of this kind and name.
     pub fn find(&self, kind: Kind, name: &str) -> Option<u32> {
         let mut names = self.names.borrow_mut();
-        names.find(kind, name, &self.types, self.strings)
-    }
-
-    fn places(&self, name: &str) -> Places {
-        let mut names = self.names.borrow_mut();
-        names.places(name, &self.types.reader, self.strings)
+        let new = names.add(&mut std::iter::once(name));
+        if !new.is_empty() {
+            // What can't be read any more is not there.
+            let _ = self
+                .types
+                .walk(&mut names::taking(new, self.types.strings()));
+        }
+        names.find(kind, name)
     }
 
     /// Whether an enumeration of that name has a value of that name.
     pub fn has_enumerator(&self, of: &str, name: &str) -> bool {
-        let places = self.places(name);
         let values = self.find(Kind::Enum, of).and_then(|id| self.types.get(id));
         values.is_some_and(|values| {
-            let mut values = self.types.values(&values);
-            values.any(|[name, _]| places.contain(name))
+            let (mut values, strings) = (self.types.values(&values), self.types.strings());
+            values.any(|[at, _]| file::is(strings, at, name))
         })
     }
 
@@ -119,10 +122,9 @@ impl Btf {
         let Some(of) = of else {
             return found;
         };
-        let (mut window, most) = (Window::new(), prefix.len() + symbols::NAME);
+        let (strings, most) = (self.types.strings(), prefix.len() + symbols::NAME);
         for [at, number] in self.types.values(&of).take(symbols::LIMIT) {
-            let reader = &self.types.reader;
-            let text = names::string(reader, &mut window, self.strings, at, most);
+            let text = file::string(strings, at, most);
             let text = text.and_then(|text| std::str::from_utf8(text).ok());
             let name = text.and_then(|text| text.strip_prefix(prefix));
             if let Some(name) = name.filter(|name| symbols::is_name(name)) {
@@ -141,6 +143,16 @@ impl Btf {
     /// `sock.__sk_common.skc_family`. Not there if it is a bit field; but behind
     /// one, `bits` is the byte that begins with it, where that is its low part.
     pub fn field(&self, path: &str) -> Option<HostField> {
+        let mut known = self.fields.borrow_mut();
+        if let Some((_, field)) = known.iter().find(|(known, _)| known == path) {
+            return *field;
+        }
+        let field = self.look_for(path);
+        known.push((path.into(), field));
+        field
+    }
+
+    fn look_for(&self, path: &str) -> Option<HostField> {
         let mut names = path.split('.');
         // What has no name is not asked for by it.
         if names.clone().any(str::is_empty) {
@@ -158,8 +170,7 @@ impl Btf {
                     size: 1,
                 });
             }
-            let places = self.places(name);
-            let found = self.types.member(id, &|at| places.contain(at))?;
+            let found = self.types.member(id, name)?;
             bit += found.bit;
             bits = found.bits;
             id = found.of;

@@ -30,9 +30,14 @@ impl Assembled {
         self.0.template(name.0).ok_or_else(damaged)
     }
 
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = Template> + '_ {
-        ALL.iter().filter_map(|name| self.get(*name).ok())
+    /// The names of the fields of all of them.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.0.fields()
+    }
+
+    /// The events that they are for.
+    pub fn events(&self) -> impl Iterator<Item = &str> {
+        self.0.events()
     }
 }
 

@@ -171,6 +171,11 @@ pub fn run(config: &mut Config, picture: Option<Open>, pump: Pump) -> Result<u8,
         config.wants,
         config.guard(),
     )?;
+    // As soon as the processes are known, for an owner is only believed that is seen after that; it
+    // goes on beside what is done here.
+    let room = config.connections_max;
+    let mut search =
+        helper.map_or_else(Search::none, |helper| Search::begin(helper, &source, room));
     let precedence = take_precedence(config.priority);
     say_notes(&mut source);
     judging::say_untold(&config.filter.expr, source.given());
@@ -203,9 +208,8 @@ pub fn run(config: &mut Config, picture: Option<Open>, pump: Pump) -> Result<u8,
     }
     let mut view = View::new(config, output, &source);
     let epoll = watch(&source, &signals, &view)?;
-    let helper = (helper, config.connections_max);
-    let (mut broadcasts, mut search) =
-        start::start((&mut source, &mut view, pump), &signals, &opening, helper);
+    let attached = (&mut source, &mut view, pump);
+    let mut broadcasts = start::start(attached, &signals, &opening, &mut search);
     for (fd, wake) in [
         (broadcasts.ready(), WAKE_BROADCAST),
         (search.ready(), WAKE_SEARCH),

@@ -170,6 +170,8 @@ struct Scan<'a> {
     /// The network namespaces that were come by.
     seen: TableByNumber<()>,
     left: Left,
+    /// Processes and descriptors looked at since the sink was last asked to go on.
+    looked: u32,
     /// Processes that may not be looked into.
     denied: u32,
     /// What there was not enough of.
@@ -202,6 +204,8 @@ pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, limits: Limit
         waiting: Vec::new(),
         seen: TableByNumber::default(),
         left: Left::default(),
+        // Whether there is time is asked first.
+        looked: u32::MAX / 2,
         denied: 0,
         short: None,
         beyond: 0,

@@ -146,6 +146,7 @@ pub fn pack(templates: &[Template]) -> Vec<u8> {
     number(&mut programs, templates.len() as u64);
     let mut after_line = 0;
     for template in templates {
+        let all_programs = std::mem::take(&mut programs);
         for part in [
             &template.name,
             &template.group,
@@ -187,6 +188,7 @@ pub fn pack(templates: &[Template]) -> Vec<u8> {
                 _ => runs.push((n, 1)),
             }
         }
+        number(&mut programs, template.items.len() as u64);
         number(&mut programs, runs.len() as u64);
         let mut after = 0;
         for (start, len) in runs {
@@ -194,6 +196,9 @@ pub fn pack(templates: &[Template]) -> Vec<u8> {
             number(&mut programs, len as u64);
             after = (start + len) as i64;
         }
+        let program = std::mem::replace(&mut programs, all_programs);
+        number(&mut programs, program.len() as u64);
+        programs.extend(program);
     }
     let mut all = Vec::new();
     let files: BTreeSet<&str> = lines.iter().map(|line| line.0.as_str()).collect();

@@ -13,8 +13,8 @@
 //! - the maps: how many; their names;
 //! - the items: how many; of each its line, as what it is more than that after the one before, and the item, whose
 //!   fields and maps are numbers of those above, and whose targets are counted from itself;
-//! - the programs: how many; of each its four texts; its fields, its maps and its labels (each item as what it is more
-//!   than the one before, and the line), each with their number before them; the number of runs of items, and of each
+//! - the programs: how many; of each its length in bytes without that, its four texts; its fields, its maps and its labels (each item as what it is more
+//!   than the one before, and the line), each with their number before them; the number of items, that of their runs, and of each
 //!   where it starts, as what it is more than where the one before ends, and its length.
 
 use super::{Field, Item, Lines, Place, Template};
@@ -223,8 +223,9 @@ impl Packed {
             bytes: Vec::new(),
         };
         for _ in 0..rest.count()? {
+            let len = rest.count()?;
             all.programs.push(bytes.len() - rest.0.len());
-            all.program(&mut rest)?;
+            rest.0 = rest.0.get(len..)?;
         }
         all.bytes = bytes;
         Some(all)
@@ -244,6 +245,20 @@ impl Packed {
     pub fn template(&self, program: usize) -> Option<Template> {
         let start = *self.programs.get(program)?;
         self.program(&mut Cursor(self.bytes.get(start..)?))
+    }
+
+    /// The names of the fields of all programs.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|field| field.name.as_str())
+    }
+
+    /// The events that they are for.
+    pub fn events(&self) -> impl Iterator<Item = &str> {
+        // Behind their names and groups.
+        self.programs.iter().filter_map(|start| {
+            let mut rest = Cursor(self.bytes.get(*start..)?);
+            rest.text().and(rest.text()).and(rest.text())
+        })
     }
 
     fn program(&self, rest: &mut Cursor<'_>) -> Option<Template> {
@@ -285,7 +300,9 @@ impl Packed {
             let at = all.iter().position(|one| *one == global)?;
             u16::try_from(at).ok()
         };
-        let mut after = 0;
+        let (all, mut after) = (usize::from(rest.small()?), 0);
+        template.items.reserve_exact(all);
+        template.lines.reserve_exact(all);
         for _ in 0..rest.count()? {
             let start = rest.from(after)? as usize;
             after = start.checked_add(usize::try_from(rest.number()?).ok()?)?;

@@ -2,7 +2,7 @@
 //!
 //! Contract: what lies outside of the file is `None`, as is what the kernel
 //! fails to read; the last such failure is kept for the error. Nothing is read
-//! ahead by more than a [`WINDOW`].
+//! ahead by more than a [`WINDOW`], and no more held than what is asked for at once.
 
 use crate::order::{Order, Value};
 use crate::sys::Errno;
@@ -18,7 +18,7 @@ const LIMIT: u64 = 64 << 20;
 
 /// What is read at once, in bytes. The kernel gives no more than a page of a
 /// file in sysfs at a time (v6.12 fs/kernfs/file.c, `kernfs_file_read_iter`).
-pub(super) const WINDOW: usize = 4096;
+const WINDOW: usize = 4096;
 
 /// Why bytes are no BTF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,12 +138,30 @@ impl Reader {
         self.order.set(order);
     }
 
+    /// That order.
+    pub(super) fn order(&self) -> Order {
+        self.order.get()
+    }
+
+    /// What has been read at once, from `from` to `to`.
+    pub(super) fn held<'a>(&'a self, window: &'a Window, from: usize, to: usize) -> &'a [u8] {
+        let (bytes, start) = match &self.bytes {
+            Bytes::Held(bytes) => (&bytes[..], 0),
+            Bytes::Mapped(mapped) => (mapped.bytes(), 0),
+            Bytes::File(_) => (&window.bytes[..], window.start),
+        };
+        let from = from.saturating_sub(start);
+        bytes
+            .get(from..to.saturating_sub(start))
+            .unwrap_or_default()
+    }
+
     /// Why something could not be had: the kernel failed to read it, or `what`.
     pub(super) fn why(&self, what: BtfError) -> BtfError {
         self.failure.get().map_or(what, BtfError::Read)
     }
 
-    /// The bytes from `at` on, at least `want` of them (a [`WINDOW`] at most).
+    /// The bytes from `at` on, at least `want` of them.
     #[inline]
     pub(super) fn slice<'a>(
         &'a self,
@@ -168,7 +186,7 @@ impl Reader {
     /// Moves the window to `at`, with at least `want` bytes.
     #[cold]
     fn refill(&self, file: &File, window: &mut Window, at: usize, want: usize) -> Option<()> {
-        window.bytes.resize(WINDOW, 0);
+        window.bytes.resize(WINDOW.max(want), 0);
         (window.start, window.len) = (at, 0);
         while window.len < want {
             let to = window.bytes.get_mut(window.len..)?;
@@ -195,4 +213,19 @@ impl Reader {
         }
         Some(words)
     }
+}
+
+/// Whether the string that stands at this place among them is this one.
+pub(super) fn is(strings: &[u8], at: u32, text: &str) -> bool {
+    let rest = strings.get(at as usize..);
+    let rest = rest.and_then(|rest| rest.strip_prefix(text.as_bytes()));
+    rest.is_some_and(|rest| rest.first() == Some(&0))
+}
+
+/// The string that stands at this place among them, if it has no more than
+/// `most` bytes.
+pub(super) fn string(strings: &[u8], at: u32, most: usize) -> Option<&[u8]> {
+    let rest = strings.get(at as usize..)?;
+    let len = rest.iter().take(most + 1).position(|byte| *byte == 0)?;
+    rest.get(..len)
 }

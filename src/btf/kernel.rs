@@ -54,19 +54,15 @@ impl Btf {
     }
 }
 
-/// The names that these programs may ask for.
+/// The names of types that these programs may ask for.
 fn wanted(programs: &Assembled) -> Vec<String> {
     // Whether a helper is there; see src/bpf/load.rs.
-    let helper = ["bpf_func_id", "BPF_FUNC_get_current_task_btf"];
-    let others = helper.into_iter().chain([RESET_REASONS, CAST]);
-    let mut names: Vec<String> = others.map(String::from).collect();
-    for template in programs.all() {
-        let members = template
-            .fields
-            .iter()
-            .flat_map(|field| field.name.split('.'));
-        names.extend(members.map(String::from));
-        names.extend([typedef(&template.event), template.event]);
+    let others = ["bpf_func_id", RESET_REASONS, CAST];
+    let mut names: Vec<String> = others.map(String::from).into();
+    let structures = programs.fields().filter_map(|field| field.split_once('.'));
+    names.extend(structures.map(|(name, _)| name.to_string()));
+    for event in programs.events() {
+        names.extend([typedef(event), event.to_string()]);
     }
     names
 }

@@ -1,147 +1,57 @@
-//! Which strings of a BTF file are the names that are asked for, and which
-//! types have them.
+//! Which types of a BTF file have the names that are asked for.
 //!
-//! Contract: nothing of the strings is held but where the names stand. A name
-//! that is new costs a pass over all strings, and one over all types if a type
-//! of that name is wanted; so those that are known beforehand come together.
+//! Contract: of a name no more is held than the types that have it. One that is
+//! new costs a pass over all types; so those that are known beforehand come
+//! together.
 
-use super::file::{Reader, WINDOW, Window};
-use super::types::{Kind, Type, Types};
+use super::file::is;
+use super::types::Kind;
 use crate::model::sieve::Sieve;
-use std::ffi::CStr;
 
-/// Places of the same string that are remembered. Who makes BTF takes care that
-/// there is but one (tools/lib/bpf/strset.c).
-const SAME: usize = 4;
-
-/// Where a name stands among the strings.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Places {
-    offsets: [u32; SAME],
-    count: usize,
-}
-
-impl Places {
-    pub(super) fn contain(&self, offset: u32) -> bool {
-        self.offsets[..self.count].contains(&offset)
-    }
-
-    fn add(&mut self, offset: u32) {
-        if let Some(place) = self.offsets.get_mut(self.count) {
-            *place = offset;
-            self.count += 1;
-        }
-    }
-}
-
-struct Name {
+/// A name that has been asked for.
+pub(super) struct Name {
     text: String,
-    places: Places,
-    /// The first type of each kind that has the name; `None` while no pass over
-    /// the types has been made for it.
-    types: Option<Vec<(Kind, u32)>>,
+    /// The first type of each kind that has it.
+    types: Vec<(Kind, u32)>,
 }
 
-/// The names that have been asked for.
+/// All of them.
 #[derive(Default)]
 pub(super) struct Names(Vec<Name>);
 
-/// Some bits of a text.
-fn mix(text: &[u8]) -> u32 {
-    match text {
-        [first, .., last] => {
-            let middle = text[text.len() / 2];
-            u32::from(*first)
-                ^ u32::from(*last) << 3
-                ^ u32::from(middle) << 6
-                ^ (text.len() as u32) << 4
-        }
-        _ => text.len() as u32,
-    }
+/// Some bits of the first 8 bytes of what begins with a string, with its end if that is
+/// among them.
+#[inline(always)]
+fn mix(text: &[u8]) -> Option<u32> {
+    let all = u64::from_le_bytes(*text.first_chunk()?);
+    // The highest bit of the first byte that is 0.
+    let zeros = all.wrapping_sub(LOW) & !all & LOW << 7;
+    let end = zeros & zeros.wrapping_neg();
+    let own = all & (end >> 7).wrapping_sub(1);
+    Some((own.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as u32)
 }
 
+/// The lowest bit of each byte.
+const LOW: u64 = u64::MAX / 0xff;
+
 impl Names {
-    /// Finds where these names stand, in one pass over the strings.
-    pub(super) fn locate(
-        &mut self,
-        texts: &mut dyn Iterator<Item = &str>,
-        reader: &Reader,
-        strings: (usize, usize),
-    ) {
+    /// Adds those that are new; all of these are to be looked for.
+    pub(super) fn add(&mut self, texts: &mut dyn Iterator<Item = &str>) -> &mut [Name] {
         let known = self.0.len();
-        let mut sieve = Sieve::new();
         for text in texts {
-            if self.0.iter().all(|name| name.text != text) {
-                sieve.add(mix(text.as_bytes()));
+            if self.of(text).is_none() {
                 self.0.push(Name {
                     text: text.into(),
-                    places: Places::default(),
-                    types: None,
+                    types: Vec::new(),
                 });
             }
         }
-        let new = &mut self.0[known..];
-        if new.is_empty() {
-            return;
-        }
-        each_string(reader, strings, &mut |offset, text| {
-            if sieve.may_have(mix(text)) {
-                let name = new.iter_mut().find(|name| name.text.as_bytes() == text);
-                if let Some(name) = name {
-                    name.places.add(offset);
-                }
-            }
-        });
+        &mut self.0[known..]
     }
 
-    /// Something that takes each type, and notes those that have a name of which
-    /// no type has been looked for before.
-    pub(super) fn take_types(&mut self) -> impl FnMut(u32, &Type) {
-        let mut sieve = Sieve::new();
-        let mut names: Vec<(Places, &mut Vec<(Kind, u32)>)> = Vec::new();
-        for name in self.0.iter_mut().filter(|name| name.types.is_none()) {
-            for offset in &name.places.offsets[..name.places.count] {
-                sieve.add(*offset);
-            }
-            names.push((name.places, name.types.insert(Vec::new())));
-        }
-        move |id, found| {
-            if found.name == 0 || !sieve.may_have(found.name) {
-                return;
-            }
-            for (places, types) in &mut names {
-                if places.contain(found.name) && types.iter().all(|(kind, _)| *kind != found.kind) {
-                    types.push((found.kind, id));
-                }
-            }
-        }
-    }
-
-    /// Where that name stands.
-    pub(super) fn places(
-        &mut self,
-        text: &str,
-        reader: &Reader,
-        strings: (usize, usize),
-    ) -> Places {
-        self.locate(&mut std::iter::once(text), reader, strings);
-        self.of(text).map_or(Places::default(), |name| name.places)
-    }
-
-    /// The first type of that kind and name.
-    pub(super) fn find(
-        &mut self,
-        kind: Kind,
-        text: &str,
-        types: &Types,
-        strings: (usize, usize),
-    ) -> Option<u32> {
-        self.places(text, &types.reader, strings);
-        if self.of(text)?.types.is_none() {
-            types.each(&mut self.take_types());
-        }
-        let found = self.of(text)?.types.iter().flatten();
-        let mut found = found.filter(|(of, _)| *of == kind);
+    /// The first type of that kind and name, where that has been looked for.
+    pub(super) fn find(&self, kind: Kind, text: &str) -> Option<u32> {
+        let mut found = self.of(text)?.types.iter().filter(|(of, _)| *of == kind);
         found.next().map(|(_, id)| *id)
     }
 
@@ -150,47 +60,25 @@ impl Names {
     }
 }
 
-/// The string that stands at this place among them, if it has no more than
-/// `most` bytes.
-pub(super) fn string<'a>(
-    reader: &'a Reader,
-    window: &'a mut Window,
-    (from, to): (usize, usize),
-    offset: u32,
-    most: usize,
-) -> Option<&'a [u8]> {
-    let at = from.checked_add(offset as usize)?;
-    let want = to.checked_sub(at)?.min(most + 1);
-    let bytes = reader.slice(window, at, want)?.get(..want)?;
-    let len = bytes.iter().position(|byte| *byte == 0)?;
-    bytes.get(..len)
-}
-
-/// Hands out every string with its offset among them.
-fn each_string(reader: &Reader, (from, to): (usize, usize), each: &mut dyn FnMut(u32, &[u8])) {
-    let mut window = Window::new();
-    let (mut at, mut want) = (from, 1);
-    while at < to {
-        let Some(bytes) = reader.slice(&mut window, at, want) else {
+/// Something that takes each type that has a name, and notes those that have one of
+/// these.
+pub(super) fn taking(names: &mut [Name], strings: &[u8]) -> impl FnMut(u32, Kind, u32) {
+    let mut sieve = Sieve::new();
+    for name in &*names {
+        let mut text = [0; 8];
+        let len = name.text.len().min(text.len());
+        text[..len].copy_from_slice(&name.text.as_bytes()[..len]);
+        mix(&text).into_iter().for_each(|some| sieve.add(some));
+    }
+    move |id, kind, at| {
+        let text = strings.get(at as usize..).unwrap_or_default();
+        if mix(text).is_some_and(|some| !sieve.may_have(some)) {
             return;
-        };
-        let bytes = &bytes[..bytes.len().min(to - at)];
-        let (mut rest, mut offset) = (bytes, (at - from) as u32);
-        // Which looks at a word at a time.
-        while let Ok(text) = CStr::from_bytes_until_nul(rest) {
-            let text = text.to_bytes();
-            each(offset, text);
-            rest = &rest[text.len() + 1..];
-            offset += text.len() as u32 + 1;
         }
-        let all = WINDOW.min(to - at);
-        if rest.len() < bytes.len() {
-            (at, want) = (to.min(from + offset as usize), 1);
-        } else if bytes.len() < all {
-            want = all;
-        } else {
-            // Longer than any name.
-            (at, want) = (at + bytes.len(), 1);
+        for name in &mut *names {
+            if is(text, 0, &name.text) && name.types.iter().all(|(of, _)| *of != kind) {
+                name.types.push((kind, id));
+            }
         }
     }
 }

@@ -4,7 +4,8 @@
 //! what belongs to a type, are read when they are asked for. Every search has a
 //! budget.
 
-use super::file::{BtfError, Reader, Window};
+use super::file::{BtfError, Reader, Window, is};
+use crate::order::Value;
 use std::cell::RefCell;
 
 /// struct btf_type, in bytes.
@@ -63,40 +64,75 @@ pub enum Kind {
     Other = 0,
 }
 
+/// What follows the struct btf_type of a kind, by its number: bytes in the lower half,
+/// bytes for each of its members, parameters or values in the higher; [`UNKNOWN`] of a
+/// kind that is not known.
+const SIZES: [u8; 20] = [
+    UNKNOWN,
+    4,
+    0,
+    12,
+    (MEMBER << 4) as u8,
+    (MEMBER << 4) as u8,
+    (ENUM << 4) as u8,
+    0, // forward declaration
+    0,
+    0,
+    0,
+    0,
+    0,
+    (PARAM << 4) as u8,
+    4,       // variable
+    12 << 4, // section
+    0,
+    4, // tag
+    0,
+    12 << 4,
+];
+const UNKNOWN: u8 = 0xff;
+
+/// The kind in a struct btf_type's second number, and the bytes that follow; an error
+/// for a kind that is not known.
+#[inline(always)]
+fn sized(info: u32) -> Result<(u32, usize), BtfError> {
+    // Bits 16 to 23 and 29, 30 are zero where they have no meaning.
+    let (number, count) = (info >> 24 & 0x7f, (info & 0xff_ffff) as usize);
+    match SIZES.get(number as usize) {
+        None | Some(&UNKNOWN) => Err(BtfError::Kind(number)),
+        Some(size) => Ok((
+            number,
+            usize::from(size & 15) + count * usize::from(size >> 4),
+        )),
+    }
+}
+
 impl Kind {
-    /// The kind of that number, and the bytes that follow its struct btf_type;
-    /// `None` for a kind that is not known.
-    fn of(number: u32, count: usize) -> Option<(Kind, usize)> {
-        Some(match number {
-            1 => (Kind::Int, 4),
-            2 => (Kind::Ptr, 0),
-            3 => (Kind::Array, 12),
-            4 => (Kind::Struct, count * MEMBER),
-            5 => (Kind::Union, count * MEMBER),
-            6 => (Kind::Enum, count * ENUM),
-            8 => (Kind::Typedef, 0),
-            9 => (Kind::Volatile, 0),
-            10 => (Kind::Const, 0),
-            11 => (Kind::Restrict, 0),
-            12 => (Kind::Func, 0),
-            13 => (Kind::FuncProto, count * PARAM),
-            16 => (Kind::Float, 0),
-            18 => (Kind::TypeTag, 0),
-            19 => (Kind::Enum64, count * 12),
-            // Forward declaration; variable, tag; section.
-            7 => (Kind::Other, 0),
-            14 | 17 => (Kind::Other, 4),
-            15 => (Kind::Other, count * 12),
-            _ => return None,
-        })
+    /// The kind of that number.
+    fn of(number: u32) -> Kind {
+        match number {
+            1 => Kind::Int,
+            2 => Kind::Ptr,
+            3 => Kind::Array,
+            4 => Kind::Struct,
+            5 => Kind::Union,
+            6 => Kind::Enum,
+            8 => Kind::Typedef,
+            9 => Kind::Volatile,
+            10 => Kind::Const,
+            11 => Kind::Restrict,
+            12 => Kind::Func,
+            13 => Kind::FuncProto,
+            16 => Kind::Float,
+            18 => Kind::TypeTag,
+            19 => Kind::Enum64,
+            _ => Kind::Other,
+        }
     }
 }
 
 /// A type, as far as it is looked at.
 #[derive(Clone, Copy)]
 pub(super) struct Type {
-    /// Where its name stands among the strings; 0 if it has none.
-    pub(super) name: u32,
     pub(super) kind: Kind,
     /// Members, parameters, values.
     pub(super) count: usize,
@@ -106,30 +142,6 @@ pub(super) struct Type {
     pub(super) size_or_type: u32,
     /// Where its members, parameters … start in the file.
     rest: usize,
-    /// Where the next type starts.
-    end: usize,
-}
-
-impl Type {
-    #[inline]
-    fn read(reader: &Reader, window: &mut Window, at: usize) -> Result<Type, BtfError> {
-        let words = reader.words(window, at);
-        let [name, info, size_or_type] = words.ok_or_else(|| reader.why(BtfError::Short))?;
-        // Bits 16 to 23 and 29, 30 are zero where they have no meaning.
-        let number = info >> 24 & 0x7f;
-        let count = (info & 0xff_ffff) as usize;
-        let (kind, size) = Kind::of(number, count).ok_or(BtfError::Kind(number))?;
-        let rest = at + TYPE;
-        Ok(Type {
-            name,
-            kind,
-            count,
-            bit_sizes: info >> 31 != 0,
-            size_or_type,
-            rest,
-            end: rest.checked_add(size).ok_or(BtfError::Short)?,
-        })
-    }
 }
 
 /// A member as found: in bits from the start of the outermost structure.
@@ -140,80 +152,106 @@ pub(super) struct Found {
     pub(super) of: u32,
 }
 
+/// How many types there are, and where each STEPth starts in the file, from the first
+/// one on.
+#[derive(Default)]
+pub(super) struct Index(u32, Vec<u32>);
+
 /// The section of the types.
 pub(super) struct Types {
     pub(super) reader: Reader,
     section: (usize, usize),
-    count: u32,
-    /// Where each STEPth type starts in the file, from the first one on.
-    starts: Vec<u32>,
+    /// Where the strings start in the file, and the bytes of these where it does not
+    /// lie in memory.
+    strings: (usize, usize, Window),
+    /// What [`Types::walk`] gives: without it, none is found by its number.
+    pub(super) index: Index,
     near: RefCell<Window>,
     rest: RefCell<Window>,
 }
 
 impl Types {
-    /// Goes through all types once, and hands them out with their numbers.
-    pub(super) fn read(
+    /// Those of a file whose types and strings start and end here.
+    pub(super) fn open(
         reader: Reader,
         section: (usize, usize),
-        each: &mut dyn FnMut(u32, &Type),
+        (from, to): (usize, usize),
     ) -> Result<Types, BtfError> {
-        let mut all = Types {
+        let mut strings = Window::new();
+        if reader.slice(&mut strings, from, to - from).is_none() {
+            return Err(reader.why(BtfError::Short));
+        }
+        Ok(Types {
             reader,
             section,
-            count: 0,
-            starts: Vec::new(),
+            strings: (from, to, strings),
+            index: Index::default(),
             near: RefCell::new(Window::new()),
             rest: RefCell::new(Window::new()),
-        };
-        let (mut count, mut starts) = (0, Vec::new());
-        all.walk(&mut |id, at, found| {
-            if (id - 1) % STEP == 0 {
-                // A file is no longer than 4 GiB: the header's numbers are.
-                starts.push(at as u32);
-            }
-            count = id;
-            each(id, found);
-        })?;
-        (all.count, all.starts) = (count, starts);
-        Ok(all)
+        })
     }
 
-    fn walk(&self, each: &mut dyn FnMut(u32, usize, &Type)) -> Result<(), BtfError> {
-        let (mut at, end) = self.section;
-        let (mut id, mut window) = (0, Window::new());
+    /// The strings.
+    pub(super) fn strings(&self) -> &[u8] {
+        let (from, to, window) = &self.strings;
+        self.reader.held(window, *from, *to)
+    }
+
+    /// Goes through all types, and hands out those that have a name: their numbers,
+    /// kinds, and where the name stands among the strings.
+    pub(super) fn walk(&self, each: &mut dyn FnMut(u32, Kind, u32)) -> Result<Index, BtfError> {
+        let ((mut at, end), mut starts) = (self.section, Vec::new());
+        let (mut id, mut window, order) = (0, Window::new(), self.reader.order());
         while at < end {
-            let found = Type::read(&self.reader, &mut window, at)?;
-            if found.end > end {
+            let bytes = self.reader.slice(&mut window, at, TYPE);
+            let bytes = bytes.ok_or_else(|| self.reader.why(BtfError::Short))?;
+            if end - at < TYPE {
                 return Err(BtfError::Short);
             }
-            id += 1;
-            each(id, at, &found);
-            at = found.end;
+            let bytes = &bytes[..bytes.len().min(end - at)];
+            let mut next = 0;
+            while let Some(head) = bytes.get(next..).and_then(<[u8]>::first_chunk::<TYPE>) {
+                if id % STEP == 0 {
+                    // A file is no longer than 4 GiB: the header's numbers are.
+                    starts.push((at + next) as u32);
+                }
+                id += 1;
+                let (number, size) = sized(u32::read(&head[4..], order))?;
+                let name = u32::read(head, order);
+                if name != 0 {
+                    each(id, Kind::of(number), name);
+                }
+                next += TYPE + size;
+            }
+            at += next;
         }
-        Ok(())
-    }
-
-    /// Goes through all types again.
-    pub(super) fn each(&self, each: &mut dyn FnMut(u32, &Type)) {
-        // What can't be read any more is not there.
-        let _ = self.walk(&mut |id, _, found| each(id, found));
+        match at == end {
+            true => Ok(Index(id, starts)),
+            false => Err(BtfError::Short),
+        }
     }
 
     /// How many types there are.
     pub(super) fn len(&self) -> usize {
-        self.count as usize
+        self.index.0 as usize
     }
 
     pub(super) fn get(&self, id: u32) -> Option<Type> {
-        let index = id.checked_sub(1).filter(|index| *index < self.count)?;
-        let mut at = *self.starts.get((index / STEP) as usize)? as usize;
+        let index = id.checked_sub(1).filter(|index| *index < self.index.0)?;
+        let mut at = *self.index.1.get((index / STEP) as usize)? as usize;
         let window = &mut *self.near.borrow_mut();
-        let mut read = |at| Type::read(&self.reader, window, at).ok();
         for _ in 0..index % STEP {
-            at = read(at)?.end;
+            let [info] = self.reader.words(window, at + 4)?;
+            at += TYPE + sized(info).ok()?.1;
         }
-        read(at)
+        let [info, size_or_type] = self.reader.words(window, at + 4)?;
+        Some(Type {
+            kind: Kind::of(sized(info).ok()?.0),
+            count: (info & 0xff_ffff) as usize,
+            bit_sizes: info >> 31 != 0,
+            size_or_type,
+            rest: at + TYPE,
+        })
     }
 
     /// `N` numbers of those that follow a type, from the `from`th on.
@@ -261,19 +299,12 @@ impl Types {
     }
 
     /// A member of a structure or union, also within members without a name;
-    /// of an array of structures, that of its first one. `named` tells whether
-    /// a string is its name.
-    pub(super) fn member(&self, of: u32, named: &dyn Fn(u32) -> bool) -> Option<Found> {
-        self.member_within(of, named, DEPTH, &mut { BUDGET })
+    /// of an array of structures, that of its first one.
+    pub(super) fn member(&self, of: u32, name: &str) -> Option<Found> {
+        self.member_within(of, name, DEPTH, &mut { BUDGET })
     }
 
-    fn member_within(
-        &self,
-        of: u32,
-        named: &dyn Fn(u32) -> bool,
-        depth: u32,
-        budget: &mut u32,
-    ) -> Option<Found> {
+    fn member_within(&self, of: u32, wanted: &str, depth: u32, budget: &mut u32) -> Option<Found> {
         let (_, mut whole) = self.resolve(of)?;
         if whole.kind == Kind::Array {
             let [element] = self.words(&whole, 0)?;
@@ -282,6 +313,7 @@ impl Types {
         if depth == 0 || !matches!(whole.kind, Kind::Struct | Kind::Union) {
             return None;
         }
+        let strings = self.strings();
         for n in 0..whole.count {
             *budget = budget.checked_sub(1)?;
             let [name, of, offset] = self.words(&whole, n * MEMBER / 4)?;
@@ -290,11 +322,11 @@ impl Types {
                 false => (offset, 0),
             };
             let bit = u64::from(bit);
-            if named(name) {
+            if is(strings, name, wanted) {
                 return Some(Found { bit, bits, of });
             }
             if name == 0 {
-                if let Some(inner) = self.member_within(of, named, depth - 1, budget) {
+                if let Some(inner) = self.member_within(of, wanted, depth - 1, budget) {
                     return Some(Found {
                         bit: inner.bit + bit,
                         ..inner

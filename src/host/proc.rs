@@ -174,10 +174,9 @@ fn read_in(root: &OwnedFd, path: &str) -> Option<Vec<u8>> {
 fn try_read_in(root: &OwnedFd, path: &str) -> nix::Result<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let file = openat(root, path, flags, Mode::empty())?;
-    let mut bytes = vec![0; PIECE - 1];
+    let mut bytes = [0; PIECE - 1];
     let len = read(&file, &mut bytes)?;
-    bytes.truncate(len);
-    Ok(bytes)
+    Ok(bytes[..len].to_vec())
 }
 
 fn read_of(root: &OwnedFd, tid: u32, about: u32) -> Option<Vec<u8>> {

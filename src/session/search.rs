@@ -93,19 +93,12 @@ impl Search {
 
     /// Lets the helper begin, everything being attached; there is room for so
     /// many connections.
-    pub(super) fn begin(
-        helper: sys::Result<Helper>,
-        source: &Source,
-        view: &mut View,
-        room: usize,
-    ) -> Search {
-        let now = time::monotonic();
+    pub(super) fn begin(helper: sys::Result<Helper>, source: &Source, room: usize) -> Search {
         let mut search = Search {
-            begun: now,
+            begun: time::monotonic(),
             owners: room.saturating_mul(2),
             ..Search::default()
         };
-        view.connections.begin_scan(now);
         let order = Order {
             by_netns: source.given().has(Abilities::NETNS),
             room: u32::try_from(room).unwrap_or(u32::MAX),
@@ -117,6 +110,13 @@ impl Search {
             Err(errno) => search.break_off(errno),
         }
         search
+    }
+
+    /// What it finds is for this.
+    pub(super) fn lead(&self, view: &mut View) {
+        if !self.over {
+            view.connections.begin_scan(self.begun);
+        }
     }
 
     /// Whether all of it is known.

@@ -16,9 +16,8 @@ use crate::output::notice::notice;
 use crate::session::view::View;
 use crate::snapshot;
 use crate::snapshot::broadcast::Broadcasts;
-use crate::snapshot::helper::Helper;
 use crate::sys::signal::Signals;
-use crate::sys::{self, time};
+use crate::sys::time;
 use std::time::Duration;
 
 /// Samples younger than this wait for the next drain: a CPU may still be
@@ -111,19 +110,16 @@ fn counters(why: &Error, broadcasts: &Broadcasts) -> String {
     )
 }
 
-/// Finds what exists already, if there is a helper for that, and makes the opening
-/// line ready. There is room for so many connections.
+/// Finds what exists already, if that is searched for, and makes the opening line
+/// ready.
 pub(super) fn start(
     (source, view, pump): (&mut Source, &mut View, Pump),
     signals: &Signals,
     opening: &str,
-    (helper, room): (Option<sys::Result<Helper>>, usize),
-) -> (Broadcasts, Search) {
+    search: &mut Search,
+) -> Broadcasts {
     let begun = time::monotonic();
-    let mut search = match helper {
-        Some(helper) => Search::begin(helper, source, view, room),
-        None => Search::none(),
-    };
+    search.lead(view);
     let mut start = Start {
         source,
         view,
@@ -132,13 +128,13 @@ pub(super) fn start(
         opening: Some(opening),
     };
     let broadcasts = match start.source.given().has(Abilities::DESTROYS) {
-        true => snapshot::hear(begun + HEAR, &mut || start.breathe(&mut search)),
+        true => snapshot::hear(begun + HEAR, &mut || start.breathe(search)),
         false => Broadcasts::default(),
     };
     if broadcasts.namespaces() > 0 {
         start.view.connections.expect_destroys();
     }
-    start.wait(&mut search, begun + WAIT);
+    start.wait(search, begun + WAIT);
     if !search.is_over() {
         notice("note: the search for what was open before the start goes on");
     }
@@ -146,5 +142,5 @@ pub(super) fn start(
         notice(&counters(why, &broadcasts));
     }
     start.say_opening();
-    (broadcasts, search)
+    broadcasts
 }

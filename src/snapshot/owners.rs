@@ -82,13 +82,16 @@ impl Scan<'_> {
         };
         // Its place in `processes`, once it is known to have a socket.
         let mut index = None;
-        let (mut denied, mut looked, mut late, mut go_on) = (false, 0, false, true);
+        let (mut denied, mut late, mut go_on) = (false, false, true);
+        // A process without any took its time, too.
+        self.looked += 1;
         let all = process.numbers(c"fd", &mut |_, name, folder| {
-            if looked % BREATH == 0 {
+            self.looked += 1;
+            if self.looked >= BREATH {
+                self.looked = 0;
                 late = time::monotonic() > self.limits.owners;
                 go_on = self.sink.breathe(u64::MAX);
             }
-            looked += 1;
             if late || !go_on {
                 return false;
             }

@@ -33,15 +33,13 @@ pub(crate) fn read(path: &str, limit: usize) -> Result<Vec<u8>> {
 
 /// What is left of an open one, at most so many bytes.
 pub(crate) fn rest(file: &dyn AsFd, limit: usize) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
+    let (mut text, mut piece) = (Vec::new(), [0; PIECE]);
     while text.len() < limit {
-        let start = text.len();
-        text.resize(limit.min(start + PIECE), 0);
-        let read = nix::unistd::read(file.as_fd(), &mut text[start..]).map_err(Errno::from);
-        text.truncate(start + *read.as_ref().unwrap_or(&0));
-        match read {
+        let want = PIECE.min(limit - text.len());
+        match nix::unistd::read(file.as_fd(), &mut piece[..want]).map_err(Errno::from) {
             Ok(0) => break,
-            Ok(_) | Err(Errno::EINTR) => {}
+            Ok(len) => text.extend_from_slice(&piece[..len]),
+            Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
     }

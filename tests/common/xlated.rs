@@ -248,7 +248,9 @@ fn call(number: i32, map: Option<&ListedMap>, held: &[Held]) -> Result<usize, St
     let number_in = |text: &str, before: &str| -> Option<u32> {
         text.strip_prefix(before)?.split(' ').next()?.parse().ok()
     };
-    if let (["r0 = r0", read, ..], true) = (&texts[1..], texts[0].starts_with("r0 = ")) {
+    // Its place in each CPU's own memory, which 6.12 sets by 32 bits and the newest by 64.
+    let placed = texts[0].starts_with("r0 = ") || texts[0].starts_with("w0 = ");
+    if let (["r0 = r0", read, ..], true) = (&texts[1..], placed) {
         let width = match *helper {
             "bpf_get_smp_processor_id" => "r0 = *(u32 *)(r0 + 0)",
             "bpf_get_current_task" | "bpf_get_current_task_btf" => "r0 = *(u64 *)(r0 + 0)",

@@ -45,6 +45,8 @@ pub use trial::{hear, try_out};
 const SPENT: usize = 4096;
 /// No process.
 const NOBODY: u32 = u32::MAX;
+/// Descriptors looked at before the sink goes on with its own work.
+const BREATH: u32 = 256;
 
 /// Who wants to know what exists.
 pub trait Sink {
@@ -205,7 +207,7 @@ pub fn take(sink: &mut dyn Sink, by_netns: bool, purpose: Purpose, limits: Limit
         seen: TableByNumber::default(),
         left: Left::default(),
         // Whether there is time is asked first.
-        looked: u32::MAX / 2,
+        looked: BREATH,
         denied: 0,
         short: None,
         beyond: 0,

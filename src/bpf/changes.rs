@@ -1,7 +1,7 @@
 //! Changes of state that the programs held back ([`super::held`]), told of before what they were sent with.
 //!
-//! Contract: they are told of at once where they are such as nearly all are, and each as an event elsewhere: who is told comes to
-//! the same.
+//! Contract: they are told of at once where they are such as nearly all are, and each as
+//! an event elsewhere: who is told comes to the same.
 
 use super::cards::{Card, Cards};
 use super::held::{Held, place, sent_with};

@@ -13,9 +13,10 @@
 //! - the maps: how many; their names;
 //! - the items: how many; of each its line, as what it is more than that after the one before, and the item, whose
 //!   fields and maps are numbers of those above, and whose targets are counted from itself;
-//! - the programs: how many; of each its length in bytes without that, its four texts; its fields, its maps and its labels (each item as what it is more
-//!   than the one before, and the line), each with their number before them; the number of items, that of their runs, and of each
-//!   where it starts, as what it is more than where the one before ends, and its length.
+//! - the programs: how many; of each its length in bytes without that; its four texts; its fields, its maps and its
+//!   labels (each item as what it is more than the one before, and the line), each with their number before them; the
+//!   number of items, that of their runs, and of each where it starts, as what it is more than where the one before
+//!   ends, and its length.
 
 use super::{Field, Item, Lines, Place, Template};
 use crate::bpf_insn::Insn;

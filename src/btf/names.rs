@@ -6,6 +6,7 @@
 
 use super::file::is;
 use super::types::Kind;
+use crate::model::hash::GOLDEN;
 use crate::model::sieve::Sieve;
 
 /// A name that has been asked for.
@@ -28,7 +29,7 @@ fn mix(text: &[u8]) -> Option<u32> {
     let zeros = all.wrapping_sub(LOW) & !all & LOW << 7;
     let end = zeros & zeros.wrapping_neg();
     let own = all & (end >> 7).wrapping_sub(1);
-    Some((own.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as u32)
+    Some((own.wrapping_mul(GOLDEN) >> 52) as u32)
 }
 
 /// The lowest bit of each byte.

@@ -209,13 +209,23 @@ pub(crate) struct Place {
     pub tally: Tally,
 }
 
+/// A place for each hint.
+#[derive(Clone, Debug)]
+struct Hints([u8; 1 << HINT]);
+
+impl Default for Hints {
+    fn default() -> Hints {
+        Hints([0; 1 << HINT])
+    }
+}
+
 /// The groups of a kind.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
     places: Vec<Place>,
     others: Tally,
     /// Where the places of keys are that came lately, by [`Key::hint`].
-    lately: [[u8; 32]; 1 << (HINT - 5)],
+    lately: Hints,
     /// Whether a group has lost its place.
     moved: bool,
 }
@@ -224,10 +234,10 @@ impl Groups {
     #[inline]
     fn place(&mut self, key: Key) -> &mut Place {
         let hint = key.hint();
-        let mut at = usize::from(self.lately[hint >> 5][hint & 31]);
+        let mut at = usize::from(self.lately.0[hint]);
         if self.places.get(at).is_none_or(|place| place.key != key) {
             at = self.search(key);
-            self.lately[hint >> 5][hint & 31] = at as u8;
+            self.lately.0[hint] = at as u8;
         }
         &mut self.places.as_mut_slice()[at]
     }

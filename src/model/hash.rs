@@ -14,7 +14,7 @@ pub type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
 /// 2^64 by the golden ratio: its multiples are spread evenly (Knuth, volume 3,
 /// 6.4).
-pub(super) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Multiplies; the table takes the low bits of the result, and the high ones.
 #[derive(Debug, Default)]

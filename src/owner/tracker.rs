@@ -93,6 +93,21 @@ impl Kept {
         }
     }
 
+    /// Whether what is known in this way counts less.
+    #[inline]
+    fn outranks(&self, source: OwnerSource) -> bool {
+        self.source != source && rank(source) < rank(self.source)
+    }
+
+    /// What is learned in an event of its own is cached from then on.
+    #[inline]
+    fn keep(&mut self, source: OwnerSource) {
+        self.source = match source {
+            OwnerSource::Task => OwnerSource::Cached,
+            other => other,
+        };
+    }
+
     /// Takes what is said of the same process, with this user, `again` without its being
     /// on the CPU.
     #[inline]
@@ -233,7 +248,7 @@ impl Tracker {
         };
         match &mut self.claim {
             Some(old) => {
-                if old.source != new.source && rank(new.source) < rank(old.source) {
+                if old.outranks(new.source) {
                     return false;
                 }
                 let own = new.source == OwnerSource::Task;
@@ -254,11 +269,7 @@ impl Tracker {
         }
         let own = new.source == OwnerSource::Task;
         if let Some(claim) = &mut self.claim {
-            // What is learned in an event of its own is cached from then on.
-            claim.source = match own {
-                true => OwnerSource::Cached,
-                false => new.source,
-            };
+            claim.keep(new.source);
         }
         self.settled |= own && ends(event);
         true
@@ -284,15 +295,12 @@ impl Tracker {
         let Some(claim) = &mut self.claim else {
             return;
         };
-        if claim.source != how && rank(how) < rank(claim.source) {
+        if claim.outranks(how) {
             return;
         }
         let own = how == OwnerSource::Task;
         claim.renew(owner, owner.task.uid.filter(|_| user), !own);
-        claim.source = match own {
-            true => OwnerSource::Cached,
-            false => how,
-        };
+        claim.keep(how);
         self.settled |= own && is_end(new);
     }
 

@@ -5,12 +5,10 @@
 //! time is over, what was not looked at is counted.
 
 use super::scan::{self, Folder};
-use super::{Left, NOBODY, Scan, Stopped};
+use super::{BREATH, Left, NOBODY, Scan, Stopped};
 use crate::model::sort;
 use crate::sys::{Errno, time};
 
-/// Descriptors looked at before the sink goes on with its own work.
-const BREATH: u32 = 256;
 /// Processes that are put in order: a word of 8 bytes each. Beyond, they are
 /// left out.
 const PROCESSES: usize = 1 << 18;

@@ -4,6 +4,7 @@
 
 use crate::host::cgroup::Place;
 use crate::model::event::Owner;
+use crate::model::hash::GOLDEN;
 
 /// Owners that are held at once.
 const PLACES: usize = 64;
@@ -76,7 +77,7 @@ fn place(part: &[u8]) -> usize {
         word.map_or(0, |word| u64::from_le_bytes(*word))
     };
     let mixed = word(12) ^ word(20).rotate_left(11) ^ word(38).rotate_left(29);
-    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize
+    (mixed.wrapping_mul(GOLDEN) >> 58) as usize
 }
 
 impl Known {

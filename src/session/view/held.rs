@@ -13,8 +13,8 @@ impl View {
     }
 
     /// Takes changes as if each was taken by [`View::take`], where that shows nothing and
-    /// judges nothing: they were before the next event, which is
-    /// a change of the same socket. False where they are to be taken as events.
+    /// judges nothing: they were before the next event, which is a change of the same
+    /// socket. False where they are to be taken as events.
     #[inline]
     pub fn take_held(&mut self, changes: &Changes<'_>) -> bool {
         if !self.is_plain() {
